@@ -1,0 +1,179 @@
+"""Configuration of Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830). This file travels to the Hub."""
+
+from transformers import AutoConfig, PreTrainedConfig
+
+# Used for a modality whose options are not given by name; the sizes are those of MOSI's audio.
+SEQUENCE_DEFAULTS = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "bidirectional": False,
+    "dropout": 0.0,
+    "output_dim": 16,
+}
+
+
+class SelfMMConfig(PreTrainedConfig):
+    r"""
+    Everything that decides the shape of a [`SelfMMModel`]. The defaults are those of CMU-MOSI
+    (official `config_regression.py`).
+
+    A modality `m` other than a Transformer-encoded text is read by an LSTM and has the options `m_dim`,
+    `m_hidden_size`, `m_num_layers`, `m_bidirectional`, `m_dropout` and `m_output_dim`. Each modality and the
+    `fusion` have `m_head_dim` and `m_head_dropout`. Those of audio and vision are listed below; another modality
+    (`modalities=["vision", "eye"]`, `eye_dim=6`) takes them as further keyword arguments.
+
+    Args:
+        text_config (`dict` or [`PreTrainedConfig`], *optional*):
+            Configuration of any Hugging Face text encoder. Without it, text is absent or, given `text_dim`, a
+            sequence of word vectors.
+        modalities (`list[str]`, *optional*):
+            Names of the modalities, in the order in which the fusion concatenates them. Defaults to
+            `["text", "audio", "vision"]`, without text where neither `text_config` nor `text_dim` is given.
+        audio_dim (`int`, defaults to 5): Width of one audio frame.
+        vision_dim (`int`, defaults to 20): Width of one vision frame.
+        audio_hidden_size (`int`, defaults to 32): Width of the audio LSTM.
+        vision_hidden_size (`int`, defaults to 64): Width of the vision LSTM.
+        audio_num_layers (`int`, defaults to 1): Layers of the audio LSTM.
+        vision_num_layers (`int`, defaults to 1): Layers of the vision LSTM.
+        audio_bidirectional (`bool`, defaults to `False`): Whether the audio LSTM reads both ways.
+        vision_bidirectional (`bool`, defaults to `False`): Whether the vision LSTM reads both ways.
+        audio_dropout (`float`, defaults to 0.0): Dropout in and after the audio LSTM.
+        vision_dropout (`float`, defaults to 0.0): Dropout in and after the vision LSTM.
+        audio_output_dim (`int`, defaults to 16): Width of the audio encoder's output `F_a`.
+        vision_output_dim (`int`, defaults to 32): Width of the vision encoder's output `F_v`.
+        fusion_head_dim (`int`, defaults to 128): Width `d_m` of the fusion representation.
+        text_head_dim (`int`, defaults to 64): Width `d_t` of the text representation.
+        audio_head_dim (`int`, defaults to 16): Width `d_a` of the audio representation.
+        vision_head_dim (`int`, defaults to 32): Width `d_v` of the vision representation.
+        fusion_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the fusion head.
+        text_head_dropout (`float`, defaults to 0.0): Dropout at the entrance of the text head.
+        audio_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the audio head.
+        vision_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the vision head.
+        freeze_text_encoder (`bool`, defaults to `False`):
+            Whether the text encoder stays as it was loaded (no gradient, no dropout).
+        absent_modality (`str`, defaults to `"zero"`):
+            What stands for a modality that a clip lacks: `"zero"`, or `"learned"`, a trained vector.
+        label_range (`float`, defaults to 3.0):
+            Labels lie in `[-label_range, label_range]`: 3 for MOSI and MOSEI, 1 for SIMS (official `H`).
+        id2label (`dict[int, str]`, *optional*): Names of the targets. One target, `sentiment`, by default.
+    """
+
+    model_type = "selfmm"
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 - the base class wants a plain class attribute
+    keys_to_ignore_at_inference = ["representations", "present"]  # noqa: RUF012 - likewise
+
+    def __init__(
+        self,
+        text_config: dict | PreTrainedConfig | None = None,
+        modalities: list[str] | None = None,
+        audio_dim: int = 5,
+        vision_dim: int = 20,
+        audio_hidden_size: int = 32,
+        vision_hidden_size: int = 64,
+        audio_num_layers: int = 1,
+        vision_num_layers: int = 1,
+        audio_bidirectional: bool = False,
+        vision_bidirectional: bool = False,
+        audio_dropout: float = 0.0,
+        vision_dropout: float = 0.0,
+        audio_output_dim: int = 16,
+        vision_output_dim: int = 32,
+        fusion_head_dim: int = 128,
+        text_head_dim: int = 64,
+        audio_head_dim: int = 16,
+        vision_head_dim: int = 32,
+        fusion_head_dropout: float = 0.1,
+        text_head_dropout: float = 0.0,
+        audio_head_dropout: float = 0.1,
+        vision_head_dropout: float = 0.1,
+        freeze_text_encoder: bool = False,
+        absent_modality: str = "zero",
+        label_range: float = 3.0,
+        id2label: dict[int, str] | None = None,
+        **kwargs,
+    ):
+        if isinstance(text_config, dict):
+            text_config = dict(text_config)
+            text_config = AutoConfig.for_model(text_config.pop("model_type", "bert"), **text_config)
+        self.text_config = text_config
+        if modalities is None:
+            has_text = text_config is not None or kwargs.get("text_dim") is not None
+            modalities = ["text", "audio", "vision"] if has_text else ["audio", "vision"]
+        self.modalities = list(modalities)
+        self.audio_dim = audio_dim
+        self.vision_dim = vision_dim
+        self.audio_hidden_size = audio_hidden_size
+        self.vision_hidden_size = vision_hidden_size
+        self.audio_num_layers = audio_num_layers
+        self.vision_num_layers = vision_num_layers
+        self.audio_bidirectional = audio_bidirectional
+        self.vision_bidirectional = vision_bidirectional
+        self.audio_dropout = audio_dropout
+        self.vision_dropout = vision_dropout
+        self.audio_output_dim = audio_output_dim
+        self.vision_output_dim = vision_output_dim
+        self.fusion_head_dim = fusion_head_dim
+        self.text_head_dim = text_head_dim
+        self.audio_head_dim = audio_head_dim
+        self.vision_head_dim = vision_head_dim
+        self.fusion_head_dropout = fusion_head_dropout
+        self.text_head_dropout = text_head_dropout
+        self.audio_head_dropout = audio_head_dropout
+        self.vision_head_dropout = vision_head_dropout
+        self.freeze_text_encoder = freeze_text_encoder
+        self.absent_modality = absent_modality
+        self.label_range = label_range
+        if id2label is None and "num_labels" not in kwargs:
+            id2label = {0: "sentiment"}
+        if id2label is not None and "label2id" not in kwargs:
+            kwargs["label2id"] = {name: int(index) for index, name in id2label.items()}
+        super().__init__(id2label=id2label, **kwargs)
+        self._check()
+
+    def sequence_options(self, modality: str) -> dict[str, int | float | bool]:
+        """Options of the LSTM that reads `modality`: `input_dim` and the keys of `SEQUENCE_DEFAULTS`."""
+        options = {key: getattr(self, f"{modality}_{key}", value) for key, value in SEQUENCE_DEFAULTS.items()}
+        return {"input_dim": getattr(self, f"{modality}_dim", None), **options}
+
+    def head_options(self, task: str) -> dict[str, int | float]:
+        """Width and entrance dropout of the head of `task`, a modality or `fusion`."""
+        return {
+            "dim": getattr(self, f"{task}_head_dim", 16),
+            "dropout": getattr(self, f"{task}_head_dropout", 0.0),
+        }
+
+    def is_sequence(self, modality: str) -> bool:
+        """Whether an LSTM reads `modality`, rather than the text encoder."""
+        return modality != "text" or self.text_config is None
+
+    def _check(self) -> None:
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities must be at least one name, each once, got {self.modalities}.")
+        if "fusion" in self.modalities:
+            raise ValueError("'fusion' is the joint task, not a modality: leave it out of `modalities`.")
+        if self.text_config is not None and "text" not in self.modalities:
+            raise ValueError(
+                f"text_config is given, but modalities are {self.modalities}: add 'text', or drop it."
+            )
+        if self.absent_modality not in ("zero", "learned"):
+            raise ValueError(f"absent_modality must be 'zero' or 'learned', got {self.absent_modality!r}.")
+        if not self.label_range > 0:
+            raise ValueError(f"label_range must be positive, got {self.label_range}.")
+        for modality in filter(self.is_sequence, self.modalities):
+            for key, value in self.sequence_options(modality).items():
+                name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
+                self._check_option(name, value, key == "dropout")
+        for task in ["fusion", *self.modalities]:
+            for key, value in self.head_options(task).items():
+                self._check_option(f"{task}_head_{key}", value, key == "dropout")
+
+    @staticmethod
+    def _check_option(name: str, value, is_dropout: bool) -> None:
+        if is_dropout:
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {value!r}.")
+        elif not isinstance(value, int) or value < 1 and not isinstance(value, bool):
+            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+
+
+__all__ = ["SelfMMConfig"]

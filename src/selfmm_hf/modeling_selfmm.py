@@ -1,0 +1,357 @@
+"""Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830), section "Methodology". This file travels to the Hub.
+
+The model holds no pseudo-labels: they are training state, kept by the trainer of the `selfmm-hf` package.
+"""
+
+import inspect
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_selfmm import SelfMMConfig
+
+
+@dataclass
+class SelfMMOutput(ModelOutput):
+    """
+    Output of [`SelfMMModel`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, returned when `labels` are given): See [`multitask_loss`].
+        logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
+            The prediction `y_m`, on the scale of the labels. Not clipped to the label range.
+        unimodal_logits (`dict[str, torch.FloatTensor]`):
+            What each modality says on its own, `y_s`, each of shape `(batch, num_labels)`. It means nothing
+            where `present` is false.
+        representations (`dict[str, torch.FloatTensor]`):
+            `F*` of `fusion` and of each modality, each of shape `(batch, head_dim)`: the label generation's input.
+        present (`dict[str, torch.BoolTensor]`): Whether a clip has the modality, each of shape `(batch,)`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    unimodal_logits: dict[str, torch.FloatTensor] | None = None
+    representations: dict[str, torch.FloatTensor] | None = None
+    present: dict[str, torch.BoolTensor] | None = None
+
+
+def multitask_loss(
+    outputs: SelfMMOutput,
+    labels: torch.Tensor,
+    unimodal_labels: dict[str, torch.Tensor] | None = None,
+    unimodal_weights: dict[str, torch.Tensor] | None = None,
+    num_items: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    r"""
+    The loss of the paper, `L = 1/N sum ( |y_m_hat - y_m| + sum_s W_s |y_s_hat - y_s| )`.
+
+    Args:
+        labels: `y_m`, of shape `(batch,)` or `(batch, num_labels)`.
+        unimodal_labels: `y_s` of each modality, shaped as `labels`. `y_m` where they are not given, as in the paper's
+            first epoch.
+        unimodal_weights: `W_s`, shaped likewise. 1 where they are not given.
+        num_items: `N`, the number of labels in all the accumulated batches. This batch's where it is not given.
+            A modality that a clip lacks has no loss, but counts in `N`.
+    """
+    labels = labels.view_as(outputs.logits).to(outputs.logits.dtype)
+    total = (outputs.logits - labels).abs().sum()
+    for modality, logits in outputs.unimodal_logits.items():
+        target = (
+            labels if unimodal_labels is None else unimodal_labels[modality].view_as(logits).to(logits.dtype)
+        )
+        error = (logits - target).abs() * outputs.present[modality].unsqueeze(-1)
+        if unimodal_weights is not None:
+            error = error * unimodal_weights[modality].view_as(logits)
+        total = total + error.sum()
+    return total / (labels.numel() if num_items is None else num_items)
+
+
+class SelfMMSequenceEncoder(nn.Module):
+    """An LSTM over the real frames of a sequence; its last hidden state, dropout and a linear layer give `F_s`."""
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        bidirectional: bool,
+        dropout: float,
+        output_dim: int,
+    ):
+        super().__init__()
+        self.lstm = nn.LSTM(
+            input_dim,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            bidirectional=bidirectional,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(hidden_size * (1 + bidirectional), output_dim)
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """`frames` (batch, frames, input_dim) and `lengths` (batch,), on the CPU, in [1, frames]; (batch, output_dim)."""
+        frames = frames.to(self.lstm.weight_ih_l0.dtype)
+        packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
+        # bfloat16 autocast breaks LSTMs on many CPUs, and there is nothing to gain at these widths.
+        with torch.autocast(frames.device.type, enabled=False):
+            hidden = self.lstm(packed)[1][0]  # (layers * directions, batch, hidden_size)
+        directions = 1 + self.lstm.bidirectional
+        last = hidden[-directions:].transpose(0, 1).flatten(1)  # (batch, directions * hidden_size)
+        return self.projection(self.dropout(last))
+
+
+class SelfMMHead(nn.Module):
+    """One task: `F* = ReLU(W1 dropout(F) + b1)`, a second ReLU layer, as in the official code, and `y = W2 F + b2`."""
+
+    def __init__(self, input_dim: int, dim: int, dropout: float, num_labels: int):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.dense_1 = nn.Linear(input_dim, dim)
+        self.dense_2 = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, num_labels)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`features` (batch, input_dim); returns `F*` (batch, dim) and `y` (batch, num_labels)."""
+        representation = self.dense_1(self.dropout(features)).relu()
+        return representation, self.out(self.dense_2(representation).relu())
+
+
+class SelfMMPreTrainedModel(PreTrainedModel):
+    config_class = SelfMMConfig
+    base_model_prefix = "selfmm"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # PyTorch's own initialisation, which the official code relies on; text encoders bring theirs.
+        if isinstance(module, nn.LSTM):
+            bound = 1 / math.sqrt(module.hidden_size)
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
+        elif isinstance(module, nn.Linear):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            bound = 1 / math.sqrt(module.in_features)
+            init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, SelfMMModel):
+            for parameter in module.absent.values():
+                init.zeros_(parameter)
+
+
+class SelfMMModel(SelfMMPreTrainedModel):
+    """
+    Encoders of each modality, a fusion head over their concatenation, and one head per modality.
+
+    Any subset of the modalities may be missing, for a whole batch (the argument left out) or for single clips
+    (a length of 0, or an attention mask of zeros): see `config.absent_modality`.
+    """
+
+    def __init__(self, config: SelfMMConfig):
+        super().__init__(config)
+        self.encoders = nn.ModuleDict()
+        widths = {}
+        for modality in config.modalities:
+            if config.is_sequence(modality):
+                options = config.sequence_options(modality)
+                self.encoders[modality] = SelfMMSequenceEncoder(**options)
+                widths[modality] = options["output_dim"]
+            else:
+                self.encoders[modality] = _without_pooler(AutoModel.from_config(config.text_config))
+                widths[modality] = config.text_config.hidden_size
+        self.widths = widths
+        self.absent = nn.ParameterDict()
+        if config.absent_modality == "learned":
+            self.absent.update(
+                {modality: nn.Parameter(torch.zeros(width)) for modality, width in widths.items()}
+            )
+        inputs = {"fusion": sum(widths.values()), **widths}
+        self.heads = nn.ModuleDict(
+            {
+                task: SelfMMHead(width, **config.head_options(task), num_labels=config.num_labels)
+                for task, width in inputs.items()
+            }
+        )
+        self.post_init()
+        self._freeze()
+
+    @classmethod
+    def from_text_encoder(
+        cls, name_or_path: str, attn_implementation: str | None = None, **options
+    ) -> "SelfMMModel":
+        """
+        A new model around a pretrained text encoder.
+
+        Args:
+            name_or_path: A Hub repository or a folder that `AutoModel` can load.
+            attn_implementation: The text encoder's attention implementation, its own default where not given.
+            options: Further options of [`SelfMMConfig`].
+        """
+        text_config = AutoConfig.from_pretrained(name_or_path)
+        model = cls(cls.config_class(text_config=text_config, **options))
+        loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        # Trained in float32, whatever the precision in which the encoder was saved.
+        encoder = AutoModel.from_pretrained(name_or_path, dtype=torch.float32, **loading)
+        model.encoders["text"] = _without_pooler(encoder)
+        model.config.text_config = encoder.config
+        model._freeze()
+        return model
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        audio: torch.FloatTensor | None = None,
+        audio_lengths: torch.LongTensor | None = None,
+        vision: torch.FloatTensor | None = None,
+        vision_lengths: torch.LongTensor | None = None,
+        labels: torch.FloatTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_dict: bool | None = None,
+        **sequences: torch.Tensor | None,
+    ) -> SelfMMOutput | tuple:
+        r"""
+        Args:
+            input_ids, attention_mask, token_type_ids: What the text encoder's tokenizer gives, `(batch, tokens)`.
+                `token_type_ids` are ignored by encoders that have none.
+            audio, vision: Frames, `(batch, frames, audio_dim)` and `(batch, frames, vision_dim)`, padded at the end.
+            audio_lengths, vision_lengths: Number of real frames, `(batch,)`, in `[0, frames]`; all, where not given.
+            labels: Fused labels `y_m`, `(batch,)` or `(batch, num_labels)`. The unimodal tasks learn `y_m` too, as
+                in the first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
+            num_items_in_batch: Number of labels in all the accumulated batches, from the `Trainer`.
+            sequences: `name` and `name_lengths` of further modalities of the configuration.
+
+        Raises:
+            ValueError: No modality is given, a name is unknown, or frames have another width than the model's.
+        """
+        sequences.update(
+            audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths
+        )
+        batch, device = self._check_inputs(input_ids, sequences)
+
+        features, present = {}, {}
+        for modality in self.config.modalities:
+            if self.config.is_sequence(modality):
+                frames, lengths = sequences.get(modality), sequences.get(f"{modality}_lengths")
+                encoded, present[modality] = self._encode_sequence(modality, frames, lengths)
+            else:
+                encoded, present[modality] = self._encode_text(input_ids, attention_mask, token_type_ids)
+            if encoded is None:  # absent from the whole batch
+                present[modality] = torch.zeros(batch, dtype=torch.bool, device=device)
+                encoded = torch.zeros(batch, self.widths[modality], dtype=self.dtype, device=device)
+            absent = self.absent[modality] if modality in self.absent else encoded.new_zeros(())
+            features[modality] = torch.where(
+                present[modality].unsqueeze(-1), encoded, absent.to(encoded.dtype)
+            )
+
+        # Under autocast the encoders may differ in precision.
+        dtype = features[self.config.modalities[0]].dtype
+        features["fusion"] = torch.cat([features[name].to(dtype) for name in self.config.modalities], dim=-1)
+        tasks = {task: self.heads[task](features[task]) for task in ["fusion", *self.config.modalities]}
+        output = SelfMMOutput(
+            logits=tasks["fusion"][1].float(),
+            unimodal_logits={task: tasks[task][1].float() for task in self.config.modalities},
+            representations={task: representation for task, (representation, _) in tasks.items()},
+            present=present,
+        )
+        if labels is not None:
+            output.loss = multitask_loss(output, labels, num_items=num_items_in_batch)
+        return output if return_dict is not False else output.to_tuple()
+
+    def _encode_text(
+        self, input_ids, attention_mask, token_type_ids
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The first token's last hidden state (batch, hidden_size), [CLS] in BERT, and which clips have text."""
+        if input_ids is None or input_ids.shape[1] == 0:
+            return None, None
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        present = attention_mask.bool().any(-1)  # (batch,)
+        # Attention over no token at all is not defined: let those clips see one, and drop the outcome.
+        attention_mask = torch.where(present.unsqueeze(-1), attention_mask, torch.ones_like(attention_mask))
+        encoder = self.encoders["text"]
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
+            inputs["token_type_ids"] = token_type_ids
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
+            hidden = encoder(**inputs)[0]  # (batch, tokens, hidden_size)
+        first = attention_mask.bool().int().argmax(-1)  # not 0 where the tokenizer pads on the left
+        return hidden[torch.arange(len(hidden), device=hidden.device), first], present
+
+    def _encode_sequence(self, modality, frames, lengths) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if frames is None or frames.shape[1] == 0:
+            return None, None
+        if lengths is None:
+            lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
+        on_cpu = lengths.detach().cpu()
+        if on_cpu.shape != (len(frames),) or on_cpu.min() < 0 or on_cpu.max() > frames.shape[1]:
+            raise ValueError(
+                f"{modality}_lengths must be {len(frames)} numbers in [0, {frames.shape[1]}], got {on_cpu.tolist()}."
+            )
+        # A clip without frames is read as one frame, and the outcome dropped.
+        encoded = self.encoders[modality](frames, on_cpu.clamp(min=1))
+        return encoded, lengths.to(encoded.device) > 0
+
+    def _check_inputs(self, input_ids, sequences: dict) -> tuple[int, torch.device]:
+        known = [name for name in self.config.modalities if self.config.is_sequence(name)]
+        inputs = {name: sequences[name] for name in known if sequences.get(name) is not None}
+        unknown = {
+            name
+            for name, value in sequences.items()
+            if value is not None and name.removesuffix("_lengths") not in known
+        }
+        if "text" in self.config.modalities and not self.config.is_sequence("text"):
+            if input_ids is not None:
+                inputs["input_ids"] = input_ids
+        elif input_ids is not None:
+            unknown.add("input_ids")
+        if unknown:
+            raise ValueError(
+                f"This model has the modalities {self.config.modalities} and cannot take {sorted(unknown)}."
+            )
+        if not inputs:
+            raise ValueError(f"Give at least one of the modalities {self.config.modalities}; none came.")
+        for name, value in inputs.items():
+            width = None if name == "input_ids" else self.config.sequence_options(name)["input_dim"]
+            if value.ndim != (2 if width is None else 3) or width not in (None, value.shape[-1]):
+                shape = "(batch, tokens)" if width is None else f"(batch, frames, {width})"
+                raise ValueError(f"{name} must be of shape {shape}, got {tuple(value.shape)}.")
+        sizes = {name: len(value) for name, value in inputs.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"All modalities must have the same number of clips, got {sizes}.")
+        first = next(iter(inputs.values()))
+        return len(first), first.device
+
+    def _freeze(self) -> None:
+        if self.config.freeze_text_encoder and "text" in self.encoders:
+            self.encoders["text"].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SelfMMModel":
+        super().train(mode)
+        if self.config.freeze_text_encoder and "text" in self.encoders:
+            self.encoders["text"].eval()
+        return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoders["text"].get_input_embeddings()
+
+
+def _without_pooler(encoder: nn.Module) -> nn.Module:
+    """The encoder without a pooler, which would never get a gradient (and breaks distributed training)."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+__all__ = ["SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "multitask_loss"]

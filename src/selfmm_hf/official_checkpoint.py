@@ -1,0 +1,141 @@
+"""Reads checkpoints of the official code (thuiar/Self-MM) and of MMSA, without running anything in them."""
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, BertConfig, PreTrainedConfig
+
+from .configuration_selfmm import SelfMMConfig
+from .modeling_selfmm import SelfMMModel
+
+# Official names, after the wrapper's "Model.", and ours. The pooler is never used, the position ids are no weights.
+RENAMED = [
+    (r"text_model\.model\.(?:pooler\..*|embeddings\.position_ids)$", None),
+    (r"text_model\.model\.(.*)$", r"encoders.text.\1"),
+    (r"(audio|vision)_model\.rnn\.(.*)$", r"encoders.\1.lstm.\2"),
+    (r"(audio|vision)_model\.linear_1\.(.*)$", r"encoders.\1.projection.\2"),
+    (r"post_(fusion|text|audio|vision)_layer_1\.(.*)$", r"heads.\1.dense_1.\2"),
+    (r"post_(fusion|text|audio|vision)_layer_2\.(.*)$", r"heads.\1.dense_2.\2"),
+    (r"post_(fusion|text|audio|vision)_layer_3\.(.*)$", r"heads.\1.out.\2"),
+]
+
+
+def rename(name: str) -> str | None:
+    """Our name of an official parameter, or `None` for one that the model does not use."""
+    bare = re.sub(r"^(?:module\.)?(?:Model\.)?", "", name).replace("video_model", "vision_model")
+    bare = bare.replace("post_video_layer", "post_vision_layer")
+    for pattern, replacement in RENAMED:
+        if re.match(pattern, bare):
+            return None if replacement is None else re.sub(pattern, replacement, bare)
+    raise ValueError(
+        f"{name!r} is no parameter of the official Self-MM; is this a checkpoint of another model?"
+    )
+
+
+def convert_state_dict(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights under our names."""
+    renamed = {rename(name): value for name, value in official.items()}
+    renamed.pop(None, None)
+    return renamed
+
+
+def model_from_official(
+    official: dict[str, torch.Tensor], text_config: PreTrainedConfig | None = None, **options
+) -> SelfMMModel:
+    """
+    A model with the weights of an official `state_dict`, all sizes read off the tensors.
+
+    Args:
+        official: As loaded by `torch.load(..., weights_only=True)`.
+        text_config: Of the text encoder. Without it a BERT is built from the sizes, with heads 64 wide.
+        options: Options of [`SelfMMConfig`] that no tensor shows: dropouts, `label_range`, ...
+
+    Raises:
+        ValueError: The tensors are not those of a Self-MM model, or do not fit the text encoder.
+    """
+    weights = convert_state_dict(official)
+    try:
+        sizes = _sizes(weights)
+        config = SelfMMConfig(text_config=text_config or _bert_config(weights), **sizes, **options)
+    except KeyError as error:
+        raise ValueError(f"The checkpoint lacks {error}: it is no whole Self-MM model.") from error
+    model = SelfMMModel(config)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        wrong = sorted({name for name, shape in expected.items() ^ found.items()})
+        raise ValueError(
+            f"The checkpoint does not fit the text encoder in {len(wrong)} parameters, such as {wrong[:3]}: "
+            "name the encoder it was trained with."
+        )
+    model.load_state_dict(weights)
+    return model
+
+
+def load_official_checkpoint(path: str | Path, text_encoder: str | None = None, **options) -> SelfMMModel:
+    """
+    [`model_from_official`] from a `.pth` file.
+
+    Args:
+        path: The file. Only tensors are read from it (`weights_only=True`); anything else is refused.
+        text_encoder: Repository or folder of the text encoder's configuration; needed where it is no BERT.
+        options: As in [`model_from_official`].
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no checkpoint {path}.")
+    try:
+        official = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as a file of tensors alone, and is not opened otherwise: {reason}"
+        ) from error
+    if not isinstance(official, dict) or not all(
+        isinstance(value, torch.Tensor) for value in official.values()
+    ):
+        raise ValueError(f"{path} must hold a state_dict, names and tensors, got {type(official).__name__}.")
+    text_config = None if text_encoder is None else AutoConfig.from_pretrained(text_encoder)
+    return model_from_official(official, text_config, **options)
+
+
+def _sizes(weights: dict[str, torch.Tensor]) -> dict[str, int]:
+    sizes = {
+        f"{task}_head_dim": len(weights[f"heads.{task}.dense_1.bias"])
+        for task in ("fusion", "text", "audio", "vision")
+    }
+    for modality in ("audio", "vision"):
+        recurrent = weights[f"encoders.{modality}.lstm.weight_hh_l0"]
+        layers = [name for name in weights if re.match(rf"encoders\.{modality}\.lstm\.weight_ih_l\d+$", name)]
+        sizes[f"{modality}_dim"] = weights[f"encoders.{modality}.lstm.weight_ih_l0"].shape[1]
+        sizes[f"{modality}_hidden_size"] = recurrent.shape[1]
+        sizes[f"{modality}_num_layers"] = len(layers)
+        sizes[f"{modality}_output_dim"] = len(weights[f"encoders.{modality}.projection.bias"])
+    return sizes
+
+
+def _bert_config(weights: dict[str, torch.Tensor]) -> BertConfig:
+    vocab_size, hidden_size = weights["encoders.text.embeddings.word_embeddings.weight"].shape
+    layers = {
+        match[1] for name in weights if (match := re.match(r"encoders\.text\.encoder\.layer\.(\d+)\.", name))
+    }
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=len(layers),
+        num_attention_heads=max(1, hidden_size // 64),
+        intermediate_size=len(weights["encoders.text.encoder.layer.0.intermediate.dense.bias"]),
+        max_position_embeddings=len(weights["encoders.text.embeddings.position_embeddings.weight"]),
+        type_vocab_size=len(weights["encoders.text.embeddings.token_type_embeddings.weight"]),
+    )
