@@ -60,9 +60,7 @@ def run(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of thuiar/Self-MM")
     parser.add_argument("--data_file", type=Path, required=True)
     parser.add_argument("--text_encoder", type=Path, required=True, help="a folder with a BERT model")

@@ -25,7 +25,7 @@ from transformers import BertConfig, TrainerCallback
 from transformers.utils import logging
 
 from selfmm_hf.metrics import METRICS
-from selfmm_hf.official_checkpoint import convert_state_dict, model_from_official, rename
+from selfmm_hf.official_checkpoint import model_from_official, rename
 from selfmm_hf.pseudo_labels import CONVENTIONS
 from selfmm_hf.trainer import SelfMMTrainer
 from selfmm_hf.training_args import SelfMMTrainingArguments
@@ -62,9 +62,7 @@ class Comparison:
     def add(self, quantity: str, epoch: int, ours, recorded) -> None:
         ours, recorded = np.asarray(ours, np.float64), np.asarray(recorded, np.float64)
         if ours.shape != recorded.shape:
-            sys.exit(
-                f"{quantity}, epoch {epoch}: ours has the shape {ours.shape}, the recording {recorded.shape}."
-            )
+            sys.exit(f"{quantity}, epoch {epoch}: ours has the shape {ours.shape}, the recording {recorded.shape}.")
         by_epoch = self.tolerances["atol"][quantity]
         # A recording may be longer than its table: the last epoch's tolerance holds on.
         atol = by_epoch.get(str(epoch), by_epoch[max(by_epoch, key=int)])
@@ -77,9 +75,7 @@ class Comparison:
             parameter = rename(official)
             if parameter is not None and not any(part in official for part in excepted):
                 atol = self.tolerances["weights"]["atol"]
-                self._add(
-                    name, "", ours[parameter].detach().numpy(), values.numpy(), atol, self.tolerances["rtol"]
-                )
+                self._add(name, "", ours[parameter].detach().numpy(), values.numpy(), atol, self.tolerances["rtol"])
 
     def _add(self, quantity, epoch, ours, recorded, atol, rtol) -> None:
         same = (ours == recorded) | (np.isnan(ours) & np.isnan(recorded))
@@ -133,7 +129,7 @@ class Replay(SelfMMTrainer):
             if index.tolist() != batch["indexes"]:
                 sys.exit(f"Batch {self.batches} of epoch {epoch} has other samples than the recording.")
             predictions = {"fusion": outputs.logits, **outputs.unimodal_logits}
-            weights = {"fusion": 1.0, **self.pseudo_labels.weights(index, epoch)}
+            weights = {"fusion": 1.0, **self.pseudo_labels.weights(index)}
             self.comparison.add("loss", epoch, loss.item(), batch["total_loss"])
             for task, values in predictions.items():
                 error = (values - self.pseudo_labels.labels[task][index]).abs() * weights[task]
@@ -195,9 +191,7 @@ class Replay(SelfMMTrainer):
     def evaluate_epoch(self, epoch: int) -> None:
         recorded = self.recording[epoch - 1]
         if (self.batches, self.steps) != (len(recorded["batches"]), len(recorded["steps"])):
-            sys.exit(
-                f"Epoch {epoch} had {self.batches} batches and {self.steps} steps, the recording has others."
-            )
+            sys.exit(f"Epoch {epoch} had {self.batches} batches and {self.steps} steps, the recording has others.")
         self.batches = self.steps = 0
         result = self.predict(self.eval_dataset)
         predictions = result.predictions[0].flatten()
@@ -224,9 +218,7 @@ class EveryEpoch(TrainerCallback):
 
 def samples(inputs: dict[str, np.ndarray], split: str) -> list[dict]:
     """The recorded arrays as samples, with their padding: the model must not care what is in it."""
-    columns = {
-        name.removeprefix(f"{split}_"): values for name, values in inputs.items() if name.startswith(split)
-    }
+    columns = {name.removeprefix(f"{split}_"): values for name, values in inputs.items() if name.startswith(split)}
     tokens = ("input_ids", "attention_mask", "token_type_ids")
     return [
         {
@@ -326,17 +318,13 @@ def metric_cases(file: Path) -> bool:
         for name, recorded in case["result"].items():
             count += 1
             if not np.isclose(ours[name], float(recorded), rtol=1e-6, atol=1e-9, equal_nan=True):
-                wrong.append(
-                    f"{case['dataset']} {case['kind']} {name}: ours {ours[name]}, recorded {recorded}"
-                )
+                wrong.append(f"{case['dataset']} {case['kind']} {name}: ours {ours[name]}, recorded {recorded}")
     print(f"metrics: {count - len(wrong)} of {count} equal", *wrong, sep="\n  ")
     return not wrong
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the recorded run")
     folder = parser.parse_args().folder
     logging.set_verbosity_error()

@@ -43,9 +43,7 @@ def official_names(metrics: dict[str, float], dataset: str) -> dict[str, float]:
     return {OFFICIAL_NAMES["mosi"][name]: value for name, value in rounded.items()}
 
 
-@pytest.mark.skipif(
-    not CASES.exists(), reason="the recorded official metrics (../shared/parity) are not here"
-)
+@pytest.mark.skipif(not CASES.exists(), reason="the recorded official metrics (../shared/parity) are not here")
 def test_equals_every_recorded_official_case():
     cases = json.loads(CASES.read_text(encoding="utf-8"))["cases"]
     assert len(cases) == 18
@@ -109,9 +107,7 @@ def test_only_zero_labels_leave_negative_against_positive_undefined():
 def test_shapes_and_types():
     predictions, labels = np.array([0.3, -1.2, 2.0]), np.array([1, -1, 2])
     expected = mosi_metrics(predictions, labels)
-    assert mosi_metrics(predictions[:, None].astype(np.float16), labels[:, None]) == pytest.approx(
-        expected, rel=1e-3
-    )
+    assert mosi_metrics(predictions[:, None].astype(np.float16), labels[:, None]) == pytest.approx(expected, rel=1e-3)
     assert mosi_metrics(predictions.tolist(), labels.tolist()) == expected
     assert all(type(value) is float for value in expected.values())
     assert list(METRICS) == ["demo", "mosi", "mosei", "sims"]
@@ -133,9 +129,7 @@ def test_f1_equals_sklearn():
             assert mosi["f1_non_negative"] == pytest.approx(f1(predictions >= 0, labels >= 0))
             assert sims["f1"] == pytest.approx(f1(predictions > 0, labels > 0))
             if signed.any():
-                assert mosi["f1_negative_positive"] == pytest.approx(
-                    f1(predictions[signed] > 0, labels[signed] > 0)
-                )
+                assert mosi["f1_negative_positive"] == pytest.approx(f1(predictions[signed] > 0, labels[signed] > 0))
 
 
 @pytest.mark.parametrize("metrics", [mosi_metrics, sims_metrics])

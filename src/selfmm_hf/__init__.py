@@ -4,8 +4,7 @@ from transformers import AutoConfig, AutoModel
 
 from .configuration_selfmm import SelfMMConfig
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, SelfMMPreTrainedModel, multitask_loss
-
-__version__ = "0.1.0"
+from .version import __version__
 
 AutoConfig.register("selfmm", SelfMMConfig, exist_ok=True)
 AutoModel.register(SelfMMConfig, SelfMMModel, exist_ok=True)
@@ -13,4 +12,4 @@ AutoModel.register(SelfMMConfig, SelfMMModel, exist_ok=True)
 SelfMMConfig.register_for_auto_class()
 SelfMMModel.register_for_auto_class("AutoModel")
 
-__all__ = ["SelfMMConfig", "SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "multitask_loss"]
+__all__ = ["SelfMMConfig", "SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "__version__", "multitask_loss"]

@@ -34,31 +34,21 @@ class SelfMMCollator:
             given = [np.asarray(one, dtype=np.float32) for one in frames if one is not None]
             if given:
                 nothing = np.zeros((0, given[0].shape[-1]), dtype=np.float32)
-                tensors = [
-                    torch.from_numpy(np.asarray(nothing if one is None else one, np.float32))
-                    for one in frames
-                ]
+                tensors = [torch.from_numpy(np.asarray(nothing if one is None else one, np.float32)) for one in frames]
                 batch[name] = pad_sequence(tensors, batch_first=True)  # (batch, frames, dim)
                 batch[f"{name}_lengths"] = torch.tensor([len(one) for one in tensors])
         if "label" in samples[0]:
-            batch["labels"] = torch.tensor(
-                np.array([sample["label"] for sample in samples], dtype=np.float32)
-            )
+            batch["labels"] = torch.tensor(np.array([sample["label"] for sample in samples], dtype=np.float32))
         if "index" in samples[0]:
             batch["index"] = torch.tensor([sample["index"] for sample in samples])
         return batch
 
     def _tokens(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids = [sample.get("input_ids") or [] for sample in samples]
-        masks = [
-            sample.get("attention_mask") or [1] * len(one) for sample, one in zip(samples, ids, strict=True)
-        ]
+        masks = [sample.get("attention_mask") or [1] * len(one) for sample, one in zip(samples, ids, strict=True)]
         columns = {"input_ids": (ids, self.pad_token_id), "attention_mask": (masks, 0)}
         if any(sample.get("token_type_ids") is not None for sample in samples):
-            types = [
-                sample.get("token_type_ids") or [0] * len(one)
-                for sample, one in zip(samples, ids, strict=True)
-            ]
+            types = [sample.get("token_type_ids") or [0] * len(one) for sample, one in zip(samples, ids, strict=True)]
             columns["token_type_ids"] = (types, 0)
         return {
             name: pad_sequence([torch.tensor(one, dtype=torch.long) for one in rows], True, float(padding))

@@ -152,9 +152,7 @@ class SelfMMConfig(PreTrainedConfig):
         if "fusion" in self.modalities:
             raise ValueError("'fusion' is the joint task, not a modality: leave it out of `modalities`.")
         if self.text_config is not None and "text" not in self.modalities:
-            raise ValueError(
-                f"text_config is given, but modalities are {self.modalities}: add 'text', or drop it."
-            )
+            raise ValueError(f"text_config is given, but modalities are {self.modalities}: add 'text', or drop it.")
         if self.absent_modality not in ("zero", "learned"):
             raise ValueError(f"absent_modality must be 'zero' or 'learned', got {self.absent_modality!r}.")
         if not self.label_range > 0:
@@ -172,7 +170,7 @@ class SelfMMConfig(PreTrainedConfig):
         if is_dropout:
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {value!r}.")
-        elif not isinstance(value, int) or value < 1 and not isinstance(value, bool):
+        elif not isinstance(value, int) or (value < 1 and not isinstance(value, bool)):
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 

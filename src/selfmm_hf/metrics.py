@@ -93,9 +93,7 @@ def _scores(*pair: ArrayLike) -> list[NDArray[np.float32]]:
         if raw.dtype.kind not in "fiub":
             raise ValueError(f"{name} must be real numbers, got dtype {raw.dtype}")
         if raw.ndim != 1 and not (raw.ndim == 2 and raw.shape[1] == 1):
-            raise ValueError(
-                f"{name} must have shape (n,) or (n, 1), got {raw.shape}; give one score per sample"
-            )
+            raise ValueError(f"{name} must have shape (n,) or (n, 1), got {raw.shape}; give one score per sample")
         if raw.size == 0:
             raise ValueError(f"{name} are empty; metrics need at least one sample")
         with np.errstate(over="ignore"):  # beyond float32 becomes inf, which the next check reports
@@ -108,9 +106,7 @@ def _scores(*pair: ArrayLike) -> list[NDArray[np.float32]]:
             )
         checked.append(scores)
     if len(checked[0]) != len(checked[1]):
-        raise ValueError(
-            f"got {len(checked[0])} predictions but {len(checked[1])} labels; give one of each per sample"
-        )
+        raise ValueError(f"got {len(checked[0])} predictions but {len(checked[1])} labels; give one of each per sample")
     return checked
 
 
@@ -134,8 +130,5 @@ def _weighted_f1(predicted: NDArray, true: NDArray) -> float:
     if not true.size:
         return float("nan")
     classes, support = np.unique(true, return_counts=True)
-    f1 = [
-        2 * np.sum((predicted == c) & (true == c)) / (np.sum(predicted == c) + np.sum(true == c))
-        for c in classes
-    ]
+    f1 = [2 * np.sum((predicted == c) & (true == c)) / (np.sum(predicted == c) + np.sum(true == c)) for c in classes]
     return float(np.average(f1, weights=support))

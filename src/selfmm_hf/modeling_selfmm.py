@@ -62,9 +62,7 @@ def multitask_loss(
     labels = labels.view_as(outputs.logits).to(outputs.logits.dtype)
     total = (outputs.logits - labels).abs().sum()
     for modality, logits in outputs.unimodal_logits.items():
-        target = (
-            labels if unimodal_labels is None else unimodal_labels[modality].view_as(logits).to(logits.dtype)
-        )
+        target = labels if unimodal_labels is None else unimodal_labels[modality].view_as(logits).to(logits.dtype)
         error = (logits - target).abs() * outputs.present[modality].unsqueeze(-1)
         if unimodal_weights is not None:
             error = error * unimodal_weights[modality].view_as(logits)
@@ -97,7 +95,7 @@ class SelfMMSequenceEncoder(nn.Module):
         self.projection = nn.Linear(hidden_size * (1 + bidirectional), output_dim)
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """`frames` (batch, frames, input_dim) and `lengths` (batch,), on the CPU, in [1, frames]; (batch, output_dim)."""
+        """`frames` (batch, frames, input_dim), `lengths` (batch,) on the CPU, from 1 on; returns (batch, output_dim)."""
         frames = frames.to(self.lstm.weight_ih_l0.dtype)
         packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
         # bfloat16 autocast breaks LSTMs on many CPUs, and there is nothing to gain at these widths.
@@ -172,9 +170,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         self.widths = widths
         self.absent = nn.ParameterDict()
         if config.absent_modality == "learned":
-            self.absent.update(
-                {modality: nn.Parameter(torch.zeros(width)) for modality, width in widths.items()}
-            )
+            self.absent.update({modality: nn.Parameter(torch.zeros(width)) for modality, width in widths.items()})
         inputs = {"fusion": sum(widths.values()), **widths}
         self.heads = nn.ModuleDict(
             {
@@ -186,9 +182,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         self._freeze()
 
     @classmethod
-    def from_text_encoder(
-        cls, name_or_path: str, attn_implementation: str | None = None, **options
-    ) -> "SelfMMModel":
+    def from_text_encoder(cls, name_or_path: str, attn_implementation: str | None = None, **options) -> "SelfMMModel":
         """
         A new model around a pretrained text encoder.
 
@@ -235,9 +229,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         Raises:
             ValueError: No modality is given, a name is unknown, or frames have another width than the model's.
         """
-        sequences.update(
-            audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths
-        )
+        sequences.update(audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths)
         batch, device = self._check_inputs(input_ids, sequences)
 
         features, present = {}, {}
@@ -251,9 +243,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 present[modality] = torch.zeros(batch, dtype=torch.bool, device=device)
                 encoded = torch.zeros(batch, self.widths[modality], dtype=self.dtype, device=device)
             absent = self.absent[modality] if modality in self.absent else encoded.new_zeros(())
-            features[modality] = torch.where(
-                present[modality].unsqueeze(-1), encoded, absent.to(encoded.dtype)
-            )
+            features[modality] = torch.where(present[modality].unsqueeze(-1), encoded, absent.to(encoded.dtype))
 
         # Under autocast the encoders may differ in precision.
         dtype = features[self.config.modalities[0]].dtype

@@ -30,9 +30,7 @@ def rename(name: str) -> str | None:
     for pattern, replacement in RENAMED:
         if re.match(pattern, bare):
             return None if replacement is None else re.sub(pattern, replacement, bare)
-    raise ValueError(
-        f"{name!r} is no parameter of the official Self-MM; is this a checkpoint of another model?"
-    )
+    raise ValueError(f"{name!r} is no parameter of the official Self-MM; is this a checkpoint of another model?")
 
 
 def convert_state_dict(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -102,9 +100,7 @@ def load_official_checkpoint(path: str | Path, text_encoder: str | None = None, 
         raise ValueError(
             f"{path} cannot be read as a file of tensors alone, and is not opened otherwise: {reason}"
         ) from error
-    if not isinstance(official, dict) or not all(
-        isinstance(value, torch.Tensor) for value in official.values()
-    ):
+    if not isinstance(official, dict) or not all(isinstance(value, torch.Tensor) for value in official.values()):
         raise ValueError(f"{path} must hold a state_dict, names and tensors, got {type(official).__name__}.")
     text_config = None if text_encoder is None else AutoConfig.from_pretrained(text_encoder)
     return model_from_official(official, text_config, **options)
@@ -112,8 +108,7 @@ def load_official_checkpoint(path: str | Path, text_encoder: str | None = None, 
 
 def _sizes(weights: dict[str, torch.Tensor]) -> dict[str, int]:
     sizes = {
-        f"{task}_head_dim": len(weights[f"heads.{task}.dense_1.bias"])
-        for task in ("fusion", "text", "audio", "vision")
+        f"{task}_head_dim": len(weights[f"heads.{task}.dense_1.bias"]) for task in ("fusion", "text", "audio", "vision")
     }
     for modality in ("audio", "vision"):
         recurrent = weights[f"encoders.{modality}.lstm.weight_hh_l0"]
@@ -127,9 +122,7 @@ def _sizes(weights: dict[str, torch.Tensor]) -> dict[str, int]:
 
 def _bert_config(weights: dict[str, torch.Tensor]) -> BertConfig:
     vocab_size, hidden_size = weights["encoders.text.embeddings.word_embeddings.weight"].shape
-    layers = {
-        match[1] for name in weights if (match := re.match(r"encoders\.text\.encoder\.layer\.(\d+)\.", name))
-    }
+    layers = {match[1] for name in weights if (match := re.match(r"encoders\.text\.encoder\.layer\.(\d+)\.", name))}
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .calibration import axis_position, calibrated_labels
+
 EPS = 1e-8  # official `MIN`
 
 
@@ -19,12 +21,13 @@ class Convention:
 
     Args:
         distance: `"euclidean"` (official), `"squared"`, which is squared and divided by sqrt(dim) (paper), or
-            `"axis"`, the position between the class centres (this project), see [`axis_position`].
+            `"axis"`, the position between the class centres, from which [`calibrated_labels`] makes the labels
+            once an epoch (this project).
         zero_is_positive: Whether a label of exactly 0 belongs to the positive class.
         unseen_in_centres: Whether samples not yet seen count as zero vectors in the centres.
         clamp: Whether generated labels are clamped to the label range.
-        initial_weight: `W_s` before labels are generated. The paper's formula makes it 0, so that the unimodal heads
-            learn nothing in the first two epochs.
+        agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
+            heads learn nothing in the first two epochs, and later only from the clips in disagreement.
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
             epoch is dropped, rather than each sample counting once.
         mean_of_batch_means: Whether the validation loss is the mean of the batches' means, rather than of the samples.
@@ -34,19 +37,19 @@ class Convention:
     zero_is_positive: bool = False
     unseen_in_centres: bool = False
     clamp: bool = True
-    initial_weight: float = 1.0
+    agreement_weight: float = 0.5
     sum_accumulated: bool = False
     mean_of_batch_means: bool = False
 
 
 CONVENTIONS = {
     "default": Convention(),
-    "paper": Convention(distance="squared", clamp=False, initial_weight=0.0),
+    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0),
     "official": Convention(
         distance="euclidean",
         zero_is_positive=True,
         unseen_in_centres=True,
-        initial_weight=0.0,
+        agreement_weight=0.0,
         sum_accumulated=True,
         mean_of_batch_means=True,
     ),
@@ -70,22 +73,7 @@ def relative_distance(features: torch.Tensor, centres: torch.Tensor, squared: bo
     return (negative - positive) / (positive + EPS)
 
 
-def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """
-    `(||F* - C^n||^2 - ||F* - C^p||^2) / ||C^p - C^n||^2`: 1 at the positive centre, -1 at the negative one.
-
-    The paper's relative distance divides by the distance to one of the centres, this one by the distance between
-    them: it is linear in `F*`, symmetric in the classes and bounded where `alpha` is not. Shapes as above.
-    """
-    positive, negative = centres  # (targets, dim)
-    axis = positive - negative
-    middle = (positive + negative) / 2
-    return 2 * (features @ axis.T - (middle * axis).sum(-1)) / axis.square().sum(-1)
-
-
-def shifted_label(
-    fused: torch.Tensor, alpha_s: torch.Tensor, alpha_m: torch.Tensor, eps: float
-) -> torch.Tensor:
+def shifted_label(fused: torch.Tensor, alpha_s: torch.Tensor, alpha_m: torch.Tensor, eps: float) -> torch.Tensor:
     """`y_s = y_m alpha_s / (2 alpha_m) + (y_m + alpha_s - alpha_m) / 2` (paper; the official code adds an eps)."""
     return 0.5 * fused * (alpha_s / (alpha_m + eps)) + 0.5 * (fused + alpha_s - alpha_m)
 
@@ -95,9 +83,12 @@ def momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int) -> torch.Ten
     return (epoch - 1) / (epoch + 1) * previous + 2 / (epoch + 1) * new
 
 
-def loss_weights(unimodal: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
-    """`W_s = tanh(|y_s - y_m|)`: the subtasks look at the samples where the modalities disagree."""
-    return (unimodal - fused).abs().tanh()
+def loss_weights(unimodal: torch.Tensor, fused: torch.Tensor, at_agreement: float) -> torch.Tensor:
+    """
+    `W_s = tanh(|y_s - y_m|)`, which makes the subtasks look at the samples where the modalities disagree, raised to
+    the range [at_agreement, 1].
+    """
+    return at_agreement + (1 - at_agreement) * (unimodal - fused).abs().tanh()
 
 
 class PseudoLabels:
@@ -115,9 +106,7 @@ class PseudoLabels:
         label_range: Labels lie in [-label_range, label_range].
     """
 
-    def __init__(
-        self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, label_range: float
-    ):
+    def __init__(self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, label_range: float):
         fused = labels.float().reshape(len(labels), -1)
         if not torch.isfinite(fused).all():
             row = int((~torch.isfinite(fused)).any(-1).nonzero()[0])
@@ -127,26 +116,23 @@ class PseudoLabels:
         self.modalities = [task for task in dims if task != "fusion"]
         self.labels = {task: fused.clone() for task in dims}
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
-        everything = torch.arange(len(fused), device=fused.device)
         self._features = {task: fused.new_zeros(len(fused), dim) for task, dim in dims.items()}
         self._counted = {
-            task: torch.full_like(everything, convention.unseen_in_centres, dtype=torch.bool) for task in dims
+            task: torch.full_like(fused[:, 0], convention.unseen_in_centres, dtype=torch.bool) for task in dims
         }
-        self._moments = {task: _Moments(*fused.shape, fused.device) for task in self.modalities}
-        self._sums, self._counts = {}, {}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, torch.Tensor] = {}
         for task in dims:
-            self._sums[task], self._counts[task] = self._contribution(task, everything)
+            self._recompute_centres(task)
 
     def centres(self, task: str) -> torch.Tensor:
         """`C^p` and `C^n` of `task`, (2, targets, dim), float32; not a number for a class without samples."""
         return (self._sums[task] / self._counts[task].unsqueeze(-1)).float()
 
-    def weights(self, index: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
-        """`W_s` of each modality for the samples `index`, (batch, targets). `epoch` counts from 1."""
-        fused = self.labels["fusion"][index]
-        if epoch == 1:
-            return {task: torch.full_like(fused, self.convention.initial_weight) for task in self.modalities}
-        return {task: loss_weights(self.labels[task][index], fused) for task in self.modalities}
+    def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`W_s` of each modality for the samples `index`, (batch, targets)."""
+        fused, floor = self.labels["fusion"][index], self.convention.agreement_weight
+        return {task: loss_weights(self.labels[task][index], fused, floor) for task in self.modalities}
 
     def update(
         self,
@@ -166,53 +152,62 @@ class PseudoLabels:
             epoch: Counted from 1.
         """
         features = {task: values.detach().float() for task, values in features.items()}
-        new_labels = self._new_labels(index, features, epoch) if epoch > 1 else {}
-        for task in self.labels:
+        new_labels = {}
+        if epoch > 1 and self.convention.distance != "axis":
+            new_labels = self._shifted_labels(index, features)
+        everywhere = torch.ones_like(index, dtype=torch.bool)
+        for task, values in features.items():
+            # One clip that is not finite must not spoil the centres for good.
+            here = present.get(task, everywhere) & values.isfinite().all(-1)
             old_sums, old_counts = self._contribution(task, index)
-            here = present.get(task, torch.ones_like(index, dtype=torch.bool))
             if task in new_labels:
-                new = new_labels[task]
-                if self.convention.clamp:
-                    new = new.clamp(-self.label_range, self.label_range)
-                previous = self.labels[task][index]
-                # Without centres, at alpha_m = 0 or without the modality there is nothing to learn: keep the label.
-                valid = torch.isfinite(new) & here.unsqueeze(-1)
-                self.labels[task][index] = torch.where(valid, momentum(previous, new, epoch), previous)
-            self._features[task][index] = features[task]
+                self._change_labels(task, index, new_labels[task], here, epoch)
+            self._features[task][index] = torch.where(here.unsqueeze(-1), values, torch.zeros_like(values))
             self._counted[task][index] = here
             new_sums, new_counts = self._contribution(task, index)
             self._sums[task] += new_sums - old_sums
             self._counts[task] += new_counts - old_counts
-        if self.convention.distance == "axis":
-            for task in self.modalities:
-                position = axis_position(features[task], self.centres(task))
-                self._moments[task].replace(index, position, self.labels["fusion"][index], present[task])
 
-    def _new_labels(self, index, features, epoch) -> dict[str, torch.Tensor]:
-        fused = self.labels["fusion"][index]
-        if self.convention.distance == "axis":
-            out = {}
+    def end_epoch(self, epoch: int) -> None:
+        """
+        Closes an epoch: the calibrated rule generates its labels here, once for the whole set, because it looks at
+        the distribution of all positions. Adds the labels as they stand to `history`.
+        """
+        if epoch > 1 and self.convention.distance == "axis":
+            positions = {task: axis_position(self._features[task], self.centres(task)) for task in self.labels}
             for task in self.modalities:
-                position = axis_position(features[task], self.centres(task))
-                calibrated, confidence = self._moments[task].calibrate(position)
-                out[task] = fused + confidence * (calibrated - fused)
-            return out
+                self._calibrate(task, positions[task], positions["fusion"], epoch)
+                self._recompute_centres(task)
+        self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
+
+    def _shifted_labels(self, index: torch.Tensor, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         squared = self.convention.distance == "squared"
-        eps = 0.0 if squared else EPS
         alpha = {task: relative_distance(features[task], self.centres(task), squared) for task in features}
+        fused, eps = self.labels["fusion"][index], 0.0 if squared else EPS
         return {task: shifted_label(fused, alpha[task], alpha["fusion"], eps) for task in self.modalities}
 
-    def end_epoch(self) -> None:
-        """Adds the labels as they stand to `history`."""
-        self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
+    def _calibrate(self, task: str, position: torch.Tensor, fusion: torch.Tensor, epoch: int) -> None:
+        new = torch.full_like(position, torch.nan)
+        for target in range(position.shape[1]):
+            valid = position[:, target].isfinite() & fusion[:, target].isfinite()
+            index = (valid & self._counted[task]).nonzero().squeeze(-1)
+            if len(index):
+                labels = self.labels["fusion"][index, target]
+                new[index, target] = calibrated_labels(position[index, target], fusion[index, target], labels)
+        everything = torch.arange(len(new), device=new.device)
+        self._change_labels(task, everything, new, self._counted[task], epoch)
+
+    def _change_labels(self, task, index, new, here, epoch) -> None:
+        if self.convention.clamp:
+            new = new.clamp(-self.label_range, self.label_range)
+        previous = self.labels[task][index]
+        # Without centres, at alpha_m = 0 or without the modality there is nothing to learn: the label stays.
+        valid = new.isfinite() & here.unsqueeze(-1)
+        self.labels[task][index] = torch.where(valid, momentum(previous, new, epoch), previous)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All that a resumed run needs, by names that safetensors can store."""
-        state = {
-            f"{name}.{task}": value
-            for name, values in self._tensors().items()
-            for task, value in values.items()
-        }
+        state = {f"{name}.{task}": value for name, values in self._tensors().items() for task, value in values.items()}
         return {**state, "history": torch.stack(self.history) if self.history else torch.zeros(0)}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -222,13 +217,9 @@ class PseudoLabels:
         """
         mine = self.state_dict()
         if wrong := [
-            name
-            for name in mine
-            if name != "history" and (name not in state or state[name].shape != mine[name].shape)
+            name for name in mine if name != "history" and (name not in state or state[name].shape != mine[name].shape)
         ]:
-            raise ValueError(
-                f"These pseudo-labels are of another training set, model or convention: {wrong} differ."
-            )
+            raise ValueError(f"These pseudo-labels are of another training set, model or convention: {wrong} differ.")
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])
@@ -241,9 +232,14 @@ class PseudoLabels:
             "counted": self._counted,
             "sums": self._sums,
             "counts": self._counts,
-            "moment_terms": {task: moments.terms for task, moments in self._moments.items()},
-            "moment_sums": {task: moments.sums for task, moments in self._moments.items()},
         }
+
+    def _recompute_centres(self, task: str) -> None:
+        """From all samples, in chunks that keep the float64 copies small."""
+        chunks = torch.arange(len(self.labels[task]), device=self.labels[task].device).split(65536)
+        contributions = [self._contribution(task, chunk) for chunk in chunks]
+        self._sums[task] = sum(sums for sums, _ in contributions)
+        self._counts[task] = sum(counts for _, counts in contributions)
 
     def _contribution(self, task: str, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the samples `index` add to the sums (2, targets, dim) and counts (2, targets) of `task`."""
@@ -252,27 +248,3 @@ class PseudoLabels:
         member = torch.stack([positive, labels < 0], dim=1)  # (batch, 2, targets)
         member = (member & self._counted[task][index, None, None]).double()
         return torch.einsum("bct,bd->ctd", member, self._features[task][index].double()), member.sum(0)
-
-
-class _Moments:
-    """Running moments of axis positions `z` and fused labels `y` over the samples seen, per target."""
-
-    def __init__(self, samples: int, targets: int, device: torch.device):
-        self.terms = torch.zeros(samples, targets, 6, dtype=torch.float32, device=device)
-        self.sums = torch.zeros(targets, 6, dtype=torch.float64, device=device)
-
-    def replace(self, index, position, fused, present) -> None:
-        valid = (torch.isfinite(position) & present.unsqueeze(-1)).unsqueeze(-1)
-        z, y = position.nan_to_num(0.0), fused
-        new = torch.stack([torch.ones_like(z), z, y, z * z, y * y, z * y], dim=-1) * valid
-        self.sums += (new.double() - self.terms[index].double()).sum(0)
-        self.terms[index] = new
-
-    def calibrate(self, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        n, z, y, zz, yy, zy = self.sums.unbind(-1)
-        mean_z, mean_y = z / n, y / n
-        std_z = (zz / n - mean_z.square()).clamp(min=0).sqrt()
-        std_y = (yy / n - mean_y.square()).clamp(min=0).sqrt()
-        correlation = (zy / n - mean_z * mean_y) / (std_z * std_y)
-        calibrated = mean_y + (position - mean_z) * std_y / std_z
-        return calibrated.float(), correlation.clamp(0, 1).float()

@@ -62,8 +62,7 @@ class SelfMMTrainer(Trainer):
             args=args,
             train_dataset=None if train_dataset is None else _Indexed(train_dataset),
             eval_dataset=eval_dataset,
-            data_collator=data_collator
-            or SelfMMCollator(tuple(filter(config.is_sequence, config.modalities))),
+            data_collator=data_collator or SelfMMCollator(tuple(filter(config.is_sequence, config.modalities))),
             compute_metrics=self._compute_metrics,
             callbacks=callbacks,
             **kwargs,
@@ -72,9 +71,7 @@ class SelfMMTrainer(Trainer):
         if train_dataset is not None:
             labels = torch.tensor(np.array([sample["label"] for sample in train_dataset], dtype=np.float32))
             dims = {task: config.head_options(task)["dim"] for task in ["fusion", *config.modalities]}
-            self.pseudo_labels = PseudoLabels(
-                labels.to(args.device), dims, self.convention, config.label_range
-            )
+            self.pseudo_labels = PseudoLabels(labels.to(args.device), dims, self.convention, config.label_range)
         self._batch: tuple | None = None
 
     @property
@@ -104,7 +101,7 @@ class SelfMMTrainer(Trainer):
             outputs,
             labels,
             {task: self.pseudo_labels.labels[task][index] for task in self.pseudo_labels.modalities},
-            self.pseudo_labels.weights(index, self.current_epoch),
+            self.pseudo_labels.weights(index),
             num_items_in_batch,
         )
         self._batch = (
@@ -162,9 +159,7 @@ class SelfMMTrainer(Trainer):
             return
         file = os.path.join(checkpoint, PSEUDO_LABELS_FILE)
         if not os.path.isfile(file):
-            raise FileNotFoundError(
-                f"{checkpoint} has no {PSEUDO_LABELS_FILE}: it is no whole checkpoint of Self-MM."
-            )
+            raise FileNotFoundError(f"{checkpoint} has no {PSEUDO_LABELS_FILE}: it is no whole checkpoint of Self-MM.")
         self.pseudo_labels.load_state_dict(load_file(file))
 
 
@@ -196,9 +191,7 @@ def parameter_groups(
             groups.setdefault((rate, decay), []).append(parameter)
     if unused := {*args.learning_rates, *args.weight_decays} - used:
         modules = sorted(name for name, _ in model.named_modules() if name.count(".") <= 1 and name)
-        raise ValueError(
-            f"No parameter of the model begins with {sorted(unused)}. Its modules are {modules}."
-        )
+        raise ValueError(f"No parameter of the model begins with {sorted(unused)}. Its modules are {modules}.")
     return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
 
@@ -222,7 +215,7 @@ class _EndOfEpoch(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.trainer.pseudo_labels.end_epoch()
+        self.trainer.pseudo_labels.end_epoch(round(state.epoch))
 
 
 def _each_once(index, features, present):

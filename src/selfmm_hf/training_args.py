@@ -30,9 +30,7 @@ class SelfMMTrainingArguments(TrainingArguments):
     learning_rates: dict | str | None = field(
         default=None, metadata={"help": "JSON: learning rate by module prefix, such as encoders.text."}
     )
-    weight_decays: dict | str | None = field(
-        default=None, metadata={"help": "JSON: weight decay by module prefix."}
-    )
+    weight_decays: dict | str | None = field(default=None, metadata={"help": "JSON: weight decay by module prefix."})
     coupled_weight_decay: bool = field(
         default=True,
         metadata={"help": "L2 inside Adam, as in the official code; with false, --optim decides."},
@@ -42,36 +40,20 @@ class SelfMMTrainingArguments(TrainingArguments):
         metadata={"help": "Stop after so many epochs without a better validation loss; 0 for never."},
     )
 
-    output_dir: str | None = field(
-        default=None, metadata={"help": "Folder for checkpoints, results and the model."}
-    )
+    output_dir: str | None = field(default=None, metadata={"help": "Folder for checkpoints, results and the model."})
     seed: int = field(default=1111, metadata={"help": "Random seed; 1111 to 1115 in the official code."})
-    learning_rate: float = field(
-        default=1e-3, metadata={"help": "Learning rate of all that has none of its own."}
-    )
-    num_train_epochs: float = field(
-        default=100.0, metadata={"help": "Epochs at most; early stopping ends sooner."}
-    )
-    per_device_train_batch_size: int = field(
-        default=32, metadata={"help": "Batch size per device in training."}
-    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of all that has none of its own."})
+    num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs at most; early stopping ends sooner."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size per device in training."})
     gradient_accumulation_steps: int = field(default=4, metadata={"help": "Batches per optimizer step."})
     lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning rate schedule."})
-    max_grad_norm: float = field(
-        default=0.0, metadata={"help": "Gradient norm to clip at; 0 for no clipping."}
-    )
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient norm to clip at; 0 for no clipping."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to look at the validation split."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint."})
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log."})
-    save_total_limit: int | None = field(
-        default=2, metadata={"help": "Checkpoints to keep: the best and the last."}
-    )
-    load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "Keep the best model on validation."}
-    )
-    metric_for_best_model: str | None = field(
-        default="selection_loss", metadata={"help": "Validation metric."}
-    )
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep: the best and the last."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model on validation."})
+    metric_for_best_model: str | None = field(default="selection_loss", metadata={"help": "Validation metric."})
     greater_is_better: bool | None = field(default=False, metadata={"help": "Whether more of it is better."})
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "Whether a resumed run also resumes early stopping."}
@@ -80,18 +62,14 @@ class SelfMMTrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "Must be false: the collator needs columns that the model does not take."},
     )
-    label_names: list[str] | None = field(
-        default_factory=lambda: ["labels"], metadata={"help": "Keep as it is."}
-    )
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Keep as it is."})
 
     def __post_init__(self):
         super().__post_init__()
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
         if self.convention == "official" and self.fp16:
-            raise ValueError(
-                "The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16."
-            )
+            raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         for name in ("learning_rates", "weight_decays"):
             setattr(self, name, _rates(name, getattr(self, name)))
 

@@ -62,10 +62,7 @@ def read_mmsa(path: str | Path) -> dict[str, list[dict[str, Any]]]:
             raise DataError(f"{path}: split {split!r} is missing; expected a dict of train, valid and test")
     with_bert = any("text_bert" in data[split] for split in SPLITS.values())
     widths: dict[str, int] = {}
-    return {
-        name: _Split(path, split, data.pop(split), widths).samples(with_bert)
-        for name, split in SPLITS.items()
-    }
+    return {name: _Split(path, split, data.pop(split), widths).samples(with_bert) for name, split in SPLITS.items()}
 
 
 class _Split:
@@ -75,12 +72,16 @@ class _Split:
         self.path, self.name, self.columns, self.widths = path, name, columns, widths
         self.ids: list[str] = []
         self.ids = self.strings("id")
-        if len(set(self.ids)) < len(self.ids):
-            row = next(row for row, sample in enumerate(self.ids) if sample in self.ids[:row])
-            self.fail("id", "the same id occurs twice; ids must differ within a split", row)
+        seen: set[str] = set()
+        for row, sample in enumerate(self.ids):
+            if sample in seen:
+                self.fail("id", "the same id occurs twice; ids must differ within a split", row)
+            seen.add(sample)
 
     def fail(self, column: str, problem: str, row: int | None = None) -> NoReturn:
-        where = "" if row is None else f", row {row} (id {self.ids[row]!r:.80})"
+        where = "" if row is None else f", row {row}"
+        if where and self.ids:
+            where += f" (id {self.ids[row]!r:.80})"
         raise DataError(f"{self.path}, split {self.name!r}, column {column!r}{where}: {problem}")
 
     def samples(self, with_bert: bool) -> list[dict[str, Any]]:
@@ -128,7 +129,7 @@ class _Split:
             values = values.reshape(-1).tolist()
         for row, value in enumerate(values):
             if type(value) not in kinds:
-                self.fail(name, f"expected {expected}, got {type(value).__name__}", row if self.ids else None)
+                self.fail(name, f"expected {expected}, got {type(value).__name__}", row)
         return values
 
     def strings(self, name: str) -> list[str]:
@@ -208,7 +209,7 @@ class _Dtype:
         version, order, *structure = state[:5]
         if len(state) != 8 or version != 3 or structure != [None] * 3:
             raise DataError("the pickle has a structured or annotated dtype; save plain numbers or text")
-        self.value = self.value and self.value.newbyteorder(order)
+        self.value = None if self.value is None else self.value.newbyteorder(order)
 
 
 class _Array:
@@ -262,9 +263,7 @@ _GLOBALS: dict[str, Callable[..., Any]] = {
     **{f"numpy.{core}.multiarray scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric _frombuffer": _frombuffer for core in ("core", "_core")},
 }
-_LITERALS = re.compile(
-    r"BININT[12]?|LONG[14]|BINFLOAT|(SHORT_)?BIN(UNICODE|BYTES)|(BINUNICODE|BINBYTES|BYTEARRAY)8"
-)
+_LITERALS = re.compile(r"BININT[12]?|LONG[14]|BINFLOAT|(SHORT_)?BIN(UNICODE|BYTES)|(BINUNICODE|BINBYTES|BYTEARRAY)8")
 _TAKES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "STACK_GLOBAL": 2, "REDUCE": 2}
 _TAKES |= {"BUILD": 2, "STOP": 1}
 
@@ -283,6 +282,8 @@ def _load(path: Path) -> Any:
             return _unpickle(source)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: the file cannot be read ({error.strerror})") from error
     except Exception as error:  # whatever a broken or hostile file can break
         reason = f"{type(error).__name__} {str(error)!r:.120}"
         raise DataError(f"{path}: the pickle is damaged or cut off, download it again ({reason})") from error
@@ -331,9 +332,7 @@ def _unpickle(source: mmap.mmap) -> Any:
                 spelt = argument if name == "GLOBAL" else " ".join(items)
                 if spelt not in _GLOBALS:
                     asked = repr(spelt.replace(" ", "."))[:80]
-                    raise DataError(
-                        f"the pickle asks for {asked}, which could run code; do not open this file"
-                    )
+                    raise DataError(f"the pickle asks for {asked}, which could run code; do not open it")
                 stack.append(_GLOBALS[spelt])
             case "REDUCE" if callable(items[0]):  # only GLOBAL gives callables
                 stack.append(items[0](*items[1]))
@@ -348,4 +347,4 @@ def _unpickle(source: mmap.mmap) -> Any:
             case _ if _LITERALS.fullmatch(name):
                 stack.append(argument)
             case _:
-                raise DataError(f"the pickle uses {name} in a way that could run code; do not open this file")
+                raise DataError(f"the pickle uses {name} in a way that no feature file needs; do not open it")

@@ -1,0 +1,96 @@
+"""The commands: `selfmm train`, `selfmm demo` and `selfmm convert`; `train.py` is the first."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+PROG = "selfmm"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command `selfmm`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands: dict[str, tuple[Callable[[list[str]], None], str]] = {
+        "train": (train, "train a model: --config FILE.yaml and options"),
+        "demo": (demo, "train on the embedded corpus, load the saved model back, and predict"),
+        "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
+    }
+    parser = argparse.ArgumentParser(prog=PROG, description="Self-MM as a Hugging Face model.")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, (_, text) in commands.items():
+        subparsers.add_parser(name, help=text, add_help=False)
+    command = parser.parse_args(arguments[:1]).command
+    commands[command][0](arguments[1:])
+
+
+def train(arguments: list[str] | None = None) -> None:
+    """`selfmm train`, and `train.py`: trains with a YAML file and options that override it."""
+    run = _prepared(sys.argv[1:] if arguments is None else arguments)
+    _print_results(run.train(), run.folder)
+
+
+def demo(arguments: list[str]) -> None:
+    """`selfmm demo`: trains on the embedded corpus, draws the run, loads the model as a stranger would."""
+    from .demo import show
+
+    run = _prepared(["--config", "hub_configs/demo.yaml", "--overwrite_output_dir", *arguments])
+    results = run.train()
+    _print_results(results, run.folder)
+    show(run.folder, run.splits)
+
+
+def convert(arguments: list[str]) -> None:
+    """`selfmm convert`: an official or MMSA `.pth` becomes a model folder."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} convert", description=convert.__doc__)
+    parser.add_argument("checkpoint", help="the .pth file; only tensors are read from it")
+    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument(
+        "--text_encoder", help="repository or folder of the text encoder, for configuration and tokenizer"
+    )
+    parser.add_argument("--label_range", type=float, default=3.0, help="3 for MOSI and MOSEI, 1 for SIMS")
+    options = parser.parse_args(arguments)
+
+    def prepare():
+        from transformers import AutoTokenizer
+
+        from .official_checkpoint import load_official_checkpoint
+
+        if Path(options.out).exists():
+            raise ValueError(f"{options.out} exists already; name a new folder.")
+        model = load_official_checkpoint(options.checkpoint, options.text_encoder, label_range=options.label_range)
+        return model, options.text_encoder and AutoTokenizer.from_pretrained(options.text_encoder)
+
+    model, tokenizer = _or_exit(prepare)
+    model.save_pretrained(options.out)
+    if tokenizer:
+        tokenizer.save_pretrained(options.out)
+    print(f"{options.out}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
+
+
+def _prepared(arguments: list[str]):
+    def prepare():
+        from .options import read_options
+        from .training import Run
+
+        options, model_options, args = read_options(arguments)
+        return Run(options, model_options, args)
+
+    return _or_exit(prepare)
+
+
+def _or_exit(prepare: Callable):
+    """Bad input ends in its message; anything wrong with the program itself keeps its traceback."""
+    try:
+        return prepare()
+    except (ValueError, OSError) as error:
+        print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _print_results(results: dict, folder: Path) -> None:
+    for split in ("validation", "test") if results else ():
+        metrics = {k.removeprefix(f"{split}_"): v for k, v in results.items() if k.startswith(f"{split}_")}
+        print(f"{split:>10}  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    if results:
+        print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {folder}")

@@ -1,0 +1,115 @@
+"""The options of a training run: a YAML file, overridden on the command line."""
+
+import argparse
+import dataclasses
+import difflib
+import inspect
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from .configuration_selfmm import SelfMMConfig
+from .training_args import SelfMMTrainingArguments
+
+
+@dataclass
+class RunOptions:
+    """
+    What is trained on what.
+
+    Args:
+        dataset: `demo`, the corpus that the project generates, `mosi`, `mosei` or `sims`.
+        data_file: The published feature file in the MMSA layout (a pickle, from which no code is ever run).
+        text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
+            a small one of its own.
+        max_text_tokens: Longer texts are cut.
+        overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
+    """
+
+    dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei or sims."})
+    data_file: str | None = field(default=None, metadata={"help": "Feature file in the MMSA layout."})
+    text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
+    max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
+
+
+def _model_options() -> type:
+    """A dataclass of the options that [`SelfMMConfig`] documents; those left out keep its defaults."""
+    parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
+    hints = typing.get_type_hints(SelfMMConfig.__init__)
+    left_out = {"self", "text_config", "id2label", "kwargs"}
+    help_text = {"help": "Of the model: see SelfMMConfig."}
+    fields = [
+        (one.name, hints[one.name] | None, field(default=None, metadata=help_text))
+        for one in parameters
+        if one.name not in left_out
+    ]
+    return dataclasses.make_dataclass("ModelOptions", fields)
+
+
+ModelOptions = _model_options()
+
+
+class _Parser(HfArgumentParser):
+    """Raises its complaints, instead of printing the usage of some 200 options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], SelfMMTrainingArguments]:
+    """
+    Reads `--config FILE.yaml` and the options that override it.
+
+    Returns:
+        What to train on what, the options of the model (fields of [`SelfMMConfig`]), and those of the training.
+
+    Raises:
+        ValueError: A key or option is unknown or its value is of the wrong type; the nearest right one is named.
+    """
+    parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, prog="train.py")
+    parser.add_argument("--config", help="YAML file of options; those on the command line come first")
+    configs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    configs.add_argument("--config", action="append", default=[])
+    files, overrides = configs.parse_known_args(arguments)
+    known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
+    from_files = [argument for file in files.config for argument in _from_yaml(Path(file), known)]
+    *groups, _, unknown = parser.parse_args_into_dataclasses(
+        [*from_files, *overrides], return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        name = unknown[0].split("=")[0]
+        hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
+        raise ValueError(f"{name!r} is no option.{hint and ' Did you mean --' + hint + '?'} See --help.")
+    run, model, args = groups
+    return run, {name: value for name, value in vars(model).items() if value is not None}, args
+
+
+def _from_yaml(file: Path, known: list[str]) -> list[str]:
+    if not file.is_file():
+        raise ValueError(f"There is no configuration file {file}.")
+    try:
+        options = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{file} must hold options as `key: value`, got {type(options).__name__}.")
+    arguments = []
+    for key, value in options.items():
+        if key not in known:
+            hint = _nearest(str(key), known)
+            raise ValueError(f"{file}: {key!r} is no option.{hint and ' Did you mean ' + repr(hint) + '?'}")
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        arguments += [f"--{key}", *(json.dumps(one) if isinstance(one, dict | bool) else str(one) for one in values)]
+    return arguments
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")

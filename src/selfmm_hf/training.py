@@ -1,0 +1,223 @@
+"""A whole training run: data, model, training, results, and the model folder."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+
+from .collator import SelfMMCollator
+from .configuration_selfmm import SelfMMConfig
+from .data import LABEL_RANGES, Splits, load_splits, tokenize
+from .data.demo import demo_text_config, demo_tokenizer
+from .hub import save_model_folder
+from .metrics import METRICS
+from .modeling_selfmm import SelfMMModel
+from .options import RunOptions
+from .trainer import SelfMMTrainer, parameter_groups
+from .training_args import SelfMMTrainingArguments
+
+
+class Run:
+    """
+    One training run. Making it reads the data and builds the model, so that whatever is wrong with the input shows
+    before anything is written; `train` does the rest.
+
+    Args:
+        options: What is trained on what.
+        model_options: Options of [`SelfMMConfig`]. Feature widths are read off the data where they are not given.
+        args: Options of the training.
+
+    Raises:
+        ValueError: The options do not fit each other or the data.
+        OSError: The text encoder cannot be loaded.
+    """
+
+    def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments):
+        self.options, self.args = options, args
+        self.folder = Path(args.output_dir)
+        self.checkpoint = self._checkpoint()
+        self.splits = load_splits(options.dataset, options.data_file)
+        set_seed(args.seed)
+        self.tokenizer = self._tokenizer()
+        if self.tokenizer is not None:
+            tokenize(self.splits, self.tokenizer, options.max_text_tokens)
+        self.model = self._model(model_options)
+        parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
+
+    def _checkpoint(self) -> str | None:
+        """The checkpoint to go on from, having seen to it that no earlier run is mixed up with this one."""
+        resume = self.args.resume_from_checkpoint
+        if resume and resume.lower() not in ("true", "1", "yes"):
+            if not Path(resume).is_dir():
+                raise ValueError(f"There is no checkpoint folder {resume}.")
+            return resume
+        last = get_last_checkpoint(self.folder) if self.folder.is_dir() else None
+        if resume:
+            if last is None:
+                raise ValueError(f"There is no checkpoint in {self.folder} to resume from.")
+            return last
+        if (last or (self.folder / "all_results.json").exists()) and not self.options.overwrite_output_dir:
+            raise ValueError(
+                f"{self.folder} holds an earlier run: go on with it by --resume_from_checkpoint true, replace it by "
+                "--overwrite_output_dir, or name another --output_dir."
+            )
+        return None
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
+        if self.options.text_encoder is not None:
+            return AutoTokenizer.from_pretrained(self.options.text_encoder)
+        if self.options.dataset == "demo":
+            return demo_tokenizer()
+        if any("text" in sample for sample in self.splits["train"]):
+            return None  # word vectors
+        raise ValueError(f"The data set {self.options.dataset} needs --text_encoder, a repository or a folder.")
+
+    def _model(self, options: dict) -> SelfMMModel:
+        options = {"label_range": LABEL_RANGES[self.options.dataset], **options}
+        first = self.splits["train"][0]
+        for modality in ("audio", "vision", *(["text"] if self.tokenizer is None else [])):
+            width = first[modality].shape[1]
+            if options.setdefault(f"{modality}_dim", width) != width:
+                source = self.options.data_file or self.options.dataset
+                raise ValueError(
+                    f"The {modality} features of {source} are {width} wide, but "
+                    f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
+                )
+        if self.options.text_encoder is not None:
+            return SelfMMModel.from_text_encoder(self.options.text_encoder, **options)
+        text_config = None if self.tokenizer is None else demo_text_config()
+        return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
+
+    def train(self) -> dict[str, float]:
+        """
+        Trains, chooses the epoch with the best validation loss, then reads the test split, once. Leaves in the output
+        folder `all_results.json`, `predictions.parquet`, `pseudo_labels.parquet`, `trainer_state.json` and `model/`.
+
+        Returns:
+            What `all_results.json` holds.
+        """
+        field_metrics = METRICS[self.options.dataset]
+
+        def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+            return field_metrics(prediction.predictions[0], prediction.label_ids)
+
+        config = self.model.config
+        sequences = tuple(filter(config.is_sequence, config.modalities))
+        pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
+        if self.options.overwrite_output_dir and self.checkpoint is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        trainer = SelfMMTrainer(
+            self.model,
+            self.args,
+            train_dataset=self.splits["train"],
+            eval_dataset=self.splits["validation"],
+            data_collator=SelfMMCollator(sequences, pad),
+            compute_metrics=compute_metrics,
+        )
+        trainer.train(resume_from_checkpoint=self.checkpoint)
+        outputs = {
+            split: trainer.predict(self.splits[split], metric_key_prefix=split) for split in ("validation", "test")
+        }
+        if not trainer.is_world_process_zero():
+            return {}
+        trainer.save_state()
+        results = self._results(trainer, outputs)
+        save_model_folder(self.folder / "model", self.model, self.tokenizer, self._facts(results))
+        _write_parquet(self.folder / "predictions.parquet", self._predictions(outputs))
+        _write_parquet(self.folder / "pseudo_labels.parquet", self._pseudo_labels(trainer))
+        _replace(self.folder / "all_results.json", lambda file: file.write_text(json.dumps(results, indent=2) + "\n"))
+        return results
+
+    def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
+        state = trainer.state
+        epochs = len(trainer.pseudo_labels.history)
+        losses = [entry["eval_selection_loss"] for entry in state.log_history if "eval_selection_loss" in entry]
+        results = {
+            "dataset": self.options.dataset,
+            "text_encoder": self.options.text_encoder,
+            "convention": self.args.convention,
+            "seed": self.args.seed,
+            "epochs": epochs,
+            "best_epoch": int(np.argmin(losses)) + 1 if losses else epochs,
+        }
+        for output in outputs.values():
+            skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
+            results |= {name: value for name, value in output.metrics.items() if not name.endswith(skipped)}
+        return results | generated_label_quality(
+            self.splits, trainer.pseudo_labels.history[-1].numpy(), self.modalities
+        )
+
+    @property
+    def modalities(self) -> list[str]:
+        return self.model.config.modalities
+
+    def _predictions(self, outputs: dict) -> pa.Table:
+        tables = []
+        for split, output in outputs.items():
+            fusion, unimodal = output.predictions
+            samples = self.splits[split]
+            columns = {
+                "id": [sample["id"] for sample in samples],
+                "split": [split] * len(samples),
+                "label": np.float32([sample["label"] for sample in samples]),
+                "fusion": fusion[:, 0],
+                **{name: unimodal[name][:, 0] for name in self.modalities},
+            }
+            tables.append(pa.table(columns))
+        return pa.concat_tables(tables)
+
+    def _pseudo_labels(self, trainer: SelfMMTrainer) -> pa.Table:
+        ids = [sample["id"] for sample in self.splits["train"]]
+        tables = [
+            pa.table(
+                {
+                    "id": ids,
+                    "epoch": np.full(len(ids), epoch, dtype=np.int32),
+                    **{name: labels[:, column, 0].numpy() for column, name in enumerate(self.modalities)},
+                }
+            )
+            for epoch, labels in enumerate(trainer.pseudo_labels.history, start=1)
+        ]
+        return pa.concat_tables(tables)
+
+    def _facts(self, results: dict) -> dict:
+        """What the model card says of this run."""
+        return {**results, "sizes": {split: len(samples) for split, samples in self.splits.items()}}
+
+
+def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
+    """
+    Correlation and mean absolute error of generated unimodal labels against the true ones, beside those of `y_m`,
+    where the data have true ones (the demo corpus, SIMS).
+
+    Args:
+        labels: (training samples, modalities, targets).
+    """
+    samples = splits["train"]
+    if "unimodal_labels" not in samples[0]:
+        return {}
+    quality = {}
+    fused = np.array([sample["label"] for sample in samples])
+    for column, modality in enumerate(modalities):
+        truth = np.array([sample["unimodal_labels"][modality] for sample in samples])
+        for name, values in (("generated", labels[:, column, 0]), ("fused", fused)):
+            quality[f"{name}_label_{modality}_corr"] = float(np.corrcoef(values, truth)[0, 1])
+            quality[f"{name}_label_{modality}_mae"] = float(np.abs(values - truth).mean())
+    return quality
+
+
+def _write_parquet(file: Path, table: pa.Table) -> None:
+    _replace(file, lambda path: pq.write_table(table, path))
+
+
+def _replace(file: Path, write) -> None:
+    """Writes beside `file` and moves it there, so that a file is never half-written."""
+    beside = file.with_name(f".{file.name}.part")
+    write(beside)
+    os.replace(beside, file)

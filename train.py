@@ -1,0 +1,6 @@
+"""Train Self-MM: `accelerate launch train.py --config hub_configs/mosi.yaml --data_file FILE [--option value ...]`."""
+
+from selfmm_hf.cli import train
+
+if __name__ == "__main__":
+    train()
