@@ -537,3 +537,12 @@ def test_mmmo():
 def test_feature_extractor_output_is_not_this_layout():
     refused(published("mmsa_fet_examples/example.pkl"), "split 'train' is missing")
     refused(published("mmsa_fet_examples/feature_aligned.pkl"), "split 'train' is missing")
+
+
+def test_object_arrays_of_text_are_read(tmp_path):
+    """Some files keep sentences in arrays of dtype object; those that hold text and nothing else are read."""
+    data = tiny_file()
+    for split in data.values():
+        split["raw_text"] = np.array(split["raw_text"], dtype=object)
+    samples = read_mmsa(write(tmp_path / "object.pkl", data))
+    assert [sample["raw_text"] for sample in samples["train"]] == list(data["train"]["raw_text"])

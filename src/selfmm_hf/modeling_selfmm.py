@@ -95,7 +95,7 @@ class SelfMMSequenceEncoder(nn.Module):
         self.projection = nn.Linear(hidden_size * (1 + bidirectional), output_dim)
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """`frames` (batch, frames, input_dim), `lengths` (batch,) on the CPU, from 1 on; returns (batch, output_dim)."""
+        """`frames` (batch, frames, input_dim), `lengths` (batch,) on the CPU, at least 1; gives (batch, output_dim)."""
         frames = frames.to(self.lstm.weight_ih_l0.dtype)
         packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
         # bfloat16 autocast breaks LSTMs on many CPUs, and there is nothing to gain at these widths.

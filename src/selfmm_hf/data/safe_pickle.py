@@ -1,0 +1,179 @@
+"""Reads pickles of plain data without ever running code from them.
+
+To unpickle means to call what the file names. So no pickle machine is used: `_unpickle` interprets the few opcodes
+that dicts, lists, text, numbers and arrays need, and calls nothing but `_GLOBALS`. Arrays and dtypes are stand-ins
+until dtype, shape and bytes were found to agree.
+"""
+
+import math
+import mmap
+import pickletools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "DataError", "load_pickle"]
+
+
+class DataError(ValueError):
+    """A data file that cannot be used, in one sentence with file and, where known, split, column and row."""
+
+
+class _Dtype:
+    """Stands for a numpy dtype: booleans, integers, floats, text, bytes; `value` is None for objects."""
+
+    def __init__(self, code: str, *_: bool):
+        if not re.fullmatch(r"b1|[iu][1248]|f[248]|[US][1-9]\d{0,8}|O8?", code):
+            raise DataError(f"the pickle has an array of dtype {code!r:.40}; save plain numbers or text")
+        self.value = None if code[0] == "O" else np.dtype(code)
+
+    def build(self, state: tuple[Any, ...]) -> None:
+        version, order, *structure = state[:5]
+        if len(state) != 8 or version != 3 or structure != [None] * 3:
+            raise DataError("the pickle has a structured or annotated dtype; save plain numbers or text")
+        self.value = None if self.value is None else self.value.newbyteorder(order)
+
+
+class Array:
+    """Stands for a numpy array; `value` is None before it is built, and for Python objects other than text."""
+
+    value: NDArray | list[str] | None = None
+
+    def build(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        if dtype.value is None and type(data) is list and shape == (len(data),):
+            self.value = data if all(type(one) is str for one in data) else None
+            return
+        self.value = _array(data, dtype, shape, "F" if fortran else "C")
+
+
+def _array(data: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray | None:
+    if dtype.value is None:
+        return None
+    sizes = type(shape) is tuple and len(shape) < 9 and all(type(n) is int and 0 <= n < 2**40 for n in shape)
+    if not sizes or math.prod(shape) * dtype.value.itemsize != len(data):
+        raise DataError("the pickle has an array whose shape does not fit its bytes")
+    return np.ndarray(shape, dtype.value, data, order="F" if order == "F" else "C")
+
+
+def _reconstruct(kind: type, shape: tuple[int], _: bytes) -> Array:
+    if kind is not Array or shape != (0,):
+        raise DataError("the pickle makes an array in another way than numpy does")
+    return Array()
+
+
+def _frombuffer(data: bytes, dtype: _Dtype, shape: tuple, order: str, axes: tuple | None = None) -> Array:
+    array = Array()
+    value = _array(data, dtype, shape, order)
+    array.value = value if axes is None or value is None else value.transpose(axes)
+    return array
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> Any:
+    value = _array(data, dtype, (), "C")
+    if value is None:
+        raise DataError("the pickle has a numpy scalar that is a Python object; save plain numbers or text")
+    return value.item()
+
+
+def _encode(text: str, encoding: str) -> bytes:  # how protocol 2 spells bytes
+    if encoding != "latin1":
+        raise DataError("the pickle encodes text in another way than numpy does")
+    return text.encode("latin1")
+
+
+_GLOBALS: dict[str, Callable[..., Any]] = {
+    **{"numpy dtype": _Dtype, "numpy ndarray": Array, "_codecs encode": _encode},
+    **{f"numpy.{core}.multiarray _reconstruct": _reconstruct for core in ("core", "_core")},  # numpy 1 and 2
+    **{f"numpy.{core}.multiarray scalar": _scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric _frombuffer": _frombuffer for core in ("core", "_core")},
+}
+_LITERALS = re.compile(r"BININT[12]?|LONG[14]|BINFLOAT|(SHORT_)?BIN(UNICODE|BYTES)|(BINUNICODE|BINBYTES|BYTEARRAY)8")
+_TAKES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "STACK_GLOBAL": 2, "REDUCE": 2}
+_TAKES |= {"BUILD": 2, "STOP": 1}
+
+
+def load_pickle(path: Path) -> Any:
+    """What the pickle at `path` holds, with `Array` for arrays; DataError for whatever goes wrong."""
+    if not path.is_file():
+        problem = "not a file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {problem}; give the path of an MMSA feature file (.pkl)")
+    if not path.stat().st_size:
+        raise DataError(f"{path}: the file is empty; download it again")
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
+            if not re.match(rb"\x80[\x02-\x05]", source[:2]):
+                raise DataError(f"not a pickle of protocol 2 to 5: it starts with {source[:8]!r}")
+            return _unpickle(source)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: the file cannot be read ({error.strerror})") from error
+    except Exception as error:  # whatever a broken or hostile file can break
+        reason = f"{type(error).__name__} {str(error)!r:.120}"
+        raise DataError(f"{path}: the pickle is damaged or cut off, download it again ({reason})") from error
+
+
+def _unpickle(source: mmap.mmap) -> Any:
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+    made = 0  # characters and bytes that calls returned
+    for opcode, argument, _ in pickletools.genops(source):
+        name = opcode.name
+        count = len(stack) - marks.pop() if name in ("TUPLE", "APPENDS", "SETITEMS") else _TAKES.get(name, 0)
+        if not 0 <= count <= len(stack):
+            raise DataError("the pickle is damaged: it takes more values than it has")
+        split = len(stack) - count
+        items, stack[split:] = stack[split:], []
+        match name:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                marks.append(len(stack))
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(name == "NEWTRUE")
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_TUPLE" | "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(items))
+            case "APPEND" | "APPENDS" if type(stack[-1]) is list:
+                stack[-1].extend(items)
+            case "SETITEM" | "SETITEMS" if type(stack[-1]) is dict:
+                if any(type(key) is not str for key in items[::2]):  # a nested key could exhaust the hash
+                    raise DataError("the pickle has a dict whose keys are not text, unlike the MMSA layout")
+                stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL" | "STACK_GLOBAL":
+                spelt = argument if name == "GLOBAL" else " ".join(items)
+                if spelt not in _GLOBALS:
+                    asked = repr(spelt.replace(" ", "."))[:80]
+                    raise DataError(f"the pickle asks for {asked}, which could run code; do not open it")
+                stack.append(_GLOBALS[spelt])
+            case "REDUCE" if callable(items[0]):  # only GLOBAL gives callables
+                stack.append(items[0](*items[1]))
+                made += len(stack[-1]) if isinstance(stack[-1], str | bytes) else 0
+                if made > len(source):  # one long text, called with again and again
+                    raise DataError("the pickle expands to more than its own size")
+            case "BUILD" if isinstance(items[0], Array | _Dtype):
+                items[0].build(items[1])
+                stack.append(items[0])
+            case "STOP":
+                return items[0]
+            case _ if _LITERALS.fullmatch(name):
+                stack.append(argument)
+            case _:
+                raise DataError(f"the pickle uses {name} in a way that no feature file needs; do not open it")
