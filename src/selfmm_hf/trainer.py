@@ -1,5 +1,6 @@
 """A [`Trainer`] that generates Self-MM's unimodal labels while it trains."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -209,13 +210,18 @@ class _Indexed(Dataset):
 
 
 class _EndOfEpoch(TrainerCallback):
-    """Keeps the generated labels of each epoch, before the checkpoint is written."""
+    """Closes each epoch of the pseudo-labels with its last step, so that a checkpoint of that step has it closed."""
 
     def __init__(self, trainer: SelfMMTrainer):
         self.trainer = trainer
 
-    def on_epoch_end(self, args, state, control, **kwargs):
-        self.trainer.pseudo_labels.end_epoch(round(state.epoch))
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.epoch == round(state.epoch):
+            self.trainer.pseudo_labels.end_epoch(round(state.epoch))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if state.epoch != round(state.epoch):  # stopped within an epoch
+            self.trainer.pseudo_labels.end_epoch(math.ceil(state.epoch))
 
 
 def _each_once(index, features, present):

@@ -66,6 +66,8 @@ class SelfMMTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
         if self.convention == "official" and self.fp16:

@@ -1,0 +1,41 @@
+# make demo         train on the embedded corpus, load the saved model back, predict; all in runs/demo
+# make test         the test suite, offline
+# make test-lowest  the same with the lowest versions that pyproject.toml names
+# make lint         ruff
+# CUDA=1 installs the CUDA build of torch instead of the CPU build.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+CUDA ?=
+
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+INSTALLED = $(VENV)/.installed
+
+.PHONY: demo test test-lowest lint
+
+demo: $(INSTALLED)
+	$(VENV)/bin/selfmm demo
+
+test: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest TORCH=torch==2.6.0 EXTRA="$$($(PYTHON) tools/lowest.py)"
+
+# The CPU build, where the package index has it under its own name, else by way of uv, which knows where it is.
+ifeq ($(CUDA),)
+INSTALL_TORCH = $(PIP) $(TORCH)+cpu 2>/dev/null || ($(PIP) uv && $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --torch-backend cpu $(TORCH)) || $(PIP) $(TORCH)
+else
+INSTALL_TORCH = $(PIP) $(TORCH)
+endif
+
+$(INSTALLED): pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL_TORCH)
+	$(PIP) --editable ".[test]" $(EXTRA)
+	touch $@

@@ -1,0 +1,203 @@
+import dataclasses
+
+import pytest
+import torch
+
+from selfmm_hf.pseudo_labels import CONVENTIONS, PseudoLabels, loss_weights, momentum, relative_distance, shifted_label
+
+DIMS = {"fusion": 7, "text": 5, "audio": 3, "vision": 4}
+SAMPLES = 23
+
+
+def features(generator, samples, dims=DIMS):
+    return {task: torch.randn(samples, dim, generator=generator).relu() for task, dim in dims.items()}
+
+
+def everywhere(index):
+    return {task: torch.ones_like(index, dtype=torch.bool) for task in DIMS if task != "fusion"}
+
+
+def labels(generator, samples=SAMPLES, targets=1):
+    return (torch.rand(samples, targets, generator=generator) * 30 - 15).round() / 5  # steps of 0.2, some exactly 0
+
+
+def train(state, epochs, seed=0, batch=4, present=everywhere):
+    """Feeds `epochs` of random representations, in a new order each epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    for epoch in range(1, epochs + 1):
+        for index in torch.randperm(len(state.labels["fusion"]), generator=generator).split(batch):
+            state.update(index, features(generator, len(index)), present(index), epoch)
+        state.end_epoch(epoch)
+
+
+def recomputed_centres(state, task):
+    """Class means over the whole store, the way the official code recomputes them at every step."""
+    y, store = state.labels[task], state._features[task].double()
+    positive = y >= 0 if state.convention.zero_is_positive else y > 0
+    counted = state._counted[task].unsqueeze(1)
+    return torch.stack(
+        [
+            torch.stack([store[(member & counted)[:, target]].mean(0) for target in range(y.shape[1])])
+            for member in (positive, y < 0)
+        ]
+    )
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("targets", [1, 2])
+def test_running_centres_equal_a_full_recomputation_without_drift(convention, targets):
+    state = PseudoLabels(labels(torch.Generator().manual_seed(1), targets=targets), DIMS, CONVENTIONS[convention], 3.0)
+    train(state, epochs=150)  # 900 updates
+    for task in DIMS:
+        torch.testing.assert_close(
+            state.centres(task).double(), recomputed_centres(state, task), rtol=1e-6, atol=1e-7, msg=task
+        )
+
+
+def test_official_centres_count_unseen_samples_as_zeros():
+    y = torch.tensor([1.0, 2.0, 0.0, -1.0])
+    official = PseudoLabels(y, DIMS, CONVENTIONS["official"], 3.0)
+    index = torch.tensor([0, 3])
+    given = {task: torch.ones(2, dim) for task, dim in DIMS.items()}
+    official.update(index, given, everywhere(index), epoch=1)
+    assert official.centres("text")[:, 0, 0].tolist() == pytest.approx([1 / 3, 1.0])  # 0 counts as positive
+    ours = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0)
+    ours.update(index, given, everywhere(index), epoch=1)
+    assert ours.centres("text")[:, 0, 0].tolist() == [1.0, 1.0]
+
+
+def test_relative_distance_by_hand():
+    centres = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]])  # positive, negative
+    at = torch.tensor([[0.0, 4.0]])  # 3 from the positive, 4 from the negative
+    assert relative_distance(at, centres, squared=False).item() == pytest.approx((4 - 3) / 3)
+    # 9 / sqrt(2) and 16 / sqrt(2): the scale cancels out
+    assert relative_distance(at, centres, squared=True).item() == pytest.approx((16 - 9) / 9)
+
+
+def test_shifted_label_momentum_and_weights_by_hand():
+    y, alpha_s, alpha_m = torch.tensor([2.0]), torch.tensor([0.5]), torch.tensor([0.8])
+    new = shifted_label(y, alpha_s, alpha_m, eps=0.0)
+    assert new.item() == pytest.approx(2.0 * 0.5 / (2 * 0.8) + (2.0 + 0.5 - 0.8) / 2)
+    assert new.item() == pytest.approx(2.0 + (0.5 - 0.8) / 2 * (2.0 + 0.8) / 0.8)  # the paper's second form
+    assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=2).item() == pytest.approx(1 / 3 + 2 / 3 * 4)
+    assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=5).item() == pytest.approx(4 / 6 + 2 / 6 * 4)
+    weights = loss_weights(torch.tensor([1.0, 1.5]), torch.tensor([1.0, 1.0]), at_agreement=0.25)
+    assert weights.tolist() == pytest.approx([0.25, 0.25 + 0.75 * torch.tensor(0.5).tanh().item()])
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_labels_move_from_the_second_epoch_on(convention):
+    y = labels(torch.Generator().manual_seed(2))
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    train(state, epochs=1)
+    assert all(torch.equal(values, y) for values in state.labels.values())
+    # Representations that carry the sentiment, of which every convention makes something new.
+    generator = torch.Generator().manual_seed(3)
+    for epoch in (2, 3):
+        for index in torch.arange(SAMPLES).split(4):
+            given = {task: (y[index] + torch.randn(len(index), dim, generator=generator)) for task, dim in DIMS.items()}
+            given["fusion"] = y[index] + torch.zeros(len(index), DIMS["fusion"])
+            state.update(index, given, everywhere(index), epoch)
+        state.end_epoch(epoch)
+    assert torch.equal(state.labels["fusion"], y)
+    assert all(not torch.equal(state.labels[task], y) for task in state.modalities)
+    assert torch.stack(state.history).shape == (3, SAMPLES, 3, 1)
+
+
+@pytest.mark.parametrize("convention", ["default", "official"])
+def test_labels_stay_in_the_range(convention):
+    state = PseudoLabels(labels(torch.Generator().manual_seed(4)), DIMS, CONVENTIONS[convention], 3.0)
+    train(state, epochs=20)
+    assert all(values.abs().max() <= 3.0 for values in state.labels.values())
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("y", [torch.full((9,), 1.0), torch.zeros(9), torch.full((9,), -2.0)])
+def test_an_empty_class_gives_no_nan(convention, y):
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    train(state, epochs=4)
+    assert all(values.isfinite().all() for values in state.labels.values())
+    assert all(weights.isfinite().all() for weights in state.weights(torch.arange(9)).values())
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_alpha_m_of_zero_and_equal_representations_give_no_nan(convention):
+    state = PseudoLabels(labels(torch.Generator().manual_seed(5)), DIMS, CONVENTIONS[convention], 3.0)
+    index = torch.arange(SAMPLES)
+    same = {task: torch.ones(SAMPLES, dim) for task, dim in DIMS.items()}
+    for epoch in (1, 2, 3):
+        state.update(index, same, everywhere(index), epoch)
+        state.end_epoch(epoch)
+    assert all(values.isfinite().all() for values in state.labels.values())
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_one_sample_that_is_not_finite_spoils_nothing_else(convention):
+    y = labels(torch.Generator().manual_seed(6))
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    generator = torch.Generator().manual_seed(7)
+    for epoch in (1, 2, 3):
+        given = features(generator, SAMPLES)
+        if epoch == 2:
+            given["audio"][3] = torch.nan
+        state.update(torch.arange(SAMPLES), given, everywhere(torch.arange(SAMPLES)), epoch)
+        state.end_epoch(epoch)
+    assert all(state.centres(task).isfinite().all() for task in DIMS)
+    assert all(values.isfinite().all() for values in state.labels.values())
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_an_absent_modality_keeps_its_label_and_is_in_no_centre(convention):
+    y = labels(torch.Generator().manual_seed(8))
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+
+    def some_without_audio(index):
+        return {**everywhere(index), "audio": index % 3 > 0}
+
+    train(state, epochs=5, present=some_without_audio)
+    without = torch.arange(SAMPLES) % 3 == 0
+    assert torch.equal(state.labels["audio"][without], y[without])
+    assert not torch.equal(state.labels["text"][without], y[without]) or convention == "default"
+    torch.testing.assert_close(
+        state.centres("audio").double(), recomputed_centres(state, "audio"), rtol=1e-6, atol=1e-7
+    )
+
+
+def test_state_survives_a_checkpoint():
+    y = labels(torch.Generator().manual_seed(9))
+    whole = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0)
+    train(whole, epochs=3, seed=1)
+    copy = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0)
+    copy.load_state_dict({name: value.clone() for name, value in whole.state_dict().items()})
+    for state in (whole, copy):
+        generator = torch.Generator().manual_seed(11)
+        state.update(torch.arange(5), features(generator, 5), everywhere(torch.arange(5)), 4)
+        state.end_epoch(4)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, copy.state_dict()[name]), name
+
+
+def test_a_state_of_another_training_set_is_refused():
+    y = labels(torch.Generator().manual_seed(10))
+    state = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0).state_dict()
+    other = PseudoLabels(y[:-1], DIMS, CONVENTIONS["default"], 3.0)
+    with pytest.raises(ValueError, match="another training set"):
+        other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_labels_must_be_finite(bad):
+    with pytest.raises(ValueError, match="training sample 2 is not"):
+        PseudoLabels(torch.tensor([1.0, -1.0, bad]), DIMS, CONVENTIONS["default"], 3.0)
+
+
+def test_conventions_differ_where_the_table_says():
+    official, paper = (dataclasses.asdict(CONVENTIONS[name]) for name in ("official", "paper"))
+    assert {name for name in official if official[name] != paper[name]} == {
+        "distance",
+        "zero_is_positive",
+        "unseen_in_centres",
+        "clamp",
+        "sum_accumulated",
+        "mean_of_batch_means",
+    }

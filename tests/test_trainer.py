@@ -1,0 +1,369 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import BertConfig, TrainerCallback, set_seed
+
+from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf.collator import SelfMMCollator
+from selfmm_hf.pseudo_labels import CONVENTIONS
+from selfmm_hf.trainer import PSEUDO_LABELS_FILE, SelfMMTrainer
+from selfmm_hf.training_args import SelfMMTrainingArguments
+
+
+def corpus(samples=22, seed=0):
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(samples):
+        label = round(random.uniform(-3, 3), 1)
+        tokens = random.integers(5, 30, random.integers(2, 7)).tolist()
+        tokens[0] = 5 + int(label > 0)
+        frames = {
+            name: (random.normal(label / 3, 1, (random.integers(1, 6), width))).astype(np.float32)
+            for name, width in (("audio", 5), ("vision", 4))
+        }
+        rows.append({"id": str(len(rows)), "input_ids": tokens, "label": label, **frames})
+    return rows
+
+
+def model(dropout=0.0, seed=3, **options):
+    set_seed(seed)
+    text = BertConfig(
+        vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=19,
+        max_position_embeddings=12, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        initializer_range=0.2,
+    )  # fmt: skip
+    heads = {f"{task}_head_dropout": dropout for task in ("fusion", "text", "audio", "vision")}
+    return SelfMMModel(SelfMMConfig(text_config=text, vision_dim=4, fusion_head_dim=11, **heads, **options))
+
+
+def arguments(folder, **options):
+    defaults = dict(
+        num_train_epochs=4, per_device_train_batch_size=4, gradient_accumulation_steps=2, early_stopping_patience=0,
+        learning_rate=2e-3, weight_decay=0.01, use_cpu=True, disable_tqdm=True, seed=7,
+    )  # fmt: skip
+    return SelfMMTrainingArguments(output_dir=str(folder), **{**defaults, **options})
+
+
+class InOrder(SelfMMTrainer):
+    """Takes the samples in their order."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        return SequentialSampler(self.train_dataset)
+
+
+def state_of(trainer):
+    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    return weights, {name: value.clone() for name, value in trainer.pseudo_labels.state_dict().items()}
+
+
+def assert_same(one, other, atol=0.0):
+    for mine, its in zip(one, other, strict=True):
+        assert mine.keys() == its.keys()
+        for name, value in mine.items():
+            if "key.bias" not in name:  # its gradient is rounding noise, which Adam turns into steps
+                torch.testing.assert_close(
+                    value, its[name], atol=atol, rtol=0.0, msg=lambda text, n=name: f"{n}: {text}"
+                )
+
+
+def official_loop(net, rows, epochs, batch, accumulation, learning_rate, weight_decay):
+    """The official training loop, written out plainly: everything recomputed over the whole set at each batch."""
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [p for n, p in net.named_parameters() if not (n.startswith("encoders.text") and _no_decay(n))]},
+            {"params": [p for n, p in net.named_parameters() if n.startswith("encoders.text") and _no_decay(n)],
+             "weight_decay": 0.0},
+        ],
+        lr=learning_rate, weight_decay=weight_decay,
+    )  # fmt: skip
+    y = torch.tensor([row["label"] for row in rows])
+    labels = {task: y.clone() for task in ("fusion", "text", "audio", "vision")}
+    store = {task: torch.zeros(len(y), net.config.head_options(task)["dim"]) for task in labels}
+    centres, losses = {}, []
+    collator = SelfMMCollator()
+    net.train()
+    for epoch in range(1, epochs + 1):
+        waiting = accumulation
+        for start in range(0, len(rows), batch):
+            if waiting == accumulation:
+                optimizer.zero_grad()
+            waiting -= 1
+            index = torch.arange(start, min(start + batch, len(rows)))
+            inputs = collator([rows[i] for i in index])
+            inputs.pop("labels")
+            out = net(**inputs)
+            predictions = {"fusion": out.logits[:, 0], **{k: v[:, 0] for k, v in out.unimodal_logits.items()}}
+            loss = 0.0
+            for task, prediction in predictions.items():
+                weight = 1.0 if task == "fusion" else torch.tanh((labels[task][index] - y[index]).abs())
+                loss = loss + (weight * (prediction - labels[task][index]).abs()).mean()
+            loss.backward()
+            losses.append(loss.item())
+            reps = {task: value.detach() for task, value in out.representations.items()}
+            if epoch > 1:
+                delta = {}
+                for task, rep in reps.items():
+                    near, far = ((rep - centre).norm(dim=-1) for centre in centres[task])
+                    delta[task] = (far - near) / (near + 1e-8)
+                for task in ("text", "audio", "vision"):
+                    alpha = delta[task] / (delta["fusion"] + 1e-8)
+                    new = 0.5 * alpha * y[index] + 0.5 * (y[index] + delta[task] - delta["fusion"])
+                    new = new.clamp(-3, 3)
+                    labels[task][index] = (epoch - 1) / (epoch + 1) * labels[task][index] + 2 / (epoch + 1) * new
+            for task, rep in reps.items():
+                store[task][index] = rep
+                centres[task] = store[task][labels[task] >= 0].mean(0), store[task][labels[task] < 0].mean(0)
+            if waiting == 0:
+                optimizer.step()
+                waiting = accumulation
+    return labels, losses
+
+
+def _no_decay(name):
+    return "bias" in name or "LayerNorm.weight" in name
+
+
+def test_official_convention_equals_the_official_loop(tmp_path):
+    """With 22 samples the last batch is smaller; with 26 the last group is incomplete too, and dropped."""
+    for samples in (22, 26):
+        rows = corpus(samples)
+        expected_model = model()
+        labels, losses = official_loop(expected_model, rows, 4, 4, 2, 2e-3, 0.01)
+        trainer = InOrder(
+            model(), arguments(tmp_path / str(samples), convention="official", save_strategy="no",
+                               load_best_model_at_end=False, eval_strategy="no"), rows,
+        )  # fmt: skip
+        seen = []
+        step = trainer.training_step
+        trainer.training_step = lambda *a, step=step, seen=seen, **k: seen.append(step(*a, **k)) or seen[-1]
+        trainer.train()
+        assert [loss.item() for loss in seen] == pytest.approx(losses, abs=1e-4)
+        for task, values in labels.items():
+            torch.testing.assert_close(trainer.pseudo_labels.labels[task][:, 0], values, atol=3e-4, rtol=0)
+        expected = dict(expected_model.named_parameters())
+        for name, value in trainer.model.named_parameters():
+            if "key.bias" not in name:
+                torch.testing.assert_close(value, expected[name], atol=2e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("convention", ["default", "paper"])
+@pytest.mark.parametrize("samples", [16, 22, 19])
+def test_accumulation_means_the_same_at_every_split(tmp_path, convention, samples):
+    """8 samples per step as 8 x 1, 4 x 2, 2 x 4 and 1 x 8: the same gradients, and the same first steps.
+
+    With `paper`, labels depend on the order of updates within a step, so only the first epochs are compared.
+    """
+    rows, results = corpus(samples), []
+    for batch, accumulation in ((8, 1), (4, 2), (2, 4), (1, 8)):
+        trainer = InOrder(
+            model(),
+            arguments(
+                tmp_path, convention=convention, per_device_train_batch_size=batch, save_strategy="no",
+                gradient_accumulation_steps=accumulation, load_best_model_at_end=False, eval_strategy="no",
+                num_train_epochs=3 if convention == "default" else 1,
+            ),
+            rows,
+        )  # fmt: skip
+        trainer.train()
+        results.append(state_of(trainer))
+    for other in results[1:]:
+        assert_same(results[0], other, atol=2e-5)
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.step
+        return control
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("step", [3, 5])  # 3 steps an epoch: at its end, and within the second
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention, step):
+    rows = corpus()
+    options = dict(
+        convention=convention, save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1,
+        load_best_model_at_end=False, early_stopping_patience=3, save_total_limit=None, logging_strategy="steps",
+        logging_steps=1,
+    )  # fmt: skip
+
+    def trainer(name, callbacks=()):
+        net = model(dropout=0.2)
+        return SelfMMTrainer(net, arguments(tmp_path / name, **options), rows, corpus(9, 1), callbacks=list(callbacks))
+
+    whole = trainer("whole")
+    whole.train()
+    stopped = trainer("stopped", [StopAt(step)])
+    stopped.train()
+    resumed = trainer("stopped")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{step}"))
+    assert whole.state.global_step > step
+    assert_same(state_of(whole), state_of(resumed))
+
+    def losses(state):
+        skipped = ("runtime", "per_second", "total_flos", "train_loss")
+        return [{k: v for k, v in entry.items() if not k.endswith(skipped)} for entry in state.log_history]
+
+    assert losses(whole.state) == losses(resumed.state)
+
+
+def test_a_checkpoint_without_pseudo_labels_is_refused(tmp_path):
+    rows = corpus()
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=1), rows, corpus(9, 1))
+    trainer.train()
+    checkpoint = tmp_path / "checkpoint-3"
+    (checkpoint / PSEUDO_LABELS_FILE).unlink()
+    again = SelfMMTrainer(model(), arguments(tmp_path), rows, corpus(9, 1))
+    with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
+        again.train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_selection_loss_follows_the_convention_and_chooses_the_model(tmp_path):
+    rows, validation = corpus(), corpus(9, 1)
+    for convention in CONVENTIONS:
+        args = arguments(tmp_path / convention, convention=convention, per_device_eval_batch_size=4, learning_rate=0.03)
+        trainer = SelfMMTrainer(model(), args, rows, validation)
+        trainer.train()
+        losses = [entry["eval_selection_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+        assert len(losses) == 4
+        result = trainer.predict(validation)
+        errors = np.abs(result.predictions[0][:, 0] - np.array([row["label"] for row in validation]))
+        batches = [errors[:4].mean(), errors[4:8].mean(), errors[8:].mean()]
+        expected = np.mean(batches) if convention == "official" else errors.mean()
+        assert result.metrics["test_selection_loss"] == pytest.approx(expected, abs=1e-6)
+        assert min(losses) == pytest.approx(expected, abs=1e-6)  # the best of them was loaded at the end
+
+
+def test_early_stopping_waits_as_long_as_told(tmp_path):
+    args = arguments(tmp_path, learning_rate=0.0, num_train_epochs=20, early_stopping_patience=2)
+    trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+    trainer.train()
+    assert len(trainer.pseudo_labels.history) == 3  # the first is the best, and two more
+
+
+def test_a_run_may_stop_within_an_epoch(tmp_path):
+    args = arguments(tmp_path, max_steps=4, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+    trainer = SelfMMTrainer(model(), args, corpus())
+    trainer.train()
+    assert len(trainer.pseudo_labels.history) == 2
+
+
+def test_evaluation_leaves_the_labels_alone(tmp_path):
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=3), corpus(), corpus(9, 1))
+    trainer.train()
+    before = {name: value.clone() for name, value in trainer.pseudo_labels.state_dict().items()}
+    trainer.evaluate()
+    trainer.predict(corpus(9, 2))
+    assert all(torch.equal(value, before[name]) for name, value in trainer.pseudo_labels.state_dict().items())
+
+
+def test_batch_of_one_trains_and_evaluates(tmp_path):
+    options = dict(per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=2, **options), corpus(5), corpus(3, 1))
+    trainer.train()
+    assert np.isfinite(trainer.state.best_metric)
+
+
+def test_learning_rates_and_weight_decays_by_module(tmp_path):
+    args = arguments(
+        tmp_path, learning_rates={"encoders.text": "5e-5", "encoders": 2e-4, "heads.fusion": 3e-4},
+        weight_decays={"encoders.text": 0.5, "encoders.audio": 0.0},
+    )  # fmt: skip
+    trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+    groups = trainer.create_optimizer().param_groups
+    assert isinstance(trainer.optimizer, torch.optim.Adam) and not isinstance(trainer.optimizer, torch.optim.AdamW)
+    found = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    parameters = dict(trainer.model.named_parameters())
+    assert len(found) == len(parameters)
+    expected = {
+        "encoders.text.encoder.layer.0.output.dense.weight": (5e-5, 0.5),
+        "encoders.text.encoder.layer.0.output.dense.bias": (5e-5, 0.0),
+        "encoders.text.embeddings.LayerNorm.weight": (5e-5, 0.0),
+        "encoders.audio.lstm.bias_ih_l0": (2e-4, 0.0),
+        "encoders.vision.projection.bias": (2e-4, 0.01),  # decayed, as in the official code
+        "heads.fusion.out.weight": (3e-4, 0.01),
+        "heads.text.out.weight": (2e-3, 0.01),
+    }
+    assert {name: found[id(parameters[name])] for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["learning_rates", "weight_decays"])
+def test_a_prefix_that_matches_nothing_is_an_error(tmp_path, name):
+    args = arguments(tmp_path, **{name: {"encoders.txt": 1e-3}})
+    with pytest.raises(ValueError, match=r"begins with \['encoders.txt'\].*encoders.text"):
+        SelfMMTrainer(model(), args, corpus(), corpus(9, 1)).create_optimizer()
+
+
+def test_decoupled_weight_decay_uses_the_optimizer_of_the_trainer(tmp_path):
+    args = arguments(tmp_path, coupled_weight_decay=False, optim="adamw_torch")
+    assert isinstance(SelfMMTrainer(model(), args, corpus(), corpus(9, 1)).create_optimizer(), torch.optim.AdamW)
+
+
+def test_a_plain_trainer_can_train_the_model_too(tmp_path):
+    """Without generated labels every task learns the fused label, and accumulated batches are scaled right."""
+    from transformers import Trainer, TrainingArguments
+
+    rows = [{**row, "label_ids": row["label"]} for row in corpus(16)]
+    weights = []
+    for batch, accumulation in ((8, 1), (2, 4)):
+        args = TrainingArguments(
+            output_dir=str(tmp_path), per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+            num_train_epochs=2, use_cpu=True, remove_unused_columns=False, label_names=["labels"], max_grad_norm=0,
+            report_to="none", disable_tqdm=True, save_strategy="no", dataloader_pin_memory=False,
+        )  # fmt: skip
+        trainer = Trainer(model(), args, SelfMMCollator(), rows)
+        trainer.train()
+        weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+    assert_same([weights[0]], [weights[1]], atol=2e-5)
+
+
+RANKS = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from test_trainer import InOrder, arguments, corpus, model, torch
+torch.set_num_threads(1)
+args = arguments(sys.argv[2], convention=sys.argv[3], per_device_train_batch_size=int(sys.argv[4]), save_strategy="no",
+                 load_best_model_at_end=False, gradient_accumulation_steps=1, num_train_epochs=3)
+trainer = InOrder(model(), args, corpus(24), corpus(9, 1))
+trainer.train()
+logits = trainer.predict(corpus(9, 1)).predictions[0]
+state = {name: value.tolist() for name, value in trainer.pseudo_labels.state_dict().items()}
+if args.process_index == 0:
+    weights = {name: value.tolist() for name, value in trainer.model.state_dict().items()}
+    json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist()},
+              open(os.path.join(sys.argv[2], "result.json"), "w"))
+"""
+
+
+@pytest.mark.parametrize("convention", ["default", "paper"])
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention):
+    results = []
+    for processes, batch in ((1, 8), (2, 4)):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        script = tmp_path / "ranks.py"
+        script.write_text(RANKS)
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
+                    "--master_port", str(29600 + os.getpid() % 300)]  # fmt: skip
+        command = [*launcher, str(script), str(Path(__file__).parent), str(folder), convention, str(batch)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr[-3000:]
+        results.append(json.loads((folder / "result.json").read_text()))
+    assert [result["world"] for result in results] == [1, 2]
+
+    for name, value in results[0]["state"].items():
+        torch.testing.assert_close(
+            torch.tensor(value), torch.tensor(results[1]["state"][name]), atol=2e-4, rtol=0, msg=name
+        )
+    torch.testing.assert_close(
+        torch.tensor(results[0]["logits"]), torch.tensor(results[1]["logits"]), atol=1e-4, rtol=0
+    )
