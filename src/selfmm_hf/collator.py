@@ -31,10 +31,11 @@ class SelfMMCollator:
             batch.update(self._tokens(samples))
         for name in self.sequences:
             frames = [sample.get(name) for sample in samples]
-            given = [np.asarray(one, dtype=np.float32) for one in frames if one is not None]
-            if given:
-                nothing = np.zeros((0, given[0].shape[-1]), dtype=np.float32)
-                tensors = [torch.from_numpy(np.asarray(nothing if one is None else one, np.float32)) for one in frames]
+            frames = [None if one is None or len(one) == 0 else np.asarray(one, dtype=np.float32) for one in frames]
+            width = next((one.shape[-1] for one in frames if one is not None), None)
+            if width is not None:
+                nothing = np.zeros((0, width), dtype=np.float32)
+                tensors = [torch.from_numpy(nothing if one is None else one) for one in frames]
                 batch[name] = pad_sequence(tensors, batch_first=True)  # (batch, frames, dim)
                 batch[f"{name}_lengths"] = torch.tensor([len(one) for one in tensors])
         if "label" in samples[0]:

@@ -71,7 +71,11 @@ class Run:
 
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
-            return AutoTokenizer.from_pretrained(self.options.text_encoder)
+            try:
+                return AutoTokenizer.from_pretrained(self.options.text_encoder)
+            except (OSError, ValueError) as error:
+                name = self.options.text_encoder
+                raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {error}") from error
         if self.options.dataset == "demo":
             return demo_tokenizer()
         if any("text" in sample for sample in self.splits["train"]):

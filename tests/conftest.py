@@ -1,0 +1,86 @@
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig
+
+from selfmm_hf import SelfMMConfig, SelfMMModel
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+WIDTHS = {"audio": 5, "vision": 4}
+
+
+def tiny_text_config(**options):
+    defaults = dict(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
+        max_position_embeddings=19, initializer_range=0.2,
+    )  # fmt: skip
+    return BertConfig(**{**defaults, **options})
+
+
+def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
+    """All tensors of `found` are those of `expected`, or of these rows of it."""
+    torch.testing.assert_close(found.logits, expected.logits[rows], atol=atol, rtol=0)
+    for name in ("unimodal_logits", "representations", "present"):
+        found_of, expected_of = getattr(found, name), getattr(expected, name)
+        assert found_of.keys() == expected_of.keys()
+        for task, value in expected_of.items():
+            torch.testing.assert_close(found_of[task], value[rows], atol=atol, rtol=0, msg=f"{name}[{task}]")
+
+
+@pytest.fixture
+def shared():
+    """The folder of shared data beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def tiny_model():
+    """Makes a model in eval mode, float32; `text_config=None` leaves the text out."""
+
+    def make(seed=0, **config_options):
+        defaults = dict(
+            text_config=tiny_text_config(), vision_dim=WIDTHS["vision"], audio_hidden_size=6, vision_hidden_size=7,
+            audio_output_dim=5, vision_output_dim=6, fusion_head_dim=17, text_head_dim=11, audio_head_dim=9,
+            vision_head_dim=13,
+        )  # fmt: skip
+        torch.manual_seed(seed)
+        return SelfMMModel(SelfMMConfig(**{**defaults, **config_options})).eval()
+
+    return make
+
+
+@pytest.fixture
+def tiny_batch():
+    """Makes the arguments of `forward` for clips of mixed lengths; `labels` too where `targets` are asked for."""
+
+    def make(batch=3, seed=0, targets=0, text=True, **widths):
+        generator = torch.Generator().manual_seed(seed)
+
+        def mixed(*lengths):
+            return torch.tensor([lengths[clip % len(lengths)] for clip in range(batch)])
+
+        arguments = {}
+        if text:
+            lengths = mixed(4, 7, 2)
+            mask = (torch.arange(7) < lengths.unsqueeze(1)).long()
+            tokens = torch.randint(5, 50, (batch, 7), generator=generator)
+            types = torch.randint(0, 2, (batch, 7), generator=generator)
+            arguments = {"input_ids": tokens * mask, "attention_mask": mask, "token_type_ids": types * mask}
+        lengths = {"audio": mixed(6, 2, 9), "vision": mixed(3, 8, 1)}
+        for name, width in {**WIDTHS, **widths}.items():
+            one = lengths.get(name, mixed(2, 5, 3))
+            frames = torch.randn(batch, int(one.max()), width, generator=generator)
+            real = torch.arange(frames.shape[1]) < one.unsqueeze(1)
+            arguments |= {name: frames * real.unsqueeze(-1), f"{name}_lengths": one}
+        if targets:
+            arguments["labels"] = torch.randn(batch, targets, generator=generator)
+        return arguments
+
+    return make

@@ -1,0 +1,265 @@
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModel, BertConfig, BertModel
+
+from selfmm_hf import cli
+from selfmm_hf.data import demo
+from selfmm_hf.metrics import mosi_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]
+
+
+@pytest.fixture(autouse=True)
+def small_corpus(monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+
+
+def train(*options):
+    cli.train([*DEMO, "--num_train_epochs", "3", *map(str, options)])
+
+
+def refused(capsys, *options) -> str:
+    """The one line with which the command refuses."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_info:
+        cli.train([*map(str, options)])
+    assert exit_info.value.code == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in printed if "it/s]" not in line]  # a progress bar may come before
+    assert len(lines) == 1 and lines[0].startswith("selfmm: error: "), lines
+    return lines[0]
+
+
+def mmsa_file(path, limit=3.0, **columns):
+    """A small file in the MMSA layout: 18 training, 5 validation and 5 test clips."""
+    random = np.random.default_rng(0)
+    data = {}
+    for split, rows in (("train", 18), ("valid", 5), ("test", 5)):
+        labels = np.round(random.uniform(-limit, limit, rows), 1).astype(np.float32)
+        ids = np.zeros((rows, 3, 6), np.float32)
+        ids[:, 0, :4], ids[:, 1, :4] = [2, 5, 6, 3], 1
+        data[split] = {
+            "id": [f"{split}{row}$_$1" for row in range(rows)],
+            "raw_text": ["good film" if label > 0 else "bad film" for label in labels],
+            "text_bert": ids,
+            "audio": random.normal(size=(rows, 4, 7)).astype(np.float32),
+            "vision": random.normal(size=(rows, 3, 6)).astype(np.float32),
+            "audio_lengths": [1 + row % 4 for row in range(rows)],
+            "vision_lengths": [row % 4 for row in range(rows)],  # some have no picture
+            "regression_labels": labels,
+        }
+        data[split] |= {name: make(rows) for name, make in columns.items()}
+    path.write_bytes(pickle.dumps(data, protocol=4))
+    return path
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """A saved text encoder with the corpus's tokenizer."""
+    tokenizer = demo.demo_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                        intermediate_size=9, max_position_embeddings=20)  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_a_run_leaves_everything_it_promises(tmp_path):
+    folder = tmp_path / "run"
+    train("--output_dir", folder)
+    results = json.loads((folder / "all_results.json").read_text())
+    assert (results["convention"], results["seed"], results["epochs"]) == ("default", 1111, 3)
+
+    corpus = demo.demo_corpus()
+    table = pq.read_table(folder / "predictions.parquet")
+    assert table.column_names == ["id", "split", "label", "fusion", "text", "audio", "vision"]
+    rows = table.to_pylist()
+    expected = [(sample["id"], split, sample["label"]) for split in ("validation", "test") for sample in corpus[split]]
+    assert [(row["id"], row["split"]) for row in rows] == [one[:2] for one in expected]
+    assert [row["label"] for row in rows] == pytest.approx([one[2] for one in expected])
+    test = [row for row in rows if row["split"] == "test"]
+    metrics = mosi_metrics([row["fusion"] for row in test], [row["label"] for row in test])
+    assert {name: results[f"test_{name}"] for name in metrics} == pytest.approx(metrics, nan_ok=True)
+
+    labels = pq.read_table(folder / "pseudo_labels.parquet").to_pylist()
+    assert len(labels) == 3 * 30 and {row["epoch"] for row in labels} == {1, 2, 3}
+    first = {row["id"]: row for row in labels if row["epoch"] == 1}
+    for sample in corpus["train"]:  # in the first epoch every label is the fused one, which shows whose it is
+        row = first[sample["id"]]
+        assert [row[name] for name in ("text", "audio", "vision")] == pytest.approx([sample["label"]] * 3)
+
+    model = AutoModel.from_pretrained(folder / "model")
+    tokenizer = demo.demo_tokenizer()
+    for row, sample in zip(test, corpus["test"], strict=True):
+        with torch.no_grad():
+            output = model(
+                **tokenizer(sample["raw_text"], return_tensors="pt"),
+                audio=torch.tensor(sample["audio"])[None],
+                vision=torch.tensor(sample["vision"])[None],
+            )
+        assert output.logits.item() == pytest.approx(row["fusion"], abs=1e-5)
+        for name, value in output.unimodal_logits.items():
+            assert value.item() == pytest.approx(row[name], abs=1e-5)
+    card = (folder / "model" / "README.md").read_text()
+    assert f"{results['test_mae']:.3f}" in card and str(tmp_path) not in card
+    assert not list(folder.glob(".*")), "nothing half-written is left"
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another(tmp_path):
+    results = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        train("--output_dir", tmp_path / name, "--seed", seed)
+        results.append(json.loads((tmp_path / name / "all_results.json").read_text()))
+    assert results[0] == results[1]
+    assert results[0]["test_mae"] != results[2]["test_mae"]
+
+
+def test_an_earlier_run_is_neither_mixed_up_nor_lost(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train("--output_dir", folder)
+    before = (folder / "all_results.json").read_bytes()
+    message = refused(capsys, *DEMO, "--output_dir", folder)
+    assert "--resume_from_checkpoint" in message and "--overwrite_output_dir" in message
+    assert (folder / "all_results.json").read_bytes() == before
+    (folder / "all_results.json").unlink()
+    train("--output_dir", folder, "--resume_from_checkpoint", "true")  # all epochs done: only the results are missing
+    assert json.loads((folder / "all_results.json").read_text()) == json.loads(before)
+    train("--output_dir", folder, "--overwrite_output_dir", "--seed", 8)
+    assert json.loads((folder / "all_results.json").read_text())["seed"] == 8
+
+
+def test_a_published_file_and_a_pretrained_encoder(tmp_path, encoder):
+    file = mmsa_file(tmp_path / "unaligned.pkl")
+    options = ["--dataset", "mosi", "--data_file", file, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
+    cli.train([*map(str, options), "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"])
+    model = AutoModel.from_pretrained(tmp_path / "run" / "model")
+    assert (model.config.audio_dim, model.config.vision_dim) == (7, 6)
+    assert model.config.text_config.hidden_size == 8
+    assert "encoder" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+def test_sims_with_its_own_metrics_and_human_labels(tmp_path, encoder):
+    random = np.random.default_rng(1)
+    human = {f"regression_labels_{m}": lambda rows: random.uniform(-1, 1, rows).astype(np.float32) for m in "TAV"}
+    file = mmsa_file(tmp_path / "sims.pkl", limit=1.0, **human)
+    options = ["--dataset", "sims", "--data_file", file, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
+    cli.train([*map(str, options), "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"])
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert {"test_acc_3", "test_f1", "generated_label_vision_corr"} <= results.keys()
+    assert AutoModel.from_pretrained(tmp_path / "run" / "model").config.label_range == 1.0
+
+
+class Attack:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+def _with_nan(rows):
+    labels = np.zeros(rows, np.float32)
+    labels[1] = np.nan
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (lambda f: f.unlink(), [], "no such file"),
+        (lambda f: f.write_bytes(f.read_bytes()[:900]), [], "damaged or cut off"),
+        (lambda f: f.write_bytes(pickle.dumps(Attack(str(f.parent / "attacked")))), [], "could run code"),
+        (lambda f: None, ["--audio_dim", "74"], "audio features .* are 7 wide, but audio_dim is 74"),
+        (lambda f: None, ["--dataset", "mosie"], "no data set 'mosie'"),
+        (lambda f: None, ["--num_train_epoch", "2"], "Did you mean --num_train_epochs"),
+        (lambda f: None, ["--seed", "many"], "seed: invalid int value: 'many'"),
+        (lambda f: None, ["--convention", "offical"], "convention must be one of"),
+        (lambda f: None, ["--learning_rates", '{"encoder.text": 1e-5}'], "encoder.text"),
+        (lambda f: None, ["--fusion_head_dim", "-4"], "fusion_head_dim must be a positive integer"),
+        (lambda f: mmsa_file(f, regression_labels=_with_nan), [], "row 1 .*finite"),
+        (lambda f: mmsa_file(f, limit=30.0), [], "is this another data set"),
+        (lambda f: None, ["--text_encoder", "no/such-encoder"], "no/such-encoder"),
+        (lambda f: None, ["--resume_from_checkpoint", "true"], "no checkpoint"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_line_and_leaves_nothing(tmp_path, capsys, encoder, spoil, options, message):
+    file = mmsa_file(tmp_path / "file.pkl")
+    spoil(file)
+    out = tmp_path / "out"
+    base = ["--dataset", "mosi", "--data_file", file, "--text_encoder", encoder, "--output_dir", out]
+    line = refused(capsys, *base, *options)
+    assert re.search(message, line), line
+    assert not out.exists() and not (tmp_path / "attacked").exists()
+
+
+def test_missing_data_file_and_encoder_are_named(capsys, tmp_path):
+    assert "--data_file" in refused(capsys, "--dataset", "mosi")
+    file = mmsa_file(tmp_path / "file.pkl")
+    assert "--text_encoder" in refused(capsys, "--dataset", "mosi", "--data_file", file)
+
+
+def test_accelerate_launch_runs_train_py(tmp_path):
+    """The real command, in a process of its own, on a small file."""
+    file, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
+    tokenizer = demo.demo_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "train.py",
+        "--config", "hub_configs/mosi.yaml", "--data_file", file, "--text_encoder", tmp_path / "encoder",
+        "--output_dir", folder, "--num_train_epochs", "1",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "test_mae" in (folder / "all_results.json").read_text()
+
+
+def test_demo_shows_the_model_loaded_by_a_stranger(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(ROOT)
+    cli.main(["demo", "--num_train_epochs", "2", "--output_dir", str(tmp_path / "demo"), "--disable_tqdm", "true"])
+    printed = capsys.readouterr().out
+    assert "trust_remote_code=True in a fresh process" in printed and "sarcasm" in printed
+    assert (tmp_path / "demo" / "run.png").stat().st_size > 20_000
+    assert (tmp_path / "demo" / "model" / "modeling_selfmm.py").is_file()
+
+
+def test_convert_makes_a_model_folder(tmp_path, encoder, capsys):
+    from selfmm_hf import SelfMMConfig, SelfMMModel
+
+    model = SelfMMModel(SelfMMConfig(text_config=BertConfig.from_pretrained(encoder)))
+    names = {"dense_1": "layer_1", "dense_2": "layer_2", "out": "layer_3"}
+    official = {}
+    for name, value in model.state_dict().items():
+        kind, module, rest = name.split(".", 2)
+        if kind == "heads":
+            layer, parameter = rest.split(".")
+            official[f"Model.post_{module.replace('vision', 'video')}_{names[layer]}.{parameter}"] = value
+        elif module == "text":
+            official[f"Model.text_model.model.{rest}"] = value
+        else:
+            rest = rest.replace("lstm", "rnn").replace("projection", "linear_1")
+            official[f"Model.{module.replace('vision', 'video')}_model.{rest}"] = value
+    torch.save(official, tmp_path / "official.pth")
+    out = tmp_path / "converted"
+    cli.main(["convert", str(tmp_path / "official.pth"), "--out", str(out), "--text_encoder", str(encoder)])
+    converted = AutoModel.from_pretrained(out)
+    for name, value in model.state_dict().items():
+        assert torch.equal(converted.state_dict()[name], value), name
+    assert (out / "tokenizer.json").is_file()
+    with pytest.raises(SystemExit):
+        cli.main(["convert", str(tmp_path / "official.pth"), "--out", str(out)])
+    assert "exists already" in capsys.readouterr().err
