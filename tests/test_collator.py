@@ -20,13 +20,19 @@ def test_pads_to_the_longest_and_counts():
     assert not batch["audio"][0, 2:].any()
 
 
+def test_takes_read_only_arrays():  # what comes out of Arrow; PyTorch warns of those
+    one = frames(2).astype(np.float32)
+    one.flags.writeable = False
+    assert SelfMMCollator()([{"audio": one}])["audio"][0].tolist() == one.tolist()
+
+
 @pytest.mark.parametrize("nothing", [None, [], np.zeros((0, 5), np.float32), np.zeros((0,))])
 @pytest.mark.parametrize("first", [True, False])
 def test_an_absent_sequence_has_length_zero(nothing, first):
     samples = [{"audio": nothing}, {"audio": frames(2)}, {}]
     batch = SelfMMCollator()(samples if first else samples[::-1])
     assert batch["audio"].shape == (3, 2, 5)
-    assert batch["audio_lengths"].tolist() == ([0, 2, 0])
+    assert batch["audio_lengths"].tolist() == [0, 2, 0]
     assert batch["audio"][1].tolist() == frames(2).tolist()
     assert "vision" not in batch
 

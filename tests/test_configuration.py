@@ -25,9 +25,8 @@ def test_a_saved_config_comes_back(tmp_path, options):
     config.save_pretrained(tmp_path)
     for loaded in (SelfMMConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert type(loaded) is SelfMMConfig
-        expected = config.to_dict()
-        expected["transformers_version"] = loaded.to_dict()["transformers_version"]
-        assert loaded.to_dict() == expected
+        expected, found = config.to_dict(), loaded.to_dict()
+        assert found | {"_name_or_path": ""} == expected | {"_name_or_path": ""}
         assert type(loaded.text_config) is type(config.text_config)
         for name, value in options.items():
             if name != "text_config":

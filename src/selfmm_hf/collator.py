@@ -31,7 +31,7 @@ class SelfMMCollator:
             batch.update(self._tokens(samples))
         for name in self.sequences:
             frames = [sample.get(name) for sample in samples]
-            frames = [None if one is None or len(one) == 0 else np.asarray(one, dtype=np.float32) for one in frames]
+            frames = [None if one is None or len(one) == 0 else np.array(one, dtype=np.float32) for one in frames]
             width = next((one.shape[-1] for one in frames if one is not None), None)
             if width is not None:
                 nothing = np.zeros((0, width), dtype=np.float32)

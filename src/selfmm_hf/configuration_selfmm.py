@@ -160,17 +160,20 @@ class SelfMMConfig(PreTrainedConfig):
         for modality in filter(self.is_sequence, self.modalities):
             for key, value in self.sequence_options(modality).items():
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
-                self._check_option(name, value, key == "dropout")
+                self._check_option(name, value)
         for task in ["fusion", *self.modalities]:
             for key, value in self.head_options(task).items():
-                self._check_option(f"{task}_head_{key}", value, key == "dropout")
+                self._check_option(f"{task}_head_{key}", value)
 
     @staticmethod
-    def _check_option(name: str, value, is_dropout: bool) -> None:
-        if is_dropout:
-            if not 0.0 <= value < 1.0:
+    def _check_option(name: str, value) -> None:
+        if name.endswith("_dropout"):
+            if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {value!r}.")
-        elif not isinstance(value, int) or (value < 1 and not isinstance(value, bool)):
+        elif name.endswith("_bidirectional"):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false, got {value!r}.")
+        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 

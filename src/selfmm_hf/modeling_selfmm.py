@@ -165,7 +165,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 self.encoders[modality] = SelfMMSequenceEncoder(**options)
                 widths[modality] = options["output_dim"]
             else:
-                self.encoders[modality] = _without_pooler(AutoModel.from_config(config.text_config))
+                self.encoders[modality] = _without_pooler(AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype()))
                 widths[modality] = config.text_config.hidden_size
         self.widths = widths
         self.absent = nn.ParameterDict()
@@ -184,7 +184,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
     @classmethod
     def from_text_encoder(cls, name_or_path: str, attn_implementation: str | None = None, **options) -> "SelfMMModel":
         """
-        A new model around a pretrained text encoder.
+        A new model around a pretrained text encoder, in float32 and, as from `from_pretrained`, in eval mode.
 
         Args:
             name_or_path: A Hub repository or a folder that `AutoModel` can load.
@@ -199,7 +199,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         model.encoders["text"] = _without_pooler(encoder)
         model.config.text_config = encoder.config
         model._freeze()
-        return model
+        return model.eval()
 
     def forward(
         self,
@@ -256,7 +256,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
             present=present,
         )
         if labels is not None:
-            output.loss = multitask_loss(output, labels, num_items=num_items_in_batch)
+            # A new output: a loss set on the old one would come last in `to_tuple`.
+            output = SelfMMOutput(multitask_loss(output, labels, num_items=num_items_in_batch), *output.to_tuple())
         return output if return_dict is not False else output.to_tuple()
 
     def _encode_text(
@@ -289,9 +290,10 @@ class SelfMMModel(SelfMMPreTrainedModel):
             raise ValueError(
                 f"{modality}_lengths must be {len(frames)} numbers in [0, {frames.shape[1]}], got {on_cpu.tolist()}."
             )
-        # A clip without frames is read as one frame, and the outcome dropped.
-        encoded = self.encoders[modality](frames, on_cpu.clamp(min=1))
-        return encoded, lengths.to(encoded.device) > 0
+        present = lengths.to(frames.device) > 0
+        # A clip without frames is read as one of zeros (a NaN there would reach the gradients), the outcome dropped.
+        frames = frames.masked_fill(~present.view(-1, 1, 1), 0.0)
+        return self.encoders[modality](frames, on_cpu.clamp(min=1)), present
 
     def _check_inputs(self, input_ids, sequences: dict) -> tuple[int, torch.device]:
         known = [name for name in self.config.modalities if self.config.is_sequence(name)]
@@ -325,7 +327,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
 
     def _freeze(self) -> None:
         if self.config.freeze_text_encoder and "text" in self.encoders:
-            self.encoders["text"].requires_grad_(False)
+            self.encoders["text"].requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "SelfMMModel":
         super().train(mode)
