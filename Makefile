@@ -12,6 +12,9 @@ CUDA ?=
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 INSTALLED = $(VENV)/.installed
 
+# The dependencies as pyproject.toml names them, `name>=version` made `name==version`.
+LOWEST = $(shell sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
+
 .PHONY: demo test test-lowest lint
 
 demo: $(INSTALLED)
@@ -25,7 +28,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 
 test-lowest:
-	$(MAKE) test VENV=.venv-lowest TORCH=torch==2.6.0 EXTRA="$$($(PYTHON) tools/lowest.py)"
+	$(MAKE) test VENV=.venv-lowest TORCH="$(filter torch==%,$(LOWEST))" EXTRA="$(LOWEST)"
 
 # The CPU build, where the package index has it under its own name, else by way of uv, which knows where it is.
 ifeq ($(CUDA),)

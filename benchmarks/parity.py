@@ -13,12 +13,14 @@ import json
 import math
 import sys
 import tempfile
+import zipfile
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback
@@ -43,13 +45,32 @@ OFFICIAL_METRICS = {
     "mae": "MAE",
     "corr": "Corr",
 }
+# NumPy and Python round ties differently; the official values are Python's where they come from scikit-learn.
+ROUNDED_AS = {"mae": np.float32, "corr": np.float64, "acc_5": np.float64, "acc_7": np.float64}
+WEIGHTS = ("initial_weights", "weights_after_step1", "final_weights")
+
+
+def read(file: Path):
+    """The content of a file of the recording; ends the program with one line where that cannot be had."""
+    readers = {
+        ".json": lambda: json.loads(file.read_text()),
+        ".npz": lambda: dict(np.load(file, allow_pickle=False)),
+        ".safetensors": lambda: load_file(file),
+    }
+    try:
+        return readers[file.suffix]()
+    except FileNotFoundError:
+        sys.exit(f"The recording lacks {file}.")
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+        sys.exit(f"{file} cannot be read: {error}")
 
 
 def official_metrics(dataset: str, predictions, labels) -> dict[str, float]:
     """Our metrics under the official names, rounded where the official code rounds."""
     values = METRICS[dataset](np.asarray(predictions, np.float32), np.asarray(labels, np.float32))
-    digits = 17 if dataset == "sims" else 4
-    return {OFFICIAL_METRICS[name]: round(value, digits) for name, value in values.items()}
+    if dataset != "sims":
+        values = {name: float(round(ROUNDED_AS.get(name, float)(value), 4)) for name, value in values.items()}
+    return {OFFICIAL_METRICS[name]: value for name, value in values.items()}
 
 
 class Comparison:
@@ -80,9 +101,10 @@ class Comparison:
     def _add(self, quantity, epoch, ours, recorded, atol, rtol) -> None:
         same = (ours == recorded) | (np.isnan(ours) & np.isnan(recorded))
         deviation = np.where(same, 0.0, np.abs(ours - recorded))
-        deviation = np.where(np.isnan(deviation), np.inf, deviation)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(deviation == 0, 0.0, deviation / (atol + rtol * np.abs(recorded)))
+        # Not a number on one side only is no small deviation, and `max` would drop it.
+        deviation, share = (np.where(np.isnan(values), np.inf, values) for values in (deviation, share))
         before = self.largest[quantity, epoch]
         self.largest[quantity, epoch] = (max(before[0], deviation.max()), max(before[1], share.max()))
 
@@ -100,32 +122,34 @@ class Replay(SelfMMTrainer):
     def __init__(
         self,
         *args,
-        recording: dict,
+        recording: list[dict],
         comparison: Comparison,
-        folder: Path,
-        groups: list,
+        weights: dict[str, dict[str, torch.Tensor]],
+        groups: list[list[str]],
         dataset: str,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        self.recording, self.comparison, self.folder, self.dataset = (
-            recording["epochs"],
-            comparison,
-            folder,
-            dataset,
-        )
-        self.groups, self.initial = groups, load_file(folder / "initial_weights.safetensors")
+        self.recording, self.comparison, self.weights = recording, comparison, weights
+        self.groups, self.dataset = groups, dataset
         self.batches = self.steps = 0  # of the epoch
         self.any_step = False
 
     def _get_train_sampler(self, train_dataset=None):
         return SequentialSampler(self.train_dataset)
 
+    def _recorded(self, what: str, position: int) -> dict:
+        """One of the `batches` or `steps` of this epoch."""
+        entries = self.recording[self.current_epoch - 1][what]
+        if position >= len(entries):
+            sys.exit(f"Epoch {self.current_epoch} of the recording has no more than {len(entries)} {what}.")
+        return entries[position]
+
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
             index, epoch = inputs["index"], self.current_epoch
-            batch = self.recording[epoch - 1]["batches"][self.batches]
+            batch = self._recorded("batches", self.batches)
             if index.tolist() != batch["indexes"]:
                 sys.exit(f"Batch {self.batches} of epoch {epoch} has other samples than the recording.")
             predictions = {"fusion": outputs.logits, **outputs.unimodal_logits}
@@ -140,7 +164,7 @@ class Replay(SelfMMTrainer):
     def training_step(self, *args, **kwargs):
         epoch = self.current_epoch
         loss = super().training_step(*args, **kwargs)
-        batch = self.recording[epoch - 1]["batches"][self.batches]
+        batch = self._recorded("batches", self.batches)
         for task, values in batch["labels_after"].items():
             self.comparison.add("labels", epoch, self.pseudo_labels.labels[task].flatten(), values)
         for task, norms in batch["center_norm_after"].items():
@@ -160,7 +184,7 @@ class Replay(SelfMMTrainer):
         parameters = dict(self.model.named_parameters())
         norms = []
         for group in self.groups:
-            values = [parameters.get(rename(name), self.initial[name]) for name in group]
+            values = [parameters.get(rename(name), self.weights["initial_weights"][name]) for name in group]
             if what == "gradient":
                 values = [value.grad for value in values if value.grad is not None]
             norms.append(math.sqrt(sum(value.double().square().sum().item() for value in values)))
@@ -171,20 +195,17 @@ class Replay(SelfMMTrainer):
 
     def _before_step(self) -> None:
         if not self._is_tail():
-            step, norms = self.recording[self.current_epoch - 1]["steps"][self.steps], self._norms("gradient")
+            step, norms = self._recorded("steps", self.steps), self._norms("gradient")
             self.comparison.add("grad_norm", self.current_epoch, norms, step["grad_norm_per_group"])
             total = math.sqrt(sum(norm * norm for norm in norms))
             self.comparison.add("grad_norm", self.current_epoch, total, step["grad_norm"])
 
     def _after_step(self) -> None:
         if not self._is_tail():
-            step = self.recording[self.current_epoch - 1]["steps"][self.steps]
-            self.comparison.add(
-                "param_norm", self.current_epoch, self._norms("value"), step["param_norm_per_group_after"]
-            )
+            norms = self._recorded("steps", self.steps)["param_norm_per_group_after"]
+            self.comparison.add("param_norm", self.current_epoch, self._norms("value"), norms)
             if not self.any_step:
-                recorded = load_file(self.folder / "weights_after_step1.safetensors")
-                self.comparison.add_weights("weights after step 1", self.model, recorded)
+                self.comparison.add_weights("weights after step 1", self.model, self.weights["weights_after_step1"])
             self.any_step = True
             self.steps += 1
 
@@ -243,8 +264,12 @@ class PaddedCollator:
 
 
 def replay(folder: Path) -> bool:
-    config = json.loads((folder / "config.json").read_text())
-    comparison = Comparison(json.loads((folder / "tolerances.json").read_text()))
+    config, inputs = read(folder / "config.json"), read(folder / "inputs.npz")
+    recording = read(folder / "trajectory.json")["epochs"]
+    comparison = Comparison(read(folder / "tolerances.json"))
+    weights = {name: read(folder / f"{name}.safetensors") for name in WEIGHTS}
+    if len(recording) != config["epochs"]:
+        sys.exit(f"The recording should have {config['epochs']} epochs (config.json), but has {len(recording)}.")
     sizes, optimizer = config["model"], config["optimizer"]
     if optimizer["amsgrad"] or optimizer["decoupled_weight_decay"] or config["shuffle"]:
         sys.exit("Only recordings with torch.optim.Adam (L2, no AMSGrad) in a fixed order can be replayed.")
@@ -254,7 +279,7 @@ def replay(folder: Path) -> bool:
     attention = bert.pop("attn_implementation")
     dropout = sizes["all_dropouts"]
     model = model_from_official(
-        load_file(folder / "initial_weights.safetensors"),
+        weights["initial_weights"],
         text_config=BertConfig(**bert),
         attn_implementation=attention,
         freeze_text_encoder=not sizes["use_finetune"],
@@ -265,7 +290,6 @@ def replay(folder: Path) -> bool:
     prefixes = {"bert": "encoders.text", "audio": "encoders.audio", "video": "encoders.vision"}
     rates, decays = config["learning_rates"], config["weight_decays"]
     dataset = config["dataset_convention"]
-    inputs = dict(np.load(folder / "inputs.npz", allow_pickle=False))
     every_epoch = EveryEpoch()
     with tempfile.TemporaryDirectory() as output:
         args = SelfMMTrainingArguments(
@@ -298,22 +322,22 @@ def replay(folder: Path) -> bool:
             data_collator=PaddedCollator(),
             callbacks=[every_epoch],
             convention=replace(CONVENTIONS["official"], zero_is_positive=not config["exclude_zero"]),
-            recording=json.loads((folder / "trajectory.json").read_text()),
+            recording=recording,
             comparison=comparison,
-            folder=folder,
+            weights=weights,
             dataset=dataset,
             groups=[group["params"] for group in optimizer["groups"]],
         )
         every_epoch.replay = trainer
         trainer.train()
-    comparison.add_weights("final weights", model, load_file(folder / "final_weights.safetensors"))
+    comparison.add_weights("final weights", model, weights["final_weights"])
     return comparison.report()
 
 
 def metric_cases(file: Path) -> bool:
     """Whether every recorded result of the official metric functions is met."""
     wrong, count = [], 0
-    for case in json.loads(file.read_text())["cases"]:
+    for case in read(file)["cases"]:
         ours = official_metrics(case["dataset"], case["pred"], case["true"])
         for name, recorded in case["result"].items():
             count += 1

@@ -10,7 +10,9 @@ def frames(count, width=5, start=0.0):
 
 
 def test_pads_to_the_longest_and_counts():
-    batch = SelfMMCollator()([{"audio": frames(2), "vision": frames(1, 3)}, {"audio": frames(4), "vision": frames(1, 3)}])
+    batch = SelfMMCollator()(
+        [{"audio": frames(2), "vision": frames(1, 3)}, {"audio": frames(4), "vision": frames(1, 3)}]
+    )
     assert {name: tuple(value.shape) for name, value in batch.items()} == {
         "audio": (2, 4, 5), "audio_lengths": (2,), "vision": (2, 1, 3), "vision_lengths": (2,),
     }  # fmt: skip

@@ -16,8 +16,10 @@ SPECIAL = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, s
 TEXT_CONFIGS = {
     "bert": COMMON,
     "roberta": COMMON,
-    "deberta-v2": COMMON
-    | {"relative_attention": True, "position_buckets": 4, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    "deberta-v2": COMMON | {
+        "relative_attention": True, "position_buckets": 4, "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+    },
     "modernbert": COMMON | SPECIAL | {"local_attention": 6, "global_attn_every_n_layers": 2},
     "mpnet": COMMON,
     "distilbert": {
@@ -26,6 +28,11 @@ TEXT_CONFIGS = {
     },
     "electra": COMMON | {"embedding_size": 24},
 }  # fmt: skip
+# transformers 5.0 builds them with torch.jit and torch.compile, which newer versions of torch deprecate in part.
+OLD_JIT = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+TEXT_ENCODERS = [
+    pytest.param(name, marks=[OLD_JIT] if name in ("deberta-v2", "modernbert") else []) for name in TEXT_CONFIGS
+]
 TASKS = ["fusion", "text", "audio", "vision"]
 
 
@@ -98,7 +105,7 @@ def test_the_order_of_the_clips_changes_nothing(tiny_model, tiny_batch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("name", TEXT_CONFIGS)
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
 def test_every_parameter_learns(tiny_model, tiny_batch, name, batch_size):
     model = tiny_model(text_config=text_config(name), audio_num_layers=2, audio_bidirectional=True).train()
     # A unit of a ReLU may sleep, but not all of a tiny layer.
@@ -118,12 +125,14 @@ def test_learned_vectors_learn_where_a_clip_lacks_the_modality(tiny_model, tiny_
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, tiny_batch):
-    plain = tiny_model(fusion_head_dropout=0.0, audio_head_dropout=0.0, vision_head_dropout=0.0,
-                       text_config=tiny_text_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))  # fmt: skip
+    text = tiny_text_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    plain = tiny_model(text_config=text, fusion_head_dropout=0.0, audio_head_dropout=0.0, vision_head_dropout=0.0)
     saving = copy.deepcopy(plain)
-    # Renamed in transformers 5.2x
-    getattr(saving, "activation_checkpointing_enable", saving.gradient_checkpointing_enable)()
-    assert saving.is_gradient_checkpointing
+    if hasattr(saving, "activation_checkpointing_enable"):  # its name in newer transformers
+        saving.activation_checkpointing_enable()
+    else:
+        saving.gradient_checkpointing_enable()
+    assert all(layer.gradient_checkpointing for layer in saving.encoders["text"].encoder.layer)
     for model in (plain, saving):
         model.train()(**tiny_batch(targets=1)).loss.backward()
     for name, one in saving.named_parameters():
@@ -202,6 +211,34 @@ def test_what_stands_for_an_absent_modality(tiny_model, tiny_batch):
     audio = learned.heads["audio"](torch.full((3, 5), 0.5))
     torch.testing.assert_close(learned(**batch).representations["audio"], audio[0])
     assert (learned(**batch).logits - zero(**batch).logits).abs().min() > 1e-4
+
+
+@OLD_JIT
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", TEXT_CONFIGS)
+def test_a_clip_without_text_in_every_encoder(tiny_model, tiny_batch, name, attention):
+    config = text_config(name)
+    if attention == "eager":
+        config._attn_implementation = "eager"
+    model, batch = tiny_model(text_config=config).train(), tiny_batch(targets=1)
+    batch["attention_mask"][1] = 0
+    model(**batch).loss.backward()
+    assert all(one.grad.isfinite().all() for one in model.parameters())
+    model.eval()
+    assert_same_outputs(
+        model(**rows_of(absent_in(batch, "text", "left out"), [1])),
+        model(**batch),
+        [1],
+    )
+
+
+def test_a_model_without_learned_vectors_may_get_them(tiny_model, tiny_batch, tmp_path):
+    zero, batch = tiny_model(), absent_in(tiny_batch(), "audio", "left out")
+    zero.save_pretrained(tmp_path)
+    learned = AutoModel.from_pretrained(tmp_path, absent_modality="learned")
+    assert set(learned.absent) == {"text", "audio", "vision"}
+    assert not any(one.any() for one in learned.absent.values())
+    assert_same_outputs(learned(**batch), zero(**batch))
 
 
 def test_any_single_modality_is_enough(tiny_model, tiny_batch):
@@ -360,7 +397,7 @@ def test_loss_by_hand(tiny_model, tiny_batch, targets, num_items, generated):
     found = multitask_loss(outputs, labels, unimodal, weights, num_items)
     assert float(found) == pytest.approx(expected, abs=1e-5)
     if targets == 1:  # of shape (batch,) too
-        flat = [None if one is None else {task: value[:, 0] for task, value in one.items()} for one in (unimodal, weights)]
+        flat = [one and {task: value[:, 0] for task, value in one.items()} for one in (unimodal, weights)]
         assert torch.equal(multitask_loss(outputs, labels[:, 0], *flat, num_items), found)
 
 
@@ -378,7 +415,7 @@ def test_labels_in_forward(tiny_model, tiny_batch, num_items, shape):
 
 
 @pytest.mark.parametrize("types", [True, False], ids=["types", "none"])
-@pytest.mark.parametrize("name", TEXT_CONFIGS)
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
 def test_text_encoders(tiny_model, tiny_batch, name, types):
     model, batch = tiny_model(text_config=text_config(name)), tiny_batch()
     encoder = model.encoders["text"]
@@ -398,6 +435,7 @@ def test_text_encoders(tiny_model, tiny_batch, name, types):
         )
 
 
+@OLD_JIT
 @pytest.mark.parametrize("name", ["roberta", "deberta-v2", "modernbert", "mpnet"])
 def test_padding_on_the_left(tiny_model, tiny_batch, name):
     model, batch = tiny_model(text_config=text_config(name)), tiny_batch()
@@ -455,6 +493,7 @@ def test_from_text_encoder(tmp_path, tiny_batch, saved_in):
     assert len({module.training for module in model.modules()}) == 1  # all ready to train, or none
 
     model.save_pretrained(tmp_path / "whole")
+    assert str(tmp_path) not in (tmp_path / "whole" / "config.json").read_text()  # no path of this machine
     loaded = AutoModel.from_pretrained(tmp_path / "whole")
     assert {one.dtype for one in loaded.parameters()} == {torch.float32}
     assert_same_outputs(loaded(**tiny_batch()), model.eval()(**tiny_batch()), atol=1e-6)
@@ -477,6 +516,7 @@ def test_a_half_precision_encoder_config_gives_a_float32_model(tiny_model, tiny_
 # Precision, attention, saving
 
 
+@OLD_JIT
 @pytest.mark.parametrize("name", ["bert", "modernbert"])
 def test_eager_and_sdpa_agree(tiny_model, tiny_batch, tmp_path, name):
     tiny_model(text_config=text_config(name)).save_pretrained(tmp_path)
@@ -502,10 +542,13 @@ def test_bfloat16(tiny_model, tiny_batch, tmp_path, way, options, equal_lengths)
         model = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
     if way != "autocast":
         assert {one.dtype for one in model.parameters()} == {torch.bfloat16}
+    hidden = []
+    model.encoders["audio"].lstm.register_forward_hook(lambda module, inputs, outputs: hidden.append(outputs[1][0]))
     for given in (batch, absent_in(batch, "vision", "left out"), absent_in(batch, "text", "left out")):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "autocast"):
             outputs = model(**given)
         assert outputs.logits.dtype == outputs.unimodal_logits["text"].dtype == outputs.loss.dtype == torch.float32
+        assert hidden[-1].dtype == (torch.float32 if way == "autocast" else torch.bfloat16)
         outputs.loss.backward()
         assert all(one.grad.isfinite().all() for one in model.parameters() if one.grad is not None)
         if given is batch:
@@ -513,6 +556,7 @@ def test_bfloat16(tiny_model, tiny_batch, tmp_path, way, options, equal_lengths)
             torch.testing.assert_close(outputs.logits, expected, atol=0.1, rtol=0)
 
 
+@OLD_JIT
 @pytest.mark.parametrize(
     "options",
     [
@@ -528,7 +572,8 @@ def test_a_saved_model_comes_back(tiny_model, tiny_batch, tmp_path, options):
     for one in model.absent.values():
         nn.init.normal_(one)
     if model.config.is_sequence("text"):
-        batch = {name: value for name, value in tiny_batch(text=False).items() if name.removesuffix("_lengths") in model.encoders}
+        frames = tiny_batch(text=False)
+        batch = {name: one for name, one in frames.items() if name.removesuffix("_lengths") in model.encoders}
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
     loaded, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -538,8 +583,19 @@ def test_a_saved_model_comes_back(tiny_model, tiny_batch, tmp_path, options):
     assert_same_outputs(loaded(**batch), model(**batch), atol=1e-6)
 
 
+def test_more_tokens(tiny_model, tiny_batch, tmp_path):
+    model, batch = tiny_model(), tiny_batch()
+    expected = model(**batch)
+    model.resize_token_embeddings(60)
+    assert_same_outputs(model(**batch), expected)
+    model.save_pretrained(tmp_path)
+    batch["input_ids"][0, 1] = 59
+    assert_same_outputs(AutoModel.from_pretrained(tmp_path)(**batch), model(**batch))
+
+
 def test_initialisation(tiny_model):
     model = tiny_model(audio_hidden_size=40, fusion_head_dim=40, text_config=tiny_text_config(initializer_range=0.01))
+    model.requires_grad_(False)
     weights = model.encoders["audio"].lstm.weight_hh_l0
     assert 0.9 < float(weights.abs().max()) * 40**0.5 <= 1.0  # uniform in +-1 / sqrt(hidden_size)
     head = model.heads["fusion"].dense_1

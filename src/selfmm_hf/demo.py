@@ -27,7 +27,7 @@ for clip in json.load(sys.stdin):
     tokens = tokenizer(clip["text"], return_tensors="pt")
     frames = {name: torch.tensor([clip[name]]) for name in ("audio", "vision")}
     with torch.no_grad():
-        output = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], **frames)
+        output = model(**tokens, **frames)
     unimodal = {name: value.item() for name, value in output.unimodal_logits.items()}
     answers.append({"fusion": output.logits.item(), **unimodal})
 json.dump(answers, sys.stdout)

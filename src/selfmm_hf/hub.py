@@ -84,7 +84,7 @@ def model_card(model: SelfMMModel, tokenizer: PreTrainedTokenizerBase | None, fa
     config = model.config
     data = ModelCardData(
         library_name="transformers",
-        license="mit",
+        license="mit" if facts["dataset"] == "demo" else "other",  # that of the data holds for what is learned of it
         language="zh" if facts["dataset"] == "sims" else "en",
         tags=["multimodal-sentiment-analysis", "self-mm", "selfmm"],
         base_model=facts["text_encoder"] if _is_repository(facts["text_encoder"]) else None,

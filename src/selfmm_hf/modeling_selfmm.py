@@ -142,8 +142,8 @@ class SelfMMPreTrainedModel(PreTrainedModel):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             bound = 1 / math.sqrt(module.in_features)
             init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, SelfMMModel):
-            for parameter in module.absent.values():
+        elif isinstance(module, nn.ParameterDict):  # `absent`
+            for parameter in module.values():
                 init.zeros_(parameter)
 
 
@@ -165,7 +165,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 self.encoders[modality] = SelfMMSequenceEncoder(**options)
                 widths[modality] = options["output_dim"]
             else:
-                self.encoders[modality] = _without_pooler(AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype()))
+                self.encoders[modality] = _without_pooler(
+                    AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
+                )
                 widths[modality] = config.text_config.hidden_size
         self.widths = widths
         self.absent = nn.ParameterDict()
@@ -198,7 +200,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         encoder = AutoModel.from_pretrained(name_or_path, dtype=torch.float32, **loading)
         model.encoders["text"] = _without_pooler(encoder)
         model.config.text_config = encoder.config
-        model._freeze()
+        model.config.text_config._name_or_path = ""  # may be a path on this machine, and would be saved
         return model.eval()
 
     def forward(
@@ -331,12 +333,14 @@ class SelfMMModel(SelfMMPreTrainedModel):
 
     def train(self, mode: bool = True) -> "SelfMMModel":
         super().train(mode)
-        if self.config.freeze_text_encoder and "text" in self.encoders:
-            self.encoders["text"].eval()
+        self._freeze()  # here too: loaded parameters are new ones, and `from_pretrained` ends with `eval()`
         return self
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoders["text"].get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoders["text"].set_input_embeddings(value)
 
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:

@@ -1,8 +1,6 @@
 """Reads checkpoints of the official code (thuiar/Self-MM) and of MMSA, without running anything in them."""
 
-import pickle
 import re
-import zipfile
 from pathlib import Path
 
 import torch
@@ -56,10 +54,12 @@ def model_from_official(
     """
     weights = convert_state_dict(official)
     try:
-        sizes = _sizes(weights)
-        config = SelfMMConfig(text_config=text_config or _bert_config(weights), **sizes, **options)
+        sizes, text_config = _sizes(weights), text_config or _bert_config(weights)
     except KeyError as error:
         raise ValueError(f"The checkpoint lacks {error}: it is no whole Self-MM model.") from error
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"The checkpoint's tensors have not the shapes of a Self-MM model: {error}.") from error
+    config = SelfMMConfig(text_config=text_config, **sizes, **options)
     model = SelfMMModel(config)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
@@ -87,20 +87,14 @@ def load_official_checkpoint(path: str | Path, text_encoder: str | None = None, 
         raise ValueError(f"There is no checkpoint {path}.")
     try:
         official = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # a damaged file raises anything: AssertionError, struct.error, OSError, ...
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} cannot be read as a file of tensors alone, and is not opened otherwise: {reason}"
         ) from error
-    if not isinstance(official, dict) or not all(isinstance(value, torch.Tensor) for value in official.values()):
+    if not isinstance(official, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in official.items()
+    ):
         raise ValueError(f"{path} must hold a state_dict, names and tensors, got {type(official).__name__}.")
     text_config = None if text_encoder is None else AutoConfig.from_pretrained(text_encoder)
     return model_from_official(official, text_config, **options)

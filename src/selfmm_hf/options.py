@@ -1,6 +1,5 @@
 """The options of a training run: a YAML file, overridden on the command line."""
 
-import argparse
 import dataclasses
 import difflib
 import inspect
@@ -74,7 +73,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     """
     parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, prog="train.py")
     parser.add_argument("--config", help="YAML file of options; those on the command line come first")
-    configs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    configs = _Parser((), add_help=False, allow_abbrev=False)
     configs.add_argument("--config", action="append", default=[])
     files, overrides = configs.parse_known_args(arguments)
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]

@@ -44,7 +44,7 @@ class Run:
         self.checkpoint = self._checkpoint()
         self.splits = load_splits(options.dataset, options.data_file)
         set_seed(args.seed)
-        self.tokenizer = self._tokenizer()
+        self.tokenizer = self._tokenizer() if "text" in model_options.get("modalities", ["text"]) else None
         if self.tokenizer is not None:
             tokenize(self.splits, self.tokenizer, options.max_text_tokens)
         self.model = self._model(model_options)
@@ -85,7 +85,8 @@ class Run:
     def _model(self, options: dict) -> SelfMMModel:
         options = {"label_range": LABEL_RANGES[self.options.dataset], **options}
         first = self.splits["train"][0]
-        for modality in ("audio", "vision", *(["text"] if self.tokenizer is None else [])):
+        sequences = ["audio", "vision", *(["text"] if "text" in first else [])]
+        for modality in filter(options.get("modalities", sequences).__contains__, sequences):
             width = first[modality].shape[1]
             if options.setdefault(f"{modality}_dim", width) != width:
                 source = self.options.data_file or self.options.dataset
@@ -93,7 +94,7 @@ class Run:
                     f"The {modality} features of {source} are {width} wide, but "
                     f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
                 )
-        if self.options.text_encoder is not None:
+        if self.tokenizer is not None and self.options.text_encoder is not None:
             return SelfMMModel.from_text_encoder(self.options.text_encoder, **options)
         text_config = None if self.tokenizer is None else demo_text_config()
         return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
@@ -114,7 +115,7 @@ class Run:
         config = self.model.config
         sequences = tuple(filter(config.is_sequence, config.modalities))
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
-        if self.options.overwrite_output_dir and self.checkpoint is None:
+        if self.options.overwrite_output_dir and self.checkpoint is None and self.args.process_index == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
         trainer = SelfMMTrainer(
             self.model,

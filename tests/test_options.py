@@ -1,0 +1,209 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from selfmm_hf.options import read_options
+
+PRESETS = sorted((Path(__file__).parents[1] / "hub_configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads options from the text of YAML files and a command line."""
+
+    def read_text(*files, command=()):
+        arguments = []
+        for number, text in enumerate(files):
+            path = tmp_path / f"{number}.yaml"
+            path.write_text(text, encoding="utf-8")
+            arguments += ["--config", str(path)]
+        # --use_cpu, as a run on an accelerator is no matter here
+        return read_options([*arguments, "--output_dir", str(tmp_path / "run"), "--use_cpu", *command])
+
+    return read_text
+
+
+def test_the_command_line_overrides_the_file(read):
+    text = "audio_hidden_size: 9\nvision_hidden_size: 8\nlearning_rate: 0.5\ndataset: mosi\nlearning_rates: {a: 1}\n"
+    command = ["--audio_hidden_size", "3", "--learning_rate=0.25", "--dataset", "sims", "--learning_rates", '{"b": 2}']
+    run, model, args = read(text, command=command)
+    assert model == {"audio_hidden_size": 3, "vision_hidden_size": 8}
+    assert (args.learning_rate, args.learning_rates, run.dataset) == (0.25, {"b": 2.0}, "sims")
+
+
+def test_the_command_line_may_come_first(tmp_path):
+    (tmp_path / "a.yaml").write_text("seed: 5\nbatch_eval_metrics: false\n")
+    for config in (["--config", f"{tmp_path}/a.yaml"], [f"--config={tmp_path}/a.yaml"]):
+        _, _, args = read_options(["--seed", "7", *config, "--output_dir", str(tmp_path), "--use_cpu"])
+        assert args.seed == 7
+
+
+def test_values_of_every_kind(read):
+    run, model, args = read(
+        """
+        modalities: [vision, audio]
+        audio_bidirectional: true
+        vision_bidirectional: false
+        freeze_text_encoder: yes
+        audio_dim: null
+        text_encoder: ~
+        vision_dropout: 0.25
+        absent_modality: learned
+        overwrite_output_dir: true
+        learning_rate: 5e-3
+        weight_decay: 0
+        max_steps: -1
+        learning_rates: {encoders.text: 5e-5, encoders.audio: 1.0e-3}
+        weight_decays:
+          heads: 0
+        coupled_weight_decay: false
+        load_best_model_at_end: false
+        label_names: [labels]
+        seed: 3
+        """
+    )
+    assert model == {
+        "modalities": ["vision", "audio"], "audio_bidirectional": True, "vision_bidirectional": False,
+        "freeze_text_encoder": True, "vision_dropout": 0.25, "absent_modality": "learned",
+    }  # fmt: skip
+    assert (run.text_encoder, run.overwrite_output_dir, run.max_text_tokens) == (None, True, 50)
+    assert (args.learning_rate, args.weight_decay, args.max_steps, args.seed) == (5e-3, 0.0, -1, 3)
+    assert args.learning_rates == {"encoders.text": 5e-5, "encoders.audio": 1e-3}
+    assert args.weight_decays == {"heads": 0.0}
+    assert (args.coupled_weight_decay, args.load_best_model_at_end, args.label_names) == (False, False, ["labels"])
+
+
+def test_defaults_and_an_empty_file(read):
+    for files in ((), ("",), ("# nothing\n",)):
+        run, model, args = read(*files)
+        assert (run.dataset, run.data_file, model) == ("demo", None, {})
+        assert (args.convention, args.learning_rates, args.weight_decays, args.seed) == ("default", {}, {}, 1111)
+
+
+def test_the_later_of_two_files_wins(read):
+    run, model, args = read("seed: 5\naudio_dim: 3\ndataset: mosi\n", "seed: 6\nvision_dim: 4\n")
+    assert (args.seed, run.dataset, model) == (6, "mosi", {"audio_dim": 3, "vision_dim": 4})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("audio_hiden_size", "audio_hidden_size"),
+        ("learning_rte", "learning_rate"),
+        ("learning-rate", "learning_rate"),
+        ("datasets", "dataset"),
+        ("video_dim", "vision_dim"),
+        ("freeze_text_encodr", "freeze_text_encoder"),
+    ],
+)
+def test_a_misspelt_key_names_the_nearest(read, wrong, nearest):
+    with pytest.raises(ValueError, match=rf"0\.yaml: '{wrong}' is no option\. Did you mean '{nearest}'\?"):
+        read(f"{wrong}: 3\n")
+    if "-" not in wrong:  # on the command line --learning-rate is --learning_rate
+        with pytest.raises(ValueError, match=rf"'--{wrong}' is no option\. Did you mean --{nearest}\?"):
+            read(command=[f"--{wrong}", "3"])
+        with pytest.raises(ValueError, match=rf"'--{wrong}' is no option\. Did you mean --{nearest}\?"):
+            read(command=[f"--{wrong}=3"])
+
+
+@pytest.mark.parametrize("wrong", ["audio_hidden", "learning_rat", "mod"])
+def test_no_option_may_be_abbreviated(read, wrong):
+    with pytest.raises(ValueError, match=f"'--{wrong}' is no option"):
+        read(command=[f"--{wrong}", "3"])
+
+
+@pytest.mark.parametrize("key", ["text_config", "id2label", "config", "help", "xyzzy", "1"])
+def test_keys_that_are_no_options(read, key):
+    with pytest.raises(ValueError, match=f"'?{key}'? is no option"):
+        read(f"{key}: 3\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("audio_dim", "five"),
+        ("audio_dim", "2.5"),
+        ("audio_dim", "true"),
+        ("vision_dropout", "much"),
+        ("audio_bidirectional", "maybe"),
+        ("learning_rate", "fast"),
+        ("seed", "1.5"),
+        ("num_train_epochs", "many"),
+        ("learning_rates", "3"),
+        ("learning_rates", "fast"),
+        ("learning_rates", "{encoders.text: fast}"),
+        ("weight_decays", "{encoders.text: {a: 1}}"),
+        ("weight_decays", "[1, 2]"),
+        ("audio_dim", "{a: 1}"),
+        ("convention", "papier"),
+    ],
+)
+def test_wrong_values_are_refused(read, option, value):
+    with pytest.raises(ValueError, match=option):
+        read(f"{option}: {value}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("audio_dim: [1, 2]", "'2' is no option"),
+        ("lr_scheduler_type: constnt", r"constnt'? is not a valid SchedulerType"),
+    ],
+)
+def test_wrong_values_that_are_refused_without_their_option(read, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(text)
+
+
+def test_an_unknown_convention_names_the_known(read):
+    with pytest.raises(ValueError, match=r"convention must be one of \['default', 'official', 'paper'\], got 'papier'"):
+        read(command=["--convention", "papier"])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "word", "3"])
+def test_a_file_without_keys(read, text):
+    with pytest.raises(ValueError, match="must hold options as `key: value`"):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a: [1\n", b"a: b: c\n", b"\tseed: 1\n", b"\xff\xfe\x00", b"!!python/object:os.x {}"],
+)
+def test_a_file_that_is_no_yaml(tmp_path, content):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.yaml is not YAML"):
+        read_options(["--config", str(tmp_path / "a.yaml"), "--output_dir", str(tmp_path)])
+
+
+def test_a_missing_file(tmp_path):
+    for path in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(ValueError, match="There is no configuration file"):
+            read_options(["--config", str(path), "--output_dir", str(tmp_path)])
+
+
+def test_config_without_a_file(read):
+    with pytest.raises(ValueError, match="config"):
+        read(command=["--config"])
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_key_of_the_presets_is_used(preset, tmp_path):
+    written = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    run, model, args = read_options(["--config", str(preset), "--output_dir", str(tmp_path), "--use_cpu"])
+    read = vars(args) | vars(run) | model
+    for key, value in written.items():
+        if key == "output_dir":
+            assert read[key] == str(tmp_path)
+        elif value is None:
+            assert read.get(key) is None
+        elif isinstance(value, dict):
+            assert read[key] == {prefix: float(rate) for prefix, rate in value.items()}
+        else:
+            assert read[key] == value, key
+    assert set(model) <= set(written)
+
+
+def test_there_are_presets():
+    assert {path.stem for path in PRESETS} >= {"demo", "mosi", "mosei", "sims"}
