@@ -328,7 +328,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         return len(first), first.device
 
     def _freeze(self) -> None:
-        if self.config.freeze_text_encoder and "text" in self.encoders:
+        if self.config.freeze_text_encoder and self.config.text_config is not None:
             self.encoders["text"].requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "SelfMMModel":

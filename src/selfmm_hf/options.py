@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +43,12 @@ def _model_options() -> type:
     parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
     hints = typing.get_type_hints(SelfMMConfig.__init__)
     left_out = {"self", "text_config", "id2label", "kwargs"}
-    help_text = {"help": "Of the model: see SelfMMConfig."}
+    documented = re.findall(
+        r"^ {8}(\w+) \(.*?\):\s+(.+?)\s*(?=^ {8}\w|\Z)", SelfMMConfig.__doc__ or "", re.DOTALL | re.MULTILINE
+    )
+    help_texts = {name: " ".join(text.replace("`", "").split()) for name, text in documented}
     fields = [
-        (one.name, hints[one.name] | None, field(default=None, metadata=help_text))
+        (one.name, hints[one.name] | None, field(default=None, metadata={"help": help_texts.get(one.name)}))
         for one in parameters
         if one.name not in left_out
     ]
@@ -71,7 +75,8 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     Raises:
         ValueError: A key or option is unknown or its value is of the wrong type; the nearest right one is named.
     """
-    parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, prog="train.py")
+    usage = "train.py [--config FILE.yaml] [--option value ...]"
+    parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, usage=usage)
     parser.add_argument("--config", help="YAML file of options; those on the command line come first")
     configs = _Parser((), add_help=False, allow_abbrev=False)
     configs.add_argument("--config", action="append", default=[])
