@@ -82,7 +82,7 @@ def test_the_tokenizer_knows_every_word():
 
 
 def test_load_splits_names_what_is_wrong():
-    with pytest.raises(DataError, match="no data set 'mosy'.*demo, mosi, mosei, sims"):
+    with pytest.raises(DataError, match=r"no data set 'mosy'.*demo, mosi, mosei, sims"):
         load_splits("mosy")
     with pytest.raises(DataError, match="takes no file"):
         load_splits("demo", "file.pkl")

@@ -631,6 +631,8 @@ def test_size_of_the_mosi_model():
         ({"vision_lengths": torch.tensor([[1], [2], [3]])}, "vision_lengths"),
         ({"audio": torch.ones(2, 9, 5), "audio_lengths": torch.tensor([1, 2])}, "same number of clips"),
         ({"input_ids": torch.ones(4, 7, dtype=torch.long)}, "same number of clips"),
+        ({"attention_mask": torch.ones(3, 6, dtype=torch.long)}, "attention_mask and input_ids must have the same"),
+        ({"labels": torch.ones(2)}, "labels must be one per clip"),
         ({"input_ids": None, "audio": None, "vision": None}, "at least one of the modalities"),
     ],
 )

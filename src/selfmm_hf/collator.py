@@ -45,13 +45,20 @@ class SelfMMCollator:
         return batch
 
     def _tokens(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids = [sample.get("input_ids") or [] for sample in samples]
-        masks = [sample.get("attention_mask") or [1] * len(one) for sample, one in zip(samples, ids, strict=True)]
-        columns = {"input_ids": (ids, self.pad_token_id), "attention_mask": (masks, 0)}
+        def rows(name: str, otherwise: int) -> list[torch.Tensor]:
+            """Of samples without this column but with tokens: `otherwise` for each of them."""
+            given = [sample.get(name) for sample in samples]
+            missing = [torch.full((count,), otherwise) for count in lengths]
+            return [other if one is None else torch.as_tensor(one) for one, other in zip(given, missing, strict=True)]
+
+        lengths = [len(sample["input_ids"]) if sample.get("input_ids") is not None else 0 for sample in samples]
+        columns = {
+            "input_ids": (rows("input_ids", 0), self.pad_token_id),
+            "attention_mask": (rows("attention_mask", 1), 0),
+        }
         if any(sample.get("token_type_ids") is not None for sample in samples):
-            types = [sample.get("token_type_ids") or [0] * len(one) for sample, one in zip(samples, ids, strict=True)]
-            columns["token_type_ids"] = (types, 0)
+            columns["token_type_ids"] = (rows("token_type_ids", 0), 0)
         return {
-            name: pad_sequence([torch.tensor(one, dtype=torch.long) for one in rows], True, float(padding))
-            for name, (rows, padding) in columns.items()
+            name: pad_sequence([one.long() for one in values], True, float(padding))
+            for name, (values, padding) in columns.items()
         }

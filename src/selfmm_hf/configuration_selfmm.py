@@ -149,8 +149,8 @@ class SelfMMConfig(PreTrainedConfig):
     def _check(self) -> None:
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must be at least one name, each once, got {self.modalities}.")
-        if "fusion" in self.modalities:
-            raise ValueError("'fusion' is the joint task, not a modality: leave it out of `modalities`.")
+        if reserved := {"fusion", "labels"}.intersection(self.modalities):
+            raise ValueError(f"{sorted(reserved)} are no modalities: leave them out of `modalities`.")
         if self.text_config is not None and "text" not in self.modalities:
             raise ValueError(f"text_config is given, but modalities are {self.modalities}: add 'text', or drop it.")
         if self.absent_modality not in ("zero", "learned"):

@@ -5,6 +5,7 @@ The model holds no pseudo-labels: they are training state, kept by the trainer o
 
 import inspect
 import math
+import os
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,9 @@ def multitask_loss(
         num_items: `N`, the number of labels in all the accumulated batches. This batch's where it is not given.
             A modality that a clip lacks has no loss, but counts in `N`.
     """
+    if labels.numel() != outputs.logits.numel():
+        expected, found = tuple(outputs.logits.shape), tuple(labels.shape)
+        raise ValueError(f"labels must be one per clip and target, {expected}, got {found}.")
     labels = labels.view_as(outputs.logits).to(outputs.logits.dtype)
     total = (outputs.logits - labels).abs().sum()
     for modality, logits in outputs.unimodal_logits.items():
@@ -200,7 +204,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
         encoder = AutoModel.from_pretrained(name_or_path, dtype=torch.float32, **loading)
         model.encoders["text"] = _without_pooler(encoder)
         model.config.text_config = encoder.config
-        model.config.text_config._name_or_path = ""  # may be a path on this machine, and would be saved
+        if os.path.isdir(name_or_path):
+            model.config.text_config._name_or_path = ""  # a path on this machine, which would be saved
         return model.eval()
 
     def forward(
@@ -232,7 +237,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
             ValueError: No modality is given, a name is unknown, or frames have another width than the model's.
         """
         sequences.update(audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths)
-        batch, device = self._check_inputs(input_ids, sequences)
+        batch, device = self._check_inputs(input_ids, attention_mask, sequences)
 
         features, present = {}, {}
         for modality in self.config.modalities:
@@ -297,7 +302,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         frames = frames.masked_fill(~present.view(-1, 1, 1), 0.0)
         return self.encoders[modality](frames, on_cpu.clamp(min=1)), present
 
-    def _check_inputs(self, input_ids, sequences: dict) -> tuple[int, torch.device]:
+    def _check_inputs(self, input_ids, attention_mask, sequences: dict) -> tuple[int, torch.device]:
         known = [name for name in self.config.modalities if self.config.is_sequence(name)]
         inputs = {name: sequences[name] for name in known if sequences.get(name) is not None}
         unknown = {
@@ -322,8 +327,11 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 shape = "(batch, tokens)" if width is None else f"(batch, frames, {width})"
                 raise ValueError(f"{name} must be of shape {shape}, got {tuple(value.shape)}.")
         sizes = {name: len(value) for name, value in inputs.items()}
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"All modalities must have the same number of clips, got {sizes}.")
+        if len(set(sizes.values())) > 1 or 0 in sizes.values():
+            raise ValueError(f"All modalities must have the same number of clips, at least one, got {sizes}.")
+        if input_ids is not None and attention_mask is not None and attention_mask.shape != input_ids.shape:
+            shapes = f"{tuple(attention_mask.shape)} and {tuple(input_ids.shape)}"
+            raise ValueError(f"attention_mask and input_ids must have the same shape, got {shapes}.")
         first = next(iter(inputs.values()))
         return len(first), first.device
 
