@@ -54,8 +54,9 @@ def write(path: Path, data: object, protocol: int = 4) -> Path:
 
 def numpy_1_spelling(data: bytes) -> bytes:
     """Protocol 2 spells globals as lines, so the two names can be swapped without breaking lengths."""
-    assert b"cnumpy._core.multiarray\n" in data
-    return data.replace(b"cnumpy._core.", b"cnumpy.core.")
+    data = data.replace(b"cnumpy._core.", b"cnumpy.core.")  # nothing to swap where numpy is 1
+    assert b"cnumpy.core.multiarray\n" in data
+    return data
 
 
 def pad(rows: list[np.ndarray], steps: int) -> np.ndarray:
@@ -320,9 +321,9 @@ def dtype(code: str, *state: object) -> Call:
     return Call(np.dtype, code, False, True, state=state or (3, "<", None, None, None, -1, -1, 0))
 
 
-RECONSTRUCT = np._core.multiarray._reconstruct
-SCALAR = np._core.multiarray.scalar
-FROMBUFFER = np._core.numeric._frombuffer
+RECONSTRUCT = np.zeros(0).__reduce__()[0]
+SCALAR = np.float64(0).__reduce__()[0]
+FROMBUFFER = np.zeros(1).__reduce_ex__(5)[0]
 
 
 def array(*state: object) -> Call:

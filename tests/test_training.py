@@ -36,7 +36,7 @@ def refused(capsys, *options) -> str:
         cli.train([*map(str, options)])
     assert exit_info.value.code == 2
     printed = capsys.readouterr().err.strip().splitlines()
-    lines = [line for line in printed if "it/s]" not in line]  # a progress bar may come before
+    lines = [line for line in printed if "it/s" not in line]  # a progress bar may come before
     assert len(lines) == 1 and lines[0].startswith("selfmm: error: "), lines
     return lines[0]
 

@@ -37,7 +37,7 @@ class SelfMMTrainer(Trainer):
         convention: A convention of your own, in place of the one that `args.convention` names.
     """
 
-    # `compute_loss` below divides by the number of labels in all accumulated batches.
+    # `compute_loss` below divides by the number of labels in a step.
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -94,16 +94,18 @@ class SelfMMTrainer(Trainer):
             loss = (outputs.logits - labels.view_as(outputs.logits)).abs().mean()
             return (loss, outputs) if return_outputs else loss
         if self.convention.sum_accumulated:
-            num_items_in_batch = None  # the mean of each batch, and the gradients add up
-        elif num_items_in_batch is not None:
-            # The gradients of the processes are averaged, the number of labels is the sum over them.
-            num_items_in_batch = num_items_in_batch / self.accelerator.num_processes
+            count = labels.numel()  # the mean of each batch, and the gradients add up
+        else:
+            # Of a full step of this process, so that the few samples of an epoch's last step weigh no more than others.
+            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            share = math.ceil(len(self.train_dataset) / self.args.world_size)
+            count = min(step, share) * labels[0].numel()
         loss = multitask_loss(
             outputs,
             labels,
             {task: self.pseudo_labels.labels[task][index] for task in self.pseudo_labels.modalities},
             self.pseudo_labels.weights(index),
-            num_items_in_batch,
+            count,
         )
         self._batch = (
             index,
