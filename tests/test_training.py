@@ -147,6 +147,9 @@ def test_a_published_file_and_a_pretrained_encoder(tmp_path, encoder):
     assert (model.config.audio_dim, model.config.vision_dim) == (7, 6)
     assert model.config.text_config.hidden_size == 8
     assert "encoder" in (tmp_path / "run" / "model" / "README.md").read_text()
+    rows = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    assert [row["vision"] is None for row in rows] == [True, False, False, False, True] * 2  # without a picture
+    assert all(row[name] is not None for row in rows for name in ("fusion", "text", "audio"))
 
 
 def test_sims_with_its_own_metrics_and_human_labels(tmp_path, encoder):

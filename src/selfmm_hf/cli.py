@@ -34,7 +34,8 @@ def demo(arguments: list[str]) -> None:
     """`selfmm demo`: trains on the embedded corpus, draws the run, loads the model as a stranger would."""
     from .demo import show
 
-    run = _prepared(["--config", "hub_configs/demo.yaml", "--overwrite_output_dir", *arguments])
+    config = Path(__file__).parents[2] / "hub_configs" / "demo.yaml"  # of the checkout that this is installed from
+    run = _prepared(["--config", str(config), "--overwrite_output_dir", *arguments])
     results = run.train()
     _print_results(results, run.folder)
     show(run.folder, run.splits)

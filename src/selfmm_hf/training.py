@@ -1,6 +1,7 @@
 """A whole training run: data, model, training, results, and the model folder."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -136,20 +137,23 @@ class Run:
         save_model_folder(self.folder / "model", self.model, self.tokenizer, self._facts(results))
         _write_parquet(self.folder / "predictions.parquet", self._predictions(outputs))
         _write_parquet(self.folder / "pseudo_labels.parquet", self._pseudo_labels(trainer))
-        _replace(self.folder / "all_results.json", lambda file: file.write_text(json.dumps(results, indent=2) + "\n"))
+        # JSON knows no NaN, which a correlation is where all predictions are equal.
+        known = {name: None if value != value else value for name, value in results.items()}
+        _replace(self.folder / "all_results.json", lambda file: file.write_text(json.dumps(known, indent=2) + "\n"))
         return results
 
     def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
         state = trainer.state
         epochs = len(trainer.pseudo_labels.history)
-        losses = [entry["eval_selection_loss"] for entry in state.log_history if "eval_selection_loss" in entry]
+        evaluations = [entry for entry in state.log_history if "eval_selection_loss" in entry]
+        best = min(evaluations, key=lambda entry: entry["eval_selection_loss"], default={"epoch": epochs})
         results = {
             "dataset": self.options.dataset,
             "text_encoder": self.options.text_encoder,
             "convention": self.args.convention,
             "seed": self.args.seed,
             "epochs": epochs,
-            "best_epoch": int(np.argmin(losses)) + 1 if losses else epochs,
+            "best_epoch": math.ceil(best["epoch"]),
         }
         for output in outputs.values():
             skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
@@ -172,10 +176,15 @@ class Run:
                 "split": [split] * len(samples),
                 "label": np.float32([sample["label"] for sample in samples]),
                 "fusion": fusion[:, 0],
-                **{name: unimodal[name][:, 0] for name in self.modalities},
+                # A modality that a clip lacks says nothing.
+                **{name: pa.array(unimodal[name][:, 0], mask=self._absent(samples, name)) for name in self.modalities},
             }
             tables.append(pa.table(columns))
         return pa.concat_tables(tables)
+
+    def _absent(self, samples: list[dict], modality: str) -> np.ndarray:
+        column = modality if self.model.config.is_sequence(modality) else "input_ids"
+        return np.array([len(sample[column]) == 0 for sample in samples])
 
     def _pseudo_labels(self, trainer: SelfMMTrainer) -> pa.Table:
         ids = [sample["id"] for sample in self.splits["train"]]
