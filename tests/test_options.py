@@ -29,7 +29,11 @@ def test_the_command_line_overrides_the_file(read):
     command = ["--audio_hidden_size", "3", "--learning_rate=0.25", "--dataset", "sims", "--learning_rates", '{"b": 2}']
     run, model, args = read(text, command=command)
     assert model == {"audio_hidden_size": 3, "vision_hidden_size": 8}
-    assert (args.learning_rate, args.learning_rates, run.dataset) == (0.25, {"b": 2.0}, "sims")
+    assert (args.learning_rate, args.learning_rates, run.dataset) == (
+        0.25,
+        {"a": 1.0, "b": 2.0},
+        "sims",
+    )  # maps are merged
 
 
 def test_the_command_line_may_come_first(tmp_path):

@@ -194,6 +194,17 @@ def _with_nan(rows):
         (lambda f: mmsa_file(f, limit=30.0), [], "is this another data set"),
         (lambda f: None, ["--text_encoder", "no/such-encoder"], "no/such-encoder"),
         (lambda f: None, ["--resume_from_checkpoint", "true"], "no checkpoint"),
+        (lambda f: mmsa_file(f, limit=1.0), [], "is it SIMS"),
+        (lambda f: None, ["--modalities", "text", "speech"], "'speech'.* no modalities; expected some of text, audio"),
+        (lambda f: None, ["--num_train_epochs", "0"], "num_train_epochs must be positive"),
+        (lambda f: None, ["--per_device_train_batch_size", "-4"], "per_device_train_batch_size must be positive"),
+        (lambda f: None, ["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps must be positive"),
+        (lambda f: None, ["--learning_rate", "nan"], "learning_rate must be a finite number"),
+        (lambda f: None, ["--learning_rates", '{"encoders.text": -1}'], "finite numbers, 0 or more"),
+        (lambda f: None, ["--learning_rates", "fast"], "learning_rates.*: invalid JSON object value: 'fast'"),
+        (lambda f: None, ["--max_text_tokens", "1"], "max_text_tokens must be at least 3"),
+        (lambda f: (f.parent / "encoder" / "tokenizer.json").unlink(), [], "tokenizer"),
+        (lambda f: (f.parent / "encoder" / "model.safetensors").write_bytes(b"x" * 40), [], "cannot be loaded"),
     ],
 )  # fmt: skip
 def test_bad_input_ends_in_one_line_and_leaves_nothing(tmp_path, capsys, encoder, spoil, options, message):
@@ -204,6 +215,13 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(tmp_path, capsys, encoder
     line = refused(capsys, *base, *options)
     assert re.search(message, line), line
     assert not out.exists() and not (tmp_path / "attacked").exists()
+
+
+def test_an_output_dir_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert "is no folder" in refused(capsys, *DEMO, "--output_dir", folder)
+    assert (tmp_path / "file").read_text() == "precious"
 
 
 def test_missing_data_file_and_encoder_are_named(capsys, tmp_path):
@@ -266,3 +284,32 @@ def test_convert_makes_a_model_folder(tmp_path, encoder, capsys):
     with pytest.raises(SystemExit):
         cli.main(["convert", str(tmp_path / "official.pth"), "--out", str(out)])
     assert "exists already" in capsys.readouterr().err
+
+
+def test_only_what_a_run_leaves_is_overwritten(tmp_path):
+    folder = tmp_path / "run"
+    train("--output_dir", folder)
+    (folder / "thesis.tex").write_text("years of work")
+    train("--output_dir", folder, "--overwrite_output_dir", "--num_train_epochs", "1")
+    assert (folder / "thesis.tex").read_text() == "years of work"
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("modalities", [["vision"], ["audio", "vision"], ["text", "audio"]])
+def test_any_modalities_of_a_preset(tmp_path, encoder, modalities):
+    file = mmsa_file(tmp_path / "file.pkl")
+    options = ["--config", ROOT / "hub_configs" / "mosi.yaml", "--data_file", file, "--text_encoder", encoder]
+    options += ["--output_dir", tmp_path / "run", "--modalities", *modalities, "--num_train_epochs", "1"]
+    cli.train([*map(str, options), "--disable_tqdm", "true", "--use_cpu", "true"])
+    assert pq.read_table(tmp_path / "run" / "predictions.parquet").column_names[4:] == modalities
+    assert AutoModel.from_pretrained(tmp_path / "run" / "model").config.modalities == modalities
+
+
+def test_rates_on_the_command_line_add_to_those_of_the_preset():
+    from selfmm_hf.options import read_options
+
+    rates = ["--learning_rates", '{"encoders.text": 2e-5, "heads.fusion": 3e-3}']
+    args = read_options(["--config", str(ROOT / "hub_configs" / "mosi.yaml"), *rates])[2]
+    assert args.learning_rates == {
+        "encoders.text": 2e-5, "encoders.audio": 1e-3, "encoders.vision": 1e-4, "heads.fusion": 3e-3,
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """The commands: `selfmm train`, `selfmm demo` and `selfmm convert`; `train.py` is the first."""
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +33,12 @@ def train(arguments: list[str] | None = None) -> None:
 
 def demo(arguments: list[str]) -> None:
     """`selfmm demo`: trains on the embedded corpus, draws the run, loads the model as a stranger would."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit(f"{PROG}: error: the demo draws its run with matplotlib: pip install 'selfmm-hf[plots]'.")
     from .demo import show
 
     config = Path(__file__).parents[2] / "hub_configs" / "demo.yaml"  # of the checkout that this is installed from
-    run = _prepared(["--config", str(config), "--overwrite_output_dir", *arguments])
+    run = _prepared(["--config", str(config), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
     results = run.train()
     _print_results(results, run.folder)
     show(run.folder, run.splits)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import Splits
+from .data import MODALITIES, Splits
 from .plots import plot_run
 
 # Runs in a process of its own, in which the package cannot be imported: what a stranger has.
@@ -21,11 +21,13 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 folder = sys.argv[1]
 model = AutoModel.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+tokenizer = None
+if "text" in model.config.modalities:
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 answers = []
 for clip in json.load(sys.stdin):
-    tokens = tokenizer(clip["text"], return_tensors="pt")
-    frames = {name: torch.tensor([clip[name]]) for name in ("audio", "vision")}
+    tokens = tokenizer(clip["text"], return_tensors="pt") if tokenizer else {}
+    frames = {name: torch.tensor([clip[name]]) for name in ("audio", "vision") if name in model.config.modalities}
     with torch.no_grad():
         output = model(**tokens, **frames)
     unimodal = {name: value.item() for name, value in output.unimodal_logits.items()}
@@ -39,7 +41,7 @@ def show(folder: Path, splits: Splits) -> None:
     results = json.loads((folder / "all_results.json").read_text())
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     print("\nGenerated unimodal labels against the known ones (correlation, mean absolute error):")
-    for modality in ("text", "audio", "vision"):
+    for modality in [name for name in MODALITIES if f"fused_label_{name}_mae" in results]:
         values = [
             f"{results[f'{kind}_label_{modality}_corr']:.3f}, {results[f'{kind}_label_{modality}_mae']:.3f}"
             for kind in ("generated", "fused")
@@ -49,7 +51,7 @@ def show(folder: Path, splits: Splits) -> None:
     clips = _telling_clips(splits["test"])
     print(f"\n{folder / 'model'}, loaded by AutoModel with trust_remote_code=True in a fresh process:")
     for clip, answer in zip(clips, predict_as_stranger(folder / "model", clips), strict=True):
-        said = ", ".join(f"{name} {answer[name]:+.1f}" for name in ("text", "audio", "vision"))
+        said = ", ".join(f"{name} {answer[name]:+.1f}" for name in MODALITIES if name in answer)
         print(
             f"  {answer['fusion']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['situation']}: {clip['raw_text']!r}"
         )

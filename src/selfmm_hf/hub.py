@@ -31,7 +31,7 @@ from transformers import AutoModel{% if tokenizer %}, AutoTokenizer{% endif %}
 model = AutoModel.from_pretrained("THIS_REPOSITORY", trust_remote_code=True)
 {%- if tokenizer %}
 tokenizer = AutoTokenizer.from_pretrained("THIS_REPOSITORY", trust_remote_code=True)
-output = model(**tokenizer("what a lovely film", return_tensors="pt"))  # audio=..., vision=... where you have them
+output = model(**tokenizer("the movie was lovely", return_tensors="pt"))  # audio=..., vision=... where you have them
 print(output.logits, output.unimodal_logits, output.present)
 {%- endif %}
 ```
@@ -75,6 +75,8 @@ def save_model_folder(folder: Path, model: SelfMMModel, tokenizer: PreTrainedTok
     if tokenizer is not None:
         tokenizer.save_pretrained(beside)
     model_card(model, tokenizer, facts).save(beside / "README.md")
+    for file in beside.glob("*.safetensors"):
+        shutil.copymode(beside / "config.json", file)  # safetensors lets nobody else read it
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 

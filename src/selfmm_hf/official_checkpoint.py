@@ -1,6 +1,7 @@
 """Reads checkpoints of the official code (thuiar/Self-MM) and of MMSA, without running anything in them."""
 
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -86,11 +87,14 @@ def load_official_checkpoint(path: str | Path, text_encoder: str | None = None, 
     if not path.is_file():
         raise ValueError(f"There is no checkpoint {path}.")
     try:
-        official = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            official = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything: AssertionError, struct.error, OSError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Without torch's own words, which advise to open the file with full trust.
         raise ValueError(
-            f"{path} cannot be read as a file of tensors alone, and is not opened otherwise: {reason}"
+            f"{path} cannot be read as a file of tensors alone, and is not opened otherwise: it is damaged, or holds "
+            f"something that could run code ({type(error).__name__})."
         ) from error
     if not isinstance(official, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in official.items()

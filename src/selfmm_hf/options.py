@@ -27,7 +27,7 @@ class RunOptions:
         data_file: The published feature file in the MMSA layout (a pickle, from which no code is ever run).
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
             a small one of its own.
-        max_text_tokens: Longer texts are cut.
+        max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
     """
 
@@ -65,6 +65,20 @@ class _Parser(HfArgumentParser):
         raise ValueError(message)
 
 
+class _Merged:
+    """Reads JSON objects, each of which adds to and overrides those that came before, from a file or an option."""
+
+    def __init__(self):
+        self.merged: dict[str, Any] = {}
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        self.merged.update(json.loads(text))
+        return dict(self.merged)
+
+    def __repr__(self) -> str:
+        return "JSON object"
+
+
 def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], SelfMMTrainingArguments]:
     """
     Reads `--config FILE.yaml` and the options that override it.
@@ -78,6 +92,9 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     usage = "train.py [--config FILE.yaml] [--option value ...]"
     parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, usage=usage)
     parser.add_argument("--config", help="YAML file of options; those on the command line come first")
+    for action in parser._actions:
+        if action.dest in ("learning_rates", "weight_decays"):
+            action.type = _Merged()
     configs = _Parser((), add_help=False, allow_abbrev=False)
     configs.add_argument("--config", action="append", default=[])
     files, overrides = configs.parse_known_args(arguments)
@@ -91,6 +108,8 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
         raise ValueError(f"{name!r} is no option.{hint and ' Did you mean --' + hint + '?'} See --help.")
     run, model, args = groups
+    if run.max_text_tokens < 3:
+        raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
 

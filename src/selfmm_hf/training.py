@@ -14,7 +14,7 @@ from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
-from .data import LABEL_RANGES, Splits, load_splits, tokenize
+from .data import LABEL_RANGES, MODALITIES, Splits, load_splits, tokenize
 from .data.demo import demo_text_config, demo_tokenizer
 from .hub import save_model_folder
 from .metrics import METRICS
@@ -22,6 +22,8 @@ from .modeling_selfmm import SelfMMModel
 from .options import RunOptions
 from .trainer import SelfMMTrainer, parameter_groups
 from .training_args import SelfMMTrainingArguments
+
+RESULT_FILES = ["all_results.json", "predictions.parquet", "pseudo_labels.parquet", "trainer_state.json", "run.png"]
 
 
 class Run:
@@ -42,18 +44,42 @@ class Run:
     def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments):
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
+        self._check_folder()
         self.checkpoint = self._checkpoint()
         self.splits = load_splits(options.dataset, options.data_file)
         set_seed(args.seed)
-        self.tokenizer = self._tokenizer() if "text" in model_options.get("modalities", ["text"]) else None
+        modalities = model_options.get("modalities", MODALITIES)
+        self._leave_out(modalities)
+        self.tokenizer = self._tokenizer() if "text" in modalities else None
         if self.tokenizer is not None:
             tokenize(self.splits, self.tokenizer, options.max_text_tokens)
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
 
+    def _check_folder(self) -> None:
+        existing = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            problem = "cannot be written to" if existing.is_dir() else "is no folder"
+            raise ValueError(f"{existing} {problem}: name another --output_dir.")
+
+    def _leave_out(self, modalities: list[str]) -> None:
+        """Forgets what a preset or the data say of modalities that are not wanted."""
+        if unknown := set(modalities) - set(MODALITIES):
+            raise ValueError(f"{sorted(unknown)} are no modalities; expected some of {', '.join(MODALITIES)}.")
+        unwanted = set(MODALITIES) - set(modalities)
+        for rates in (self.args.learning_rates, self.args.weight_decays):
+            for prefix in [prefix for prefix in rates if prefix.partition(".")[2] in unwanted]:
+                del rates[prefix]
+        if "text" in unwanted:
+            for samples in self.splits.values():
+                for sample in samples:
+                    sample.pop("input_ids", None)
+
     def _checkpoint(self) -> str | None:
         """The checkpoint to go on from, having seen to it that no earlier run is mixed up with this one."""
         resume = self.args.resume_from_checkpoint
+        if resume and resume.lower() in ("false", "0", "no"):
+            resume = None
         if resume and resume.lower() not in ("true", "1", "yes"):
             if not Path(resume).is_dir():
                 raise ValueError(f"There is no checkpoint folder {resume}.")
@@ -72,11 +98,14 @@ class Run:
 
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
+            name = self.options.text_encoder
             try:
-                return AutoTokenizer.from_pretrained(self.options.text_encoder)
+                tokenizer = AutoTokenizer.from_pretrained(name)
             except (OSError, ValueError) as error:
-                name = self.options.text_encoder
                 raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {error}") from error
+            if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
+                raise ValueError(f"The text encoder {name!r} comes without a tokenizer: its vocabulary is empty.")
+            return tokenizer
         if self.options.dataset == "demo":
             return demo_tokenizer()
         if any("text" in sample for sample in self.splits["train"]):
@@ -96,7 +125,13 @@ class Run:
                     f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
                 )
         if self.tokenizer is not None and self.options.text_encoder is not None:
-            return SelfMMModel.from_text_encoder(self.options.text_encoder, **options)
+            try:
+                return SelfMMModel.from_text_encoder(self.options.text_encoder, **options)
+            except ValueError:
+                raise
+            except Exception as error:  # a damaged file raises anything
+                name = self.options.text_encoder
+                raise ValueError(f"The text encoder {name!r} cannot be loaded: {error}") from error
         text_config = None if self.tokenizer is None else demo_text_config()
         return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
 
@@ -116,8 +151,6 @@ class Run:
         config = self.model.config
         sequences = tuple(filter(config.is_sequence, config.modalities))
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
-        if self.options.overwrite_output_dir and self.checkpoint is None and self.args.process_index == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
         trainer = SelfMMTrainer(
             self.model,
             self.args,
@@ -126,6 +159,8 @@ class Run:
             data_collator=SelfMMCollator(sequences, pad),
             compute_metrics=compute_metrics,
         )
+        if self.options.overwrite_output_dir and self.checkpoint is None and trainer.is_world_process_zero():
+            _delete_run(self.folder)
         trainer.train(resume_from_checkpoint=self.checkpoint)
         outputs = {
             split: trainer.predict(self.splits[split], metric_key_prefix=split) for split in ("validation", "test")
@@ -224,6 +259,15 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
             quality[f"{name}_label_{modality}_corr"] = float(np.corrcoef(values, truth)[0, 1])
             quality[f"{name}_label_{modality}_mae"] = float(np.abs(values - truth).mean())
     return quality
+
+
+def _delete_run(folder: Path) -> None:
+    """Deletes what a run leaves, and nothing else that may lie in the folder."""
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    for name in RESULT_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_parquet(file: Path, table: pa.Table) -> None:

@@ -1,6 +1,7 @@
 """Options of a Self-MM training run."""
 
 import json
+import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -40,7 +41,9 @@ class SelfMMTrainingArguments(TrainingArguments):
         metadata={"help": "Stop after so many epochs without a better validation loss; 0 for never."},
     )
 
-    output_dir: str | None = field(default=None, metadata={"help": "Folder for checkpoints, results and the model."})
+    output_dir: str | None = field(
+        default="runs/train", metadata={"help": "Folder for checkpoints, results and the model."}
+    )
     seed: int = field(default=1111, metadata={"help": "Random seed; 1111 to 1115 in the official code."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of all that has none of its own."})
     num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs at most; early stopping ends sooner."})
@@ -66,6 +69,15 @@ class SelfMMTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        positive = ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size")
+        for name in (*positive, "gradient_accumulation_steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
+        for name in ("learning_rate", "weight_decay", "early_stopping_patience"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number, 0 or more, got {getattr(self, name)}.")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns must be false: the collator needs columns the model does not take.")
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
@@ -80,8 +92,11 @@ def _rates(name: str, value: dict | str | None) -> dict[str, float]:
     try:
         rates = json.loads(value) if isinstance(value, str) else value or {}
         # PyYAML reads 5e-3 as a string
-        return {prefix: float(rate) for prefix, rate in rates.items()}
+        rates = {prefix: float(rate) for prefix, rate in rates.items()}
+        if not all(0 <= rate < math.inf for rate in rates.values()):
+            raise ValueError("not finite or negative")
+        return rates
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{name} must map prefixes to numbers, as {{"encoders.text": 5e-5}}, got {value!r}.'
+            f'{name} must map prefixes to finite numbers, 0 or more, as {{"encoders.text": 5e-5}}, got {value!r}.'
         ) from error

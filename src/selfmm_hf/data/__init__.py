@@ -3,6 +3,7 @@
 from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
 
+MODALITIES = ["text", "audio", "vision"]
 # Labels lie in [-range, range].
 LABEL_RANGES = {"demo": 3.0, "mosi": 3.0, "mosei": 3.0, "sims": 1.0}
 
@@ -35,6 +36,11 @@ def load_splits(dataset: str, data_file: str | None = None) -> Splits:
                     f"{data_file}: the label of {sample['id']!r} in {split} is {sample['label']:g}, but those of "
                     f"{dataset} lie in [-{limit:g}, {limit:g}]; is this another data set?"
                 )
+    largest = max(abs(sample["label"]) for samples in splits.values() for sample in samples)
+    if largest <= limit / 3:
+        raise DataError(
+            f"{data_file}: no label is beyond {largest:g}, but those of {dataset} reach {limit:g}; is it SIMS?"
+        )
     return splits
 
 
@@ -51,4 +57,4 @@ def tokenize(splits: Splits, tokenizer, max_tokens: int) -> None:
             sample.update({name: [] if blank else values[row] for name, values in tokens.items()})
 
 
-__all__ = ["LABEL_RANGES", "DataError", "Splits", "demo_corpus", "load_splits", "read_mmsa", "tokenize"]
+__all__ = ["LABEL_RANGES", "MODALITIES", "DataError", "Splits", "demo_corpus", "load_splits", "read_mmsa", "tokenize"]
