@@ -101,7 +101,7 @@ class Run:
             name = self.options.text_encoder
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, ImportError) as error:
                 raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {error}") from error
             if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
                 raise ValueError(f"The text encoder {name!r} comes without a tokenizer: its vocabulary is empty.")
