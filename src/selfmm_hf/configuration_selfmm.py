@@ -146,6 +146,11 @@ class SelfMMConfig(PreTrainedConfig):
         """Whether an LSTM reads `modality`, rather than the text encoder."""
         return modality != "text" or self.text_config is None
 
+    @property
+    def sequences(self) -> list[str]:
+        """The modalities that an LSTM reads, in their order."""
+        return [modality for modality in self.modalities if self.is_sequence(modality)]
+
     def _check(self) -> None:
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must be at least one name, each once, got {self.modalities}.")
@@ -157,7 +162,7 @@ class SelfMMConfig(PreTrainedConfig):
             raise ValueError(f"absent_modality must be 'zero' or 'learned', got {self.absent_modality!r}.")
         if not self.label_range > 0:
             raise ValueError(f"label_range must be positive, got {self.label_range}.")
-        for modality in filter(self.is_sequence, self.modalities):
+        for modality in self.sequences:
             for key, value in self.sequence_options(modality).items():
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
                 self._check_option(name, value)

@@ -91,8 +91,7 @@ def model_card(model: SelfMMModel, tokenizer: PreTrainedTokenizerBase | None, fa
         tags=["multimodal-sentiment-analysis", "self-mm", "selfmm"],
         base_model=facts["text_encoder"] if _is_repository(facts["text_encoder"]) else None,
     )
-    sequences = [name for name in config.modalities if config.is_sequence(name)]
-    shapes = [f"`{name}` (clips, frames, {config.sequence_options(name)['input_dim']})" for name in sequences]
+    shapes = [f"`{name}` (clips, frames, {config.sequence_options(name)['input_dim']})" for name in config.sequences]
     tokens = ["`input_ids` and `attention_mask` from the tokenizer"] if tokenizer is not None else []
     return ModelCard.from_template(
         data,

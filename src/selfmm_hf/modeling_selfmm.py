@@ -303,7 +303,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         return self.encoders[modality](frames, on_cpu.clamp(min=1)), present
 
     def _check_inputs(self, input_ids, attention_mask, sequences: dict) -> tuple[int, torch.device]:
-        known = [name for name in self.config.modalities if self.config.is_sequence(name)]
+        known = self.config.sequences
         inputs = {name: sequences[name] for name in known if sequences.get(name) is not None}
         unknown = {
             name

@@ -63,7 +63,7 @@ class SelfMMTrainer(Trainer):
             args=args,
             train_dataset=None if train_dataset is None else _Indexed(train_dataset),
             eval_dataset=eval_dataset,
-            data_collator=data_collator or SelfMMCollator(tuple(filter(config.is_sequence, config.modalities))),
+            data_collator=data_collator or SelfMMCollator(tuple(config.sequences)),
             compute_metrics=self._compute_metrics,
             callbacks=callbacks,
             **kwargs,

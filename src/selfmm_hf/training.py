@@ -37,8 +37,7 @@ class Run:
         args: Options of the training.
 
     Raises:
-        ValueError: The options do not fit each other or the data.
-        OSError: The text encoder cannot be loaded.
+        ValueError: The options do not fit each other or the data, or the text encoder cannot be loaded.
     """
 
     def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments):
@@ -148,15 +147,13 @@ class Run:
         def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
             return field_metrics(prediction.predictions[0], prediction.label_ids)
 
-        config = self.model.config
-        sequences = tuple(filter(config.is_sequence, config.modalities))
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
         trainer = SelfMMTrainer(
             self.model,
             self.args,
             train_dataset=self.splits["train"],
             eval_dataset=self.splits["validation"],
-            data_collator=SelfMMCollator(sequences, pad),
+            data_collator=SelfMMCollator(tuple(self.model.config.sequences), pad),
             compute_metrics=compute_metrics,
         )
         if self.options.overwrite_output_dir and self.checkpoint is None and trainer.is_world_process_zero():
