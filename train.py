@@ -1,4 +1,4 @@
-"""Train Self-MM: `accelerate launch train.py --config hub_configs/mosi.yaml --data_file FILE [--option value ...]`."""
+"""Train Self-MM: `accelerate launch train.py --config hub_configs/mosi.yaml --data FILE [--option value ...]`."""
 
 from selfmm_hf.cli import train
 

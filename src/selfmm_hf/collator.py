@@ -30,14 +30,14 @@ class SelfMMCollator:
         if any(sample.get("input_ids") is not None for sample in samples):
             batch.update(self._tokens(samples))
         for name in self.sequences:
-            frames = [sample.get(name) for sample in samples]
-            frames = [None if one is None or len(one) == 0 else np.array(one, dtype=np.float32) for one in frames]
-            width = next((one.shape[-1] for one in frames if one is not None), None)
-            if width is not None:
-                nothing = np.zeros((0, width), dtype=np.float32)
-                tensors = [torch.from_numpy(nothing if one is None else one) for one in frames]
-                batch[name] = pad_sequence(tensors, batch_first=True)  # (batch, frames, dim)
-                batch[f"{name}_lengths"] = torch.tensor([len(one) for one in tensors])
+            rows = [() if sample.get(name) is None else sample[name] for sample in samples]
+            lengths = [len(frames) for frames in rows]
+            if any(lengths):
+                padded = np.zeros((len(rows), max(lengths), len(rows[np.argmax(lengths)][0])), dtype=np.float32)
+                for row, frames in enumerate(rows):
+                    padded[row, : lengths[row]] = frames if lengths[row] else 0
+                batch[name] = torch.from_numpy(padded)  # (batch, frames, dim)
+                batch[f"{name}_lengths"] = torch.tensor(lengths)
         if "label" in samples[0]:
             batch["labels"] = torch.tensor(np.array([sample["label"] for sample in samples], dtype=np.float32))
         if "index" in samples[0]:
@@ -49,7 +49,7 @@ class SelfMMCollator:
             """Of samples without this column but with tokens: `otherwise` for each of them."""
             given = [sample.get(name) for sample in samples]
             missing = [torch.full((count,), otherwise) for count in lengths]
-            return [other if one is None else torch.as_tensor(one) for one, other in zip(given, missing, strict=True)]
+            return [other if one is None else torch.tensor(one) for one, other in zip(given, missing, strict=True)]
 
         lengths = [len(sample["input_ids"]) if sample.get("input_ids") is not None else 0 for sample in samples]
         columns = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import MODALITIES, Splits
+from .data import Samples, Splits
+from .data.columns import MODALITIES, UNIMODAL_LABELS
 from .plots import plot_run
 
 # Runs in a process of its own, in which the package cannot be imported: what a stranger has.
@@ -52,16 +53,14 @@ def show(folder: Path, splits: Splits) -> None:
     print(f"\n{folder / 'model'}, loaded by AutoModel with trust_remote_code=True in a fresh process:")
     for clip, answer in zip(clips, predict_as_stranger(folder / "model", clips), strict=True):
         said = ", ".join(f"{name} {answer[name]:+.1f}" for name in MODALITIES if name in answer)
-        print(
-            f"  {answer['fusion']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['situation']}: {clip['raw_text']!r}"
-        )
+        print(f"  {answer['fusion']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['situation']}: {clip['text']!r}")
     print(f"\nThe picture of the run: {plot_run(folder, history, results['best_epoch'], splits)}")
 
 
 def predict_as_stranger(folder: Path, clips: list[dict]) -> list[dict[str, float]]:
     """Predictions of the model in `folder` by a process without this package."""
     given = [
-        {"text": clip["raw_text"], "audio": clip["audio"].tolist(), "vision": clip["vision"].tolist()} for clip in clips
+        {"text": clip["text"], "audio": clip["audio"].tolist(), "vision": clip["vision"].tolist()} for clip in clips
     ]
     process = subprocess.run(
         [sys.executable, "-c", STRANGER, str(folder)], input=json.dumps(given), capture_output=True, text=True
@@ -71,7 +70,8 @@ def predict_as_stranger(folder: Path, clips: list[dict]) -> list[dict[str, float
     return json.loads(process.stdout)
 
 
-def _telling_clips(samples: list[dict]) -> list[dict]:
+def _telling_clips(samples: Samples) -> list[dict]:
     """The clip of each situation with the widest range of unimodal sentiments."""
-    by_range = sorted(samples, key=lambda sample: np.ptp(list(sample["unimodal_labels"].values())))
-    return list({sample["situation"]: sample for sample in by_range}.values())
+    clips = samples.dataset.with_format("numpy")
+    by_range = sorted(clips, key=lambda clip: np.ptp([clip[label] for label in UNIMODAL_LABELS.values()]))
+    return list({clip["situation"]: clip for clip in by_range}.values())

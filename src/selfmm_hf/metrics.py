@@ -76,13 +76,8 @@ def sims_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     }
 
 
-METRICS: dict[str, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {
-    "demo": mosi_metrics,
-    "mosi": mosi_metrics,
-    "mosei": mosi_metrics,
-    "sims": sims_metrics,
-}
-"""Dataset name to its metrics."""
+METRICS: dict[float, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {3.0: mosi_metrics, 1.0: sims_metrics}
+"""By the range of the labels, [-range, range], the metrics that the field reports."""
 
 
 def _scores(*pair: ArrayLike) -> list[NDArray[np.float32]]:

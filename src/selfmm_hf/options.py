@@ -23,16 +23,21 @@ class RunOptions:
     What is trained on what.
 
     Args:
-        dataset: `demo`, the corpus that the project generates, `mosi`, `mosei` or `sims`.
-        data_file: The published feature file in the MMSA layout (a pickle, from which no code is ever run).
+        dataset: `demo`, the corpus that the project generates, `mosi`, `mosei`, `sims`, `simsv2`, or `custom`.
+        data: The published feature file (a pickle, from which no code is ever run), a folder that `selfmm data
+            prepare` has made, a folder of one's own, or a data set repository on the Hub.
+        data_config: `aligned` or `unaligned`, where `data` has both.
+        data_revision: Of the repository, to pin it.
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
             a small one of its own.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
     """
 
-    dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei or sims."})
-    data_file: str | None = field(default=None, metadata={"help": "Feature file in the MMSA layout."})
+    dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei, sims, simsv2 or custom."})
+    data: str | None = field(default=None, metadata={"help": "Feature file, folder, or repository on the Hub."})
+    data_config: str | None = field(default=None, metadata={"help": "aligned or unaligned, where there are both."})
+    data_revision: str | None = field(default=None, metadata={"help": "Of the repository."})
     text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
     max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})

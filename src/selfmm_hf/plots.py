@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from .data import Splits
+from .data import Samples, Splits
+from .data.columns import UNIMODAL_LABELS
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = {"fusion": "#000000", "text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
@@ -34,7 +35,7 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     modalities = list(generated)
     _plot_curves(curves, log_history, best_epoch)
     _plot_predictions(scatter, folder)
-    if "unimodal_labels" in splits["train"][0]:
+    if UNIMODAL_LABELS["text"] in splits["train"].column_names:
         _plot_quality(quality, generated, splits["train"])
     else:
         _plot_shift(quality, generated, splits["train"])
@@ -80,10 +81,10 @@ def _plot_predictions(axes, folder: Path) -> None:
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
-def _plot_quality(axes, generated: dict[str, np.ndarray], samples: list[dict]) -> None:
-    fused = np.array([sample["label"] for sample in samples])
+def _plot_quality(axes, generated: dict[str, np.ndarray], samples: Samples) -> None:
+    fused = np.array(samples["label"])
     for modality, labels in generated.items():
-        truth = np.array([sample["unimodal_labels"][modality] for sample in samples])
+        truth = np.array(samples[UNIMODAL_LABELS[modality]])
         correlations = [np.corrcoef(epoch, truth)[0, 1] for epoch in labels]
         colour = COLOURS.get(modality)
         axes.plot(range(1, len(correlations) + 1), correlations, color=colour, label=modality)
@@ -93,8 +94,8 @@ def _plot_quality(axes, generated: dict[str, np.ndarray], samples: list[dict]) -
     axes.legend(frameon=False)
 
 
-def _plot_shift(axes, generated: dict[str, np.ndarray], samples: list[dict]) -> None:
-    fused = np.array([sample["label"] for sample in samples])
+def _plot_shift(axes, generated: dict[str, np.ndarray], samples: Samples) -> None:
+    fused = np.array(samples["label"])
     for modality, labels in generated.items():
         axes.plot(
             range(1, len(labels) + 1), np.abs(labels - fused).mean(1), color=COLOURS.get(modality), label=modality
@@ -103,8 +104,8 @@ def _plot_shift(axes, generated: dict[str, np.ndarray], samples: list[dict]) -> 
     axes.legend(frameon=False)
 
 
-def _plot_spread(axes, generated: dict[str, np.ndarray], samples: list[dict]) -> None:
-    fused = np.array([sample["label"] for sample in samples])
+def _plot_spread(axes, generated: dict[str, np.ndarray], samples: Samples) -> None:
+    fused = np.array(samples["label"])
     limit = max(np.abs(fused).max(), max(np.abs(labels[-1]).max() for labels in generated.values()))
     bins = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     axes.hist(fused, bins, color="#cccccc", label="fused")

@@ -33,7 +33,8 @@ class SelfMMTrainer(Trainer):
 
     Args:
         model, args, eval_dataset, callbacks, compute_metrics, ...: As in [`Trainer`].
-        train_dataset: Samples as [`SelfMMCollator`] takes them, with `label`. The order gives a sample its identity.
+        train_dataset: Samples as [`SelfMMCollator`] takes them, with `label`: a list, or a data set with columns such
+            as [`Samples`] or one of `datasets`. The order gives a sample its identity.
         convention: A convention of your own, in place of the one that `args.convention` names.
     """
 
@@ -70,7 +71,10 @@ class SelfMMTrainer(Trainer):
         )
         self.pseudo_labels: PseudoLabels | None = None
         if train_dataset is not None:
-            labels = torch.tensor(np.array([sample["label"] for sample in train_dataset], dtype=np.float32))
+            # A data set with columns does not read its frames for this.
+            samples = isinstance(train_dataset, list)
+            labels = [sample["label"] for sample in train_dataset] if samples else train_dataset["label"][:]
+            labels = torch.tensor(np.array(labels, dtype=np.float32))
             dims = {task: config.head_options(task)["dim"] for task in ["fusion", *config.modalities]}
             self.pseudo_labels = PseudoLabels(labels.to(args.device), dims, self.convention, config.label_range)
         self._batch: tuple | None = None

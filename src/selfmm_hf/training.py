@@ -14,7 +14,8 @@ from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
-from .data import LABEL_RANGES, MODALITIES, Splits, load_splits, tokenize
+from .data import LABEL_RANGES, Samples, Splits, load_splits
+from .data.columns import MODALITIES, UNIMODAL_LABELS
 from .data.demo import demo_text_config, demo_tokenizer
 from .hub import save_model_folder
 from .metrics import METRICS
@@ -45,13 +46,17 @@ class Run:
         self.folder = Path(args.output_dir)
         self._check_folder()
         self.checkpoint = self._checkpoint()
-        self.splits = load_splits(options.dataset, options.data_file)
+        self.label_range = self._label_range(model_options)
+        self.splits = load_splits(
+            options.dataset, options.data, options.data_config, options.data_revision, self.label_range
+        )
         set_seed(args.seed)
         modalities = model_options.get("modalities", MODALITIES)
         self._leave_out(modalities)
         self.tokenizer = self._tokenizer() if "text" in modalities else None
         if self.tokenizer is not None:
-            tokenize(self.splits, self.tokenizer, options.max_text_tokens)
+            for samples in self.splits.values():
+                samples.tokenize(self.tokenizer, options.max_text_tokens)
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
 
@@ -61,6 +66,18 @@ class Run:
             problem = "cannot be written to" if existing.is_dir() else "is no folder"
             raise ValueError(f"{existing} {problem}: name another --output_dir.")
 
+    def _label_range(self, model_options: dict) -> float:
+        """Of the labels, by which their metrics are chosen too."""
+        if self.options.dataset != "custom":
+            return LABEL_RANGES.get(self.options.dataset, 3.0)
+        limit = model_options.get("label_range", LABEL_RANGES["custom"])
+        if limit not in METRICS:
+            raise ValueError(
+                f"Labels of a custom data set lie in [-3, 3], scored as for MOSI, or in [-1, 1], scored as for SIMS; "
+                f"got label_range {limit:g}. Scale them."
+            )
+        return limit
+
     def _leave_out(self, modalities: list[str]) -> None:
         """Forgets what a preset or the data say of modalities that are not wanted."""
         if unknown := set(modalities) - set(MODALITIES):
@@ -69,10 +86,11 @@ class Run:
         for rates in (self.args.learning_rates, self.args.weight_decays):
             for prefix in [prefix for prefix in rates if prefix.partition(".")[2] in unwanted]:
                 del rates[prefix]
-        if "text" in unwanted:
-            for samples in self.splits.values():
-                for sample in samples:
-                    sample.pop("input_ids", None)
+        columns = {"word_vectors" if name == "text" else name for name in unwanted}
+        self.splits = {split: Samples(samples.dataset, columns) for split, samples in self.splits.items()}
+        for name in set(modalities) - {"text"} - self.splits["train"].widths.keys():
+            there = ["text", *self.splits["train"].widths]
+            raise ValueError(f"The data have no {name}; leave it out by --modalities, which may be {' '.join(there)}.")
 
     def _checkpoint(self) -> str | None:
         """The checkpoint to go on from, having seen to it that no earlier run is mixed up with this one."""
@@ -107,18 +125,16 @@ class Run:
             return tokenizer
         if self.options.dataset == "demo":
             return demo_tokenizer()
-        if any("text" in sample for sample in self.splits["train"]):
-            return None  # word vectors
+        if "word_vectors" in self.splits["train"].widths:
+            return None
         raise ValueError(f"The data set {self.options.dataset} needs --text_encoder, a repository or a folder.")
 
     def _model(self, options: dict) -> SelfMMModel:
-        options = {"label_range": LABEL_RANGES[self.options.dataset], **options}
-        first = self.splits["train"][0]
-        sequences = ["audio", "vision", *(["text"] if "text" in first else [])]
-        for modality in filter(options.get("modalities", sequences).__contains__, sequences):
-            width = first[modality].shape[1]
+        options = {"label_range": self.label_range, **options}
+        for column, width in self.splits["train"].widths.items():
+            modality = "text" if column == "word_vectors" else column
             if options.setdefault(f"{modality}_dim", width) != width:
-                source = self.options.data_file or self.options.dataset
+                source = self.options.data or self.options.dataset
                 raise ValueError(
                     f"The {modality} features of {source} are {width} wide, but "
                     f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
@@ -142,7 +158,7 @@ class Run:
         Returns:
             What `all_results.json` holds.
         """
-        field_metrics = METRICS[self.options.dataset]
+        field_metrics = METRICS[self.label_range]
 
         def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
             return field_metrics(prediction.predictions[0], prediction.label_ids)
@@ -204,22 +220,18 @@ class Run:
             fusion, unimodal = output.predictions
             samples = self.splits[split]
             columns = {
-                "id": [sample["id"] for sample in samples],
+                "id": samples["id"],
                 "split": [split] * len(samples),
-                "label": np.float32([sample["label"] for sample in samples]),
+                "label": np.float32(samples["label"]),
                 "fusion": fusion[:, 0],
                 # A modality that a clip lacks says nothing.
-                **{name: pa.array(unimodal[name][:, 0], mask=self._absent(samples, name)) for name in self.modalities},
+                **{name: pa.array(unimodal[name][:, 0], mask=samples.lengths(name) == 0) for name in self.modalities},
             }
             tables.append(pa.table(columns))
         return pa.concat_tables(tables)
 
-    def _absent(self, samples: list[dict], modality: str) -> np.ndarray:
-        column = modality if self.model.config.is_sequence(modality) else "input_ids"
-        return np.array([len(sample[column]) == 0 for sample in samples])
-
     def _pseudo_labels(self, trainer: SelfMMTrainer) -> pa.Table:
-        ids = [sample["id"] for sample in self.splits["train"]]
+        ids = self.splits["train"]["id"]
         tables = [
             pa.table(
                 {
@@ -246,12 +258,12 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
         labels: (training samples, modalities, targets).
     """
     samples = splits["train"]
-    if "unimodal_labels" not in samples[0]:
+    if UNIMODAL_LABELS["text"] not in samples.column_names:
         return {}
     quality = {}
-    fused = np.array([sample["label"] for sample in samples])
+    fused = np.array(samples["label"])
     for column, modality in enumerate(modalities):
-        truth = np.array([sample["unimodal_labels"][modality] for sample in samples])
+        truth = np.array(samples[UNIMODAL_LABELS[modality]])
         for name, values in (("generated", labels[:, column, 0]), ("fused", fused)):
             quality[f"{name}_label_{modality}_corr"] = float(np.corrcoef(values, truth)[0, 1])
             quality[f"{name}_label_{modality}_mae"] = float(np.abs(values - truth).mean())

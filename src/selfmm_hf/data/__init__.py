@@ -1,60 +1,128 @@
-"""The data sets, as samples for the collator."""
+"""The data sets: read from the files that are passed around, kept as Arrow, handed out as samples."""
 
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
+
+from .builder import FeatureBuilder, layout
+from .columns import SEQUENCES, features
+from .custom import Custom, is_custom
 from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
+from .mosei import Mosei
+from .mosi import Mosi
+from .samples import Samples
+from .sims import Sims
+from .simsv2 import SimsV2
 
-MODALITIES = ["text", "audio", "vision"]
+BUILDERS: dict[str, type[FeatureBuilder]] = {
+    "mosi": Mosi,
+    "mosei": Mosei,
+    "sims": Sims,
+    "simsv2": SimsV2,
+    "custom": Custom,
+}
 # Labels lie in [-range, range].
-LABEL_RANGES = {"demo": 3.0, "mosi": 3.0, "mosei": 3.0, "sims": 1.0}
+LABEL_RANGES = {"demo": 3.0, **{name: builder.LABEL_RANGE for name, builder in BUILDERS.items()}}
+SPLITS = ["train", "validation", "test"]
 
-Splits = dict[str, list[dict]]
+Splits = dict[str, Samples]
 
 
-def load_splits(dataset: str, data_file: str | None = None) -> Splits:
+def load_splits(
+    dataset: str,
+    data: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    label_range: float | None = None,
+) -> Splits:
     """
-    The samples of `train`, `validation` and `test`: see [`read_mmsa`] and [`demo_corpus`].
+    The samples of `train`, `validation` and `test`.
+
+    Args:
+        dataset: `demo`, `mosi`, `mosei`, `sims`, `simsv2` or `custom`.
+        data: Where it is: a published feature file, a folder that `selfmm data prepare` has made, a folder of one's
+            own (see [`Custom`]), or a data set repository on the Hub. Nothing for `demo`.
+        config: `aligned` or `unaligned`, where there are both.
+        revision: Of the repository.
+        label_range: Of a `custom` data set; the others have theirs.
 
     Raises:
-        DataError: The data set is unknown, its file is missing or wrong, or labels are out of range.
+        DataError: The data set is unknown, its data are missing or wrong, or labels are out of range.
     """
     if dataset not in LABEL_RANGES:
         raise DataError(f"There is no data set {dataset!r}; expected one of {', '.join(LABEL_RANGES)}.")
     if dataset == "demo":
-        if data_file is not None:
-            raise DataError(f"The data set demo is generated and takes no file, got {data_file}; name --dataset.")
-        return demo_corpus()
-    if data_file is None:
-        raise DataError(f"The data set {dataset} needs its feature file: give --data_file.")
-    splits = read_mmsa(data_file)
-    limit = LABEL_RANGES[dataset]
-    for split, samples in splits.items():
-        if not samples:
-            raise DataError(f"{data_file}: split {split!r} is empty; all of train, valid and test are needed.")
-        for sample in samples:
-            if abs(sample["label"]) > limit + 1e-6:
+        if data is not None:
+            raise DataError(f"The data set demo is generated and takes no data, got {data}; name --dataset.")
+        return {split: Samples(rows) for split, rows in demo_corpus().items()}
+    if data is None:
+        raise DataError(f"The data set {dataset} needs --data: a feature file, a prepared folder, or a repository.")
+    limit = label_range if dataset == "custom" and label_range else LABEL_RANGES[dataset]
+    builder = find_builder(dataset, data, config, label_range=limit)
+    if builder is None:
+        splits = _load_prepared(data, config, revision)
+    else:
+        builder.download_and_prepare()
+        splits = builder.as_dataset()
+    return {split: Samples(rows) for split, rows in _checked(splits, data, limit).items()}
+
+
+def find_builder(
+    dataset: str, data: str, config: str | None = None, label_range: float | None = None, **options
+) -> FeatureBuilder | None:
+    """
+    The builder that reads `data`; `None` where it is Parquet already.
+
+    Args:
+        dataset, data, config, label_range: As in [`load_splits`].
+        options: Fields of [`FeatureConfig`], and `cache_dir`.
+
+    Raises:
+        DataError: There is no such file, or it is no feature file.
+    """
+    path, builder = Path(data), BUILDERS[dataset]
+    if dataset == "custom":
+        options["label_range"] = label_range or builder.LABEL_RANGE
+        if is_custom(path):
+            return builder(data_dir=data, **options)
+    if path.is_file():
+        if config is None:
+            config = layout(read_mmsa(path)["train"])
+        if config not in builder.builder_configs:
+            raise DataError(f"{builder.TITLE} has no configuration {config}; expected {list(builder.builder_configs)}.")
+        return builder(config_name=config, data_files=str(path.absolute()), **options)
+    if not path.is_dir() and (path.is_absolute() or data.count("/") != 1 or data.startswith((".", "~"))):
+        raise DataError(f"There is no file or folder {data}, and it is no name of a repository either.")
+    return None
+
+
+def _load_prepared(data: str, config: str | None, revision: str | None) -> DatasetDict:
+    try:
+        return load_dataset(data, config, revision=revision)
+    except (DatasetsError, ValueError, OSError) as error:
+        what = "a folder of `selfmm data prepare`" if Path(data).is_dir() else "a file, a folder or a repository"
+        raise DataError(f"{data} cannot be loaded as {what}: {' '.join(str(error).split())}") from error
+
+
+def _checked(splits: DatasetDict, data: str, limit: float) -> dict[str, Dataset]:
+    """What builders see to, of data that anybody may have made."""
+    for split in SPLITS:
+        if split not in splits or not len(splits[split]):
+            raise DataError(f"{data}: split {split!r} is missing or empty; expected {', '.join(SPLITS)}.")
+        rows = splits[split]
+        widths = {name: getattr(rows.features.get(name), "shape", (0, 0))[-1] for name in SEQUENCES}
+        expected = features({name: width for name, width in widths.items() if width}, rows.column_names)
+        if odd := [name for name, kind in expected.items() if rows.features.get(name) != kind]:
+            raise DataError(
+                f"{data}, split {split!r}, column {odd[0]!r}: expected {expected[odd[0]]}, got "
+                f"{rows.features.get(odd[0], 'nothing')}; make the data set with `selfmm data prepare`."
+            )
+        for row, label in enumerate(rows["label"]):
+            if label is None or not abs(label) <= limit + 1e-6:
                 raise DataError(
-                    f"{data_file}: the label of {sample['id']!r} in {split} is {sample['label']:g}, but those of "
-                    f"{dataset} lie in [-{limit:g}, {limit:g}]; is this another data set?"
+                    f"{data}, split {split!r}, column 'label', row {row} (id {rows['id'][row]!r:.80}): the label is "
+                    f"{label}, but those of this data set lie in [-{limit:g}, {limit:g}]; is this another data set?"
                 )
-    largest = max(abs(sample["label"]) for samples in splits.values() for sample in samples)
-    if largest <= limit / 3:
-        raise DataError(
-            f"{data_file}: no label is beyond {largest:g}, but those of {dataset} reach {limit:g}; is it SIMS?"
-        )
-    return splits
-
-
-def tokenize(splits: Splits, tokenizer, max_tokens: int) -> None:
-    """
-    Adds what `tokenizer` makes of each `raw_text`, cut to `max_tokens`, replacing tokens that came with the file:
-    those are of the encoder it was made for. A blank text has no tokens, which means that the text is absent.
-    """
-    for samples in splits.values():
-        texts = [sample["raw_text"] for sample in samples]
-        tokens = tokenizer(texts, truncation=True, max_length=max_tokens)
-        for row, sample in enumerate(samples):
-            blank = not texts[row].strip()
-            sample.update({name: [] if blank else values[row] for name, values in tokens.items()})
-
-
-__all__ = ["LABEL_RANGES", "MODALITIES", "DataError", "Splits", "demo_corpus", "load_splits", "read_mmsa", "tokenize"]
+    return {split: splits[split] for split in SPLITS}

@@ -12,8 +12,11 @@ sentiment, in noise, on a speaker's own level.
 import math
 
 import numpy as np
+from datasets import Dataset, DatasetDict, Value
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast
+
+from .columns import UNIMODAL_LABELS, features
 
 SIZES = {"train": 1000, "validation": 200, "test": 300}
 AUDIO_DIM, VISION_DIM = 5, 6
@@ -50,7 +53,7 @@ WORDS = {
 }
 
 
-def demo_corpus(seed: int = 0, sizes: dict[str, int] | None = None) -> dict[str, list[dict]]:
+def demo_corpus(seed: int = 0, sizes: dict[str, int] | None = None) -> DatasetDict:
     """
     The corpus, the same for the same seed.
 
@@ -59,14 +62,18 @@ def demo_corpus(seed: int = 0, sizes: dict[str, int] | None = None) -> dict[str,
         sizes: Utterances by split; `SIZES` by default.
 
     Returns:
-        Samples by split: `id`, `raw_text`, `audio` (frames, 5) and `vision` (frames, 6) in float32, `label` in
-        [-3, 3], `situation`, and `unimodal_labels`, the known sentiment of text, audio and vision in [-3, 3].
+        The splits, in memory. Columns as by [`features`], audio 5 and vision 6 wide, with `label_text`, `label_audio`
+        and `label_vision`, the known sentiment of each in [-3, 3], and `situation`.
     """
     random = np.random.default_rng(seed)
-    return {
-        split: [_utterance(random, f"{split}{speaker:04d}") for speaker in range(size)]
-        for split, size in (sizes or SIZES).items()
-    }
+    types = features({"audio": AUDIO_DIM, "vision": VISION_DIM}, UNIMODAL_LABELS.values())
+    types["situation"] = Value("string")
+    splits = DatasetDict()
+    for split, size in (sizes or SIZES).items():
+        samples = [_utterance(random, f"{split}{speaker:04d}") for speaker in range(size)]
+        columns = {name: [sample[name] for sample in samples] for name in types}
+        splits[split] = Dataset.from_dict(columns, types)
+    return splits
 
 
 def demo_tokenizer() -> PreTrainedTokenizerFast:
@@ -118,12 +125,12 @@ def _utterance(random: np.random.Generator, name: str) -> dict:
     fused = sum(weight * sentiment[modality] for modality, weight in FUSION_WEIGHTS.items())
     return {
         "id": f"{name}$_$1",
-        "raw_text": text,
+        "text": text,
         "audio": _voice(random, sentiment["audio"], words),
         "vision": _face(random, sentiment["vision"], words),
         "label": round(round(float(fused) / 0.2) * 0.2, 1),
         "situation": situation,
-        "unimodal_labels": {modality: float(value) for modality, value in sentiment.items()},
+        **{UNIMODAL_LABELS[modality]: float(value) for modality, value in sentiment.items()},
     }
 
 

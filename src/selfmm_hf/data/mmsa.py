@@ -1,186 +1,325 @@
-"""Feature files in the MMSA layout (MOSI, MOSEI, SIMS as published) as samples."""
+"""Feature files in the MMSA layout (MOSI, MOSEI, SIMS as published, what MMSA-FET makes of a data set) as samples."""
 
-import logging
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import MODALITIES, UNIMODAL_LABELS
 from .safe_pickle import Array, DataError, load_pickle
 
-__all__ = ["DataError", "read_mmsa"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["DataError", "FeatureTable", "Rules", "read_mmsa"]
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # ours: the file's
-UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
+UNIMODAL = dict(zip(UNIMODAL_LABELS.values(), (f"regression_labels_{letter}" for letter in "TAV"), strict=True))
+NOT_FINITE = ("zero", "keep", "refuse")
+ROWS_AT_ONCE = 256
 
 
-def read_mmsa(path: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """Read one MMSA feature file.
+@dataclass(frozen=True)
+class Rules:
+    """
+    What is asked of the values in a file.
 
     Args:
-        path: a pickle (protocol 2 to 5) of the splits `train`, `valid`, `test`, each a dict of columns: `id`,
-            `raw_text`, `audio` and `vision` (rows, frames, dim), `regression_labels`, and where the file has
-            them `text_bert` (rows, 3, tokens), `text` (rows, frames, dim), `audio_lengths`, `vision_lengths`,
-            `text_lengths`, `regression_labels_T/A/V`. Other columns are ignored.
+        not_finite: What becomes of frame values that are NaN, infinite or beyond float32: `zero` sets them to 0 (the
+            official code does so with -inf in the audio), `keep` leaves them, `refuse` is an error.
+        label_range: Labels lie in [-label_range, label_range]; `None`: anywhere.
+        vocabulary: Token ids are less than this; `None`: any.
+    """
+
+    not_finite: str = "zero"
+    label_range: float | None = None
+    vocabulary: int | None = None
+
+    def __post_init__(self):
+        if self.not_finite not in NOT_FINITE:
+            raise DataError(f"not_finite must be one of {', '.join(NOT_FINITE)}; got {self.not_finite!r}.")
+
+
+def read_mmsa(path: str | Path, rules: Rules | None = None) -> dict[str, "FeatureTable"]:
+    """
+    Opens one MMSA feature file. The splits check their columns at once, and their frames as samples are taken.
+
+    Args:
+        path: A pickle (protocol 2 to 5) of the splits `train`, `valid`, `test`, each a dict of columns: see
+            [`FeatureTable`].
+        rules: What is asked of the values.
 
     Returns:
-        The samples of `train`, `validation` and `test`, each a dict of
-
-        - `id`, `raw_text`: str;
-        - `audio`, `vision`: float32 `(frames, dim)`, own memory, no padding; `(0, dim)` where the modality is
-          absent. In a file without lengths (aligned) there is one frame per token of `text_bert`;
-        - `label`: float, the sentiment, in the range of the dataset;
-        - `input_ids`: list of int, the real tokens of `text_bert`, [CLS] and [SEP] included, may be empty;
-        - `text`, only where the file has no `text_bert`: float32 word vectors `(frames, dim)`, cut by
-          `text_lengths`, or by the audio lengths if both have the same number of steps, or whole;
-        - `unimodal_labels`, where the file has them (SIMS): float for `text`, `audio` and `vision`.
-
-        NaN and infinite frame values become 0, which a logging warning reports.
+        The splits `train`, `validation` and `test`.
 
     Raises:
-        DataError: the file is missing, damaged, hostile, or not in this layout.
+        DataError: The file is missing, damaged, hostile, or not in this layout.
     """
-    path = Path(path)
-    data = load_pickle(path)
-    for split in SPLITS.values():
-        if type(data) is not dict or type(data.get(split)) is not dict:
-            raise DataError(f"{path}: split {split!r} is missing; expected a dict of train, valid and test")
-    with_bert = any("text_bert" in data[split] for split in SPLITS.values())
+    path, rules = Path(path), rules or Rules()
+    data, source = load_pickle(path)
+    if type(data) is not dict or not any(split in data for split in SPLITS.values()):
+        hint = ""
+        if type(data) is dict and {"audio", "vision", "text"} & set(data):
+            hint = "; this looks like features of single clips by MMSA-FET, which take a table beside them: see custom"
+        raise DataError(f"{path}: split 'train' is missing; expected a dict of train, valid and test{hint}")
+    tables = {}
     widths: dict[str, int] = {}
-    return {name: _Split(path, split, data.pop(split), widths).samples(with_bert) for name, split in SPLITS.items()}
+    for name, split in SPLITS.items():
+        if type(data.get(split)) is not dict:
+            raise DataError(f"{path}: split {split!r} is missing; expected a dict of train, valid and test")
+        tables[name] = FeatureTable(f"{path}, split {split!r}", data[split], rules, widths, source)
+        if not len(tables[name]):
+            raise DataError(f"{path}: split {split!r} is empty; all of train, valid and test are needed")
+        if set(tables[name].columns) != set(tables["train"].columns):
+            odd = sorted(set(tables[name].columns) ^ set(tables["train"].columns))
+            raise DataError(f"{path}: the splits 'train' and {split!r} differ in their columns, by {', '.join(odd)}")
+    return tables
 
 
-class _Split:
-    """The columns of one split; each error names both. `widths` is shared by the splits of a file."""
+@dataclass
+class Count:
+    """How many rows something was seen in, and the first of them."""
 
-    def __init__(self, path: Path, name: str, columns: dict[str, Any], widths: dict[str, int]):
-        self.path, self.name, self.columns, self.widths = path, name, columns, widths
+    rows: int = 0
+    first: str = ""
+    values: int = 0
+
+
+@dataclass
+class FeatureTable:
+    """
+    The clips of one split.
+
+    Args:
+        where: File and split, for messages.
+        source: The columns as MMSA names them: `id`, `raw_text`, `audio` and `vision` (rows, frames, dim), of which
+            one may be missing, `regression_labels`, and where the file has them `text_bert` (rows, 3, tokens), `text`
+            (rows, frames, dim), `audio_lengths`, `vision_lengths`, `text_lengths`, `regression_labels_T/A/V`. Others
+            are ignored. Where a file has tokens but no lengths (aligned), there is one frame per token. Word vectors
+            are taken where there are no tokens, cut by `text_lengths`, or by the audio lengths if both have the same
+            number of steps, or whole.
+        rules: What is asked of the values.
+        widths: Of the sequences, shared by the splits of a file, which must agree.
+        mapped: The map of the file, whose pages are given back as the rows are read.
+
+    Raises:
+        DataError: Something is missing or wrong. It names the column, and the row with its id.
+    """
+
+    where: str
+    source: dict[str, Any]
+    rules: Rules
+    widths: dict[str, int]
+    mapped: mmap.mmap | None = None
+    columns: dict[str, Any] = field(default_factory=dict, init=False)
+    arrays: dict[str, NDArray] = field(default_factory=dict, init=False)
+    lengths: dict[str, NDArray] = field(default_factory=dict, init=False)
+    counts: dict[str, Count] = field(default_factory=dict, init=False)
+
+    def __post_init__(self):
         self.ids: list[str] = []
-        self.ids = self.strings("id")
+        self.ids = self._strings("id")
+        self._check_ids()
+        self.columns = {"id": self.ids, "text": self._strings("raw_text")}
+        tokens = self._tokens() if "text_bert" in self.source else None
+        for name in ("audio", "vision"):
+            if name in self.source:
+                self._sequence(name, name, self._lengths(name, tokens))
+        if tokens is None and "text" in self.source:
+            self._sequence("word_vectors", "text", self._text_lengths())
+        if not self.arrays and tokens is None:
+            self._fail("audio", "missing, as are vision, text and text_bert; there is nothing to learn from")
+        if "regression_labels" not in self.source and "classification_labels" in self.source:
+            self._fail("regression_labels", "missing, and classification_labels do not give a sentiment score")
+        self.columns["label"] = self._labels("regression_labels")
+        if any(column in self.source for column in UNIMODAL.values()):
+            self.columns |= {name: self._labels(column) for name, column in UNIMODAL.items()}
+        if tokens is not None:
+            self.columns["input_ids"] = tokens
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def padded(self) -> dict[str, int]:
+        """Steps of the padded sequences in the file."""
+        return {name: array.shape[1] for name, array in self.arrays.items()}
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """
+        The clips in order, one value of each column: see [`features`]. Frames are float32 copies. What was seen on
+        the way is then found in `counts`.
+        """
+        self.counts = {}
+        for row in range(len(self)):
+            if row % ROWS_AT_ONCE == 0:
+                self._give_back()
+            sample = {name: values[row] for name, values in self.columns.items() if name not in self.arrays}
+            sample |= {name: self._frames(name, row) for name in self.arrays}
+            for name in MODALITIES[1:]:
+                if name in sample and not len(sample[name]):
+                    self._count(f"no {name}", row)
+            if not sample["text"].strip():
+                self._count("no words", row)
+            elif "input_ids" in sample and not len(sample["input_ids"]):
+                self._count("an attention mask of zeros, though there is text,", row)
+            yield sample
+        self._give_back()
+
+    def notices(self) -> list[str]:
+        """What `samples` saw and a user should know, in sentences."""
+        return [
+            f"{self.where}: {kind} in {count.rows} of {len(self)} rows"
+            + (f" ({count.values} values)" if count.values else "")
+            + f", first in {count.first}"
+            for kind, count in self.counts.items()
+        ]
+
+    def _give_back(self) -> None:
+        if self.mapped is not None and hasattr(self.mapped, "madvise"):  # not on Windows
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _count(self, kind: str, row: int, values: int = 0) -> None:
+        count = self.counts.setdefault(kind, Count(first=f"row {row} (id {self.ids[row]!r:.80})"))
+        count.rows += 1
+        count.values += values
+
+    def _fail(self, column: str, problem: str, row: int | None = None) -> NoReturn:
+        at = "" if row is None else f", row {row}"
+        if at and self.ids:
+            at += f" (id {self.ids[row]!r:.80})"
+        raise DataError(f"{self.where}, column {column!r}{at}: {problem}")
+
+    def _check_ids(self) -> None:
         seen: set[str] = set()
         for row, sample in enumerate(self.ids):
             if sample in seen:
-                self.fail("id", "the same id occurs twice; ids must differ within a split", row)
+                self._fail("id", "the same id occurs twice; ids must differ within a split", row)
             seen.add(sample)
 
-    def fail(self, column: str, problem: str, row: int | None = None) -> NoReturn:
-        where = "" if row is None else f", row {row}"
-        if where and self.ids:
-            where += f" (id {self.ids[row]!r:.80})"
-        raise DataError(f"{self.path}, split {self.name!r}, column {column!r}{where}: {problem}")
-
-    def samples(self, with_bert: bool) -> list[dict[str, Any]]:
-        columns: dict[str, Sequence[Any]] = {"id": self.ids, "raw_text": self.strings("raw_text")}
-        tokens = self.tokens() if with_bert else None
-        audio_lengths = self.lengths("audio", tokens)
-        columns["audio"] = self.frames("audio", audio_lengths)
-        columns["vision"] = self.frames("vision", self.lengths("vision", tokens))
-        if tokens is not None:
-            columns["input_ids"] = tokens
-        elif "text_lengths" in self.columns:
-            columns["text"] = self.frames("text", self.lengths("text"))
-        else:
-            steps = self.array("text").shape[1]
-            aligned = steps == self.array("audio").shape[1]
-            columns["text"] = self.frames("text", audio_lengths if aligned else [steps] * len(self.ids))
-        if "regression_labels" not in self.columns and "classification_labels" in self.columns:
-            self.fail("regression_labels", "missing, and classification_labels do not give a sentiment score")
-        columns["label"] = self.numbers("regression_labels")
-        if any(column in self.columns for column in UNIMODAL.values()):
-            labels = zip(*map(self.numbers, UNIMODAL.values()), strict=True)
-            columns["unimodal_labels"] = [dict(zip(UNIMODAL, row, strict=True)) for row in labels]
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    def column(self, name: str) -> list[Any] | NDArray:
-        if name not in self.columns:
-            self.fail(name, "missing; an MMSA feature file has this column in each split")
-        values = self.columns[name]
+    def _column(self, name: str) -> list[Any] | NDArray:
+        if name not in self.source:
+            self._fail(name, "missing; an MMSA feature file has this column in each split")
+        values = self.source[name]
         if isinstance(values, Array):
             values = values.value
             if values is None:
-                self.fail(name, "an array of Python objects, which is never read; save plain numbers or text")
+                self._fail(name, "an array of Python objects, which is never read; save plain numbers or text")
         if type(values) is not list and not (isinstance(values, np.ndarray) and values.ndim):
-            self.fail(name, "expected a list or an array with one entry per sample")
+            self._fail(name, "expected a list or an array with one entry per sample")
         if name != "id" and len(values) != len(self.ids):
-            self.fail(name, f"has {len(values)} rows, but column 'id' has {len(self.ids)}")
+            self._fail(name, f"has {len(values)} rows, but column 'id' has {len(self.ids)}")
         return values
 
-    def flat(self, name: str, kinds: tuple[type, ...], expected: str) -> list[Any]:
+    def _flat(self, name: str, kinds: tuple[type, ...], expected: str) -> list[Any]:
         """One plain value per row."""
-        values = self.column(name)
+        values = self._column(name)
         if isinstance(values, np.ndarray):
             if values.shape not in ((len(values),), (len(values), 1)):
-                self.fail(name, f"expected one value per sample, got an array of shape {values.shape}")
+                self._fail(name, f"expected one value per sample, got an array of shape {values.shape}")
             values = values.reshape(-1).tolist()
         for row, value in enumerate(values):
             if type(value) not in kinds:
-                self.fail(name, f"expected {expected}, got {type(value).__name__}", row)
+                self._fail(name, f"expected {expected}, got {type(value).__name__}", row)
         return values
 
-    def strings(self, name: str) -> list[str]:
-        return self.flat(name, (str,), "text")
+    def _strings(self, name: str) -> list[str]:
+        values = self._flat(name, (str,), "text")
+        for row, value in enumerate(values):
+            if not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError:
+                    self._fail(name, "text that is no Unicode (a lone surrogate)", row)
+        return values
 
-    def numbers(self, name: str) -> list[float]:
-        values = self.flat(name, (int, float, bool), "a number")
+    def _numbers(self, name: str) -> list[float]:
+        values = self._flat(name, (int, float, bool), "a number")
         for row, value in enumerate(values):
             if not abs(value) < 3e38:
-                self.fail(name, "expected a finite number, got NaN, infinity or one beyond float32", row)
+                self._fail(name, "expected a finite number, got NaN, infinity or one beyond float32", row)
         return [float(value) for value in values]
 
-    def array(self, name: str) -> NDArray:
-        values = self.column(name)
+    def _labels(self, name: str) -> list[float]:
+        labels, limit = self._numbers(name), self.rules.label_range
+        for row, label in enumerate(labels):
+            if limit is not None and abs(label) > limit + 1e-6:
+                problem = f"the label is {label:g}, but those of this data set lie in [-{limit:g}, {limit:g}]"
+                self._fail(name, f"{problem}; is this another data set?", row)
+        return labels
+
+    def _array(self, name: str) -> NDArray:
+        values = self._column(name)
         if not isinstance(values, np.ndarray) or values.ndim != 3 or values.dtype.kind not in "biuf":
             got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "a list"
-            self.fail(name, f"expected an array of numbers of shape (rows, steps, width), got {got}")
+            self._fail(name, f"expected an array of numbers of shape (rows, steps, width), got {got}")
         return values
 
-    def lengths(self, modality: str, tokens: list[list[int]] | None = None) -> list[int]:
-        """Real frames per row: the file's own column; where there is none, the number of tokens."""
-        column, steps = f"{modality}_lengths", self.array(modality).shape[1]
-        if column not in self.columns and tokens is not None:
-            column, lengths = "text_bert", [float(len(row)) for row in tokens]
-        else:
-            lengths = self.numbers(column)
-        for row, length in enumerate(lengths):
-            if not 0 <= length <= steps or not length.is_integer():
-                self.fail(column, f"{modality} length {length:g} is not a whole number in 0..{steps}", row)
-        return [int(length) for length in lengths]
-
-    def frames(self, name: str, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
-        """The rows cut to their lengths; copies, so that the padded array, mostly zeros, can be freed."""
-        array = self.array(name)
+    def _sequence(self, name: str, column: str, lengths: NDArray) -> None:
+        array = self._array(column)
         width = self.widths.setdefault(name, array.shape[2])
         if not 0 < width == array.shape[2]:
-            self.fail(name, f"{array.shape[2]} values wide, expected {width or 'at least one'} in each split")
-        rows, replaced = [], 0
-        for row, length in zip(array, lengths, strict=True):
-            with np.errstate(over="ignore"):  # beyond float32 becomes inf, which the next lines count
-                frames = row[:length].astype(np.float32, order="C")
-            wrong = ~np.isfinite(frames)
-            frames[wrong] = 0
-            replaced += int(wrong.sum())
-            rows.append(frames)
-        if replaced:
-            message = "%s, split %r, column %r: %d values that are NaN or infinite were set to 0"
-            logger.warning(message, self.path, self.name, name, replaced)
-        return rows
+            self._fail(column, f"{array.shape[2]} values wide, expected {width or 'at least one'} in each split")
+        self.arrays[name], self.lengths[name], self.columns[name] = array, lengths, array
 
-    def tokens(self) -> list[list[int]]:
+    def _lengths(self, modality: str, tokens: list[NDArray] | None = None) -> NDArray:
+        """Real frames per row: the file's own column; where there is none, the number of tokens."""
+        column, steps = f"{modality}_lengths", self._array(modality).shape[1]
+        if column not in self.source and tokens is not None:
+            column, lengths = "text_bert", [float(len(row)) for row in tokens]
+        else:
+            lengths = self._numbers(column)
+        for row, length in enumerate(lengths):
+            if not 0 <= length <= steps or not length.is_integer():
+                self._fail(column, f"{modality} length {length:g} is not a whole number in 0..{steps}", row)
+        return np.array(lengths, dtype=np.int64)
+
+    def _text_lengths(self) -> NDArray:
+        steps = self._array("text").shape[1]
+        if "text_lengths" in self.source:
+            return self._lengths("text")
+        if "audio" in self.arrays and self.arrays["audio"].shape[1] == steps:  # aligned
+            return self.lengths["audio"]
+        return np.full(len(self), steps)
+
+    def _frames(self, name: str, row: int) -> NDArray[np.float32]:
+        """The frames of a row without padding; a copy, so that the file's pages can be given back."""
+        column = "text" if name == "word_vectors" else name
+        padded, length = self.arrays[name][row], int(self.lengths[name][row])
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite
+            frames = padded[:length].astype(np.float32, order="C")
+        finite = np.isfinite(frames)
+        if not finite.all():
+            number = frames.size - int(finite.sum())
+            if self.rules.not_finite == "refuse":
+                frame = int((~finite).any(1).argmax())
+                self._fail(column, f"{number} values are not finite, the first in frame {frame}; not_finite=zero", row)
+            done = "kept" if self.rules.not_finite == "keep" else "set to 0"
+            self._count(f"values of {name} that are not finite ({done})", row, number)
+            if self.rules.not_finite == "zero":
+                frames[~finite] = 0
+        if padded[length:].any():
+            self._count(f"frames of {name} beyond the stated length (left out)", row)
+        return frames
+
+    def _tokens(self) -> list[NDArray[np.int32]]:
         """The token ids of `text_bert` (per row: ids, attention mask, token types) under its mask."""
-        array = self.array("text_bert")
+        array = self._array("text_bert")
         if array.shape[1] != 3:
-            self.fail("text_bert", f"expected shape (rows, 3, tokens): ids, mask, types; got {array.shape}")
+            self._fail("text_bert", f"expected shape (rows, 3, tokens): ids, mask, types; got {array.shape}")
         ids, mask = array[:, 0].astype(np.float64), array[:, 1].astype(np.float64)
         usable = (ids >= 0) & (ids < 2**31) & (ids == np.floor(ids))
-        mixed = ~np.isin(mask, (0, 1)).all(1) | (np.diff(mask, axis=1) > 0).any(1)
+        known = ids < (self.rules.vocabulary or 2**31)
         for wrong, problem in (
-            (mixed, "the attention mask must be ones, then zeros"),
+            (~np.isin(mask, (0, 1)).all(1), "the attention mask must be of ones and zeros"),
+            ((np.diff(mask, axis=1) > 0).any(1), "the attention mask must be ones, then zeros"),
             (((mask == 1) & ~usable).any(1), "token ids must be whole numbers from 0 on"),
+            (
+                ((mask == 1) & ~known).any(1),
+                f"a token id is outside the vocabulary of {self.rules.vocabulary}; the tokens are of another encoder",
+            ),
         ):
             if wrong.any():
-                self.fail("text_bert", problem, int(wrong.argmax()))
-        return [row[:n].astype(int).tolist() for row, n in zip(ids, mask.sum(1).astype(int), strict=True)]
+                self._fail("text_bert", problem, int(wrong.argmax()))
+        return [row[:n].astype(np.int32) for row, n in zip(ids, mask.sum(1).astype(int), strict=True)]

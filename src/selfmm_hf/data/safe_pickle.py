@@ -2,14 +2,15 @@
 
 To unpickle means to call what the file names. So no pickle machine is used: `_unpickle` interprets the few opcodes
 that dicts, lists, text, numbers and arrays need, and calls nothing but `_GLOBALS`. Arrays and dtypes are stand-ins
-until dtype, shape and bytes were found to agree.
+until dtype, shape and bytes were found to agree. The file is mapped, not read: an array is a view of its bytes in the
+file, so a file larger than the memory opens at once, and what is never looked at is never read.
 """
 
 import math
 import mmap
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Array", "DataError", "load_pickle"]
+
+# One opcode or more for each value: room for some million clips, and an end to files that are nothing but opcodes.
+MOST_OPCODES = 50_000_000
+# What people download instead of a feature file, by its first bytes.
+OTHER_FILES = {
+    b"PK\x03\x04": "a zip archive (or a file of torch.save); unpack it and give the .pkl inside",
+    b"\x1f\x8b": "a gzip archive; unpack it and give the .pkl inside",
+    b"BZh": "a bzip2 archive; unpack it and give the .pkl inside",
+    b"\xfd7zXZ": "an xz archive; unpack it and give the .pkl inside",
+    b"7z\xbc\xaf": "a 7z archive; unpack it and give the .pkl inside",
+    b"Rar!": "a rar archive; unpack it and give the .pkl inside",
+    b"\x89HDF": "an HDF5 file, perhaps a .csd of the CMU SDK; give the MMSA feature file (.pkl)",
+    b"version https://git-lfs": "a git-lfs pointer, not the file it stands for; fetch that with `git lfs pull`",
+    b"<": "a web page, perhaps the warning of a download site; download the file itself",
+}
 
 
 class DataError(ValueError):
@@ -51,7 +67,7 @@ class Array:
         self.value = _array(data, dtype, shape, "F" if fortran else "C")
 
 
-def _array(data: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray | None:
+def _array(data: bytes | memoryview, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray | None:
     if dtype.value is None:
         return None
     sizes = type(shape) is tuple and len(shape) < 9 and all(type(n) is int and 0 <= n < 2**40 for n in shape)
@@ -60,20 +76,20 @@ def _array(data: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order
     return np.ndarray(shape, dtype.value, data, order="F" if order == "F" else "C")
 
 
-def _reconstruct(kind: type, shape: tuple[int], _: bytes) -> Array:
+def _reconstruct(kind: type, shape: tuple[int], _: memoryview | bytes) -> Array:
     if kind is not Array or shape != (0,):
         raise DataError("the pickle makes an array in another way than numpy does")
     return Array()
 
 
-def _frombuffer(data: bytes, dtype: _Dtype, shape: tuple, order: str, axes: tuple | None = None) -> Array:
+def _frombuffer(data: memoryview, dtype: _Dtype, shape: tuple, order: str, axes: tuple | None = None) -> Array:
     array = Array()
     value = _array(data, dtype, shape, order)
     array.value = value if axes is None or value is None else value.transpose(axes)
     return array
 
 
-def _scalar(dtype: _Dtype, data: bytes) -> Any:
+def _scalar(dtype: _Dtype, data: memoryview | bytes) -> Any:
     value = _array(data, dtype, (), "C")
     if value is None:
         raise DataError("the pickle has a numpy scalar that is a Python object; save plain numbers or text")
@@ -93,22 +109,32 @@ _GLOBALS: dict[str, Callable[..., Any]] = {
     **{f"numpy.{core}.numeric _frombuffer": _frombuffer for core in ("core", "_core")},
 }
 _LITERALS = re.compile(r"BININT[12]?|LONG[14]|BINFLOAT|(SHORT_)?BIN(UNICODE|BYTES)|(BINUNICODE|BINBYTES|BYTEARRAY)8")
+# Opcodes of byte strings, with the bytes of their sizes.
+_BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
 _TAKES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "STACK_GLOBAL": 2, "REDUCE": 2}
 _TAKES |= {"BUILD": 2, "STOP": 1}
 
 
-def load_pickle(path: Path) -> Any:
-    """What the pickle at `path` holds, with `Array` for arrays; DataError for whatever goes wrong."""
+def load_pickle(path: Path) -> tuple[Any, mmap.mmap]:
+    """
+    What the pickle at `path` holds, with `Array` for arrays, and the map of the file that the arrays are views of.
+
+    Raises:
+        DataError: The file is missing, no pickle, damaged, or asks for anything but plain data.
+    """
     if not path.is_file():
         problem = "not a file" if path.exists() else "no such file"
         raise DataError(f"{path}: {problem}; give the path of an MMSA feature file (.pkl)")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty; download it again")
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
-            if not re.match(rb"\x80[\x02-\x05]", source[:2]):
-                raise DataError(f"not a pickle of protocol 2 to 5: it starts with {source[:8]!r}")
-            return _unpickle(source)
+        with path.open("rb") as file:
+            source = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if not re.match(rb"\x80[\x02-\x05]", source[:2]):
+            start = source[:32].lstrip()
+            known = next((f": {name}" for magic, name in OTHER_FILES.items() if start.startswith(magic)), "")
+            raise DataError(f"not a pickle of protocol 2 to 5, it starts with {start[:8]!r}{known}")
+        return _unpickle(source), source
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
@@ -118,13 +144,32 @@ def load_pickle(path: Path) -> Any:
         raise DataError(f"{path}: the pickle is damaged or cut off, download it again ({reason})") from error
 
 
+def _opcodes(source: mmap.mmap) -> Iterator[tuple[str, Any]]:
+    """Names and arguments, as by `pickletools.genops`, but byte strings, which hold the arrays, are not copied."""
+    content = memoryview(source)
+    for _ in range(MOST_OPCODES):
+        code = source.read(1)
+        opcode = pickletools.code2op.get(code.decode("latin1"))
+        if opcode is None:
+            raise ValueError(f"byte {source.tell() - len(code)} is {code!r}" if code else "it ends before its end")
+        if opcode.name in _BYTES:
+            size = int.from_bytes(source.read(_BYTES[opcode.name]), "little")
+            start = source.tell()
+            if start + size > len(source):
+                raise ValueError(f"{size} bytes announced, {len(source) - start} left")
+            source.seek(size, 1)
+            yield opcode.name, content[start : start + size]
+        else:
+            yield opcode.name, None if opcode.arg is None else opcode.arg.reader(source)
+    raise DataError(f"the pickle has more than {MOST_OPCODES:,} values; no feature file needs so many")
+
+
 def _unpickle(source: mmap.mmap) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
     made = 0  # characters and bytes that calls returned
-    for opcode, argument, _ in pickletools.genops(source):
-        name = opcode.name
+    for name, argument in _opcodes(source):
         count = len(stack) - marks.pop() if name in ("TUPLE", "APPENDS", "SETITEMS") else _TAKES.get(name, 0)
         if not 0 <= count <= len(stack):
             raise DataError("the pickle is damaged: it takes more values than it has")

@@ -1,0 +1,158 @@
+"""What the builders of all data sets share: from splits of samples to Arrow, by way of `datasets`."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from datasets import BuilderConfig, DatasetInfo, GeneratorBasedBuilder, SplitGenerator, Version
+from datasets.exceptions import DatasetGenerationError
+from datasets.utils import tqdm
+
+from .columns import features
+from .mmsa import DataError, FeatureTable, Rules, read_mmsa
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class FeatureConfig(BuilderConfig):
+    """
+    One version of a data set.
+
+    Args:
+        not_finite: What becomes of frame values that are not finite: `zero`, `keep` or `refuse`; see [`Rules`].
+        checksums: SHA-256 or SHA-1 of the published files.
+    """
+
+    version: Version | str | None = "1.0.0"  # to be raised where the rows change, or a cache keeps the old ones
+    not_finite: str = "zero"
+    checksums: tuple[str, ...] = ()
+
+
+class Origin(NamedTuple):
+    """The file that a data set was made from, for its card."""
+
+    name: str
+    sha256: str
+    published: bool
+
+
+def layout(table: FeatureTable) -> str:
+    """Whether each modality has frames of its own (`unaligned`), or one for each token (`aligned`)."""
+    return "unaligned" if any(name.endswith("_lengths") for name in table.source) else "aligned"
+
+
+class FeatureBuilder(GeneratorBasedBuilder):
+    """
+    A data set from a feature file in the MMSA layout, with the columns of [`features`]:
+
+        builder = Mosi(config_name="unaligned", data_files="unaligned_50.pkl")
+        builder.download_and_prepare()
+        dataset = builder.as_dataset()  # train, validation, test; memory-mapped
+
+    Raises:
+        DataError: The file is missing, wrong, or of another data set.
+    """
+
+    BUILDER_CONFIG_CLASS = FeatureConfig
+    DEFAULT_WRITER_BATCH_SIZE = 128  # some MB of frames
+
+    TITLE: ClassVar[str]
+    ABOUT: ClassVar[str]
+    LANGUAGE: ClassVar[str]
+    LABEL_RANGE: ClassVar[float]
+    VOCABULARY: ClassVar[int | None] = None
+    HOMEPAGE: ClassVar[str] = ""
+    CITATION: ClassVar[str] = ""
+
+    origin: Origin | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def label_range(self) -> float:
+        """Labels lie in [-label_range, label_range]."""
+        return self.LABEL_RANGE
+
+    def download_and_prepare(self, *args: Any, **options: Any) -> None:
+        try:
+            super().download_and_prepare(*args, **options)
+        except DatasetGenerationError as error:  # what is wrong with the data, rather than that something is
+            if isinstance(error.__cause__, DataError):
+                raise error.__cause__ from None
+            raise
+
+    def _info(self) -> DatasetInfo:
+        return DatasetInfo(description=self.ABOUT, homepage=self.HOMEPAGE, citation=self.CITATION)
+
+    def _split_generators(self, dl_manager) -> list[SplitGenerator]:
+        self.notices = ()
+        tables = self.tables(Path(dl_manager.download(self._file())))
+        first = tables["train"]
+        self.info.features = features(first.widths, first.columns)
+        return [SplitGenerator(name=split, gen_kwargs={"table": table}) for split, table in tables.items()]
+
+    def _generate_examples(self, table: FeatureTable) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from enumerate(table.samples())
+        for notice in table.notices():
+            self._notice(notice)
+
+    def _notice(self, notice: str) -> None:
+        logger.warning(notice)
+        self.notices += (notice,)
+
+    def _file(self) -> str:
+        files = [file for files in (self.config.data_files or {}).values() for file in files]
+        if len(files) != 1:
+            raise DataError(f"{self.TITLE} is made from one feature file: give data_files='....pkl'; got {len(files)}.")
+        return files[0]
+
+    def tables(self, file: Path) -> dict[str, FeatureTable]:
+        """The splits of the file, after its checksum was looked up."""
+        limit = self.label_range
+        rules = Rules(self.config.not_finite, limit, self.VOCABULARY)
+        tables = read_mmsa(file, rules)
+        if (found := layout(tables["train"])) != self.config.name:
+            raise DataError(f"{file} is {found}, not {self.config.name}: ask for the configuration {found}.")
+        self.origin = self._origin(file)
+        seen: dict[str, str] = {}
+        for split, table in tables.items():
+            if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
+                self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
+        largest = max(abs(label) for table in tables.values() for label in table.columns["label"])
+        if largest <= limit / 3:
+            raise DataError(
+                f"{file}: no label is beyond {largest:g}, but those of {self.TITLE} reach {limit:g}; "
+                "is this another data set?"
+            )
+        return tables
+
+    def _origin(self, file: Path) -> Origin:
+        digests = {"sha256": hashlib.sha256(), "sha1": hashlib.sha1()}
+        with (
+            file.open("rb") as content,
+            tqdm(total=file.stat().st_size, unit="B", unit_scale=True, desc="Checksum") as bar,
+        ):
+            while block := content.read(1 << 24):
+                for digest in digests.values():
+                    digest.update(block)
+                bar.update(len(block))
+        found = {digest.hexdigest() for digest in digests.values()}
+        published = bool(found & set(self.config.checksums))
+        if not published and self.config.checksums:
+            others = {
+                checksum: f"{builder.TITLE}, {config.name}"
+                for builder in FeatureBuilder.__subclasses__()
+                for config in builder.BUILDER_CONFIGS
+                for checksum in config.checksums
+            }
+            if other := next((others[digest] for digest in found if digest in others), None):
+                raise DataError(f"{file} is the published file of {other}, not of {self.TITLE}, {self.config.name}.")
+            self._notice(
+                f"{file.name} is not the published file of {self.TITLE}, {self.config.name}: its SHA-256 is "
+                f"{digests['sha256'].hexdigest()}, expected {' or '.join(self.config.checksums)}. It is read all the "
+                "same; results from it compare with nothing published."
+            )
+        return Origin(file.name, digests["sha256"].hexdigest(), published)

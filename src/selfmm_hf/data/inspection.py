@@ -1,0 +1,307 @@
+"""What is in a data set: labels, words, frames, what its splits share, and what of it deserves attention."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from .columns import SEQUENCES
+from .inspection_counts import Frames, Lengths, Pass, Split, bin_edges
+from .inspection_overlap import Overlap, Seen
+from .mmsa import DataError, FeatureTable
+from .samples import Samples
+
+__all__ = ["DatasetClips", "Inspection", "format_table", "inspect"]
+
+WIDTH = 100  # of a terminal
+# From here on frames of zeros (a share) and far values (in standard deviations) deserve attention.
+MANY_ZEROS = 0.05
+FAR = 20.0
+THINGS = {
+    "ids": ("id", "ids"),
+    "texts": ("text", "texts"),
+    "features": ("set of features (audio and vision)", "sets of features (audio and vision)"),
+    "videos": ("video", "videos"),
+}
+
+
+class Clips(Protocol):
+    """
+    A split: a [`FeatureTable`], [`DatasetClips`], or the like. It may have `padded`, the steps of the sequences that
+    the file pads.
+    """
+
+    def __len__(self) -> int: ...
+
+    def samples(self) -> Iterator[dict[str, Any]]: ...
+
+
+class DatasetClips:
+    """A split with the columns of [`features`], clip by clip, as a [`FeatureTable`] hands out its own."""
+
+    padded: Mapping[str, int] = {}
+
+    def __init__(self, rows: Dataset | Samples):
+        self._rows = rows if isinstance(rows, Samples) else Samples(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        names = [name for name in self._rows.dataset.column_names if name not in SEQUENCES]
+        widths = self._rows.widths
+        for row, columns in enumerate(self._rows.dataset.select_columns(names)):
+            frames = self._rows[row]
+            if "word_vectors" in widths:
+                frames["word_vectors"] = frames["text"]
+            yield columns | {name: frames[name] for name in widths}
+
+
+@dataclass
+class Inspection:
+    """
+    What [`inspect`] found.
+
+    Args:
+        training: The split that constant columns and far values were measured by.
+        label_edges: Of the bins of each split's histogram.
+        widths: Of the sequences.
+        constant_columns: Columns of each sequence that never change over the training split.
+        overlaps: Of `ids`; `texts`, whatever their case, their spaces and the width of their characters, without blank
+            ones; `features`, audio and vision bit by bit, without clips that have neither or zeros alone; `videos`.
+        attention: What deserves attention, in words.
+        values: By split, what a picture is drawn from: by clip `label`, `label_text`, ..., `words`, `tokens` and the
+            lengths of the sequences; by column `far audio`, ..., see `farthest` of [`Frames`].
+    """
+
+    training: str
+    splits: dict[str, Split]
+    label_edges: list[float]
+    widths: dict[str, int]
+    constant_columns: dict[str, int]
+    overlaps: dict[str, Overlap]
+    attention: list[str] = field(default_factory=list)
+    values: dict[str, dict[str, NDArray]] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but `values`, for JSON: dicts, lists, text, finite numbers and `None`."""
+        return {name: value for name, value in asdict(self).items() if name != "values"}
+
+
+def inspect(splits: Mapping[str, Clips]) -> Inspection:
+    """
+    Looks at every clip once, and keeps none of their frames.
+
+    Args:
+        splits: By name. The training split is `train`, or the first where none has this name. A [`FeatureTable`] must
+            have been opened with `Rules(not_finite="keep")`.
+
+    Raises:
+        DataError: There are no clips, the splits differ in their sequences, or a table hides what is not finite.
+    """
+    for split, clips in splits.items():
+        if isinstance(clips, FeatureTable) and clips.rules.not_finite != "keep":
+            raise DataError(f"{split}: to inspect a file, open it with Rules('keep'), not {clips.rules.not_finite!r}.")
+        if not len(clips):
+            raise DataError(f"{split}: there are no clips to inspect.")
+    if not splits:
+        raise DataError("There are no splits to inspect.")
+    seen = {kind: Seen(list(splits)) for kind in THINGS}
+    passes = {split: Pass(split, seen) for split in splits}
+    with tqdm(total=sum(map(len, splits.values())), unit="clip", desc="Inspecting") as bar:
+        for split, clips in splits.items():
+            for sample in clips.samples():
+                passes[split].add(sample)
+                bar.update()
+    training = "train" if "train" in splits else next(iter(splits))
+    sequences = passes[training].sequences
+    widths = {name: counts.width for name, counts in sequences.items()}
+    for split, one in passes.items():
+        if not np.isfinite(one.numbers["label"]).all():
+            raise DataError(f"{split}: a clip has no label, or one that is not finite.")
+        if (other := {name: counts.width for name, counts in one.sequences.items()}) != widths:
+            raise DataError(f"{split} has sequences of the widths {other}, but {training} of {widths}.")
+    edges = bin_edges(np.concatenate([one.numbers["label"] for one in passes.values()]))
+    padded = {split: getattr(clips, "padded", {}) for split, clips in splits.items()}
+    inspection = Inspection(
+        training=training,
+        splits={split: one.report(edges, sequences, padded[split]) for split, one in passes.items()},
+        label_edges=edges.tolist(),
+        widths=widths,
+        constant_columns={name: int(counts.constant.sum()) for name, counts in sequences.items()},
+        overlaps={kind: things.overlap() for kind, things in seen.items()},
+        values={split: one.values(sequences) for split, one in passes.items()},
+    )
+    inspection.attention = [*_of_clips(inspection), *_of_overlaps(inspection.overlaps), *_of_files(splits)]
+    return inspection
+
+
+def _of_clips(inspection: Inspection) -> Iterator[str]:
+    reports = inspection.splits
+
+    def clips(what: str, number: Callable[[Split], int]) -> Iterator[str]:
+        """Says of how many clips something is true."""
+        numbers = {split: (number(report), report.clips) for split, report in reports.items()}
+        if all(some == of for some, of in numbers.values()):
+            yield f"{what} in every clip"
+        elif total := sum(some for some, _ in numbers.values()):
+            parts = [f"{split} {some}{': all' * (some == of)}" for split, (some, of) in numbers.items() if some]
+            yield f"{what} in {_plural(total, 'clip')} ({', '.join(parts)})"
+
+    for split, report in reports.items():
+        if report.labels.min == report.labels.max:
+            yield f"label: {report.labels.min:g} in every clip of {split}"
+    yield from clips("text: blank", lambda report: report.text.blank)
+    for name, width in inspection.widths.items():
+        frames = {split: report.sequences[name] for split, report in reports.items()}
+        yield from clips(f"{name}: missing", lambda report, name=name: report.sequences[name].missing)
+        yield from clips(f"{name}: all zeros", lambda report, name=name: report.sequences[name].zero_clips)
+        many = {split: of.zero_frames for split, of in frames.items() if MANY_ZEROS <= (of.zero_frames or 0) < 1}
+        if many:
+            shares = [f"{share:.0%} in {split}" for split, share in many.items()]
+            yield f"{name}: frames that are all zeros, {', '.join(shares)}"
+        for split, of in frames.items():
+            if of.not_finite_values:
+                where = f"{_plural(of.not_finite_clips, 'clip')} of {split}"
+                yield f"{name}: {_plural(of.not_finite_values, 'not-finite value')} in {where}"
+        constant = inspection.constant_columns[name]
+        if constant and any((1 if of.zero_frames is None else of.zero_frames) < 1 for of in frames.values()):
+            yield f"{name}: {constant} of {_plural(width, 'column')} constant in {inspection.training}"
+        split, of = max(frames.items(), key=lambda item: item[1].farthest or 0)
+        if of.farthest and of.farthest >= FAR:
+            yield (
+                f"{name}: values up to {of.farthest:.0f} standard deviations from the mean ({split}, column "
+                f"{of.farthest_column}, from 0)"
+            )
+
+
+def _of_overlaps(overlaps: Mapping[str, Overlap]) -> Iterator[str]:
+    for kind, overlap in overlaps.items():
+        if overlap.across:
+            pairs = ", ".join(f"{pair} {number}" for pair, number in overlap.pairs.items() if number)
+            yield f"{_plural(overlap.across, *THINGS[kind], verb='occur')} in more than one split ({pairs})"
+        if kind in ("ids", "features") and any(overlap.within.values()):
+            counts = ", ".join(f"{split} {number}" for split, number in overlap.within.items() if number)
+            total = sum(overlap.within.values())
+            yield f"{_plural(total, *THINGS[kind], verb='occur')} more than once within a split ({counts})"
+
+
+def _of_files(splits: Mapping[str, Clips]) -> Iterator[str]:
+    """What the reader noticed and is not said yet."""
+    noticed: dict[str, dict[str, Any]] = {}
+    for split, clips in splits.items():
+        for kind, count in getattr(clips, "counts", {}).items():
+            if not kind.startswith(("no ", "values of ")):
+                noticed.setdefault(kind, {})[split] = count
+    for kind, counts in noticed.items():
+        rows = {split: count.rows for split, count in counts.items()}
+        first, count = next(iter(counts.items()))
+        where = ", ".join(f"{split} {number}" for split, number in rows.items())
+        yield f"{kind} in {_plural(sum(rows.values()), 'clip')} ({where}), first in {first}, {count.first}"
+
+
+def _plural(number: int, one: str, many: str = "", verb: str = "") -> str:
+    """`1 clip`, `2 clips`; with a verb `1 clip occurs`."""
+    if number == 1:
+        return f"1 {one} {verb}s" if verb else f"1 {one}"
+    return f"{number} {many or one + 's'} {verb}".rstrip()
+
+
+def format_table(inspection: Inspection) -> str:
+    """What was found, as text for a terminal of 100 columns."""
+    reports = inspection.splits
+    lines = ["Clips & labels"]
+    head = ["", "clips", "videos", "min", "q1", "median", "q3", "max", "mean", "negative", "zero", "positive"]
+    rows = []
+    for split, report in reports.items():
+        of = report.labels
+        spread = [f"{value:.2f}" for value in (of.min, of.q1, of.median, of.q3, of.max, of.mean)]
+        rows.append([split, report.clips, _or(report.videos), *spread, of.negative, of.zero, of.positive])
+    lines += _grid(head, rows)
+    if any(report.labels.correlations for report in reports.values()):
+        modalities = list(reports[inspection.training].labels.correlations)
+        rows = [
+            [split, *(_or(report.labels.correlations.get(modality), ".2f") for modality in modalities)]
+            for split, report in reports.items()
+        ]
+        lines += ["", "  Correlation of the label with that of one modality alone"]
+        lines += _grid(["", *modalities], rows)
+    lines += ["", "Text", *_text_grid(reports)]
+    lines += ["", "Sequences"]
+    for name, width in inspection.widths.items():
+        frames = {split: report.sequences[name] for split, report in reports.items()}
+        steps = sorted({of.steps for of in frames.values() if of.steps})
+        padded = f", {' or '.join(map(str, steps))} steps in the file" if steps else ""
+        constant = (
+            f"{inspection.constant_columns[name]} of {_plural(width, 'column')} constant in {inspection.training}"
+        )
+        lines += [f"  {name}: {constant}{padded}", *_frames_grid(frames)]
+    lines += ["", "Across splits", *_overlap_grid(inspection.overlaps)]
+    lines += ["", "Attention"]
+    for line in inspection.attention or ["nothing"]:
+        lines += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _text_grid(reports: Mapping[str, Split]) -> list[str]:
+    tokens = any(report.text.tokens for report in reports.values())
+    head = ["", "blank", "words: mean", "median", "p95", "max"]
+    head += ["tokens: mean", "median", "p95", "max"] if tokens else []
+    rows = [
+        [split, of.text.blank, *_lengths(of.text.words), *(_lengths(of.text.tokens) if tokens else [])]
+        for split, of in reports.items()
+    ]
+    return _grid(head, rows)
+
+
+def _frames_grid(frames: Mapping[str, Frames]) -> list[str]:
+    head = ["", "without", "frames: mean", "median", "p95", "max", "padding", "zeros", "not finite", "farthest"]
+    rows = []
+    for split, of in frames.items():
+        bad = f"{of.not_finite_values} in {of.not_finite_clips}" if of.not_finite_values else "0"
+        shares = [_or(of.padding, ".1%"), _or(of.zero_frames, ".1%")]
+        far = "-" if of.farthest is None else f"{of.farthest:.1f} sd"
+        rows.append([split, of.missing, *_lengths(of.lengths), *shares, bad, far])
+    return _grid(head, rows, indent=4)
+
+
+def _overlap_grid(overlaps: Mapping[str, Overlap]) -> list[str]:
+    pairs = list(overlaps["ids"].pairs)
+    rows = [[kind, *of.pairs.values(), sum(of.within.values())] for kind, of in overlaps.items()]
+    rows[-1][-1] = "-"  # a video has many clips
+    lines = _grid(["the same", *pairs, "twice within one"], rows)
+    for kind, of in overlaps.items():
+        for example in of.examples if kind != "videos" else []:
+            places: dict[str, list[str]] = {}
+            for place in example:
+                places.setdefault(f"{place['name']!r:.70}", []).append(place["split"])
+            where = " and ".join(f"{name} ({', '.join(where)})" for name, where in places.items())
+            lines += textwrap.wrap(f"{kind}: {where}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _lengths(lengths: Lengths | None) -> list[str]:
+    if lengths is None:
+        return ["-"] * 4
+    return [f"{lengths.mean:.1f}", *(f"{value:.0f}" for value in (lengths.median, lengths.p95, lengths.max))]
+
+
+def _or(value: float | None, form: str = "") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _grid(head: list[str], rows: list[list[Any]], indent: int = 2) -> list[str]:
+    """Lines with the first column to the left and the others to the right."""
+    cells = [head, *([str(cell) for cell in row] for row in rows)]
+    first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
+    return [
+        " " * indent
+        + row[0].ljust(first)
+        + "".join(f"  {cell:>{size}}" for cell, size in zip(row[1:], others, strict=True))
+        for row in cells
+    ]

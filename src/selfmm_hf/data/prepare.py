@@ -1,0 +1,208 @@
+"""From a feature file to a Parquet folder that `load_dataset` reads and the Hub takes as it is."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetInfo
+from datasets.info import DatasetInfosDict
+from filelock import FileLock, Timeout
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from ..version import __version__
+from .builder import FeatureBuilder
+from .safe_pickle import DataError
+
+ORIGIN_FILE = "origin.json"
+
+CARD = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+{{ about }}
+
+Feature sequences without padding, made by [selfmm-hf](https://pypi.org/project/selfmm-hf/) {{ version }}.
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("THIS_REPOSITORY_OR_FOLDER", "{{ origins[0].config }}")  # nothing else has to be installed
+```
+
+```sh
+selfmm train --dataset {{ origins[0].dataset }} --data THIS_REPOSITORY_OR_FOLDER ...
+```
+
+| configuration | train | validation | test |{% for name in widths %} {{ name }} |{% endfor %}
+|---|---|---|---|{% for name in widths %}---|{% endfor %}
+{% for origin in origins -%}
+| `{{ origin.config }}` | {{ origin.rows.train }} | {{ origin.rows.validation }} | {{ origin.rows.test }} |
+{%- for name in widths %} {{ origin.widths.get(name, "-") }} wide |{% endfor %}
+{% endfor %}
+## Columns
+
+- `id`, `text`: string, the words as they were transcribed; blank where there are none
+- `audio`, `vision`, `word_vectors`, as far as there are: float32 (frames, width), no padding; no frames where the clip
+  lacks the modality
+- `label`: float32 in [-{{ label_range }}, {{ label_range }}], negative to positive sentiment
+- `label_text`, `label_audio`, `label_vision`, where there are any: what annotators said who had that modality alone
+- `input_ids`, where there are any: the tokens that came with the source file, [CLS] and [SEP] included
+
+## Source
+
+{% for origin in origins -%}
+- `{{ origin.config }}`: `{{ origin.source }}`, SHA-256 `{{ origin.sha256 }}`
+  {%- if origin.published %}, the published file{% else %}, not one of the published files{% endif %}. Values that are
+  not finite: `{{ origin.not_finite }}`.
+{% for notice in origin.notices %}  - {{ notice }}
+{% endfor %}
+{%- endfor %}
+## Limits and licence
+
+{{ licence }} The labels say how annotators rated clips, not what the speakers felt; do not decide about people by them.
+{% if citation %}
+```bibtex
+{{ citation }}
+```
+{% endif -%}
+"""
+
+
+def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> None:
+    """
+    Writes one configuration of a data set into `folder`: Parquet files by split, and the card with the metadata by
+    which `load_dataset(folder, configuration)` finds them. Other configurations in the folder stay. Everything is
+    written beside the folder and moved there when it is whole.
+
+    Args:
+        builder: Of the data set and its file.
+        folder: A new one, or one that this function has made.
+        overwrite: Whether to replace the configuration if it is there.
+
+    Raises:
+        DataError: The data are wrong, or the folder holds something else.
+    """
+    folder, config = folder.absolute(), builder.config.name
+    existing = origins(folder) if folder.exists() else []
+    if folder.exists() and not existing and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is no data set that `selfmm data prepare` has made; name a new folder.")
+    if other := next((one for one in existing if one["dataset"] != builder.name), None):
+        raise DataError(f"{folder} holds {other['dataset']}, not {builder.name}; name a new folder.")
+    if any(one["config"] == config for one in existing) and not overwrite:
+        raise DataError(f"{folder} holds the configuration {config} already: name another folder, or --overwrite.")
+    with _staging(folder) as staging:
+        made = staging / config
+        builder.download_and_prepare(output_dir=str(made), file_format="parquet")
+        (staging / f"{config}_builder.lock").unlink(missing_ok=True)
+        _write_origin(builder, made)
+        kept = [one for one in existing if one["config"] != config]
+        infos = {one["config"]: DatasetInfo.from_directory(str(folder / one["config"])) for one in kept}
+        infos[config] = DatasetInfo.from_directory(str(made))
+        facts = sorted([*kept, _origin(made)], key=lambda one: one["config"], reverse=True)
+        _card(builder, facts, infos).save(staging / "README.md")
+        if not folder.exists():
+            staging.rename(folder)
+            return
+        shutil.rmtree(folder / config, ignore_errors=True)
+        made.rename(folder / config)
+        (staging / "README.md").replace(folder / "README.md")
+
+
+def origins(folder: Path) -> list[dict[str, Any]]:
+    """Where the configurations in a prepared folder come from; none if it is no such folder."""
+    return [_origin(file.parent) for file in sorted(folder.glob(f"*/{ORIGIN_FILE}")) if (folder / "README.md").exists()]
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{folder / ORIGIN_FILE} is damaged ({error}); prepare the data set again.") from error
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, for one process at a time; what is left of a killed one is deleted."""
+    staging = folder.with_name(f".{folder.name}.part")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{staging}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"Another process is preparing {folder}; wait for it, or name another folder.") from None
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
+    """Names the files as the Hub does, and notes what they were made of and their checksums."""
+    info = DatasetInfo.from_directory(str(folder))
+    checksums = {}
+    for split in info.splits:
+        files = sorted(folder.glob(f"{builder.dataset_name}-{split}*.parquet"))
+        for number, file in enumerate(files):
+            file = file.rename(folder / f"{split}-{number:05d}-of-{len(files):05d}.parquet")
+            with file.open("rb") as content:
+                checksums[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+    info.download_checksums = None  # with the path of the source on this machine
+    info.write_to_directory(str(folder))
+    source, sha256, published = builder.origin
+    origin = {
+        "dataset": builder.name,
+        "config": builder.config.name,
+        "source": source,
+        "sha256": sha256,
+        "published": published,
+        "not_finite": builder.config.not_finite,
+        "label_range": builder.label_range,
+        "selfmm_hf": __version__,
+        "rows": {split: info.splits[split].num_examples for split in info.splits},
+        "widths": {name: kind.shape[1] for name, kind in info.features.items() if hasattr(kind, "shape")},
+        "notices": list(builder.notices),
+        "files": checksums,
+    }
+    (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str, DatasetInfo]) -> DatasetCard:
+    data = DatasetCardData(
+        pretty_name=builder.TITLE,
+        language=builder.LANGUAGE,
+        license="other" if builder.CITATION else None,
+        license_name="research-use" if builder.CITATION else None,
+        tags=["sentiment-analysis", "multimodal", "multimodal-sentiment-analysis", "self-mm"],
+        configs=[
+            {
+                "config_name": one["config"],
+                "data_files": [{"split": split, "path": f"{one['config']}/{split}-*.parquet"} for split in one["rows"]],
+                **({"default": True} if number == 0 and len(facts) > 1 else {}),
+            }
+            for number, one in enumerate(facts)
+        ],
+    )
+    DatasetInfosDict(infos).to_dataset_card_data(data)
+    research = f"{builder.TITLE} is for research use: see {builder.HOMEPAGE} before passing it on."
+    return DatasetCard.from_template(
+        data,
+        template_str=CARD,
+        title=builder.TITLE,
+        about=builder.ABOUT,
+        version=__version__,
+        origins=facts,
+        widths=sorted({name for one in facts for name in one["widths"]}),
+        label_range=f"{builder.label_range:g}",
+        citation=builder.CITATION,
+        licence=research if builder.CITATION else "State here on what terms the data may be used.",
+    )

@@ -1,0 +1,129 @@
+"""The rows of an Arrow file as the samples of a training set."""
+
+import mmap
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Array2D, Dataset, concatenate_datasets
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+# Bytes of frames handed out before the pages that they came from are given back.
+PAGES_KEPT = 64 * 2**20
+
+
+class Samples:
+    """
+    The clips of one split, a data set as torch takes it, of which only what was just read is in memory.
+
+    `samples[5]` is a dict as [`SelfMMCollator`] takes it: `audio`, `vision`, `word_vectors` (as `text`) where there
+    are any, float32 (frames, width), views of the file; `label`; and `input_ids` after [`tokenize`].
+    `samples["id"]` is a column as a list.
+
+    Args:
+        dataset: Columns as [`features`] describes them. A file that `datasets` has mapped is mapped once more, by this
+            class, which gives back the pages that were read: an epoch touches each row, and would in the end hold the
+            whole file.
+        leave_out: Columns not to be read.
+    """
+
+    def __init__(self, dataset: Dataset, leave_out: Collection[str] = ()):
+        self.dataset = dataset if dataset._indices is None else dataset.flatten_indices()
+        self.leave_out = set(leave_out)
+        self.tokens: dict[str, _Ragged] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self._maps, dataset = [], self.dataset
+        if dataset.cache_files and hasattr(mmap, "MADV_DONTNEED"):
+            for file in dataset.cache_files:
+                with open(file["filename"], "rb") as content:
+                    self._maps.append(mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ))
+            dataset = concatenate_datasets([Dataset.from_buffer(pa.py_buffer(part)) for part in self._maps])
+        self._handed_out = 0
+        self._labels = np.array(self.dataset["label"][:], dtype=np.float32)
+        self._sequences = {
+            name: _Ragged([chunk.storage for chunk in dataset.data.column(name).chunks], width)
+            for name, width in self.widths.items()
+        }
+
+    def __getstate__(self) -> dict[str, Any]:  # for worker processes: the file is opened there, not copied
+        return {name: getattr(self, name) for name in ("dataset", "leave_out", "tokens")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def column_names(self) -> list[str]:
+        return [name for name in self.dataset.column_names if name not in self.leave_out]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Of the sequences."""
+        types = self.dataset.features
+        return {name: types[name].shape[1] for name in self.column_names if isinstance(types[name], Array2D)}
+
+    def lengths(self, modality: str) -> NDArray[np.int64]:
+        """Frames or tokens of each clip; 0 where it lacks the modality."""
+        if modality == "text":
+            return (self.tokens.get("input_ids") or self._sequences["word_vectors"]).lengths
+        return self._sequences[modality].lengths
+
+    def __getitem__(self, key: int | str) -> Any:
+        if isinstance(key, str):
+            return self.dataset[key][:]
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"There is no clip {key}, there are {len(self)}.")
+        key %= len(self)
+        sample = {name: rows[key] for name, rows in self._sequences.items()}
+        self._handed_out += sum(frames.nbytes for frames in sample.values())
+        if self._handed_out > PAGES_KEPT:
+            self._handed_out = 0
+            for part in self._maps:
+                part.madvise(mmap.MADV_DONTNEED)
+        if "word_vectors" in sample:
+            sample["text"] = sample.pop("word_vectors")
+        return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self._labels[key]}
+
+    def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        """
+        Gives each clip what `tokenizer` makes of its text, cut to `max_tokens`. A blank text has no tokens, which
+        means that the text is absent.
+        """
+
+        def tokens(batch: dict[str, list]) -> dict[str, list]:
+            made = tokenizer(batch["text"], truncation=True, max_length=max_tokens)
+            spoken = [bool(text.strip()) for text in batch["text"]]
+            return {name: [v if s else [] for v, s in zip(made[name], spoken, strict=True)] for name in made}
+
+        texts = self.dataset.select_columns(["text"])
+        made = texts.map(tokens, batched=True, remove_columns=["text"], keep_in_memory=True, desc="Tokenizing")
+        self.tokens = {name: _Ragged(made.data.column(name).chunks) for name in made.column_names}
+
+
+class _Ragged:
+    """A column of lists, or of lists of lists of one width, row by row without copies."""
+
+    def __init__(self, chunks: list[pa.ListArray], width: int | None = None):
+        self._chunks = []
+        for chunk in chunks:
+            values = chunk.values if width is None else chunk.values.values
+            values = values.to_numpy()
+            self._chunks.append((chunk.offsets.to_numpy(), values if width is None else values.reshape(-1, width)))
+        self._starts = np.cumsum([0, *(len(offsets) - 1 for offsets, _ in self._chunks)])
+
+    def __getitem__(self, row: int) -> NDArray:
+        number = int(np.searchsorted(self._starts, row, "right")) - 1
+        offsets, values = self._chunks[number]
+        row -= self._starts[number]
+        return values[offsets[row] : offsets[row + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.concatenate([np.diff(offsets) for offsets, _ in self._chunks]).astype(np.int64)

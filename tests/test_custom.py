@@ -1,0 +1,545 @@
+"""Folders of one's own: what comes out, what is refused, and that nothing in a folder is run or leads out of it."""
+
+import csv
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from selfmm_hf.data import DataError, find_builder, load_splits
+from selfmm_hf.data.custom import Custom, is_custom, read_folder
+from selfmm_hf.data.mmsa import Rules
+
+WIDTHS = {"audio": 3, "vision": 2}
+# Frames of each clip; None: no file.
+CLIPS = {
+    "0001": ("train", 0.5, 'A text, with "quotes"\nand lines.', {"audio": 5, "vision": 1}),
+    "video_1/0003": ("train", -3.0, "", {"audio": None, "vision": 7}),
+    "v.2": ("valid", 1.0, "NA", {"audio": 2, "vision": None}),
+    "ä": ("test", 3.0, "null", {"audio": 0, "vision": 4}),
+}
+
+
+def save(path: Path, frames: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, frames=frames)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table({f"f{number}": column for number, column in enumerate(frames.T)}), path)
+    else:
+        np.save(path, frames)
+
+
+def rows_of(clips=CLIPS) -> list[dict]:
+    return [
+        {"id": clip, "text": text, "label": label, "split": split, "mood": "extra"}
+        for clip, (split, label, text, _) in clips.items()
+    ]
+
+
+def write_table(folder: Path, rows: list[dict], suffix: str = ".csv", start: str = "") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"table{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        file.write(start)
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def frames_of(clip: str, name: str, count: int) -> np.ndarray:
+    return np.random.default_rng(len(clip) + len(name)).normal(size=(count, WIDTHS[name]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "own data"
+    write_table(folder, rows_of())
+    for clip, (*_, lengths) in CLIPS.items():
+        for name, count in lengths.items():
+            if count is not None:
+                save(folder / name / f"{clip}.npy", frames_of(clip, name, count))
+    return folder
+
+
+def change(folder: Path, row: int = 0, **cells) -> None:
+    rows = rows_of()
+    for one in rows:
+        one |= dict.fromkeys(set(cells) - set(one), "")
+    rows[row] |= cells
+    write_table(folder, rows)
+
+
+def samples(folder: Path, **rules) -> dict[str, dict]:
+    tables = read_folder(folder, Rules(label_range=3.0, **rules))
+    return {sample["id"]: sample for table in tables.values() for sample in table.samples()}
+
+
+def build(folder: Path, **options) -> tuple[Custom, dict]:
+    builder = Custom(data_dir=folder, cache_dir=str(folder.parent / "cache"), **options)
+    builder.download_and_prepare()
+    return builder, builder.as_dataset().with_format("numpy")
+
+
+@pytest.mark.parametrize("table", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet"])
+def test_round_trip(folder, table, suffix):
+    (folder / "table.csv").unlink()
+    write_table(folder, rows_of(), table)
+    for clip, (*_, lengths) in CLIPS.items():
+        for name, count in lengths.items():
+            if count is not None:
+                (folder / name / f"{clip}.npy").unlink()
+                save(folder / name / f"{clip}{suffix}", frames_of(clip, name, count))
+    builder, splits = build(folder)
+    assert {split: list(rows["id"]) for split, rows in splits.items()} == {
+        "train": ["0001", "video_1/0003"],
+        "validation": ["v.2"],
+        "test": ["ä"],
+    }
+    assert splits["train"].column_names == ["id", "text", "audio", "vision", "label"]
+    for rows in splits.values():
+        for sample in rows:
+            _, label, text, lengths = CLIPS[str(sample["id"])]
+            assert (sample["text"], sample["label"]) == (text, label)
+            for name, count in lengths.items():
+                expected = frames_of(str(sample["id"]), name, count or 0).astype(np.float32)
+                np.testing.assert_array_equal(np.reshape(sample[name], (-1, WIDTHS[name])), expected)
+    told = "\n".join(builder.notices)
+    assert "split 'train': no audio in 1 of 2 rows, first in row 1 (id 'video_1/0003')" in told
+    assert "split 'train': no words in 1 of 2 rows" in told and "split 'validation': no vision in 1 of 1" in told
+    assert builder.config.name == "default" and builder.origin.name == "own data" and not builder.origin.published
+    assert len(builder.origin.sha256) == 64
+
+
+def test_loads_as_samples(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    assert is_custom(folder) and not is_custom(folder / "audio") and not is_custom(folder / "table.csv")
+    splits = load_splits("custom", str(folder))
+    assert splits["train"].widths == WIDTHS
+    assert list(splits["train"].lengths("audio")) == [5, 0]
+    builder = find_builder("custom", str(folder), label_range=4.0, cache_dir=str(tmp_path / "cache"))
+    assert isinstance(builder, Custom) and builder.label_range == 4
+    assert Custom(data_dir=folder, cache_dir=str(tmp_path / "cache")).label_range == 3
+
+
+def test_changed_files_are_read_again(folder):
+    first, splits = build(folder)
+    assert build(folder)[0].cache_dir == first.cache_dir
+    save(folder / "audio" / "0001.npy", np.ones((4, 3)))
+    again, changed = build(folder)
+    assert again.cache_dir != first.cache_dir and len(changed["train"][0]["audio"]) == 4
+    assert len(splits["train"][0]["audio"]) == 5
+
+
+def test_utf8_with_a_mark_and_optional_columns(folder):
+    rows = [row | {"label_text": 0.25, "label_audio": -1, "label_vision": "1e0"} for row in rows_of()]
+    write_table(folder, rows, start="\ufeff")
+    _, splits = build(folder)
+    assert [splits["test"][0][f"label_{name}"] for name in ("text", "audio", "vision")] == [0.25, -1, 1]
+
+
+def test_large_texts_with_lines(folder):
+    change(folder, text="line\n" * 400_000)
+    assert samples(folder)["0001"]["text"] == "line\n" * 400_000
+
+
+@pytest.mark.parametrize("name", list(WIDTHS))
+def test_a_modality_may_be_missing_as_a_whole(folder, name):
+    for path in sorted((folder / name).rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(DataError, match=f"{name}: no file in this folder belongs to a clip"):
+        read_folder(folder)
+    (folder / name).rmdir()
+    found = samples(folder)
+    assert all(name not in sample for sample in found.values())
+
+
+def test_word_vectors(folder):
+    save(folder / "word_vectors" / "0001.npy", np.ones((6, 4), np.float16))
+    found = samples(folder)
+    assert found["0001"]["word_vectors"].tolist() == np.ones((6, 4)).tolist()
+    assert found["v.2"]["word_vectors"].shape == (0, 4)
+
+
+def test_what_not_finite_becomes(folder):
+    save(folder / "audio" / "v.2.npy", np.array([[1, np.nan, 3], [-np.inf, 1e300, 6]]))
+    zero = read_folder(folder)["validation"]
+    assert next(iter(zero.samples()))["audio"].tolist() == [[1, 0, 3], [0, 0, 6]]
+    list(zero.samples())
+    assert any("audio that are not finite (set to 0) in 1 of 1 rows (3 values)" in notice for notice in zero.notices())
+    assert np.isnan(samples(folder, not_finite="keep")["v.2"]["audio"][0, 1])
+    with pytest.raises(DataError, match=r"'validation', column 'audio', row 0 \(id 'v.2'\): audio/v.2.npy: 3 values"):
+        samples(folder, not_finite="refuse")
+
+
+def test_files_of_no_clip_are_told(folder):
+    save(folder / "audio" / "1.npy", np.ones((1, 3)))
+    (folder / "audio" / "notes.txt").write_text("kept")
+    builder, _ = build(folder)
+    assert any("1 files in audio belong to no id, first 'audio/1.npy'" in notice for notice in builder.notices)
+
+
+def test_narrow_labels_are_told(folder):
+    builder, _ = build(folder, label_range=9.0)
+    assert any("no label is beyond 3, though label_range is 9" in notice for notice in builder.notices)
+
+
+AT_FIRST = r"table.csv, split 'train', column '{}', row 0 \(id '0001'\): "
+
+
+@pytest.mark.parametrize(
+    "cells, message",
+    [
+        ({"label": ""}, AT_FIRST.format("label") + "expected a number, got ''"),
+        ({"label": "good"}, AT_FIRST.format("label") + "expected a number, got 'good'"),
+        ({"label": "nan"}, AT_FIRST.format("label") + "expected a finite number"),
+        ({"label": 3.5}, AT_FIRST.format("label") + r"the label is 3.5, .* \[-3, 3\]"),
+        ({"id": "v.2"}, r"column 'id', row 2 \(id 'v.2'\): row 0 has the same id"),
+        ({"id": ""}, r"column 'id', row 0 .*expected text that is not empty"),
+        ({"id": "../0001"}, r"column 'id', row 0 \(id '../0001'\): names files outside"),
+        ({"id": "a/../../0001"}, "names files outside the folder"),
+        ({"id": "a\\..\\0001"}, "names files outside the folder"),
+        ({"id": "/etc/passwd"}, "names files outside the folder"),
+        ({"split": "training"}, r"column 'split', row 0 \(id '0001'\): expected one of train, .*, got 'training'"),
+        ({"label_text": 1}, "table.csv: has label_text only; expected all of label_text, label_audio, label_vision"),
+        ({"row": 1}, "column 'row' is there, but no column 'file'"),
+        ({"file": "../x.pkl"}, AT_FIRST.format("file") + "expected a path within the folder"),
+        ({"file": "/x.pkl"}, AT_FIRST.format("file") + "expected a path within the folder"),
+        ({"file": "x.pkl"}, AT_FIRST.format("file") + "there is no file 'x.pkl'"),
+        ({"file": "x.pkl", "row": "-1"}, AT_FIRST.format("row") + "expected a whole number from 0 on"),
+        ({"file": "x.pkl", "row": "one"}, AT_FIRST.format("row") + "expected a whole number from 0 on"),
+    ],
+)  # fmt: skip
+def test_faulty_cells(folder, cells, message):
+    change(folder, **cells)
+    with pytest.raises(DataError, match=message):
+        samples(folder)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_missing_splits(folder, split):
+    write_table(folder, [row | {"split": "dev" if split != "validation" else "test"} for row in rows_of()])
+    with pytest.raises(DataError, match=f"split '{'train' if split != 'test' else 'train'}' is missing or empty"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("column", ["id", "text", "label", "split"])
+@pytest.mark.parametrize("table", [".csv", ".parquet"])
+def test_missing_columns(tmp_path, column, table):
+    write_table(tmp_path, [{name: one[name] for name in one if name != column} for one in rows_of()], table)
+    with pytest.raises(DataError, match=f"table{table}: column '{column}' is missing; expected id.*got '.*'mood'"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "the table is damaged"),
+        (b"id,text,label,split\n1,a,1,train,more\n", "the table is damaged.*Expected 4 columns, got 5"),
+        (b"id,text,label,split\n1,\xff,1,train\n", "the table is damaged, or not UTF-8"),
+        (b"id,text,label,split\n", "split 'train' is missing or empty"),
+        (b"id;text;label;split\n1;a;1;train\n", "column 'id' is missing.*got 'id;text;label;split'"),
+        (b"id,text,label,split,id\n1,a,1,train,1\n", "column 'id' is there twice"),
+    ],
+)  # fmt: skip
+def test_faulty_tables(tmp_path, content, message):
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_folder(tmp_path)
+
+
+def test_no_table_or_two(folder):
+    write_table(folder, rows_of(), ".parquet")
+    with pytest.raises(DataError, match="the folder has both"):
+        build(folder)
+    for suffix in (".csv", ".parquet"):
+        (folder / f"table{suffix}").unlink()
+    with pytest.raises(DataError, match=r"expected table.csv or table.parquet; the folder has neither"):
+        build(folder)
+
+
+def test_faulty_parquet_tables(tmp_path):
+    path = tmp_path / "table.parquet"
+    path.write_bytes(b"PAR1 cut off")
+    with pytest.raises(DataError, match="table.parquet: the table is damaged"):
+        read_folder(tmp_path)
+    write_table(tmp_path, [row | {"id": 7} for row in rows_of()], ".parquet")
+    with pytest.raises(DataError, match="expected text that is not empty, got int"):
+        read_folder(tmp_path)
+    write_table(tmp_path, [row | {"label": None} for row in rows_of()], ".parquet")
+    with pytest.raises(DataError, match="column 'label', row 0 .*expected a number, got None"):
+        read_folder(tmp_path)
+    long = pa.array(["x" * 2**20]).dictionary_encode()
+    repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(5000, np.int32)), long.dictionary)
+    pq.write_table(pa.table({"id": repeated, "text": repeated, "label": repeated, "split": repeated}), path)
+    with pytest.raises(DataError, match=r"it expands to 20,\d+,\d+,\d+ bytes"):
+        read_folder(tmp_path)
+
+
+def header(shape: str, dtype: str = "<f8") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def archive(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members.items():
+            made.writestr(name.replace("_npy", ".npy"), content)
+    return file.getvalue()
+
+
+def understated(content: bytes) -> bytes:
+    """An archive whose directory says that its member is small."""
+    made = archive(a_npy=header("(100, 3)") + content)
+    at = made.rindex(b"PK\x01\x02") + 24
+    return made[:at] + (128 + 2400).to_bytes(4, "little") + made[at + 4 :]
+
+
+def parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+class Evil:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+FAULTY = {
+    "one dimension": (".npy", npy(np.ones(3)), r"expected an array of shape \(frames, width\), got \(3,\); one frame"),
+    "three dimensions": (".npy", npy(np.ones((2, 3, 1))), r"got \(2, 3, 1\)"),
+    "another width": (".npy", npy(np.ones((2, 4))), "4 values wide, expected 3"),
+    "text": (".npy", npy(np.array([["a", "b"]])), "an array of dtype <U1; save plain numbers"),
+    "complex": (".npy", npy(np.ones((2, 3), complex)), "an array of dtype complex128"),
+    "fields": (".npy", npy(np.ones(2, [("a", "f4")])), "an array of dtype"),
+    "empty": (".npy", b"", "damaged or cut off"),
+    "no array": (".npy", b"hello", "damaged or cut off"),
+    "cut off": (".npy", npy(np.ones((2, 3)))[:-1], "announces .* but 47 bytes follow"),
+    "cut header": (".npy", npy(np.ones((2, 3)))[:30], "damaged or cut off"),
+    "absurd": (".npy", header("(1000000000000, 3)"), "announces"),
+    "absurder": (".npy", header(f"({10**60}, 3)"), "announces"),
+    "negative": (".npy", header("(-1, -3)") + bytes(24), "announces"),
+    "no shape": (".npy", header("('a', 3)"), "damaged or cut off"),
+    "code in the header": (".npy", header("__import__('os').abort()"), "damaged or cut off"),
+    "two arrays": (".npz", archive(a_npy=npy(np.ones((2, 3))), b_npy=b""), "expected exactly one array.*got 2"),
+    "no arrays": (".npz", archive(), "expected exactly one array.*got 0"),
+    "other member": (".npz", archive(text=b"hello"), "expected exactly one array"),
+    "no archive": (".npz", b"PK\x03\x04 no archive", "damaged or cut off"),
+    "cut archive": (".npz", archive(a_npy=npy(np.ones((99, 3))))[:-30], "damaged or cut off"),
+    "bomb": (".npz", archive(a_npy=header("(100, 3)") + bytes(2**29)), "it expands to 536,871,040 bytes"),
+    "hidden bomb": (".npz", understated(bytes(2**24)), "damaged or cut off"),
+    "no parquet": (".parquet", b"PAR1", "damaged or cut off"),
+    "parquet of text": (".parquet", parquet(pa.table({"a": ["b"]})), "column 'a' is string; expected columns of numbers"),
+    "parquet index": (".parquet", parquet(pa.table({"__index_level_0__": [1]})), "index of pandas"),
+    "parquet width": (".parquet", parquet(pa.table({"a": [1.0]})), "1 values wide, expected 3"),
+    "parquet bomb": (".parquet", parquet(pa.table({"a": np.zeros(2**26 + 1, np.int8)})), "it expands to 536,870,920"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTY)
+def test_faulty_files(folder, case):
+    suffix, content, message = FAULTY[case]
+    (folder / "audio" / "v.2.npy").unlink()
+    (folder / "audio" / f"v.2{suffix}").write_bytes(content)
+    where = rf"table.csv, split 'validation', column 'audio', row 0 \(id 'v.2'\): audio/v.2{suffix}: .*"
+    with pytest.raises(DataError, match=where + message):
+        samples(folder)
+
+
+def test_faults_come_through_the_builder_as_they_are(folder):
+    (folder / "audio" / "v.2.npy").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"'validation', column 'audio', row 0 \(id 'v.2'\): audio/v.2.npy: damaged"):
+        build(folder)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "pkl"])
+def test_nothing_is_run(folder, tmp_path, kind):
+    objects = np.array([[Evil(tmp_path / "ran")]], dtype=object)
+    if kind == "pkl":
+        (folder / "mmsa_fet").mkdir()
+        (folder / "mmsa_fet" / "0001.pkl").write_bytes(pickle.dumps({"audio": Evil(tmp_path / "ran")}))
+    else:
+        (folder / "audio" / "0001.npy").unlink()
+        content = npy(objects) if kind == "npy" else archive(a_npy=npy(objects))
+        (folder / "audio" / f"0001.{kind}").write_bytes(content)
+    with pytest.raises(DataError, match=r"row 0 \(id '0001'\): .*(never read|could run code)"):
+        samples(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_widths_of_nothing(folder):
+    save(folder / "audio" / "0001.npy", np.ones((2, 0)))
+    with pytest.raises(DataError, match=r"column 'audio', row 0 \(id '0001'\): audio/0001.npy: frames of no values"):
+        read_folder(folder)
+
+
+def test_two_files_for_one_clip(folder):
+    save(folder / "audio" / "0001.npz", np.ones((2, 3)))
+    with pytest.raises(DataError, match=r"\(id '0001'\): two files for one clip, audio/0001.npy and audio/0001.npz"):
+        read_folder(folder)
+
+
+def test_links_that_lead_out(folder, tmp_path):
+    save(tmp_path / "elsewhere" / "0001.npy", np.ones((2, 3)))
+    path = folder / "audio" / "0001.npy"
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere" / "0001.npy")
+    with pytest.raises(DataError, match=r"row 0 \(id '0001'\): .*0001.npy is a link that leads out of the folder"):
+        samples(folder)
+    path.unlink()
+    path.symlink_to(folder / "audio" / "v.2.npy")
+    assert len(samples(folder)["0001"]["audio"]) == 2
+    (folder / "word_vectors").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="word_vectors is a link to a folder"):
+        read_folder(folder)
+    (folder / "word_vectors").unlink()
+    (folder / "table.csv").rename(tmp_path / "table.csv")
+    (folder / "table.csv").symlink_to(tmp_path / "table.csv")
+    with pytest.raises(DataError, match="table.csv is a link that leads out"):
+        read_folder(folder)
+
+
+def test_no_features(tmp_path):
+    write_table(tmp_path, rows_of())
+    with pytest.raises(DataError, match="no features; expected a folder audio, vision, word_vectors or mmsa_fet"):
+        read_folder(tmp_path)
+
+
+def fet(**columns) -> dict:
+    tokens = np.array([[101, 7, 102, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+    frames = {"audio": np.ones((6, 3)), "vision": np.ones((4, 2), np.float32)}
+    return {"text_bert": tokens, "text": np.ones((4, 5)), **frames, "config": {"deep": {"er": 1}}} | columns
+
+
+def fet_folder(folder: Path, contents: dict[str, dict | bytes], cells: dict[str, dict] | None = None) -> Path:
+    """Clips `a`, `b`, `c` in a split each."""
+    rows = [{"id": one, "text": "t", "label": 0, "split": split, "file": "", "row": ""}
+            for one, split in zip("abc", ("train", "val", "test"), strict=True)]  # fmt: skip
+    write_table(folder, [row | (cells or {}).get(row["id"], {}) for row in rows])
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 5))
+    return folder
+
+
+def test_extracted_files(tmp_path):
+    folder = fet_folder(tmp_path / "own", {"mmsa_fet/a.pkl": fet(), "mmsa_fet/c.pkl": fet(audio=np.ones((9, 3)))})
+    builder, splits = build(folder)
+    clip = splits["train"][0]
+    assert clip["input_ids"].tolist() == [101, 7, 102]
+    assert clip["audio"].shape == (6, 3) and clip["vision"].shape == (3, 2)  # a frame for each token
+    assert splits["test"][0]["audio"].shape == (9, 3) and "word_vectors" not in splits["train"].column_names
+    assert len(splits["validation"][0]["input_ids"]) == 0
+    assert any("no tokens, though there is text, in 1 of 1 rows" in notice for notice in builder.notices)
+
+
+def test_extracted_word_vectors(tmp_path):
+    content = {name: value for name, value in fet(audio_lengths=4).items() if name != "text_bert"}
+    found = samples(fet_folder(tmp_path, {f"mmsa_fet/{clip}.pkl": content for clip in "abc"}))["a"]
+    assert {name: found[name].shape for name in ("word_vectors", "audio", "vision")} == {
+        "word_vectors": (4, 5), "audio": (4, 3), "vision": (4, 2),
+    }  # fmt: skip
+
+
+def test_batches(tmp_path, monkeypatch):
+    batch = {name: np.stack([value, value * 2]) for name, value in fet().items() if name != "config"}
+    batch |= {"audio_lengths": np.array([5, 2]), "vision_lengths": [0, 1]}
+    batch["text_bert"][1] //= 2
+    batch["text_bert"][1, 1, 0] = 1
+    cells = {clip: {"file": "./fet/batch.pkl", "row": row} for clip, row in zip("abc", (1, 0, 1.0), strict=True)}
+    folder = fet_folder(tmp_path, {"fet/batch.pkl": batch}, cells)
+    opened = []
+    from selfmm_hf.data.safe_pickle import load_pickle
+
+    monkeypatch.setattr("selfmm_hf.data.custom.load_pickle", lambda path: opened.append(path) or load_pickle(path))  # fmt: skip
+    found = samples(folder)
+    assert len(opened) == 1
+    assert found["a"]["audio"].tolist() == np.full((2, 3), 2).tolist() and found["a"]["vision"].shape == (1, 2)
+    assert found["b"]["audio"].shape == (5, 3) and found["b"]["vision"].shape == (0, 2)
+    assert found["b"]["input_ids"].tolist() == [101, 7, 102]
+    np.testing.assert_array_equal(found["a"]["audio"], found["c"]["audio"])
+
+
+A_BATCH = {name: np.stack([value, value]) for name, value in fet().items() if name != "config"}
+
+
+@pytest.mark.parametrize(
+    "content, row, message",
+    [
+        (b"hello", "", "x.pkl: not a pickle"),
+        (pickle.dumps(fet())[:-400], "", "x.pkl: the pickle is damaged or cut off"),
+        ([1], "", "x.pkl: expected features by MMSA-FET .*got list"),
+        ({"train": {}}, "", "expected features by MMSA-FET .*got a dict of 'train'"),
+        (fet(audio=[1.0]), "", "'audio' is not an array of numbers"),
+        (fet(audio=np.ones(3)), "", r"'audio' is of shape \(3,\)"),
+        (A_BATCH, "", "which a single clip has not; name the clip's row"),
+        (fet(), "0", "which a batch has not; leave the column 'row' empty"),
+        (A_BATCH | {"audio_lengths": [1, 2]}, "2", "it has 2 rows, there is no row 2"),
+        (A_BATCH, "0", "a batch of padded frames, and no audio_lengths"),
+        (A_BATCH | {"audio_lengths": [7, 2]}, "0", "x.pkl: audio length 7 is not a whole number in 0..6"),
+        (A_BATCH | {"audio_lengths": [2]}, "1", "x.pkl: has 0 rows"),
+        (A_BATCH | {"audio_lengths": ["a", 2]}, "0", "x.pkl: expected a number, got str"),
+        (fet(text_bert=np.ones((2, 4))), "", "x.pkl: expected shape"),
+        (fet(text_bert=np.full((3, 4), 2)), "", "x.pkl: the attention mask must be of ones and zeros"),
+        (fet(vision=np.ones((4, 7))), "", "x.pkl: 7 values wide, expected 2"),
+        ({"audio": np.ones((6, 3))}, "", "it has audio, the first had audio, text_bert, vision"),
+    ],
+)  # fmt: skip
+def test_faulty_extracted_files(tmp_path, content, row, message):
+    contents = {"mmsa_fet/a.pkl": fet(), "x.pkl": content if isinstance(content, bytes) else pickle.dumps(content)}
+    folder = fet_folder(tmp_path, contents, {"b": {"file": "x.pkl", "row": row}})
+    where = r"table.csv, split 'validation', column '\w+', row 0 \(id 'b'\): .*"
+    with pytest.raises(DataError, match=where + message):
+        samples(folder)
+
+
+def test_extracted_beside_other_files(tmp_path):
+    folder = fet_folder(tmp_path, {"mmsa_fet/a.pkl": fet(), "x.pkl": fet()}, {"b": {"file": "x.pkl"}})
+    save(folder / "audio" / "c.npy", np.ones((1, 3)))
+    assert {clip: len(one["audio"]) for clip, one in samples(folder).items()} == {"a": 6, "b": 6, "c": 1}
+    save(folder / "audio" / "a.npy", np.ones((1, 3)))
+    with pytest.raises(DataError, match=r"\(id 'a'\): in both audio/a.npy and mmsa_fet/a.pkl"):
+        samples(folder)
+    (folder / "audio" / "a.npy").unlink()
+    save(folder / "word_vectors" / "c.npy", np.ones((1, 3)))
+    with pytest.raises(DataError, match="has both word_vectors and MMSA-FET files with tokens"):
+        samples(folder)
+    (folder / "mmsa_fet" / "b.pkl").write_bytes(pickle.dumps(fet()))
+    with pytest.raises(DataError, match="two files for one clip, mmsa_fet/b.pkl and x.pkl"):
+        samples(folder)
+
+
+def test_real_extracted_files(shared, tmp_path):
+    source = shared / "data" / "mmsa_fet_examples"
+    for name, widths, lengths in (("aligned", (25, 171), (9, 9)), ("unaligned", (70, 177), (221, 32))):
+        content = (source / f"feature_{name}.pkl").read_bytes()
+        found = samples(fet_folder(tmp_path / name, {f"mmsa_fet/{clip}.pkl": content for clip in "abc"}))["b"]
+        assert (found["audio"].shape[1], found["vision"].shape[1]) == widths
+        assert (len(found["audio"]), len(found["vision"])) == lengths
+        assert len(found["input_ids"]) == {"aligned": 9, "unaligned": 11}[name]
+    cells = {clip: {"file": "example.pkl", "row": row} for clip, row in zip("abc", (0, 1, 1), strict=True)}
+    folder = fet_folder(tmp_path / "batch", {"example.pkl": (source / "example.pkl").read_bytes()}, cells)
+    _, splits = build(folder)
+    assert splits["train"][0]["audio"].shape == (477, 25) and splits["test"][0]["audio"].shape == (478, 25)
+    assert splits["test"][0]["vision"].shape == (48, 171) and len(splits["test"][0]["input_ids"]) == 16
