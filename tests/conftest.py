@@ -1,16 +1,15 @@
 import os
+import pickle
+import shutil
 import tempfile
 
-# Before datasets and transformers are imported.
-CACHE = tempfile.TemporaryDirectory()
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_CACHE": CACHE.name,
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-}
+os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets and transformers are imported
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig
@@ -29,6 +28,32 @@ def tiny_text_config(**options):
     return BertConfig(**{**defaults, **options})
 
 
+def mmsa_file(path, limit=3.0, **columns):
+    """A small file in the MMSA layout: 18 training, 5 validation and 5 test clips."""
+    random = np.random.default_rng(0)
+    data = {}
+    for split, rows in (("train", 18), ("valid", 5), ("test", 5)):
+        labels = np.round(random.uniform(-limit, limit, rows), 1).astype(np.float32)
+        ids = np.zeros((rows, 3, 6), np.float32)
+        ids[:, 0, :4], ids[:, 1, :4] = [2, 5, 6, 3], 1
+        data[split] = {
+            "id": [f"{split}{row}$_$1" for row in range(rows)],
+            "raw_text": ["good film" if label > 0 else "bad film" for label in labels],
+            "text_bert": ids,
+            "audio": random.normal(size=(rows, 4, 7)).astype(np.float32),
+            "vision": random.normal(size=(rows, 3, 6)).astype(np.float32),
+            "audio_lengths": [1 + row % 4 for row in range(rows)],
+            "vision_lengths": [row % 4 for row in range(rows)],  # some have no picture
+            "regression_labels": labels,
+        }
+        for name in ("audio", "vision"):
+            for row, length in enumerate(data[split][f"{name}_lengths"]):
+                data[split][name][row, length:] = 0
+        data[split] |= {name: make(rows) for name, make in columns.items()}
+    path.write_bytes(pickle.dumps(data, protocol=4))
+    return path
+
+
 def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
     """All tensors of `found` are those of `expected`, or of these rows of it."""
     torch.testing.assert_close(found.logits, expected.logits[rows], atol=atol, rtol=0)
@@ -40,7 +65,7 @@ def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
 
 
 def pytest_unconfigure():
-    CACHE.cleanup()
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"])
 
 
 @pytest.fixture

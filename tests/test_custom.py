@@ -15,6 +15,7 @@ import pytest
 from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.custom import Custom, is_custom, read_folder
 from selfmm_hf.data.mmsa import Rules
+from selfmm_hf.data.safe_pickle import load_pickle
 
 WIDTHS = {"audio": 3, "vision": 2}
 # Frames of each clip; None: no file.
@@ -71,12 +72,10 @@ def folder(tmp_path):
     return folder
 
 
-def change(folder: Path, row: int = 0, **cells) -> None:
-    rows = rows_of()
-    for one in rows:
-        one |= dict.fromkeys(set(cells) - set(one), "")
-    rows[row] |= cells
-    write_table(folder, rows)
+def change(folder: Path, **cells) -> None:
+    """Rewrites cells of the first row."""
+    first, *others = rows_of()
+    write_table(folder, [first | cells, *(dict.fromkeys(cells, "") | row for row in others)])
 
 
 def samples(folder: Path, **rules) -> dict[str, dict]:
@@ -228,8 +227,10 @@ def test_faulty_cells(folder, cells, message):
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_missing_splits(folder, split):
-    write_table(folder, [row | {"split": "dev" if split != "validation" else "test"} for row in rows_of()])
-    with pytest.raises(DataError, match=f"split '{'train' if split != 'test' else 'train'}' is missing or empty"):
+    other = "test" if split == "train" else "train"
+    rows = [row | {"split": {"valid": "validation"}.get(row["split"], row["split"])} for row in rows_of()]
+    write_table(folder, [row | {"split": other if row["split"] == split else row["split"]} for row in rows])
+    with pytest.raises(DataError, match=f"split '{split}' is missing or empty"):
         read_folder(folder)
 
 
@@ -271,13 +272,13 @@ def test_no_table_or_two(folder):
 def test_faulty_parquet_tables(tmp_path):
     path = tmp_path / "table.parquet"
     path.write_bytes(b"PAR1 cut off")
-    with pytest.raises(DataError, match="table.parquet: the table is damaged"):
+    with pytest.raises(DataError, match=r"table\.parquet: the table is damaged"):
         read_folder(tmp_path)
     write_table(tmp_path, [row | {"id": 7} for row in rows_of()], ".parquet")
     with pytest.raises(DataError, match="expected text that is not empty, got int"):
         read_folder(tmp_path)
     write_table(tmp_path, [row | {"label": None} for row in rows_of()], ".parquet")
-    with pytest.raises(DataError, match="column 'label', row 0 .*expected a number, got None"):
+    with pytest.raises(DataError, match=r"column 'label', row 0 .*expected a number, got None"):
         read_folder(tmp_path)
     long = pa.array(["x" * 2**20]).dictionary_encode()
     repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(5000, np.int32)), long.dictionary)
@@ -347,13 +348,11 @@ FAULTY = {
     "other member": (".npz", archive(text=b"hello"), "expected exactly one array"),
     "no archive": (".npz", b"PK\x03\x04 no archive", "damaged or cut off"),
     "cut archive": (".npz", archive(a_npy=npy(np.ones((99, 3))))[:-30], "damaged or cut off"),
-    "bomb": (".npz", archive(a_npy=header("(100, 3)") + bytes(2**29)), "it expands to 536,871,040 bytes"),
     "hidden bomb": (".npz", understated(bytes(2**24)), "damaged or cut off"),
     "no parquet": (".parquet", b"PAR1", "damaged or cut off"),
-    "parquet of text": (".parquet", parquet(pa.table({"a": ["b"]})), "column 'a' is string; expected columns of numbers"),
+    "parquet of text": (".parquet", parquet(pa.table({"a": ["b"]})), "column 'a' is string; expected columns"),
     "parquet index": (".parquet", parquet(pa.table({"__index_level_0__": [1]})), "index of pandas"),
     "parquet width": (".parquet", parquet(pa.table({"a": [1.0]})), "1 values wide, expected 3"),
-    "parquet bomb": (".parquet", parquet(pa.table({"a": np.zeros(2**26 + 1, np.int8)})), "it expands to 536,870,920"),
 }  # fmt: skip
 
 
@@ -365,6 +364,35 @@ def test_faulty_files(folder, case):
     where = rf"table.csv, split 'validation', column 'audio', row 0 \(id 'v.2'\): audio/v.2{suffix}: .*"
     with pytest.raises(DataError, match=where + message):
         samples(folder)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_files_that_expand_too_far(folder, suffix, monkeypatch):
+    monkeypatch.setattr("selfmm_hf.data.clip_files.MOST_BYTES", 2000)
+    (folder / "audio" / "v.2.npy").unlink()
+    save(folder / "audio" / f"v.2{suffix}", np.zeros((100, 3)))
+    with pytest.raises(DataError, match=rf"'v.2'\): audio/v.2{suffix}: it expands to 2,\d+ bytes, more than 2,000"):
+        samples(folder)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet", "audio/v.2.npy", "audio/v.2.npz", "audio/v.2.parquet"])
+def test_damaged_bytes(folder, name):
+    """Each is read, or refused as data; none ends the process (the columns of a Parquet footer did)."""
+    if name == "table.parquet":
+        (folder / "table.csv").unlink()
+        write_table(folder, rows_of(), ".parquet")
+    elif name != "table.csv":
+        (folder / "audio" / "v.2.npy").unlink()
+        save(folder / name, frames_of("v.2", "audio", 2))
+    content, rng = (folder / name).read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        (folder / name).write_bytes(damaged)
+        try:
+            samples(folder)
+        except DataError as error:
+            assert str(folder) in str(error)
 
 
 def test_faults_come_through_the_builder_as_they_are(folder):
@@ -416,7 +444,7 @@ def test_links_that_lead_out(folder, tmp_path):
     (folder / "word_vectors").unlink()
     (folder / "table.csv").rename(tmp_path / "table.csv")
     (folder / "table.csv").symlink_to(tmp_path / "table.csv")
-    with pytest.raises(DataError, match="table.csv is a link that leads out"):
+    with pytest.raises(DataError, match=r"table\.csv is a link that leads out"):
         read_folder(folder)
 
 
@@ -470,9 +498,12 @@ def test_batches(tmp_path, monkeypatch):
     cells = {clip: {"file": "./fet/batch.pkl", "row": row} for clip, row in zip("abc", (1, 0, 1.0), strict=True)}
     folder = fet_folder(tmp_path, {"fet/batch.pkl": batch}, cells)
     opened = []
-    from selfmm_hf.data.safe_pickle import load_pickle
 
-    monkeypatch.setattr("selfmm_hf.data.custom.load_pickle", lambda path: opened.append(path) or load_pickle(path))  # fmt: skip
+    def spy(path):
+        opened.append(path)
+        return load_pickle(path)
+
+    monkeypatch.setattr("selfmm_hf.data.custom.load_pickle", spy)
     found = samples(folder)
     assert len(opened) == 1
     assert found["a"]["audio"].tolist() == np.full((2, 3), 2).tolist() and found["a"]["vision"].shape == (1, 2)
@@ -526,7 +557,7 @@ def test_extracted_beside_other_files(tmp_path):
     with pytest.raises(DataError, match="has both word_vectors and MMSA-FET files with tokens"):
         samples(folder)
     (folder / "mmsa_fet" / "b.pkl").write_bytes(pickle.dumps(fet()))
-    with pytest.raises(DataError, match="two files for one clip, mmsa_fet/b.pkl and x.pkl"):
+    with pytest.raises(DataError, match=r"two files for one clip, mmsa_fet/b\.pkl and x\.pkl"):
         samples(folder)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import mmsa_file
 from transformers import AutoModel, BertConfig, BertModel
 
 from selfmm_hf import cli
@@ -38,29 +39,6 @@ def refused(capsys, *options) -> str:
     printed = capsys.readouterr().err.strip().splitlines()
     assert [line for line in printed if line.startswith("selfmm: error: ")] == printed[-1:], printed
     return printed[-1]
-
-
-def mmsa_file(path, limit=3.0, **columns):
-    """A small file in the MMSA layout: 18 training, 5 validation and 5 test clips."""
-    random = np.random.default_rng(0)
-    data = {}
-    for split, rows in (("train", 18), ("valid", 5), ("test", 5)):
-        labels = np.round(random.uniform(-limit, limit, rows), 1).astype(np.float32)
-        ids = np.zeros((rows, 3, 6), np.float32)
-        ids[:, 0, :4], ids[:, 1, :4] = [2, 5, 6, 3], 1
-        data[split] = {
-            "id": [f"{split}{row}$_$1" for row in range(rows)],
-            "raw_text": ["good film" if label > 0 else "bad film" for label in labels],
-            "text_bert": ids,
-            "audio": random.normal(size=(rows, 4, 7)).astype(np.float32),
-            "vision": random.normal(size=(rows, 3, 6)).astype(np.float32),
-            "audio_lengths": [1 + row % 4 for row in range(rows)],
-            "vision_lengths": [row % 4 for row in range(rows)],  # some have no picture
-            "regression_labels": labels,
-        }
-        data[split] |= {name: make(rows) for name, make in columns.items()}
-    path.write_bytes(pickle.dumps(data, protocol=4))
-    return path
 
 
 @pytest.fixture

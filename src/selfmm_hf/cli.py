@@ -1,4 +1,4 @@
-"""The commands: `selfmm train`, `selfmm demo` and `selfmm convert`; `train.py` is the first."""
+"""The commands: `selfmm train`, `selfmm demo`, `selfmm data` and `selfmm convert`; `train.py` is the first."""
 
 import argparse
 import importlib.util
@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "train": (train, "train a model: --config FILE.yaml and options"),
         "demo": (demo, "train on the embedded corpus, load the saved model back, and predict"),
+        "data": (data, "prepare, inspect or verify a data set"),
         "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
     }
     parser = argparse.ArgumentParser(prog=PROG, description="Self-MM as a Hugging Face model.")
@@ -42,6 +43,43 @@ def demo(arguments: list[str]) -> None:
     results = run.train()
     _print_results(results, run.folder)
     show(run.folder, run.splits)
+
+
+def data(arguments: list[str]) -> None:
+    """`selfmm data prepare`, `selfmm data inspect`, `selfmm data verify`."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} data", description="Feature files and data set folders.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    names = ["mosi", "mosei", "sims", "simsv2", "custom"]
+
+    prepare = commands.add_parser("prepare", help="feature file -> Parquet folder for load_dataset and the Hub")
+    prepare.add_argument("dataset", choices=names)
+    prepare.add_argument("--file", required=True, help="published feature file; custom: a file or folder of your own")
+    prepare.add_argument("--out", required=True, help="folder to write, or to add a configuration to")
+    prepare.add_argument("--config", help="aligned or unaligned; by default what the file is")
+    prepare.add_argument("--label_range", type=float, help="custom: labels lie in [-range, range]; 3 by default, or 1")
+    prepare.add_argument(
+        "--not_finite",
+        default="zero",
+        choices=["zero", "keep", "refuse"],
+        help="what becomes of NaN and infinite frame values: 0 (default), kept, or an error",
+    )
+    prepare.add_argument("--overwrite", action="store_true", help="replace the configuration if it is there")
+
+    inspect = commands.add_parser("inspect", help="what is in a file, a folder or a repository: a table and a picture")
+    inspect.add_argument("path", help="feature file, prepared folder, folder of your own, or repository on the Hub")
+    inspect.add_argument("--config", help="aligned or unaligned, where there are both")
+    inspect.add_argument("--png", help="where to draw it")
+    inspect.add_argument("--json", action="store_true", help="print JSON instead of the table")
+
+    verify = commands.add_parser("verify", help="checksums and faults of a file or a prepared folder; exit status 1")
+    verify.add_argument("path", help="feature file, or folder that `selfmm data prepare` has made")
+    verify.add_argument("--dataset", choices=names, help="what a file should be; by default any published one")
+    verify.add_argument("--file", help="what a folder was made from: every clip is held against it")
+
+    options = parser.parse_args(arguments)
+    from . import data_commands
+
+    _or_exit(lambda: getattr(data_commands, options.command)(options))
 
 
 def convert(arguments: list[str]) -> None:

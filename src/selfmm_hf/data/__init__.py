@@ -5,8 +5,8 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 
-from .builder import FeatureBuilder, layout
-from .columns import SEQUENCES, features
+from .builder import FeatureBuilder, check_reach, layout
+from .columns import SEQUENCES, SPLITS, features
 from .custom import Custom, is_custom
 from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
@@ -25,7 +25,6 @@ BUILDERS: dict[str, type[FeatureBuilder]] = {
 }
 # Labels lie in [-range, range].
 LABEL_RANGES = {"demo": 3.0, **{name: builder.LABEL_RANGE for name, builder in BUILDERS.items()}}
-SPLITS = ["train", "validation", "test"]
 
 Splits = dict[str, Samples]
 
@@ -62,7 +61,7 @@ def load_splits(
     limit = label_range if dataset == "custom" and label_range else LABEL_RANGES[dataset]
     builder = find_builder(dataset, data, config, label_range=limit)
     if builder is None:
-        splits = _load_prepared(data, config, revision)
+        splits = load_prepared(data, config, revision)
     else:
         builder.download_and_prepare()
         splits = builder.as_dataset()
@@ -98,7 +97,13 @@ def find_builder(
     return None
 
 
-def _load_prepared(data: str, config: str | None, revision: str | None) -> DatasetDict:
+def load_prepared(data: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
+    """
+    The splits in a prepared folder or a repository.
+
+    Raises:
+        DataError: There are none.
+    """
     try:
         return load_dataset(data, config, revision=revision)
     except (DatasetsError, ValueError, OSError) as error:
@@ -125,4 +130,5 @@ def _checked(splits: DatasetDict, data: str, limit: float) -> dict[str, Dataset]
                     f"{data}, split {split!r}, column 'label', row {row} (id {rows['id'][row]!r:.80}): the label is "
                     f"{label}, but those of this data set lie in [-{limit:g}, {limit:g}]; is this another data set?"
                 )
+    check_reach([label for split in SPLITS for label in splits[split]["label"]], limit, data)
     return {split: splits[split] for split in SPLITS}

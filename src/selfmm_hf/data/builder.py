@@ -24,7 +24,7 @@ class FeatureConfig(BuilderConfig):
 
     Args:
         not_finite: What becomes of frame values that are not finite: `zero`, `keep` or `refuse`; see [`Rules`].
-        checksums: SHA-256 or SHA-1 of the published files.
+        checksums: SHA-256 or SHA-1 of the published files, the one to be named first.
     """
 
     version: Version | str | None = "1.0.0"  # to be raised where the rows change, or a cache keeps the old ones
@@ -43,6 +43,28 @@ class Origin(NamedTuple):
 def layout(table: FeatureTable) -> str:
     """Whether each modality has frames of its own (`unaligned`), or one for each token (`aligned`)."""
     return "unaligned" if any(name.endswith("_lengths") for name in table.source) else "aligned"
+
+
+def checksums(file: Path) -> dict[str, str]:
+    """SHA-256 and SHA-1, in hexadecimal."""
+    digests = {"sha256": hashlib.sha256(), "sha1": hashlib.sha1()}
+    size = file.stat().st_size
+    with file.open("rb") as content, tqdm(total=size, unit="B", unit_scale=True, desc="Checksum") as bar:
+        while block := content.read(1 << 24):
+            for digest in digests.values():
+                digest.update(block)
+            bar.update(len(block))
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def check_reach(labels: list[float], limit: float, where: str | Path) -> None:
+    """Labels of CH-SIMS would pass for timid ones of CMU-MOSI."""
+    largest = max(map(abs, labels))
+    if largest <= limit / 3:
+        raise DataError(
+            f"{where}: no label is beyond {largest:g}, but those of this data set reach {limit:g}; is this another "
+            "data set, or label_range another one?"
+        )
 
 
 class FeatureBuilder(GeneratorBasedBuilder):
@@ -89,7 +111,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager) -> list[SplitGenerator]:
         self.notices = ()
-        tables = self.tables(Path(dl_manager.download(self._file())))
+        tables = self.tables(Path(dl_manager.download(self.file())))
         first = tables["train"]
         self.info.features = features(first.widths, first.columns)
         return [SplitGenerator(name=split, gen_kwargs={"table": table}) for split, table in tables.items()]
@@ -103,7 +125,8 @@ class FeatureBuilder(GeneratorBasedBuilder):
         logger.warning(notice)
         self.notices += (notice,)
 
-    def _file(self) -> str:
+    def file(self) -> str:
+        """What the data set is made from."""
         files = [file for files in (self.config.data_files or {}).values() for file in files]
         if len(files) != 1:
             raise DataError(f"{self.TITLE} is made from one feature file: give data_files='....pkl'; got {len(files)}.")
@@ -121,38 +144,32 @@ class FeatureBuilder(GeneratorBasedBuilder):
         for split, table in tables.items():
             if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
                 self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
-        largest = max(abs(label) for table in tables.values() for label in table.columns["label"])
-        if largest <= limit / 3:
-            raise DataError(
-                f"{file}: no label is beyond {largest:g}, but those of {self.TITLE} reach {limit:g}; "
-                "is this another data set?"
-            )
+        check_reach([label for table in tables.values() for label in table.columns["label"]], limit, file)
         return tables
 
     def _origin(self, file: Path) -> Origin:
-        digests = {"sha256": hashlib.sha256(), "sha1": hashlib.sha1()}
-        with (
-            file.open("rb") as content,
-            tqdm(total=file.stat().st_size, unit="B", unit_scale=True, desc="Checksum") as bar,
-        ):
-            while block := content.read(1 << 24):
-                for digest in digests.values():
-                    digest.update(block)
-                bar.update(len(block))
-        found = {digest.hexdigest() for digest in digests.values()}
-        published = bool(found & set(self.config.checksums))
+        found = checksums(file)
+        published = not set(self.config.checksums).isdisjoint(found.values())
         if not published and self.config.checksums:
-            others = {
-                checksum: f"{builder.TITLE}, {config.name}"
-                for builder in FeatureBuilder.__subclasses__()
-                for config in builder.BUILDER_CONFIGS
-                for checksum in config.checksums
-            }
-            if other := next((others[digest] for digest in found if digest in others), None):
-                raise DataError(f"{file} is the published file of {other}, not of {self.TITLE}, {self.config.name}.")
+            if other := published_as(found):
+                asked = f"{self.TITLE}, {self.config.name}"
+                raise DataError(f"{file} is the published file of {other[0].TITLE}, {other[1]}, not of {asked}.")
             self._notice(
                 f"{file.name} is not the published file of {self.TITLE}, {self.config.name}: its SHA-256 is "
-                f"{digests['sha256'].hexdigest()}, expected {' or '.join(self.config.checksums)}. It is read all the "
-                "same; results from it compare with nothing published."
+                f"{found['sha256']}, expected {self.config.checksums[0]}. It is read all the same; results from it "
+                "compare with nothing published."
             )
-        return Origin(file.name, digests["sha256"].hexdigest(), published)
+        return Origin(file.name, found["sha256"], published)
+
+
+def published_as(found: dict[str, str]) -> tuple[type[FeatureBuilder], str] | None:
+    """The data set and configuration of the published file that has these checksums."""
+    return next(
+        (
+            (builder, config.name)
+            for builder in FeatureBuilder.__subclasses__()
+            for config in builder.BUILDER_CONFIGS
+            if not set(config.checksums).isdisjoint(found.values())
+        ),
+        None,
+    )

@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -114,7 +114,7 @@ def _read_parquet(path: Path) -> NDArray:
                 raise DataError(f"column {name!r:.40} is {kind!s:.40}; expected columns of numbers, one a feature")
             if name.startswith("__index_level_"):
                 raise DataError(f"column {name!r:.40} is an index of pandas; save it with index=False")
-        check_parquet(file, schema.names)
+        check_parquet(file, len(schema.names))
         columns = file.read(use_threads=False).columns
     return np.stack([column.to_numpy() for column in columns], axis=1) if columns else np.zeros((0, 0))
 
@@ -125,16 +125,12 @@ READERS: dict[str, Callable[[Path], NDArray]] = {".npy": _read_npy, ".npz": _rea
 def check_size(size: int) -> None:
     """An error where a file would expand to more than `MOST_BYTES`."""
     if size > MOST_BYTES:
-        raise DataError(f"it expands to {size:,} bytes, more than the {MOST_BYTES:,} that are read")
+        raise DataError(f"it expands to {size:,} bytes, more than {MOST_BYTES:,}, the most that is read")
 
 
-def check_parquet(file: pq.ParquetFile, names: Collection[str]) -> None:
-    """An error where these columns would take more memory than [`check_size`] allows."""
-    facts, bytes_read = file.metadata, 0
-    rows = facts.num_rows * len(names)
-    for number in range(facts.num_row_groups):
-        group = facts.row_group(number)
-        columns = [group.column(place) for place in range(group.num_columns)]
-        bytes_read += sum(one.total_uncompressed_size for one in columns if one.path_in_schema in names)
-        rows = max(rows, group.num_rows * len(names))
-    check_size(max(bytes_read, rows * 8))
+def check_parquet(file: pq.ParquetFile, width: int) -> None:
+    """An error where the file, or `width` columns of it, would take more memory than [`check_size`] allows."""
+    facts = file.metadata
+    groups = [facts.row_group(number) for number in range(facts.num_row_groups)]  # their columns can abort pyarrow
+    rows = max([facts.num_rows, *(group.num_rows for group in groups)])
+    check_size(max(rows * width * 8, sum(group.total_byte_size for group in groups)))

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from datasets import Array2D, Features, List, Value
 
+SPLITS = ["train", "validation", "test"]
 MODALITIES = ["text", "audio", "vision"]
 # Frames, width of a frame: no padding, and (0, width) where a clip lacks the modality.
 SEQUENCES = ["audio", "vision", "word_vectors"]

@@ -68,8 +68,8 @@ class Custom(FeatureBuilder):
     def label_range(self) -> float:
         return self.config.label_range or self.LABEL_RANGE
 
-    def _file(self) -> str:
-        return super()._file() if self.config.data_dir is None else str(_table(Path(self.config.data_dir)))
+    def file(self) -> str:
+        return super().file() if self.config.data_dir is None else str(_table(Path(self.config.data_dir)))
 
     def tables(self, file: Path) -> dict[str, FeatureTable]:
         if self.config.data_dir is None:
@@ -333,10 +333,13 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
             )
             names = table.column_names
         else:
-            with pq.ParquetFile(path, read_dictionary=known) as file:
-                names = file.schema_arrow.names
-                check_parquet(file, [name for name in names if name in known])
-                table = file.read(columns=[name for name in names if name in known], use_threads=False)
+            schema = pq.read_schema(path)
+            names, taken = schema.names, [name for name in schema.names if name in known]
+            texts = [name for name in taken if names.count(name) == 1 and schema.field(name).type == pa.string()]
+            with pq.ParquetFile(path, read_dictionary=texts) as file:
+                check_parquet(file, len(taken))
+                table = file.read(columns=taken, use_threads=False)
+            table.validate(full=True)
             check_size(sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks))
         columns = {name: table[name].to_pylist() for name in known if names.count(name) == 1}
     except DataError as error:

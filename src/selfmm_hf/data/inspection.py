@@ -162,9 +162,8 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
         yield from clips(f"{name}: missing", lambda report, name=name: report.sequences[name].missing)
         yield from clips(f"{name}: all zeros", lambda report, name=name: report.sequences[name].zero_clips)
         many = {split: of.zero_frames for split, of in frames.items() if MANY_ZEROS <= (of.zero_frames or 0) < 1}
-        if many:
-            shares = [f"{share:.0%} in {split}" for split, share in many.items()]
-            yield f"{name}: frames that are all zeros, {', '.join(shares)}"
+        if shares := ", ".join(f"{share:.0%} in {split}" for split, share in many.items()):
+            yield f"{name}: frames that are all zeros, {shares}"
         for split, of in frames.items():
             if of.not_finite_values:
                 where = f"{_plural(of.not_finite_clips, 'clip')} of {split}"
@@ -174,10 +173,8 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             yield f"{name}: {constant} of {_plural(width, 'column')} constant in {inspection.training}"
         split, of = max(frames.items(), key=lambda item: item[1].farthest or 0)
         if of.farthest and of.farthest >= FAR:
-            yield (
-                f"{name}: values up to {of.farthest:.0f} standard deviations from the mean ({split}, column "
-                f"{of.farthest_column}, from 0)"
-            )
+            where = f"{split}, column {of.farthest_column} of 0 to {width - 1}"
+            yield f"{name}: values up to {of.farthest:.0f} standard deviations from the mean ({where})"
 
 
 def _of_overlaps(overlaps: Mapping[str, Overlap]) -> Iterator[str]:
@@ -199,10 +196,10 @@ def _of_files(splits: Mapping[str, Clips]) -> Iterator[str]:
             if not kind.startswith(("no ", "values of ")):
                 noticed.setdefault(kind, {})[split] = count
     for kind, counts in noticed.items():
-        rows = {split: count.rows for split, count in counts.items()}
-        first, count = next(iter(counts.items()))
-        where = ", ".join(f"{split} {number}" for split, number in rows.items())
-        yield f"{kind} in {_plural(sum(rows.values()), 'clip')} ({where}), first in {first}, {count.first}"
+        total = sum(count.rows for count in counts.values())
+        where = ", ".join(f"{split} {count.rows}" for split, count in counts.items())
+        split, count = next(iter(counts.items()))
+        yield f"{kind} in {_plural(total, 'clip')} ({where}), first in {split}, {count.first}"
 
 
 def _plural(number: int, one: str, many: str = "", verb: str = "") -> str:
@@ -231,18 +228,14 @@ def format_table(inspection: Inspection) -> str:
         ]
         lines += ["", "  Correlation of the label with that of one modality alone"]
         lines += _grid(["", *modalities], rows)
-    lines += ["", "Text", *_text_grid(reports)]
-    lines += ["", "Sequences"]
+    lines += ["", "Text", *_text_grid(reports), "", "Sequences"]
     for name, width in inspection.widths.items():
         frames = {split: report.sequences[name] for split, report in reports.items()}
         steps = sorted({of.steps for of in frames.values() if of.steps})
-        padded = f", {' or '.join(map(str, steps))} steps in the file" if steps else ""
-        constant = (
-            f"{inspection.constant_columns[name]} of {_plural(width, 'column')} constant in {inspection.training}"
-        )
-        lines += [f"  {name}: {constant}{padded}", *_frames_grid(frames)]
-    lines += ["", "Across splits", *_overlap_grid(inspection.overlaps)]
-    lines += ["", "Attention"]
+        padded = f", length {' or '.join(map(str, steps))} in the file" if steps else ""
+        constant = f"{inspection.constant_columns[name]} of {_plural(width, 'column')} constant"
+        lines += [f"  {name}: {constant} in {inspection.training}{padded}", *_frames_grid(frames)]
+    lines += ["", "Across splits", *_overlap_grid(inspection.overlaps), "", "Attention"]
     for line in inspection.attention or ["nothing"]:
         lines += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)

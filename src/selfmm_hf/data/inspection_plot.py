@@ -94,7 +94,7 @@ def _sizes(axes, inspection: Inspection) -> None:
         if sizes[0] > 0:
             sizes, share = np.r_[sizes[0], sizes], np.r_[0, share]
         else:  # the clips without, where a logarithmic axis begins
-            sizes[0] = min(1, sizes[1])
+            sizes[0] = 1
         kind = "text" if name == "words" else name
         middle = np.median(lengths[lengths > 0])
         label = f"{name.replace('_', ' ')}, median {middle:g}"

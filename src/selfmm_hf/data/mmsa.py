@@ -18,6 +18,8 @@ SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # ours: the 
 UNIMODAL = dict(zip(UNIMODAL_LABELS.values(), (f"regression_labels_{letter}" for letter in "TAV"), strict=True))
 NOT_FINITE = ("zero", "keep", "refuse")
 ROWS_AT_ONCE = 256
+# Characters by which the texts of a column may exceed the bytes of the file.
+SPARE = 2**20
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,8 @@ class FeatureTable:
 
     def _strings(self, name: str) -> list[str]:
         values = self._flat(name, (str,), "text")
+        if self.mapped is not None and sum(map(len, values)) > len(self.mapped) + SPARE:
+            self._fail(name, "one text is repeated so often that there is more of it than of the file")
         for row, value in enumerate(values):
             if not value.isascii():
                 try:
@@ -283,12 +287,12 @@ class FeatureTable:
             return self.lengths["audio"]
         return np.full(len(self), steps)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is beyond float32 becomes infinite; signaling NaN
     def _frames(self, name: str, row: int) -> NDArray[np.float32]:
         """The frames of a row without padding; a copy, so that the file's pages can be given back."""
         column = "text" if name == "word_vectors" else name
         padded, length = self.arrays[name][row], int(self.lengths[name][row])
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite
-            frames = padded[:length].astype(np.float32, order="C")
+        frames = padded[:length].astype(np.float32, order="C")
         finite = np.isfinite(frames)
         if not finite.all():
             number = frames.size - int(finite.sum())
@@ -303,6 +307,7 @@ class FeatureTable:
             self._count(f"frames of {name} beyond the stated length (left out)", row)
         return frames
 
+    @np.errstate(invalid="ignore")  # not-finite values, which are refused
     def _tokens(self) -> list[NDArray[np.int32]]:
         """The token ids of `text_bert` (per row: ids, attention mask, token types) under its mask."""
         array = self._array("text_bert")

@@ -99,7 +99,8 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
     with _staging(folder) as staging:
         made = staging / config
         builder.download_and_prepare(output_dir=str(made), file_format="parquet")
-        (staging / f"{config}_builder.lock").unlink(missing_ok=True)
+        for lock in staging.glob("*.lock"):
+            lock.unlink()
         _write_origin(builder, made)
         kept = [one for one in existing if one["config"] != config]
         infos = {one["config"]: DatasetInfo.from_directory(str(folder / one["config"])) for one in kept}
@@ -170,7 +171,8 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
         "selfmm_hf": __version__,
         "rows": {split: info.splits[split].num_examples for split in info.splits},
         "widths": {name: kind.shape[1] for name, kind in info.features.items() if hasattr(kind, "shape")},
-        "notices": list(builder.notices),
+        # Where it lay on somebody's machine is nobody's business.
+        "notices": [notice.replace(f"{Path(builder.file()).parent}/", "") for notice in builder.notices],
         "files": checksums,
     }
     (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ import math
 import mmap
 import pickletools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 __all__ = ["Array", "DataError", "load_pickle"]
 
-# One opcode or more for each value: room for some million clips, and an end to files that are nothing but opcodes.
-MOST_OPCODES = 50_000_000
+# MOSI has 7 for each clip: room for a million clips, and an end to files that are nothing but opcodes, whose objects
+# take up to a hundred times their size.
+MOST_OPCODES = 10_000_000
+LONGEST_KEY = 1000
 # What people download instead of a feature file, by its first bytes.
 OTHER_FILES = {
     b"PK\x03\x04": "a zip archive (or a file of torch.save); unpack it and give the .pkl inside",
@@ -42,8 +45,8 @@ class DataError(ValueError):
 class _Dtype:
     """Stands for a numpy dtype: booleans, integers, floats, text, bytes; `value` is None for objects."""
 
-    def __init__(self, code: str, *_: bool):
-        if not re.fullmatch(r"b1|[iu][1248]|f[248]|[US][1-9]\d{0,8}|O8?", code):
+    def __init__(self, code: str, align: bool = False, copy: bool = False):
+        if not re.fullmatch(r"b1|[iu][1248]|f[248]|[US]\d{1,9}|O8?", code):
             raise DataError(f"the pickle has an array of dtype {code!r:.40}; save plain numbers or text")
         self.value = None if code[0] == "O" else np.dtype(code)
 
@@ -71,8 +74,13 @@ def _array(data: bytes | memoryview, dtype: _Dtype, shape: tuple[int, ...], orde
     if dtype.value is None:
         return None
     sizes = type(shape) is tuple and len(shape) < 9 and all(type(n) is int and 0 <= n < 2**40 for n in shape)
-    if not sizes or math.prod(shape) * dtype.value.itemsize != len(data):
+    endless = bool(shape) and not dtype.value.itemsize  # only a scalar may be an empty text
+    if not sizes or endless or math.prod(shape) * dtype.value.itemsize != len(data):
         raise DataError("the pickle has an array whose shape does not fit its bytes")
+    if dtype.value.kind == "U":  # numpy makes text of any number, and Python a broken one
+        codes = np.frombuffer(data, np.dtype("u4").newbyteorder(dtype.value.byteorder)) if len(data) else np.zeros(1)
+        if codes.max() > sys.maxunicode:
+            raise DataError("the pickle has an array of text with numbers that are no characters")
     return np.ndarray(shape, dtype.value, data, order="F" if order == "F" else "C")
 
 
@@ -104,13 +112,17 @@ def _encode(text: str, encoding: str) -> bytes:  # how protocol 2 spells bytes
 
 _GLOBALS: dict[str, Callable[..., Any]] = {
     **{"numpy dtype": _Dtype, "numpy ndarray": Array, "_codecs encode": _encode},
+    "__builtin__ bytes": lambda: b"",  # how protocol 2 spells them if there are none
     **{f"numpy.{core}.multiarray _reconstruct": _reconstruct for core in ("core", "_core")},  # numpy 1 and 2
     **{f"numpy.{core}.multiarray scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric _frombuffer": _frombuffer for core in ("core", "_core")},
 }
-_LITERALS = re.compile(r"BININT[12]?|LONG[14]|BINFLOAT|(SHORT_)?BIN(UNICODE|BYTES)|(BINUNICODE|BINBYTES|BYTEARRAY)8")
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE"}
+_LITERALS |= {"BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 # Opcodes of byte strings, with the bytes of their sizes.
 _BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
+# Arguments that end with the line, of protocol 0: refused, so not even decoded.
+_LINES = {one.name for one in pickletools.opcodes if one.arg and one.arg.n == pickletools.UP_TO_NEWLINE} - {"GLOBAL"}
 _TAKES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "STACK_GLOBAL": 2, "REDUCE": 2}
 _TAKES |= {"BUILD": 2, "STOP": 1}
 
@@ -160,7 +172,8 @@ def _opcodes(source: mmap.mmap) -> Iterator[tuple[str, Any]]:
             source.seek(size, 1)
             yield opcode.name, content[start : start + size]
         else:
-            yield opcode.name, None if opcode.arg is None else opcode.arg.reader(source)
+            known = opcode.arg is not None and opcode.name not in _LINES
+            yield opcode.name, opcode.arg.reader(source) if known else None
     raise DataError(f"the pickle has more than {MOST_OPCODES:,} values; no feature file needs so many")
 
 
@@ -168,7 +181,7 @@ def _unpickle(source: mmap.mmap) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-    made = 0  # characters and bytes that calls returned
+    given = 0  # characters, bytes and entries of lists that calls were given
     for name, argument in _opcodes(source):
         count = len(stack) - marks.pop() if name in ("TUPLE", "APPENDS", "SETITEMS") else _TAKES.get(name, 0)
         if not 0 <= count <= len(stack):
@@ -176,6 +189,8 @@ def _unpickle(source: mmap.mmap) -> Any:
         split = len(stack) - count
         items, stack[split:] = stack[split:], []
         match name:
+            case _ if name in _LITERALS:
+                stack.append(argument)
             case "PROTO" | "FRAME":
                 pass
             case "MARK":
@@ -193,8 +208,9 @@ def _unpickle(source: mmap.mmap) -> Any:
             case "APPEND" | "APPENDS" if type(stack[-1]) is list:
                 stack[-1].extend(items)
             case "SETITEM" | "SETITEMS" if type(stack[-1]) is dict:
-                if any(type(key) is not str for key in items[::2]):  # a nested key could exhaust the hash
-                    raise DataError("the pickle has a dict whose keys are not text, unlike the MMSA layout")
+                # The hash of a nested key could exhaust the stack, and to compare long ones takes long.
+                if any(type(key) is not str or len(key) > LONGEST_KEY for key in items[::2]):
+                    raise DataError("the pickle has a dict whose keys are not names, unlike the MMSA layout")
                 stack[-1].update(zip(items[::2], items[1::2], strict=True))
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
@@ -208,17 +224,21 @@ def _unpickle(source: mmap.mmap) -> Any:
                     asked = repr(spelt.replace(" ", "."))[:80]
                     raise DataError(f"the pickle asks for {asked}, which could run code; do not open it")
                 stack.append(_GLOBALS[spelt])
-            case "REDUCE" if callable(items[0]):  # only GLOBAL gives callables
+            case "REDUCE" if callable(items[0]) and type(items[1]) is tuple:  # only GLOBAL gives callables
+                given += _size(items[1])
                 stack.append(items[0](*items[1]))
-                made += len(stack[-1]) if isinstance(stack[-1], str | bytes) else 0
-                if made > len(source):  # one long text, called with again and again
-                    raise DataError("the pickle expands to more than its own size")
-            case "BUILD" if isinstance(items[0], Array | _Dtype):
+            case "BUILD" if isinstance(items[0], Array | _Dtype) and type(items[1]) is tuple:
+                given += _size(items[1])
                 items[0].build(items[1])
                 stack.append(items[0])
             case "STOP":
                 return items[0]
-            case _ if _LITERALS.fullmatch(name):
-                stack.append(argument)
             case _:
                 raise DataError(f"the pickle uses {name} in a way that no feature file needs; do not open it")
+        if given > 2 * len(source):  # protocol 2 gives bytes twice: to `_encode`, and to what they are for
+            raise DataError("the pickle expands to more than its own size")
+
+
+def _size(arguments: tuple[Any, ...]) -> int:
+    """What a call could read: a file that passes one long text again and again would take for ever."""
+    return sum(len(one) for one in arguments if isinstance(one, str | bytes | memoryview | list))

@@ -41,7 +41,12 @@ class Samples:
             for file in dataset.cache_files:
                 with open(file["filename"], "rb") as content:
                     self._maps.append(mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ))
-            dataset = concatenate_datasets([Dataset.from_buffer(pa.py_buffer(part)) for part in self._maps])
+            mapped = concatenate_datasets([Dataset.from_buffer(pa.py_buffer(part)) for part in self._maps])
+            # `select` and the like leave the files as they are, of which the data set is then another view.
+            if mapped.features == dataset.features and mapped.data.column("id") == dataset.data.column("id"):
+                dataset = mapped
+            else:
+                self._maps = []
         self._handed_out = 0
         self._labels = np.array(self.dataset["label"][:], dtype=np.float32)
         self._sequences = {
@@ -75,18 +80,23 @@ class Samples:
             return (self.tokens.get("input_ids") or self._sequences["word_vectors"]).lengths
         return self._sequences[modality].lengths
 
+    def frames(self, name: str, row: int) -> NDArray[np.float32]:
+        """One sequence of one clip, (frames, width)."""
+        frames = self._sequences[name][row]
+        self._handed_out += frames.nbytes
+        if self._handed_out > PAGES_KEPT:
+            self._handed_out = 0
+            for part in self._maps:
+                part.madvise(mmap.MADV_DONTNEED)
+        return frames
+
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
             return self.dataset[key][:]
         if not -len(self) <= key < len(self):
             raise IndexError(f"There is no clip {key}, there are {len(self)}.")
         key %= len(self)
-        sample = {name: rows[key] for name, rows in self._sequences.items()}
-        self._handed_out += sum(frames.nbytes for frames in sample.values())
-        if self._handed_out > PAGES_KEPT:
-            self._handed_out = 0
-            for part in self._maps:
-                part.madvise(mmap.MADV_DONTNEED)
+        sample = {name: self.frames(name, key) for name in self._sequences}
         if "word_vectors" in sample:
             sample["text"] = sample.pop("word_vectors")
         return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self._labels[key]}

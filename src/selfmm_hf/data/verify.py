@@ -1,0 +1,114 @@
+"""Whether a file or a prepared folder is what it should be."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from datasets.utils import tqdm
+
+from . import BUILDERS, find_builder
+from .builder import checksums, published_as
+from .columns import UNIMODAL_LABELS
+from .mmsa import DataError, FeatureTable, Rules, read_mmsa
+from .prepare import origins
+from .samples import Samples
+
+
+def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
+    """
+    Reads a feature file whole.
+
+    Args:
+        file: In the MMSA layout.
+        dataset: What it should be: `mosi`, `mosei`, `sims`, `simsv2` or `custom`; by default any published one.
+
+    Yields:
+        What is wrong, or at least odd, in sentences; nothing if the file is a published one without faults.
+
+    Raises:
+        DataError: It cannot be used at all.
+    """
+    found = checksums(file)
+    published = published_as(found)
+    builder = BUILDERS[dataset] if dataset else published and published[0]
+    if published is None:
+        yield f"{file} is none of the published files: its SHA-256 is {found['sha256']}"
+    elif builder is not published[0]:
+        raise DataError(f"{file} is the published file of {published[0].TITLE}, {published[1]}, not of {dataset}.")
+    limit = None if builder in (None, BUILDERS["custom"]) else builder.LABEL_RANGE
+    tables = read_mmsa(file, Rules("keep", limit, builder and builder.VOCABULARY))
+    for table in tables.values():
+        for _ in tqdm(table.samples(), total=len(table), desc=table.where.rpartition(" ")[2]):
+            pass
+        yield from table.notices()
+
+
+def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
+    """
+    Checks a folder that `selfmm data prepare` has made: checksums, rows, columns, labels, ids, values.
+
+    Args:
+        source: The file that it was made from; every clip is then held against it.
+
+    Yields:
+        What is wrong, in sentences.
+
+    Raises:
+        DataError: It is no such folder.
+    """
+    facts = origins(folder)
+    if not facts:
+        raise DataError(f"{folder} is no data set that `selfmm data prepare` has made.")
+    config = source and find_builder(facts[0]["dataset"], str(source), label_range=facts[0]["label_range"]).config.name
+    if source is not None and config not in [origin["config"] for origin in facts]:
+        yield f"{source} has the configuration {config}, which is not in {folder}"
+    for origin in facts:
+        made, damaged = folder / origin["config"], False
+        for name, expected in origin["files"].items():
+            if not (made / name).is_file() or checksums(made / name)["sha256"] != expected:
+                damaged = True
+                yield f"{made / name} is not the file that was made: its SHA-256 should be {expected}"
+        if damaged:  # what else there is would only repeat it
+            continue
+        tables = {}
+        if config == origin["config"]:
+            options = {name: origin[name] for name in ("config", "not_finite", "label_range")}
+            builder = find_builder(origin["dataset"], str(source), **options)
+            tables = builder.tables(Path(builder.file()))
+        for split, rows in origin["rows"].items():
+            files = [str(made / name) for name in sorted(origin["files"]) if name.startswith(f"{split}-")]
+            clips = Dataset.from_parquet(files, keep_in_memory=False)
+            where = f"{made}, split {split!r}"
+            if len(clips) != rows:
+                yield f"{where}: {len(clips)} rows, expected {rows}"
+            yield from _faults(Samples(clips), where, origin)
+            if tables:
+                yield from _differences(Samples(clips), where, tables[split])
+
+
+def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]:
+    ids, limit = clips["id"], origin["label_range"]
+    if len(set(ids)) != len(ids):
+        yield f"{where}, column 'id': ids occur twice"
+    for column in {"label", *UNIMODAL_LABELS.values()} & set(clips.column_names):
+        if not (np.abs(np.array(clips[column], dtype=np.float64)) <= limit + 1e-6).all():
+            yield f"{where}, column {column!r}: labels beyond [-{limit:g}, {limit:g}], or none"
+    for row in tqdm(range(len(clips)), desc=where.rpartition(" ")[2]):
+        for name in clips.widths:
+            if origin["not_finite"] != "keep" and not np.isfinite(clips.frames(name, row)).all():
+                yield f"{where}, column {name!r}, row {row} (id {ids[row]!r:.80}): values that are not finite"
+
+
+def _differences(clips: Samples, where: str, table: FeatureTable) -> Iterator[str]:
+    if len(clips) != len(table):
+        yield f"{where}: {len(clips)} rows, but {len(table)} in the source"
+        return
+    others = {name: clips[name] for name in clips.column_names if name not in clips.widths}
+    for row, expected in enumerate(tqdm(table.samples(), total=len(table), desc=where.rpartition(" ")[2])):
+        for name, value in expected.items():
+            found = clips.frames(name, row) if name in clips.widths else others[name][row]
+            same = found == np.float32(value) if isinstance(value, float) else np.array_equal(found, value)
+            if not same and not (name in clips.widths and np.array_equal(found, value, equal_nan=True)):
+                yield f"{where}, column {name!r}, row {row} (id {expected['id']!r:.80}): not as in the source"

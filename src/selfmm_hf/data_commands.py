@@ -1,0 +1,64 @@
+"""What `selfmm data` does."""
+
+import argparse
+import json
+from pathlib import Path
+
+from .data import find_builder, load_prepared
+from .data.columns import SPLITS
+from .data.custom import is_custom, read_folder
+from .data.inspection import Clips, DatasetClips, format_table
+from .data.inspection import inspect as inspect_splits
+from .data.mmsa import Rules, read_mmsa
+from .data.prepare import origins
+from .data.prepare import prepare as prepare_folder
+from .data.verify import verify_file, verify_folder
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """A feature file becomes a Parquet folder."""
+    rules = {"not_finite": options.not_finite}
+    builder = find_builder(options.dataset, options.file, options.config, options.label_range, **rules)
+    if builder is None:
+        raise ValueError(f"{options.file} is no feature file, and no folder with a table.csv or table.parquet.")
+    prepare_folder(builder, Path(options.out), options.overwrite)
+    origin = next(one for one in origins(Path(options.out)) if one["config"] == builder.config.name)
+    rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
+    print(f"{options.out}: {builder.TITLE}, {rows}. Use it by")
+    print(f"  load_dataset({options.out!r}, {builder.config.name!r})")
+    print(f"  selfmm train --dataset {builder.name} --data {options.out} ...")
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """A table, and a picture, of what is in a data set."""
+    inspection = inspect_splits(_clips(options.path, options.config))
+    print(json.dumps(inspection.to_dict(), indent=2) if options.json else format_table(inspection))
+    if options.png:
+        from .data.inspection_plot import plot
+
+        plot(inspection, Path(options.png))
+        print(f"The picture: {options.png}")
+
+
+def _clips(path: str, config: str | None) -> dict[str, Clips]:
+    """The splits of whatever is there, with the values as they are."""
+    if Path(path).is_file():
+        return read_mmsa(path, Rules("keep"))
+    if is_custom(Path(path)):
+        return read_folder(path, Rules("keep"))
+    splits = load_prepared(path, config)
+    return {split: DatasetClips(splits[split]) for split in SPLITS if split in splits}
+
+
+def verify(options: argparse.Namespace) -> None:
+    """What is wrong with a file or a folder; exit status 1 where anything is."""
+    path = Path(options.path)
+    if not path.exists():
+        raise ValueError(f"There is no {path}.")
+    source = None if options.file is None else Path(options.file)
+    problems = 0
+    for problem in verify_folder(path, source) if path.is_dir() else verify_file(path, options.dataset):
+        problems += 1
+        print(problem)
+    print(f"{path}: {f'{problems} to look at' if problems else 'as it should be'}")
+    raise SystemExit(1 if problems else 0)

@@ -1,0 +1,130 @@
+"""Rows of Arrow as samples: what a batch needs, and no more memory than that."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import mmsa_file
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from selfmm_hf.collator import SelfMMCollator
+from selfmm_hf.data import load_splits
+from selfmm_hf.data.columns import features
+from selfmm_hf.data.demo import demo_tokenizer
+from selfmm_hf.data.samples import Samples
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return load_splits("mosi", str(mmsa_file(tmp_path / "file.pkl")))["train"]
+
+
+def in_memory(rows=7, width=3):
+    random = np.random.default_rng(1)
+    frames = [random.normal(size=(row % 4, width)).astype(np.float32) for row in range(rows)]
+    columns = {
+        "id": list(map(str, range(rows))),
+        "text": ["the movie was good"] * (rows - 1) + [" "],
+        "word_vectors": frames,
+        "label": np.linspace(-3, 3, rows).astype(np.float32),
+    }
+    return Dataset.from_dict(columns, features({"word_vectors": width})), frames
+
+
+def test_a_sample_is_what_the_data_set_says(samples):
+    assert len(samples) == 18 and samples.widths == {"audio": 7, "vision": 6}
+    for row, expected in enumerate(samples.dataset.with_format("numpy")):
+        found = samples[row]
+        assert set(found) == {"audio", "vision", "label"}
+        assert all(np.array_equal(found[name], expected[name]) for name in found)
+        assert not found["audio"].flags.owndata and found["audio"].dtype == np.float32
+    assert samples["id"] == samples.dataset["id"][:]
+    assert np.array_equal(samples[-1]["audio"], samples[17]["audio"])
+    assert samples.lengths("vision").tolist() == [row % 4 for row in range(18)]
+    for row in (18, -19):
+        with pytest.raises(IndexError, match=f"no clip {row}, there are 18"):
+            samples[row]
+
+
+def test_columns_left_out_are_not_read(samples):
+    fewer = Samples(samples.dataset, {"audio"})
+    assert set(fewer[0]) == {"vision", "label"} and "audio" not in fewer.column_names and "audio" not in fewer.widths
+
+
+def test_data_sets_in_memory_selected_and_shuffled():
+    dataset, frames = in_memory()
+    plain = Samples(dataset)
+    assert all(np.array_equal(plain[row]["text"], frames[row]) for row in range(7))
+    order = [5, 0, 3]
+    chosen = Samples(dataset.select(order))
+    assert [chosen[row]["label"] for row in range(3)] == [plain[row]["label"] for row in order]
+    assert all(np.array_equal(chosen[row]["text"], frames[old]) for row, old in enumerate(order))
+    assert chosen.lengths("text").tolist() == [1, 0, 3]
+    sliced = Samples(dataset.select(range(2, 6)))  # `datasets` slices here, it does not copy
+    assert all(np.array_equal(sliced[row]["text"], frames[row + 2]) for row in range(4))
+
+
+def test_tokens(samples):
+    tokenizer = demo_tokenizer()
+    samples.tokenize(tokenizer, 3)
+    assert samples[4]["input_ids"].tolist() == tokenizer(samples["text"][4], truncation=True, max_length=3)["input_ids"]
+    assert samples.lengths("text").tolist() == [3] * 18
+    blank = Samples(in_memory()[0], {"word_vectors"})
+    blank.tokenize(tokenizer, 50)
+    assert blank.lengths("text").tolist() == [6] * 6 + [0]
+    batch = SelfMMCollator(pad_token_id=0)([blank[5], blank[6]])
+    assert batch["attention_mask"].tolist() == [[1] * 6, [0] * 6]
+
+
+def test_worker_processes_read_for_themselves(samples):
+    samples.tokenize(demo_tokenizer(), 9)
+    copy = pickle.loads(pickle.dumps(samples))
+    assert all(np.array_equal(copy[3][name], samples[3][name]) for name in samples[3])
+    collate = SelfMMCollator()
+    batches = [
+        list(DataLoader(samples, 5, collate_fn=collate, num_workers=workers, multiprocessing_context=context))
+        for workers, context in ((0, None), (2, "spawn"))
+    ]
+    for here, there in zip(*batches, strict=True):
+        assert all((here[name] == there[name]).all() for name in here)
+
+
+MEMORY = """
+import sys
+import numpy as np
+from datasets import Dataset
+from selfmm_hf.data.samples import Samples
+
+def anonymous_and_mapped():
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(lines["RssAnon"].split()[0]) / 1024, int(lines["VmRSS"].split()[0]) / 1024
+
+samples = Samples(Dataset.from_file(sys.argv[1]))
+before, total = anonymous_and_mapped()
+most, most_total = 0, 0
+for number, row in enumerate(np.random.default_rng(0).permutation(len(samples))):
+    samples[row]["audio"].sum()
+    if number % 50 == 0:
+        now = anonymous_and_mapped()
+        most, most_total = max(most, now[0]), max(most_total, now[1])
+print(most - before, most_total - total)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_epoch_does_not_fill_the_memory(tmp_path):
+    frames = np.ones((500, 74), np.float32)
+
+    def rows():
+        for row in range(2000):  # 296 MB
+            yield {"id": str(row), "text": "", "audio": frames, "label": 0.0}
+
+    dataset = Dataset.from_generator(rows, features=features({"audio": 74}), cache_dir=str(tmp_path))
+    file = dataset.cache_files[0]["filename"]
+    process = subprocess.run([sys.executable, "-c", MEMORY, file], capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    anonymous, resident = map(float, process.stdout.split())
+    assert anonymous < 20 and resident < 150, (anonymous, resident)

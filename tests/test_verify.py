@@ -1,0 +1,111 @@
+"""Verification finds what was changed."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import mmsa_file
+
+from selfmm_hf.data import DataError, find_builder
+from selfmm_hf.data.prepare import prepare
+from selfmm_hf.data.verify import verify_file, verify_folder
+
+
+def whole(rows):
+    """Three frames in each clip, as those without picture would have to be looked at."""
+    return np.ones((rows, 3, 6), np.float32)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return mmsa_file(tmp_path / "source.pkl", vision=whole, vision_lengths=lambda rows: [3] * rows)
+
+
+@pytest.fixture
+def folder(tmp_path, file):
+    prepare(find_builder("mosi", str(file)), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def rewrite(folder, change, consistently):
+    """Changes the training split, and, `consistently`, the checksum that was noted of it."""
+    path = folder / "unaligned" / "train-00000-of-00001.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    if consistently:
+        from selfmm_hf.data.builder import checksums
+
+        notes = folder / "unaligned" / "origin.json"
+        origin = json.loads(notes.read_text())
+        origin["files"][path.name] = checksums(path)["sha256"]
+        notes.write_text(json.dumps(origin))
+
+
+def column(table, name, values):
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, table.schema.field(name), [values])
+
+
+def test_a_whole_folder(folder, file, tmp_path):
+    assert list(verify_folder(folder)) == list(verify_folder(folder, file)) == []
+    other = mmsa_file(tmp_path / "other.pkl")
+    assert any("column 'vision', row 0" in problem for problem in verify_folder(folder, other))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.slice(1), "17 rows, expected 18"),
+        (lambda table: column(table, "id", ["twice"] * 18), "column 'id': ids occur twice"),
+        (
+            lambda table: column(table, "label", np.full(18, 3.5, np.float32)),
+            r"column 'label': labels beyond \[-3, 3\]",
+        ),
+        (lambda table: column(table, "label", np.full(18, np.nan, np.float32)), "column 'label': labels beyond"),
+        (lambda table: column(table, "text", ["other"] * 18), None),
+    ],
+)
+def test_changes_are_found(folder, file, change, message):
+    rewrite(folder, change, consistently=True)
+    problems = list(verify_folder(folder))
+    if message is None:  # only the source can tell
+        assert problems == []
+        assert len(list(verify_folder(folder, file))) == 18
+    else:
+        assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_a_changed_byte_and_a_missing_file(folder):
+    rewrite(folder, lambda table: table.slice(1), consistently=False)
+    (problem,) = verify_folder(folder)
+    assert "train-00000-of-00001.parquet is not the file that was made" in problem
+    (folder / "unaligned" / "test-00000-of-00001.parquet").unlink()
+    assert len(list(verify_folder(folder))) == 2
+
+
+def test_other_folders(tmp_path, folder):
+    with pytest.raises(DataError, match="no data set that `selfmm data prepare` has made"):
+        list(verify_folder(tmp_path))
+    (folder / "unaligned" / "origin.json").write_text("{")
+    with pytest.raises(DataError, match=r"origin.json is damaged"):
+        list(verify_folder(folder))
+
+
+def test_a_file(tmp_path, file, monkeypatch):
+    (problem,) = verify_file(file)
+    assert "none of the published files: its SHA-256 is" in problem
+    monkeypatch.setattr(
+        "selfmm_hf.data.verify.published_as", lambda _: (find_builder("mosi", str(file)).__class__, "x")
+    )
+    assert list(verify_file(file)) == list(verify_file(file, "mosi")) == []
+    with pytest.raises(DataError, match="is the published file of CMU-MOSI, x, not of sims"):
+        list(verify_file(file, "sims"))
+
+    def infinite(rows):
+        return np.full((rows, 4, 7), np.inf, np.float32)
+
+    problems = list(verify_file(mmsa_file(tmp_path / "spoilt.pkl", audio=infinite)))
+    assert any("values of audio that are not finite (kept) in 18 of 18 rows" in problem for problem in problems)
+    with pytest.raises(DataError, match=r"those of this data set lie in"):
+        list(verify_file(mmsa_file(tmp_path / "far.pkl", limit=30.0), "mosi"))
