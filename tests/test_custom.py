@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from selfmm_hf.data import DataError, find_builder, load_splits
-from selfmm_hf.data.custom import Custom, is_custom, read_folder
+from selfmm_hf.data.custom import Custom, is_custom
+from selfmm_hf.data.custom.folder import read_folder
 from selfmm_hf.data.mmsa import Rules
 from selfmm_hf.data.safe_pickle import load_pickle
 
@@ -368,7 +369,7 @@ def test_faulty_files(folder, case):
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 def test_files_that_expand_too_far(folder, suffix, monkeypatch):
-    monkeypatch.setattr("selfmm_hf.data.clip_files.MOST_BYTES", 2000)
+    monkeypatch.setattr("selfmm_hf.data.custom.files.MOST_BYTES", 2000)
     (folder / "audio" / "v.2.npy").unlink()
     save(folder / "audio" / f"v.2{suffix}", np.zeros((100, 3)))
     with pytest.raises(DataError, match=rf"'v.2'\): audio/v.2{suffix}: it expands to 2,\d+ bytes, more than 2,000"):
@@ -503,7 +504,7 @@ def test_batches(tmp_path, monkeypatch):
         opened.append(path)
         return load_pickle(path)
 
-    monkeypatch.setattr("selfmm_hf.data.custom.load_pickle", spy)
+    monkeypatch.setattr("selfmm_hf.data.custom.folder.load_pickle", spy)
     found = samples(folder)
     assert len(opened) == 1
     assert found["a"]["audio"].tolist() == np.full((2, 3), 2).tolist() and found["a"]["vision"].shape == (1, 2)

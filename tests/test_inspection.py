@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from selfmm_hf.data import DataError, demo_corpus
 from selfmm_hf.data.columns import UNIMODAL_LABELS, features
-from selfmm_hf.data.inspection import DatasetClips, Inspection, format_table, inspect
-from selfmm_hf.data.inspection_counts import WORD, bin_edges
+from selfmm_hf.data.inspection import DatasetClips, Inspection, inspect
+from selfmm_hf.data.inspection.counts import WORD, bin_edges
+from selfmm_hf.data.inspection.table import format_table
 from selfmm_hf.data.mmsa import Rules, read_mmsa
 from selfmm_hf.data.samples import Samples
 
@@ -363,7 +364,7 @@ def test_errors(look):
 @pytest.mark.parametrize("kind", ["file", "demo", "text", "zeros", "one clip"])
 def test_plot(look, tmp_path, kind):
     pytest.importorskip("matplotlib")
-    from selfmm_hf.data.inspection_plot import plot
+    from selfmm_hf.data.inspection.plot import plot
 
     if kind == "file":
         inspection = look()

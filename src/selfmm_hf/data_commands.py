@@ -6,9 +6,11 @@ from pathlib import Path
 
 from .data import find_builder, load_prepared
 from .data.columns import SPLITS
-from .data.custom import is_custom, read_folder
-from .data.inspection import Clips, DatasetClips, format_table
+from .data.custom import is_custom
+from .data.custom.folder import read_folder
+from .data.inspection import Clips, DatasetClips
 from .data.inspection import inspect as inspect_splits
+from .data.inspection.table import format_table
 from .data.mmsa import Rules, read_mmsa
 from .data.prepare import origins
 from .data.prepare import prepare as prepare_folder
@@ -34,7 +36,7 @@ def inspect(options: argparse.Namespace) -> None:
     inspection = inspect_splits(_clips(options.path, options.config))
     print(json.dumps(inspection.to_dict(), indent=2) if options.json else format_table(inspection))
     if options.png:
-        from .data.inspection_plot import plot
+        from .data.inspection.plot import plot
 
         plot(inspection, Path(options.png))
         print(f"The picture: {options.png}")

@@ -6,15 +6,13 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase
 
+from .data import BUILDERS
 from .modeling_selfmm import SelfMMModel
 
-DATASETS = {
-    "demo": "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, with drawn voice "
-    "and face contours; a model of it shows how Self-MM works and can judge no real clip",
-    "mosi": "CMU-MOSI (research use)",
-    "mosei": "CMU-MOSEI (research use)",
-    "sims": "CH-SIMS (research use)",
-}
+DEMO = (
+    "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, with drawn voice "
+    "and face contours; a model of it shows how Self-MM works and can judge no real clip"
+)
 
 CARD = """---
 {{ card_data }}
@@ -83,11 +81,12 @@ def save_model_folder(folder: Path, model: SelfMMModel, tokenizer: PreTrainedTok
 
 def model_card(model: SelfMMModel, tokenizer: PreTrainedTokenizerBase | None, facts: dict) -> ModelCard:
     """The card, with the results of the run as a table."""
-    config = model.config
+    config, builder = model.config, BUILDERS.get(facts["dataset"])
+    research = builder is not None and builder.CITATION
     data = ModelCardData(
         library_name="transformers",
         license="mit" if facts["dataset"] == "demo" else "other",  # that of the data holds for what is learned of it
-        language="zh" if facts["dataset"] == "sims" else "en",
+        language="en" if builder is None else builder.LANGUAGE,
         tags=["multimodal-sentiment-analysis", "self-mm", "selfmm"],
         base_model=facts["text_encoder"] if _is_repository(facts["text_encoder"]) else None,
     )
@@ -97,7 +96,7 @@ def model_card(model: SelfMMModel, tokenizer: PreTrainedTokenizerBase | None, fa
         data,
         template_str=CARD,
         **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch")},
-        data=DATASETS[facts["dataset"]],
+        data=DEMO if builder is None else f"{builder.TITLE}{' (research use)' if research else ''}",
         text_encoder=_encoder_name(facts["text_encoder"]),
         tokenizer=tokenizer is not None,
         label_range=config.label_range,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Array2D, Dataset, concatenate_datasets
+from datasets import Array2D, Dataset, Features
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -36,21 +36,23 @@ class Samples:
         self._open()
 
     def _open(self) -> None:
-        self._maps, dataset = [], self.dataset
-        if dataset.cache_files and hasattr(mmap, "MADV_DONTNEED"):
-            for file in dataset.cache_files:
+        self._maps, table = [], self.dataset.data
+        if self.dataset.cache_files and hasattr(mmap, "MADV_DONTNEED"):
+            for file in self.dataset.cache_files:
                 with open(file["filename"], "rb") as content:
                     self._maps.append(mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ))
-            mapped = concatenate_datasets([Dataset.from_buffer(pa.py_buffer(part)) for part in self._maps])
+            # Not by `Dataset.from_buffer`, which reads everything to make a fingerprint.
+            mapped = pa.concat_tables([pa.ipc.open_stream(pa.py_buffer(part)).read_all() for part in self._maps])
             # `select` and the like leave the files as they are, of which the data set is then another view.
-            if mapped.features == dataset.features and mapped.data.column("id") == dataset.data.column("id"):
-                dataset = mapped
+            same = Features.from_arrow_schema(mapped.schema) == self.dataset.features
+            if same and mapped.column("id") == table.column("id"):
+                table = mapped
             else:
                 self._maps = []
         self._handed_out = 0
         self._labels = np.array(self.dataset["label"][:], dtype=np.float32)
         self._sequences = {
-            name: _Ragged([chunk.storage for chunk in dataset.data.column(name).chunks], width)
+            name: _Ragged([chunk.storage for chunk in table.column(name).chunks], width)
             for name, width in self.widths.items()
         }
 

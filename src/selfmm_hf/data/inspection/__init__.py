@@ -1,24 +1,22 @@
 """What is in a data set: labels, words, frames, what its splits share, and what of it deserves attention."""
 
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from datasets import Dataset
+from datasets.utils import tqdm
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from .columns import SEQUENCES
-from .inspection_counts import Frames, Lengths, Pass, Split, bin_edges
-from .inspection_overlap import Overlap, Seen
-from .mmsa import DataError, FeatureTable
-from .samples import Samples
+from ..columns import SEQUENCES
+from ..mmsa import DataError, FeatureTable
+from ..samples import Samples
+from .counts import Pass, Split, bin_edges
+from .overlap import Overlap, Seen
 
-__all__ = ["DatasetClips", "Inspection", "format_table", "inspect"]
+__all__ = ["Clips", "DatasetClips", "Inspection", "inspect", "plural"]
 
-WIDTH = 100  # of a terminal
 # From here on frames of zeros (a share) and far values (in standard deviations) deserve attention.
 MANY_ZEROS = 0.05
 FAR = 20.0
@@ -151,7 +149,7 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             yield f"{what} in every clip"
         elif total := sum(some for some, _ in numbers.values()):
             parts = [f"{split} {some}{': all' * (some == of)}" for split, (some, of) in numbers.items() if some]
-            yield f"{what} in {_plural(total, 'clip')} ({', '.join(parts)})"
+            yield f"{what} in {plural(total, 'clip')} ({', '.join(parts)})"
 
     for split, report in reports.items():
         if report.labels.min == report.labels.max:
@@ -166,11 +164,11 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             yield f"{name}: frames that are all zeros, {shares}"
         for split, of in frames.items():
             if of.not_finite_values:
-                where = f"{_plural(of.not_finite_clips, 'clip')} of {split}"
-                yield f"{name}: {_plural(of.not_finite_values, 'not-finite value')} in {where}"
+                where = f"{plural(of.not_finite_clips, 'clip')} of {split}"
+                yield f"{name}: {plural(of.not_finite_values, 'not-finite value')} in {where}"
         constant = inspection.constant_columns[name]
         if constant and any((1 if of.zero_frames is None else of.zero_frames) < 1 for of in frames.values()):
-            yield f"{name}: {constant} of {_plural(width, 'column')} constant in {inspection.training}"
+            yield f"{name}: {constant} of {plural(width, 'column')} constant in {inspection.training}"
         split, of = max(frames.items(), key=lambda item: item[1].farthest or 0)
         if of.farthest and of.farthest >= FAR:
             where = f"{split}, column {of.farthest_column} of 0 to {width - 1}"
@@ -181,11 +179,11 @@ def _of_overlaps(overlaps: Mapping[str, Overlap]) -> Iterator[str]:
     for kind, overlap in overlaps.items():
         if overlap.across:
             pairs = ", ".join(f"{pair} {number}" for pair, number in overlap.pairs.items() if number)
-            yield f"{_plural(overlap.across, *THINGS[kind], verb='occur')} in more than one split ({pairs})"
+            yield f"{plural(overlap.across, *THINGS[kind], verb='occur')} in more than one split ({pairs})"
         if kind in ("ids", "features") and any(overlap.within.values()):
             counts = ", ".join(f"{split} {number}" for split, number in overlap.within.items() if number)
             total = sum(overlap.within.values())
-            yield f"{_plural(total, *THINGS[kind], verb='occur')} more than once within a split ({counts})"
+            yield f"{plural(total, *THINGS[kind], verb='occur')} more than once within a split ({counts})"
 
 
 def _of_files(splits: Mapping[str, Clips]) -> Iterator[str]:
@@ -199,102 +197,11 @@ def _of_files(splits: Mapping[str, Clips]) -> Iterator[str]:
         total = sum(count.rows for count in counts.values())
         where = ", ".join(f"{split} {count.rows}" for split, count in counts.items())
         split, count = next(iter(counts.items()))
-        yield f"{kind} in {_plural(total, 'clip')} ({where}), first in {split}, {count.first}"
+        yield f"{kind} in {plural(total, 'clip')} ({where}), first in {split}, {count.first}"
 
 
-def _plural(number: int, one: str, many: str = "", verb: str = "") -> str:
+def plural(number: int, one: str, many: str = "", verb: str = "") -> str:
     """`1 clip`, `2 clips`; with a verb `1 clip occurs`."""
     if number == 1:
         return f"1 {one} {verb}s" if verb else f"1 {one}"
     return f"{number} {many or one + 's'} {verb}".rstrip()
-
-
-def format_table(inspection: Inspection) -> str:
-    """What was found, as text for a terminal of 100 columns."""
-    reports = inspection.splits
-    lines = ["Clips & labels"]
-    head = ["", "clips", "videos", "min", "q1", "median", "q3", "max", "mean", "negative", "zero", "positive"]
-    rows = []
-    for split, report in reports.items():
-        of = report.labels
-        spread = [f"{value:.2f}" for value in (of.min, of.q1, of.median, of.q3, of.max, of.mean)]
-        rows.append([split, report.clips, _or(report.videos), *spread, of.negative, of.zero, of.positive])
-    lines += _grid(head, rows)
-    if any(report.labels.correlations for report in reports.values()):
-        modalities = list(reports[inspection.training].labels.correlations)
-        rows = [
-            [split, *(_or(report.labels.correlations.get(modality), ".2f") for modality in modalities)]
-            for split, report in reports.items()
-        ]
-        lines += ["", "  Correlation of the label with that of one modality alone"]
-        lines += _grid(["", *modalities], rows)
-    lines += ["", "Text", *_text_grid(reports), "", "Sequences"]
-    for name, width in inspection.widths.items():
-        frames = {split: report.sequences[name] for split, report in reports.items()}
-        steps = sorted({of.steps for of in frames.values() if of.steps})
-        padded = f", length {' or '.join(map(str, steps))} in the file" if steps else ""
-        constant = f"{inspection.constant_columns[name]} of {_plural(width, 'column')} constant"
-        lines += [f"  {name}: {constant} in {inspection.training}{padded}", *_frames_grid(frames)]
-    lines += ["", "Across splits", *_overlap_grid(inspection.overlaps), "", "Attention"]
-    for line in inspection.attention or ["nothing"]:
-        lines += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    return "\n".join(lines)
-
-
-def _text_grid(reports: Mapping[str, Split]) -> list[str]:
-    tokens = any(report.text.tokens for report in reports.values())
-    head = ["", "blank", "words: mean", "median", "p95", "max"]
-    head += ["tokens: mean", "median", "p95", "max"] if tokens else []
-    rows = [
-        [split, of.text.blank, *_lengths(of.text.words), *(_lengths(of.text.tokens) if tokens else [])]
-        for split, of in reports.items()
-    ]
-    return _grid(head, rows)
-
-
-def _frames_grid(frames: Mapping[str, Frames]) -> list[str]:
-    head = ["", "without", "frames: mean", "median", "p95", "max", "padding", "zeros", "not finite", "farthest"]
-    rows = []
-    for split, of in frames.items():
-        bad = f"{of.not_finite_values} in {of.not_finite_clips}" if of.not_finite_values else "0"
-        shares = [_or(of.padding, ".1%"), _or(of.zero_frames, ".1%")]
-        far = "-" if of.farthest is None else f"{of.farthest:.1f} sd"
-        rows.append([split, of.missing, *_lengths(of.lengths), *shares, bad, far])
-    return _grid(head, rows, indent=4)
-
-
-def _overlap_grid(overlaps: Mapping[str, Overlap]) -> list[str]:
-    pairs = list(overlaps["ids"].pairs)
-    rows = [[kind, *of.pairs.values(), sum(of.within.values())] for kind, of in overlaps.items()]
-    rows[-1][-1] = "-"  # a video has many clips
-    lines = _grid(["the same", *pairs, "twice within one"], rows)
-    for kind, of in overlaps.items():
-        for example in of.examples if kind != "videos" else []:
-            places: dict[str, list[str]] = {}
-            for place in example:
-                places.setdefault(f"{place['name']!r:.70}", []).append(place["split"])
-            where = " and ".join(f"{name} ({', '.join(where)})" for name, where in places.items())
-            lines += textwrap.wrap(f"{kind}: {where}", WIDTH, initial_indent="  ", subsequent_indent="    ")
-    return lines
-
-
-def _lengths(lengths: Lengths | None) -> list[str]:
-    if lengths is None:
-        return ["-"] * 4
-    return [f"{lengths.mean:.1f}", *(f"{value:.0f}" for value in (lengths.median, lengths.p95, lengths.max))]
-
-
-def _or(value: float | None, form: str = "") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _grid(head: list[str], rows: list[list[Any]], indent: int = 2) -> list[str]:
-    """Lines with the first column to the left and the others to the right."""
-    cells = [head, *([str(cell) for cell in row] for row in rows)]
-    first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
-    return [
-        " " * indent
-        + row[0].ljust(first)
-        + "".join(f"  {cell:>{size}}" for cell, size in zip(row[1:], others, strict=True))
-        for row in cells
-    ]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .columns import UNIMODAL_LABELS
-from .inspection import Inspection
+from ..columns import UNIMODAL_LABELS
+from . import Inspection
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; of the modalities as in the picture of a run.
 COLOURS = {"text": "#0072B2", "audio": "#D55E00", "vision": "#009E73", "word_vectors": "#56B4E9"}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import SEQUENCES, UNIMODAL_LABELS
-from .inspection_overlap import Seen, digest
+from ..columns import SEQUENCES, UNIMODAL_LABELS
+from .overlap import Seen, digest
 
 # Chinese and Japanese characters, which are not written in words with spaces between them.
 CHARACTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"

@@ -1,6 +1,5 @@
-"""A data set of one's own: a folder with a table of the clips, and a feature file for each clip and modality."""
+"""A folder of one's own: its table and its feature files as the clips of a data set."""
 
-import hashlib
 import mmap
 import os
 from collections.abc import Collection, Iterator
@@ -10,85 +9,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from .builder import FeatureBuilder, FeatureConfig, Origin
-from .clip_files import FET_COLUMNS, READERS, check_parquet, check_size, extracted, read_frames
-from .columns import SEQUENCES, UNIMODAL_LABELS
-from .mmsa import DataError, FeatureTable, Rules
-from .safe_pickle import load_pickle
+from ..columns import SEQUENCES, UNIMODAL_LABELS
+from ..mmsa import DataError, FeatureTable, Rules
+from ..safe_pickle import load_pickle
+from .files import FET_COLUMNS, READERS, extracted, read_frames
+from .table import SPLITS, check_splits, find_table, read_table, stays_within
 
-TABLES = ("table.csv", "table.parquet")
-REQUIRED = ["id", "text", "label", "split"]
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
-SPLITS |= {"dev": "validation", "test": "test"}  # as the table names them: ours
 EXTRACTED = "mmsa_fet"  # the folder of MMSA-FET's files of single clips
 PICKLES_OPEN = 16
 # Of the sequences: the columns of the MMSA layout.
 COLUMNS = {"audio": "audio", "vision": "vision", "word_vectors": "text"}
-
-
-@dataclass
-class CustomConfig(FeatureConfig):
-    """
-    Args:
-        label_range: Labels lie in [-label_range, label_range]; `None`: 3.
-        fingerprint: Of the folder, so that a cache made from other files is not used; [`Custom`] sets it.
-    """
-
-    label_range: float | None = None
-    fingerprint: str = ""
-
-
-class Custom(FeatureBuilder):
-    """
-    A data set of one's own: a folder, see [`read_folder`], or one file in the MMSA layout.
-
-        Custom(data_dir="folder", label_range=1.0)
-        Custom(config_name="unaligned", data_files="features.pkl")
-    """
-
-    BUILDER_CONFIG_CLASS = CustomConfig
-    TITLE = "a custom data set"
-    ABOUT = "A data set of its user's own."
-    LANGUAGE = "en"
-    LABEL_RANGE = 3.0
-    BUILDER_CONFIGS = (CustomConfig(name="unaligned"), CustomConfig(name="aligned"))
-
-    def __init__(self, *args: Any, data_dir: str | Path | None = None, **options: Any):
-        if data_dir is not None:  # without a config_name, which makes it "default"
-            data_dir = str(Path(data_dir).absolute())
-            options["fingerprint"] = _fingerprint(Path(data_dir))
-        super().__init__(*args, data_dir=data_dir, **options)
-
-    @property
-    def label_range(self) -> float:
-        return self.config.label_range or self.LABEL_RANGE
-
-    def file(self) -> str:
-        return super().file() if self.config.data_dir is None else str(_table(Path(self.config.data_dir)))
-
-    def tables(self, file: Path) -> dict[str, FeatureTable]:
-        if self.config.data_dir is None:
-            return super().tables(file)
-        tables = read_folder(file.parent, Rules(self.config.not_finite, self.label_range))
-        digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
-        self.origin = Origin(file.parent.name, digest.hexdigest(), False)
-        largest = max(abs(label) for table in tables.values() for label in table.columns["label"])
-        if largest <= self.label_range / 3:
-            range_given = f"label_range is {self.label_range:g}"
-            self._notice(f"{file}: no label is beyond {largest:g}, though {range_given}; give the range of the labels")
-        for notice in tables["train"].folder.unused(tables.values()):
-            self._notice(notice)
-        return tables
-
-
-def is_custom(folder: Path) -> bool:
-    """Whether this is a folder of one's own, by its table."""
-    return any((folder / name).is_file() for name in TABLES)
 
 
 def read_folder(folder: str | Path, rules: Rules | None = None) -> dict[str, "FolderTable"]:
@@ -111,10 +42,10 @@ def read_folder(folder: str | Path, rules: Rules | None = None) -> dict[str, "Fo
         DataError: Something is missing, wrong or damaged, or leads out of the folder.
     """
     clips, rules = Folder(Path(folder)), rules or Rules()
-    path = _table(clips.root)
+    path = find_table(clips.root)
     clips.path(path.name)
-    columns = _read_table(path)
-    _check_table(path, columns)
+    columns = read_table(path)
+    check_splits(path, columns)
     tables = {}
     for split in dict.fromkeys(SPLITS.values()):
         rows = [row for row, name in enumerate(columns["split"]) if SPLITS[name] == split]
@@ -132,7 +63,7 @@ class Folder:
 
     def __init__(self, root: Path):
         self.root = root
-        self.files = _files(root)
+        self.files = list_files(root)
         self.widths: dict[str, int] = {}
         self.extracted: set[str] | None = None  # columns of the MMSA-FET files
         self.load = lru_cache(PICKLES_OPEN)(load_pickle)
@@ -272,7 +203,7 @@ class FolderTable(FeatureTable):
     def _named(self, row: int) -> str:
         """The file that the table names."""
         name = self.source["file"][row]
-        if type(name) is not str or not _stays(name):
+        if type(name) is not str or not stays_within(name):
             self._fail("file", f"expected a path within the folder, relative to it, got {name!r:.80}", row)
         name = PurePosixPath(name).as_posix()
         if name not in self.folder.files:
@@ -309,98 +240,7 @@ class _Clip(FeatureTable):
         self.table._count(kind, self.row, values)
 
 
-def _table(folder: Path) -> Path:
-    found = [name for name in TABLES if (folder / name).is_file()]
-    if len(found) != 1:
-        problem = "has both; leave one of them out" if found else "has neither; one of them lists the clips"
-        raise DataError(f"{folder}: expected table.csv or table.parquet; the folder {problem}")
-    return folder / found[0]
-
-
-def _read_table(path: Path) -> dict[str, list[Any]]:
-    """The columns that are known, by name; text of a CSV file is as it stands there, but for numbers."""
-    labels = ["label", *UNIMODAL_LABELS.values()]
-    known = [*REQUIRED, *labels[1:], "file", "row"]
-    try:
-        if path.suffix == ".csv":
-            size = path.stat().st_size
-            check_size(size)
-            table = pa.csv.read_csv(
-                path,
-                pa.csv.ReadOptions(use_threads=False, block_size=size + 1),  # a text with newlines ends no block
-                pa.csv.ParseOptions(newlines_in_values=True),
-                pa.csv.ConvertOptions(column_types=dict.fromkeys(known, pa.string()), strings_can_be_null=False),
-            )
-            names = table.column_names
-        else:
-            schema = pq.read_schema(path)
-            names, taken = schema.names, [name for name in schema.names if name in known]
-            texts = [name for name in taken if names.count(name) == 1 and schema.field(name).type == pa.string()]
-            with pq.ParquetFile(path, read_dictionary=texts) as file:
-                check_parquet(file, len(taken))
-                table = file.read(columns=taken, use_threads=False)
-            table.validate(full=True)
-            check_size(sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks))
-        columns = {name: table[name].to_pylist() for name in known if names.count(name) == 1}
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except Exception as error:  # whatever a broken or hostile file can break
-        reason = f"{type(error).__name__} {str(error)!r:.120}"
-        raise DataError(f"{path}: the table is damaged, or not UTF-8 with commas ({reason})") from error
-    if twice := [name for name in known if names.count(name) > 1]:
-        raise DataError(f"{path}: column {twice[0]!r} is there twice; leave one of them out")
-    if missing := [name for name in REQUIRED if name not in columns]:
-        there = ", ".join(map(repr, names))
-        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(REQUIRED)}, got {there:.200}")
-    unimodal = [name for name in labels[1:] if name in columns]
-    if unimodal and len(unimodal) < 3:
-        raise DataError(f"{path}: has {', '.join(unimodal)} only; expected all of {', '.join(labels[1:])}, or none")
-    if "row" in columns and "file" not in columns:
-        raise DataError(f"{path}: column 'row' is there, but no column 'file' that it could be a row of")
-    columns["text"] = ["" if text is None else text for text in columns["text"]]
-    if path.suffix == ".csv":
-        columns |= {name: [_number(value) for value in columns[name]] for name in labels if name in columns}
-    return columns
-
-
-def _text_bytes(chunk: pa.Array) -> int:
-    """Of a column that may repeat a long text by number, once it is written out."""
-    if not pa.types.is_dictionary(chunk.type) or not len(chunk):
-        return chunk.nbytes
-    return pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
-
-
-def _number(cell: str) -> float | str:
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
-
-
-def _check_table(path: Path, columns: dict[str, list[Any]]) -> None:
-    """Ids and splits; the rest is checked split by split."""
-    seen: dict[str, int] = {}
-    for row, (clip, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
-        where = f"{path}, column 'id', row {row} (id {clip!r:.80})"
-        if type(clip) is not str or not clip:
-            raise DataError(f"{where}: expected text that is not empty, got {type(clip).__name__}")
-        if not _stays(clip):
-            raise DataError(f"{where}: names files outside the folder; leave out '..' and a leading '/'")
-        if clip in seen:
-            raise DataError(f"{where}: row {seen[clip]} has the same id; ids must differ")
-        seen[clip] = row
-        if split not in SPLITS:
-            where = where.replace("column 'id'", "column 'split'", 1)
-            raise DataError(f"{where}: expected one of {', '.join(SPLITS)}, got {split!r:.40}")
-
-
-def _stays(name: str) -> bool:
-    """Whether a relative path stays within its folder, by its spelling."""
-    parts = name.replace("\\", "/").split("/")
-    return ".." not in parts and parts[0] != ""
-
-
-def _files(folder: Path) -> dict[str, tuple[int, int]]:
+def list_files(folder: Path) -> dict[str, tuple[int, int]]:
     """Sizes and times of change of all files, by their names relative to the folder."""
     found = {}
     for place, folders, names in os.walk(folder):
@@ -414,7 +254,3 @@ def _files(folder: Path) -> dict[str, tuple[int, int]]:
                 status = path.stat()
                 found[path.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns)
     return found
-
-
-def _fingerprint(folder: Path) -> str:
-    return hashlib.sha256(repr(sorted(_files(folder).items())).encode()).hexdigest()

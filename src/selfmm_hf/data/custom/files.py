@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .safe_pickle import Array, DataError
+from ..safe_pickle import Array, DataError
 
 __all__ = ["FET_COLUMNS", "READERS", "check_parquet", "check_size", "extracted", "read_frames"]
 

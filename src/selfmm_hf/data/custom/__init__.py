@@ -1,0 +1,75 @@
+"""A data set of one's own: a folder with a table of the clips, and a feature file for each clip and modality."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..builder import FeatureBuilder, FeatureConfig, Origin
+from ..mmsa import FeatureTable, Rules
+from .folder import list_files, read_folder
+from .table import TABLES, find_table
+
+
+@dataclass
+class CustomConfig(FeatureConfig):
+    """
+    Args:
+        label_range: Labels lie in [-label_range, label_range]; `None`: 3.
+        fingerprint: Of the folder, so that a cache made from other files is not used; [`Custom`] sets it.
+    """
+
+    label_range: float | None = None
+    fingerprint: str = ""
+
+
+class Custom(FeatureBuilder):
+    """
+    A data set of one's own: a folder, see [`read_folder`], or one file in the MMSA layout.
+
+        Custom(data_dir="folder", label_range=1.0)
+        Custom(config_name="unaligned", data_files="features.pkl")
+    """
+
+    BUILDER_CONFIG_CLASS = CustomConfig
+    TITLE = "a custom data set"
+    ABOUT = "A data set of its user's own."
+    LANGUAGE = "en"
+    LABEL_RANGE = 3.0
+    BUILDER_CONFIGS = (CustomConfig(name="unaligned"), CustomConfig(name="aligned"))
+
+    def __init__(self, *args: Any, data_dir: str | Path | None = None, **options: Any):
+        if data_dir is not None:  # without a config_name, which makes it "default"
+            data_dir = str(Path(data_dir).absolute())
+            options["fingerprint"] = _fingerprint(Path(data_dir))
+        super().__init__(*args, data_dir=data_dir, **options)
+
+    @property
+    def label_range(self) -> float:
+        return self.config.label_range or self.LABEL_RANGE
+
+    def file(self) -> str:
+        return super().file() if self.config.data_dir is None else str(find_table(Path(self.config.data_dir)))
+
+    def tables(self, file: Path) -> dict[str, FeatureTable]:
+        if self.config.data_dir is None:
+            return super().tables(file)
+        tables = read_folder(file.parent, Rules(self.config.not_finite, self.label_range))
+        digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
+        self.origin = Origin(file.parent.name, digest.hexdigest(), False)
+        largest = max(abs(label) for table in tables.values() for label in table.columns["label"])
+        if largest <= self.label_range / 3:
+            range_given = f"label_range is {self.label_range:g}"
+            self._notice(f"{file}: no label is beyond {largest:g}, though {range_given}; give the range of the labels")
+        for notice in tables["train"].folder.unused(tables.values()):
+            self._notice(notice)
+        return tables
+
+
+def is_custom(folder: Path) -> bool:
+    """Whether this is a folder of one's own, by its table."""
+    return any((folder / name).is_file() for name in TABLES)
+
+
+def _fingerprint(folder: Path) -> str:
+    return hashlib.sha256(repr(sorted(list_files(folder).items())).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""The table of the clips in a folder of one's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ..columns import UNIMODAL_LABELS
+from ..safe_pickle import DataError
+from .files import check_parquet, check_size
+
+TABLES = ("table.csv", "table.parquet")
+REQUIRED = ["id", "text", "label", "split"]
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+SPLITS |= {"dev": "validation", "test": "test"}  # as the table names them: ours
+
+
+def find_table(folder: Path) -> Path:
+    found = [name for name in TABLES if (folder / name).is_file()]
+    if len(found) != 1:
+        problem = "has both; leave one of them out" if found else "has neither; one of them lists the clips"
+        raise DataError(f"{folder}: expected table.csv or table.parquet; the folder {problem}")
+    return folder / found[0]
+
+
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """The columns that are known, by name; text of a CSV file is as it stands there, but for numbers."""
+    labels = ["label", *UNIMODAL_LABELS.values()]
+    known = [*REQUIRED, *labels[1:], "file", "row"]
+    try:
+        if path.suffix == ".csv":
+            size = path.stat().st_size
+            check_size(size)
+            table = pa.csv.read_csv(
+                path,
+                pa.csv.ReadOptions(use_threads=False, block_size=size + 1),  # a text with newlines ends no block
+                pa.csv.ParseOptions(newlines_in_values=True),
+                pa.csv.ConvertOptions(column_types=dict.fromkeys(known, pa.string()), strings_can_be_null=False),
+            )
+            names = table.column_names
+        else:
+            schema = pq.read_schema(path)
+            names, taken = schema.names, [name for name in schema.names if name in known]
+            texts = [name for name in taken if names.count(name) == 1 and schema.field(name).type == pa.string()]
+            with pq.ParquetFile(path, read_dictionary=texts) as file:
+                check_parquet(file, len(taken))
+                table = file.read(columns=taken, use_threads=False)
+            table.validate(full=True)
+            check_size(sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks))
+        columns = {name: table[name].to_pylist() for name in known if names.count(name) == 1}
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except Exception as error:  # whatever a broken or hostile file can break
+        reason = f"{type(error).__name__} {str(error)!r:.120}"
+        raise DataError(f"{path}: the table is damaged, or not UTF-8 with commas ({reason})") from error
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise DataError(f"{path}: column {twice[0]!r} is there twice; leave one of them out")
+    if missing := [name for name in REQUIRED if name not in columns]:
+        there = ", ".join(map(repr, names))
+        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(REQUIRED)}, got {there:.200}")
+    unimodal = [name for name in labels[1:] if name in columns]
+    if unimodal and len(unimodal) < 3:
+        raise DataError(f"{path}: has {', '.join(unimodal)} only; expected all of {', '.join(labels[1:])}, or none")
+    if "row" in columns and "file" not in columns:
+        raise DataError(f"{path}: column 'row' is there, but no column 'file' that it could be a row of")
+    columns["text"] = ["" if text is None else text for text in columns["text"]]
+    if path.suffix == ".csv":
+        columns |= {name: [_number(value) for value in columns[name]] for name in labels if name in columns}
+    return columns
+
+
+def _text_bytes(chunk: pa.Array) -> int:
+    """Of a column that may repeat a long text by number, once it is written out."""
+    if not pa.types.is_dictionary(chunk.type) or not len(chunk):
+        return chunk.nbytes
+    return pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+
+
+def _number(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def check_splits(path: Path, columns: dict[str, list[Any]]) -> None:
+    """Ids and splits; the rest is checked split by split."""
+    seen: dict[str, int] = {}
+    for row, (clip, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
+        where = f"{path}, column 'id', row {row} (id {clip!r:.80})"
+        if type(clip) is not str or not clip:
+            raise DataError(f"{where}: expected text that is not empty, got {type(clip).__name__}")
+        if not stays_within(clip):
+            raise DataError(f"{where}: names files outside the folder; leave out '..' and a leading '/'")
+        if clip in seen:
+            raise DataError(f"{where}: row {seen[clip]} has the same id; ids must differ")
+        seen[clip] = row
+        if split not in SPLITS:
+            where = where.replace("column 'id'", "column 'split'", 1)
+            raise DataError(f"{where}: expected one of {', '.join(SPLITS)}, got {split!r:.40}")
+
+
+def stays_within(name: str) -> bool:
+    """Whether a relative path stays within its folder, by its spelling."""
+    parts = name.replace("\\", "/").split("/")
+    return ".." not in parts and parts[0] != ""
