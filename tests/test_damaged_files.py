@@ -8,6 +8,7 @@ import pickletools
 import random
 import struct
 import warnings
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -204,13 +205,13 @@ def rules(draw) -> Rules:
 def test_damaged_bytes(folder, protocol):
     outcomes = []
 
-    @property_test(400)
+    @property_test(500)
     @given(st.integers(0, 2**64), rules())
     def run(seed, rules):
         outcomes.append(check(folder / "bytes.pkl", damage(protocol, seed), rules))
 
     run()
-    assert 0.02 < np.mean(outcomes) < 0.9  # else the damage is too great, or none
+    assert 0.01 < np.mean(outcomes) < 0.9  # else the damage is too great, or none
 
 
 @property_test(200)
@@ -288,6 +289,7 @@ KINDS = ["b1", "i1", "u1", "i2", ">i4", "i8", "u8", "f2", "f4", ">f4", "f8", "U2
 
 CHANGES = ["put", "put", "put", "bits", "type", "drop", "move", "rows", "axis", "list", "array", "odd", "order"]
 CHANGES += ["other", "twin"]
+IMPOSSIBLE = (ValueError, TypeError, OverflowError, IndexError)  # then the column stays as it is
 
 
 @st.composite
@@ -304,7 +306,8 @@ def spoilt(draw) -> bytes:
         change = draw(changes())
         for split in of:
             if type(data.get(split)) is dict and column in data[split]:
-                change(data, split, column)
+                with warnings.catch_warnings(action="ignore"), suppress(*IMPOSSIBLE):
+                    change(data, split, column)
     return pickle.dumps(data, draw(st.sampled_from(PROTOCOLS)))
 
 
@@ -343,22 +346,13 @@ def changes(draw):
             columns[column] = [odd if row == seed % len(value) else one for row, one in enumerate(value)]
         elif what == "put" and array.size and isinstance(odd, int | float):
             array = array.copy()
-            with np.errstate(all="ignore"):
-                try:
-                    array[tuple(rng.integers(0, array.shape))] = odd
-                except (ValueError, OverflowError, TypeError):
-                    return
+            array[tuple(rng.integers(0, array.shape))] = odd
             columns[column] = array
         elif what == "bits" and array.dtype.kind in "iufU":  # signaling NaN, characters that there are not
             noise = rng.integers(0, 256, array.nbytes, np.uint8)
             columns[column] = noise.view(array.dtype).reshape(array.shape)
         elif what == "type":
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # complex numbers to others
-                try:
-                    columns[column] = array.astype(kind)
-                except (ValueError, OverflowError, TypeError):
-                    return
+            columns[column] = array.astype(kind)
         elif what == "drop":
             del columns[column]
         elif what == "move":
@@ -389,7 +383,7 @@ def changes(draw):
 def test_spoilt_values(folder):
     outcomes = []
 
-    @property_test(800)
+    @property_test(400)
     @given(spoilt(), rules())
     def run(content, rules):
         outcomes.append(check(folder / "values.pkl", content, rules))

@@ -586,7 +586,7 @@ OPCODES = {
     "LONG4 of 2 GB": b"\x8b" + struct.pack("<i", 2**31 - 1) + b".",
     "LONG1 cut off": b"\x8a\xff\x01.",
     "no UTF-8": b"\x8c\x01\xff.",
-    "a deep key, whose hash would overflow the C stack": b"}" + b")" + b"\x85" * 300_000 + b"Ns.",
+    "a deep key, whose hash would overflow the C stack": b"}" + b")" + b"\x85" * 200_000 + b"Ns.",
     "protocol 6 on the way": b"\x80\x06N",
 }
 
@@ -602,10 +602,10 @@ def test_hostile_opcodes(tmp_path, monkeypatch, body):
 
 
 NESTED = {
-    "lists": b"]" * 300_000 + b"a" * 299_999 + b".",
+    "lists": b"]" * 100_000 + b"a" * 99_999 + b".",
     "tuples": b")" + b"\x85" * 1_000_000 + b".",
-    "tuples by marks": b"(" * 300_000 + b"t" * 300_000 + b".",
-    "dicts": b"\x8c\x01aq\x00" + b"}h\x00" * 300_000 + b"N" + b"s" * 300_000 + b".",
+    "tuples by marks": b"(" * 100_000 + b"t" * 100_000 + b".",
+    "dicts": b"\x8c\x01aq\x00" + b"}h\x00" * 100_000 + b"N" + b"s" * 100_000 + b".",
 }
 
 

@@ -66,7 +66,7 @@ def data(arguments: list[str]) -> None:
     prepare.add_argument("--overwrite", action="store_true", help="replace the configuration if it is there")
 
     inspect = commands.add_parser("inspect", help="what is in a file, a folder or a repository: a table and a picture")
-    inspect.add_argument("path", help="feature file, prepared folder, folder of your own, or repository on the Hub")
+    inspect.add_argument("path", help="feature file, folder, repository on the Hub, or demo")
     inspect.add_argument("--config", help="aligned or unaligned, where there are both")
     inspect.add_argument("--png", help="where to draw it")
     inspect.add_argument("--json", action="store_true", help="print JSON instead of the table")

@@ -8,6 +8,7 @@ from .data import find_builder, load_prepared
 from .data.columns import SPLITS
 from .data.custom import is_custom
 from .data.custom.folder import read_folder
+from .data.demo import demo_corpus
 from .data.inspection import Clips, DatasetClips
 from .data.inspection import inspect as inspect_splits
 from .data.inspection.table import format_table
@@ -44,6 +45,8 @@ def inspect(options: argparse.Namespace) -> None:
 
 def _clips(path: str, config: str | None) -> dict[str, Clips]:
     """The splits of whatever is there, with the values as they are."""
+    if path == "demo":
+        return {split: DatasetClips(rows) for split, rows in demo_corpus().items()}
     if Path(path).is_file():
         return read_mmsa(path, Rules("keep"))
     if is_custom(Path(path)):

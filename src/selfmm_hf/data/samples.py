@@ -10,8 +10,8 @@ from datasets import Array2D, Dataset, Features
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-# Bytes of frames handed out before the pages that they came from are given back.
-PAGES_KEPT = 64 * 2**20
+# Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
+READS_KEPT = 64
 
 
 class Samples:
@@ -49,7 +49,7 @@ class Samples:
                 table = mapped
             else:
                 self._maps = []
-        self._handed_out = 0
+        self._reads = 0
         self._labels = np.array(self.dataset["label"][:], dtype=np.float32)
         self._sequences = {
             name: _Ragged([chunk.storage for chunk in table.column(name).chunks], width)
@@ -84,13 +84,11 @@ class Samples:
 
     def frames(self, name: str, row: int) -> NDArray[np.float32]:
         """One sequence of one clip, (frames, width)."""
-        frames = self._sequences[name][row]
-        self._handed_out += frames.nbytes
-        if self._handed_out > PAGES_KEPT:
-            self._handed_out = 0
+        self._reads += 1
+        if self._reads % READS_KEPT == 0:
             for part in self._maps:
                 part.madvise(mmap.MADV_DONTNEED)
-        return frames
+        return self._sequences[name][row]
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
@@ -125,7 +123,7 @@ class _Ragged:
     def __init__(self, chunks: list[pa.ListArray], width: int | None = None):
         self._chunks = []
         for chunk in chunks:
-            values = chunk.values if width is None else chunk.values.values
+            values = chunk.values if width is None else chunk.values.flatten()
             values = values.to_numpy()
             self._chunks.append((chunk.offsets.to_numpy(), values if width is None else values.reshape(-1, width)))
         self._starts = np.cumsum([0, *(len(offsets) - 1 for offsets, _ in self._chunks)])
