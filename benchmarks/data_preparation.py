@@ -229,11 +229,14 @@ def train_few(args: argparse.Namespace) -> dict:
 
 def _train(samples, args: argparse.Namespace) -> dict:
     """As many steps as an epoch on all the clips has."""
+    import torch
+
     from selfmm_hf import SelfMMConfig, SelfMMModel
     from selfmm_hf.data.demo import demo_text_config, demo_tokenizer
     from selfmm_hf.trainer import SelfMMTrainer
     from selfmm_hf.training_args import SelfMMTrainingArguments
 
+    torch.set_num_threads(1)  # more gain little with so small a model, and lose much where the cores are shared
     samples.tokenize(demo_tokenizer(), MOSEI.tokens)
     options = SelfMMTrainingArguments(
         output_dir=args.few.with_name("run"),

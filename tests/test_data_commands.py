@@ -58,6 +58,18 @@ def test_a_folder_of_ones_own(tmp_path, capsys):
     assert samples.lengths("audio").tolist() == [0, 1, 2, 3]
     assert data("verify", tmp_path / "out") == 0
     assert data("verify", tmp_path / "out", "--file", folder) == 0, capsys.readouterr().out
+    capsys.readouterr()
+    assert data("prepare", "mosi", "--file", folder, "--out", tmp_path / "wrong") == 2
+    assert "take it as custom, not mosi" in capsys.readouterr().err
+
+
+def test_interrupted(tmp_path, file, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("selfmm_hf.data.prepare._card", interrupt)
+    assert data("prepare", "mosi", "--file", file, "--out", tmp_path / "data" / "out") == "\nselfmm: interrupted"
+    assert not list((tmp_path / "data").iterdir())
 
 
 @pytest.mark.parametrize(

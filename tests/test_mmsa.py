@@ -634,5 +634,5 @@ def test_mmmo():
 
 def test_feature_extractor_output_of_one_clip_is_not_this_layout():
     for name in ("example.pkl", "feature_aligned.pkl", "feature_unaligned.pkl"):
-        message = "split 'train' is missing; .* features of single clips by MMSA-FET"
+        message = "split 'train' is missing; .* features of clips by MMSA-FET"
         refused(published(f"mmsa_fet_examples/{name}"), message)

@@ -87,9 +87,10 @@ def test_a_changed_byte_and_a_missing_file(folder):
 def test_other_folders(tmp_path, folder):
     with pytest.raises(DataError, match="no data set that `selfmm data prepare` has made"):
         list(verify_folder(tmp_path))
-    (folder / "unaligned" / "origin.json").write_text("{")
-    with pytest.raises(DataError, match=r"origin.json is damaged"):
-        list(verify_folder(folder))
+    for content in ("{", "[]", "{}"):
+        (folder / "unaligned" / "origin.json").write_text(content)
+        with pytest.raises(DataError, match=r"origin.json is damaged"):
+            list(verify_folder(folder))
 
 
 def test_a_file(tmp_path, file, monkeypatch):

@@ -23,7 +23,10 @@ def main(arguments: list[str] | None = None) -> None:
     for name, (_, text) in commands.items():
         subparsers.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(arguments[:1]).command
-    commands[command][0](arguments[1:])
+    try:
+        commands[command][0](arguments[1:])
+    except KeyboardInterrupt:
+        raise SystemExit(f"\n{PROG}: interrupted") from None
 
 
 def train(arguments: list[str] | None = None) -> None:

@@ -82,6 +82,8 @@ def find_builder(
         DataError: There is no such file, or it is no feature file.
     """
     path, builder = Path(data), BUILDERS[dataset]
+    if dataset != "custom" and is_custom(path):
+        raise DataError(f"{data} is a folder of your own, by its table: take it as custom, not {dataset}.")
     if dataset == "custom":
         options["label_range"] = label_range or builder.LABEL_RANGE
         if is_custom(path):
@@ -108,7 +110,8 @@ def load_prepared(data: str, config: str | None = None, revision: str | None = N
         return load_dataset(data, config, revision=revision)
     except (DatasetsError, ValueError, OSError) as error:
         what = "a folder of `selfmm data prepare`" if Path(data).is_dir() else "a file, a folder or a repository"
-        raise DataError(f"{data} cannot be loaded as {what}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"{data} cannot be loaded as {what}: {reason:.400}") from error
 
 
 def _checked(splits: DatasetDict, data: str, limit: float) -> dict[str, Dataset]:

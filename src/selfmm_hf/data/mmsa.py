@@ -63,7 +63,7 @@ def read_mmsa(path: str | Path, rules: Rules | None = None) -> dict[str, "Featur
     if type(data) is not dict or not any(split in data for split in SPLITS.values()):
         hint = ""
         if type(data) is dict and {"audio", "vision", "text"} & set(data):
-            hint = "; this looks like features of single clips by MMSA-FET, which take a table beside them: see custom"
+            hint = "; these look like features of clips by MMSA-FET: put them in a folder of your own, with a table.csv"
         raise DataError(f"{path}: split 'train' is missing; expected a dict of train, valid and test{hint}")
     tables = {}
     widths: dict[str, int] = {}

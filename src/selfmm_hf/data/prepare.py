@@ -121,10 +121,14 @@ def origins(folder: Path) -> list[dict[str, Any]]:
 
 
 def _origin(folder: Path) -> dict[str, Any]:
+    file = folder / ORIGIN_FILE
     try:
-        return json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+        origin = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{folder / ORIGIN_FILE} is damaged ({error}); prepare the data set again.") from error
+        raise DataError(f"{file} is damaged ({error}); delete {folder} and prepare it again.") from error
+    if type(origin) is not dict or origin.get("config") != folder.name or not {"files", "rows"} <= origin.keys():
+        raise DataError(f"{file} is damaged; delete {folder} and prepare it again.")
+    return origin
 
 
 @contextmanager
