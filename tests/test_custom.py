@@ -127,8 +127,8 @@ def test_loads_as_samples(folder, monkeypatch, tmp_path):
     splits = load_splits("custom", str(folder))
     assert splits["train"].widths == WIDTHS
     assert list(splits["train"].lengths("audio")) == [5, 0]
-    builder = find_builder("custom", str(folder), label_range=4.0, cache_dir=str(tmp_path / "cache"))
-    assert isinstance(builder, Custom) and builder.label_range == 4
+    builder = find_builder("custom", str(folder), label_range=1.0, cache_dir=str(tmp_path / "cache"))
+    assert isinstance(builder, Custom) and builder.label_range == 1
     assert Custom(data_dir=folder, cache_dir=str(tmp_path / "cache")).label_range == 3
 
 
@@ -189,9 +189,10 @@ def test_files_of_no_clip_are_told(folder):
     assert any("1 files in audio belong to no id, first 'audio/1.npy'" in notice for notice in builder.notices)
 
 
-def test_narrow_labels_are_told(folder):
-    builder, _ = build(folder, label_range=9.0)
-    assert any("no label is beyond 3, though label_range is 9" in notice for notice in builder.notices)
+@pytest.mark.parametrize("limit", [0, -1, 9.0, float("nan"), float("inf")])
+def test_ranges_that_nobody_scores(folder, limit):
+    with pytest.raises(DataError, match="label_range is 3, scored as MOSI, or 1, scored as SIMS"):
+        Custom(data_dir=folder, label_range=limit)
 
 
 AT_FIRST = r"table.csv, split 'train', column '{}', row 0 \(id '0001'\): "
@@ -463,7 +464,7 @@ def fet(**columns) -> dict:
 
 def fet_folder(folder: Path, contents: dict[str, dict | bytes], cells: dict[str, dict] | None = None) -> Path:
     """Clips `a`, `b`, `c` in a split each."""
-    rows = [{"id": one, "text": "t", "label": 0, "split": split, "file": "", "row": ""}
+    rows = [{"id": one, "text": "t", "label": 2, "split": split, "file": "", "row": ""}
             for one, split in zip("abc", ("train", "val", "test"), strict=True)]  # fmt: skip
     write_table(folder, [row | (cells or {}).get(row["id"], {}) for row in rows])
     for name, content in contents.items():

@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import mmsa_file
+from datasets import load_dataset
 from filelock import FileLock
 from huggingface_hub import DatasetCard
 
@@ -73,7 +75,7 @@ def test_a_stranger_loads_the_folder(tmp_path, file):
 def test_what_is_in_the_folder(tmp_path, file):
     folder = tmp_path / "new" / "out"
     prepare(find_builder("mosi", str(file)), folder)
-    assert sorted(everything(folder)) == [
+    assert sorted(re.sub("-[0-9a-f]{16}", "", name) for name in everything(folder)) == [
         "README.md",
         "unaligned/dataset_info.json",
         "unaligned/origin.json",
@@ -123,12 +125,50 @@ def test_nothing_is_lost_or_mixed(tmp_path, file):
         prepare(find_builder("mosi", str(spoilt), not_finite="refuse"), out, overwrite=True)
     assert everything(out) == before
     prepare(find_builder("mosi", str(mmsa_file(file, raw_text=lambda rows: ["new"] * rows))), out, overwrite=True)
-    assert set(load_splits("mosi", str(out))["train"]["text"]) == {"new"} and everything(out).keys() == before.keys()
+    assert set(load_splits("mosi", str(out))["train"]["text"]) == {"new"} and len(everything(out)) == len(before)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match="no data set that `selfmm data prepare` has made; name a new folder"):
         prepare(find_builder("mosi", str(file)), tmp_path / "other", overwrite=True)
     assert os.listdir(tmp_path / "other") == ["thesis.tex"]
+
+
+def test_no_cache_of_other_data_is_taken(tmp_path, file):
+    def texts(folder):
+        prepared = load_splits("mosi", str(folder))["train"]["text"]
+        assert load_dataset(str(folder), "unaligned")["train"]["text"][:] == prepared
+        return set(prepared)
+
+    new = mmsa_file(tmp_path / "new.pkl", raw_text=lambda rows: ["new"] * rows)
+    prepare(find_builder("mosi", str(file)), tmp_path / "1" / "out")
+    assert texts(tmp_path / "1" / "out") == {"good film", "bad film"}
+    prepare(find_builder("mosi", str(new)), tmp_path / "2" / "out")  # of the same name, by which `datasets` caches
+    assert texts(tmp_path / "2" / "out") == {"new"}
+    prepare(find_builder("mosi", str(new)), tmp_path / "1" / "out", overwrite=True)
+    assert texts(tmp_path / "1" / "out") == {"new"}
+    (train,) = (tmp_path / "1" / "out").glob("unaligned/train-*")
+    train.write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be loaded as a folder of `selfmm data prepare`"):
+        load_splits("mosi", str(tmp_path / "1" / "out"))
+    train.unlink()
+    with pytest.raises(DataError, match=r"has no unaligned/train-.* any more; prepare the data set again"):
+        load_splits("mosi", str(tmp_path / "1" / "out"))
+
+
+def test_folders_that_cannot_be_trained_on(tmp_path, file):
+    out = tmp_path / "out"
+    prepare(find_builder("mosi", str(file), not_finite="keep"), out)
+    with pytest.raises(DataError, match="training needs zero"):
+        load_splits("mosi", str(out))
+    for other in ("mosei", "custom"):
+        with pytest.raises(DataError, match=f"holds the data set mosi, not {other}"):
+            load_splits(other, str(out))
+    with pytest.raises(DataError, match="is inside the data set in"):
+        prepare(find_builder("mosi", str(file)), out / "unaligned" / "deep")
+    with pytest.raises(DataError, match=r"leave out any of \* \? \["):
+        prepare(find_builder("mosi", str(file)), tmp_path / "odd [1]")
+    odd = file.rename(tmp_path / "odd [1]*.pkl")
+    prepare(find_builder("mosi", str(odd)), tmp_path / "even")
 
 
 KILLED = """

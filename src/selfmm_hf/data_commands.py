@@ -20,6 +20,8 @@ from .data.verify import verify_file, verify_folder
 
 def prepare(options: argparse.Namespace) -> None:
     """A feature file becomes a Parquet folder."""
+    if options.label_range is not None and options.dataset != "custom":
+        raise ValueError(f"--label_range is for custom data sets; that of {options.dataset} is known.")
     rules = {"not_finite": options.not_finite}
     builder = find_builder(options.dataset, options.file, options.config, options.label_range, **rules)
     if builder is None:
@@ -29,11 +31,14 @@ def prepare(options: argparse.Namespace) -> None:
     rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
     print(f"{options.out}: {builder.TITLE}, {rows}. Use it by")
     print(f"  load_dataset({options.out!r}, {builder.config.name!r})")
-    print(f"  selfmm train --dataset {builder.name} --data {options.out} ...")
+    label_range = f" --label_range {builder.label_range:g}" if options.dataset == "custom" else ""
+    print(f"  selfmm train --dataset {builder.name} --data {options.out}{label_range} ...")
 
 
 def inspect(options: argparse.Namespace) -> None:
     """A table, and a picture, of what is in a data set."""
+    if options.png and not Path(options.png).absolute().parent.is_dir():
+        raise ValueError(f"There is no folder for the picture {options.png}.")
     inspection = inspect_splits(_clips(options.path, options.config))
     print(json.dumps(inspection.to_dict(), indent=2) if options.json else format_table(inspection))
     if options.png:

@@ -1,9 +1,9 @@
 """The data sets: read from the files that are passed around, kept as Arrow, handed out as samples."""
 
+import glob
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetsError
+from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
 
 from .builder import FeatureBuilder, check_reach, layout
 from .columns import SEQUENCES, SPLITS, features
@@ -12,6 +12,7 @@ from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
 from .mosi import Mosi
+from .prepare import origins
 from .samples import Samples
 from .sims import Sims
 from .simsv2 import SimsV2
@@ -61,6 +62,8 @@ def load_splits(
     limit = label_range if dataset == "custom" and label_range else LABEL_RANGES[dataset]
     builder = find_builder(dataset, data, config, label_range=limit)
     if builder is None:
+        if any(one["not_finite"] == "keep" for one in origins(Path(data))):
+            raise DataError(f"{data} was prepared with --not_finite keep, for a look at it; training needs zero.")
         splits = load_prepared(data, config, revision)
     else:
         builder.download_and_prepare()
@@ -82,10 +85,12 @@ def find_builder(
         DataError: There is no such file, or it is no feature file.
     """
     path, builder = Path(data), BUILDERS[dataset]
+    if other := next((one["dataset"] for one in origins(path) if one["dataset"] != dataset), None):
+        raise DataError(f"{data} holds the data set {other}, not {dataset}.")
     if dataset != "custom" and is_custom(path):
         raise DataError(f"{data} is a folder of your own, by its table: take it as custom, not {dataset}.")
     if dataset == "custom":
-        options["label_range"] = label_range or builder.LABEL_RANGE
+        options["label_range"] = builder.LABEL_RANGE if label_range is None else label_range
         if is_custom(path):
             return builder(data_dir=data, **options)
     if path.is_file():
@@ -93,7 +98,7 @@ def find_builder(
             config = layout(read_mmsa(path)["train"])
         if config not in builder.builder_configs:
             raise DataError(f"{builder.TITLE} has no configuration {config}; expected {list(builder.builder_configs)}.")
-        return builder(config_name=config, data_files=str(path.absolute()), **options)
+        return builder(config_name=config, data_files=glob.escape(str(path.absolute())), **options)
     if not path.is_dir() and (path.is_absolute() or data.count("/") != 1 or data.startswith((".", "~"))):
         raise DataError(f"There is no file or folder {data}, and it is no name of a repository either.")
     return None
@@ -106,9 +111,16 @@ def load_prepared(data: str, config: str | None = None, revision: str | None = N
     Raises:
         DataError: There are none.
     """
+    for origin in origins(Path(data)):
+        if missing := [name for name in origin["files"] if not (Path(data) / origin["config"] / name).is_file()]:
+            raise DataError(f"{data} has no {origin['config']}/{missing[0]} any more; prepare the data set again.")
     try:
-        return load_dataset(data, config, revision=revision)
-    except (DatasetsError, ValueError, OSError) as error:
+        if not Path(data).is_dir():
+            return load_dataset(data, config, revision=revision)
+        # `datasets` looks for a folder in its cache by the folder's name: by its files it notices that they changed.
+        files = load_dataset_builder(data, config).config.data_files
+        return load_dataset("parquet", data_files={split: [*map(glob.escape, files[split])] for split in files})
+    except Exception as error:  # whatever somebody's folder or repository can break in `datasets`
         what = "a folder of `selfmm data prepare`" if Path(data).is_dir() else "a file, a folder or a repository"
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"{data} cannot be loaded as {what}: {reason:.400}") from error

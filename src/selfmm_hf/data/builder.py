@@ -84,7 +84,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
 
     TITLE: ClassVar[str]
     ABOUT: ClassVar[str]
-    LANGUAGE: ClassVar[str]
+    LANGUAGE: ClassVar[str | None]
     LABEL_RANGE: ClassVar[float]
     VOCABULARY: ClassVar[int | None] = None
     HOMEPAGE: ClassVar[str] = ""
@@ -155,9 +155,8 @@ class FeatureBuilder(GeneratorBasedBuilder):
                 asked = f"{self.TITLE}, {self.config.name}"
                 raise DataError(f"{file} is the published file of {other[0].TITLE}, {other[1]}, not of {asked}.")
             self._notice(
-                f"{file.name} is not the published file of {self.TITLE}, {self.config.name}: its SHA-256 is "
-                f"{found['sha256']}, expected {self.config.checksums[0]}. It is read all the same; results from it "
-                "compare with nothing published."
+                f"{file.name} is not the published file of {self.TITLE}, {self.config.name}, by its SHA-256 "
+                f"{found['sha256']}. It is read all the same; results from it compare with nothing published."
             )
         return Origin(file.name, found["sha256"], published)
 

@@ -1,5 +1,6 @@
 """From a feature file to a Parquet folder that `load_dataset` reads and the Hub takes as it is."""
 
+import glob
 import hashlib
 import json
 import shutil
@@ -36,7 +37,7 @@ dataset = load_dataset("THIS_REPOSITORY_OR_FOLDER", "{{ origins[0].config }}")  
 ```
 
 ```sh
-selfmm train --dataset {{ origins[0].dataset }} --data THIS_REPOSITORY_OR_FOLDER ...
+selfmm train --dataset {{ origins[0].dataset }} --data THIS_REPOSITORY_OR_FOLDER{{ range_option }} ...
 ```
 
 | configuration | train | validation | test |{% for name in widths %} {{ name }} |{% endfor %}
@@ -58,8 +59,8 @@ selfmm train --dataset {{ origins[0].dataset }} --data THIS_REPOSITORY_OR_FOLDER
 
 {% for origin in origins -%}
 - `{{ origin.config }}`: `{{ origin.source }}`, SHA-256 `{{ origin.sha256 }}`
-  {%- if origin.published %}, the published file{% else %}, not one of the published files{% endif %}. Values that are
-  not finite: `{{ origin.not_finite }}`.
+  {%- if origin.published %}, the published file{% elif citation %}, not one of the published files{% endif %}.
+  Values that are not finite: `{{ origin.not_finite }}`.
 {% for notice in origin.notices %}  - {{ notice }}
 {% endfor %}
 {%- endfor %}
@@ -96,6 +97,10 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         raise DataError(f"{folder} holds {other['dataset']}, not {builder.name}; name a new folder.")
     if any(one["config"] == config for one in existing) and not overwrite:
         raise DataError(f"{folder} holds the configuration {config} already: name another folder, or --overwrite.")
+    if folder.name != glob.escape(folder.name):
+        raise DataError(f"`datasets` takes {folder.name!r} for a pattern; leave out any of * ? [ in the folder's name.")
+    if inside := next((parent for parent in folder.parents if origins(parent)), None):
+        raise DataError(f"{folder} is inside the data set in {inside}; name a folder elsewhere.")
     with _staging(folder) as staging:
         made = staging / config
         builder.download_and_prepare(output_dir=str(made), file_format="parquet")
@@ -110,7 +115,8 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         if not folder.exists():
             staging.rename(folder)
             return
-        shutil.rmtree(folder / config, ignore_errors=True)
+        if (folder / config).exists():
+            (folder / config).rename(staging / "replaced")
         made.rename(folder / config)
         (staging / "README.md").replace(folder / "README.md")
 
@@ -118,6 +124,11 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
 def origins(folder: Path) -> list[dict[str, Any]]:
     """Where the configurations in a prepared folder come from; none if it is no such folder."""
     return [_origin(file.parent) for file in sorted(folder.glob(f"*/{ORIGIN_FILE}")) if (folder / "README.md").exists()]
+
+
+def split_files(origin: dict[str, Any], split: str) -> list[str]:
+    """The names of its Parquet files, in order."""
+    return sorted(name for name in origin["files"] if name.startswith(f"{split}-"))
 
 
 def _origin(folder: Path) -> dict[str, Any]:
@@ -158,9 +169,11 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
     for split in info.splits:
         files = sorted(folder.glob(f"{builder.dataset_name}-{split}*.parquet"))
         for number, file in enumerate(files):
-            file = file.rename(folder / f"{split}-{number:05d}-of-{len(files):05d}.parquet")
             with file.open("rb") as content:
-                checksums[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+                checksum = hashlib.file_digest(content, "sha256").hexdigest()
+            # By the names of its files `load_dataset` knows a folder again: other content needs another name.
+            name = f"{split}-{number:05d}-of-{len(files):05d}-{checksum[:16]}.parquet"
+            checksums[file.rename(folder / name).name] = checksum
     info.download_checksums = None  # with the path of the source on this machine
     info.write_to_directory(str(folder))
     source, sha256, published = builder.origin
@@ -192,7 +205,10 @@ def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str,
         configs=[
             {
                 "config_name": one["config"],
-                "data_files": [{"split": split, "path": f"{one['config']}/{split}-*.parquet"} for split in one["rows"]],
+                "data_files": [
+                    {"split": split, "path": [f"{one['config']}/{name}" for name in split_files(one, split)]}
+                    for split in one["rows"]
+                ],
                 **({"default": True} if number == 0 and len(facts) > 1 else {}),
             }
             for number, one in enumerate(facts)
@@ -209,6 +225,7 @@ def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str,
         origins=facts,
         widths=sorted({name for one in facts for name in one["widths"]}),
         label_range=f"{builder.label_range:g}",
+        range_option="" if builder.CITATION else f" --label_range {builder.label_range:g}",
         citation=builder.CITATION,
         licence=research if builder.CITATION else "State here on what terms the data may be used.",
     )

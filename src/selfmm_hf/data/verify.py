@@ -1,5 +1,6 @@
 """Whether a file or a prepared folder is what it should be."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from datasets import Dataset
 from datasets.utils import tqdm
 
 from . import BUILDERS, find_builder
-from .builder import checksums, published_as
+from .builder import check_reach, checksums, published_as
 from .columns import UNIMODAL_LABELS
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
-from .prepare import origins
+from .prepare import origins, split_files
 from .samples import Samples
 
 
@@ -39,6 +40,8 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
         raise DataError(f"{file} is the published file of {published[0].TITLE}, {published[1]}, not of {dataset}.")
     limit = None if builder in (None, BUILDERS["custom"]) else builder.LABEL_RANGE
     tables = read_mmsa(file, Rules("keep", limit, builder and builder.VOCABULARY))
+    if limit is not None:
+        check_reach([label for table in tables.values() for label in table.columns["label"]], limit, file)
     for table in tables.values():
         for _ in tqdm(table.samples(), total=len(table), desc=table.where.rpartition(" ")[2]):
             pass
@@ -78,7 +81,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
             builder = find_builder(origin["dataset"], str(source), **options)
             tables = builder.tables(Path(builder.file()))
         for split, rows in origin["rows"].items():
-            files = [str(made / name) for name in sorted(origin["files"]) if name.startswith(f"{split}-")]
+            files = [glob.escape(str(made / name)) for name in split_files(origin, split)]
             clips = Dataset.from_parquet(files, keep_in_memory=False)
             where = f"{made}, split {split!r}"
             if len(clips) != rows:

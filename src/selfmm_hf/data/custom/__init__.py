@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..builder import FeatureBuilder, FeatureConfig, Origin
-from ..mmsa import FeatureTable, Rules
+from ..builder import FeatureBuilder, FeatureConfig, Origin, check_reach
+from ..mmsa import DataError, FeatureTable, Rules
 from .folder import list_files, read_folder
 from .table import TABLES, find_table
 
@@ -22,6 +22,11 @@ class CustomConfig(FeatureConfig):
     label_range: float | None = None
     fingerprint: str = ""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.label_range not in (None, 1, 3):
+            raise DataError(f"label_range is 3, scored as MOSI, or 1, scored as SIMS; got {self.label_range}.")
+
 
 class Custom(FeatureBuilder):
     """
@@ -34,7 +39,7 @@ class Custom(FeatureBuilder):
     BUILDER_CONFIG_CLASS = CustomConfig
     TITLE = "a custom data set"
     ABOUT = "A data set of its user's own."
-    LANGUAGE = "en"
+    LANGUAGE = None
     LABEL_RANGE = 3.0
     BUILDER_CONFIGS = (CustomConfig(name="unaligned"), CustomConfig(name="aligned"))
 
@@ -57,10 +62,7 @@ class Custom(FeatureBuilder):
         tables = read_folder(file.parent, Rules(self.config.not_finite, self.label_range))
         digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
         self.origin = Origin(file.parent.name, digest.hexdigest(), False)
-        largest = max(abs(label) for table in tables.values() for label in table.columns["label"])
-        if largest <= self.label_range / 3:
-            range_given = f"label_range is {self.label_range:g}"
-            self._notice(f"{file}: no label is beyond {largest:g}, though {range_given}; give the range of the labels")
+        check_reach([label for table in tables.values() for label in table.columns["label"]], self.label_range, file)
         for notice in tables["train"].folder.unused(tables.values()):
             self._notice(notice)
         return tables

@@ -91,7 +91,7 @@ class Frames:
 
 @dataclass
 class Split:
-    """`videos` are counted where ids are `video$_$clip`."""
+    """`videos` are counted where ids are `video$_$clip` or `video/clip`."""
 
     clips: int
     videos: int | None
@@ -114,7 +114,7 @@ class Pass:
         self.clips += 1
         clip, text = sample["id"], sample["text"] or ""
         self.seen["ids"].add(clip.encode(), self.split, clip)
-        video = clip.rpartition("$_$")[0]
+        video = clip.rpartition("$_$")[0] or clip.rpartition("/")[0]
         if video and video not in self.videos:
             self.videos.add(video)
             self.seen["videos"].add(video.encode(), self.split, video)
