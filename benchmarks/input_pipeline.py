@@ -15,6 +15,7 @@ pipeline is, and how many times faster than the numpy format.
 """
 
 import argparse
+import logging
 import os
 import tempfile
 import time
@@ -31,7 +32,7 @@ from data_preparation import BATCH, MOSEI, Shape, machine, write_file
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from selfmm_hf import SelfMMModel
 from selfmm_hf.collator import SelfMMCollator
@@ -108,8 +109,9 @@ def main() -> None:
     args = parser.parse_args()
     if not args.text_encoder.is_dir():
         parser.error(f"there is no folder {args.text_encoder}: name a --text_encoder")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("selfmm_hf").setLevel(logging.ERROR)  # that these are not the published files
     warnings.filterwarnings("ignore", "To copy construct from a tensor")  # the torch format in the collator
     torch.set_num_threads(args.threads)
 

@@ -4,6 +4,7 @@ import glob
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
+from pyarrow.dataset import ParquetFragmentScanOptions
 
 from .builder import FeatureBuilder, check_reach, layout
 from .columns import SEQUENCES, SPLITS, features
@@ -28,6 +29,9 @@ BUILDERS: dict[str, type[FeatureBuilder]] = {
 LABEL_RANGES = {"demo": 3.0, **{name: builder.LABEL_RANGE for name, builder in BUILDERS.items()}}
 
 Splits = dict[str, Samples]
+
+# Parquet's row groups one after the other: `datasets` would hold hundreds of MB of those to come.
+ONE_BY_ONE = ParquetFragmentScanOptions(pre_buffer=False)
 
 
 def load_splits(
@@ -116,10 +120,11 @@ def load_prepared(data: str, config: str | None = None, revision: str | None = N
             raise DataError(f"{data} has no {origin['config']}/{missing[0]} any more; prepare the data set again.")
     try:
         if not Path(data).is_dir():
-            return load_dataset(data, config, revision=revision)
+            return load_dataset(data, config, revision=revision, fragment_scan_options=ONE_BY_ONE)
         # `datasets` looks for a folder in its cache by the folder's name: by its files it notices that they changed.
         files = load_dataset_builder(data, config).config.data_files
-        return load_dataset("parquet", data_files={split: [*map(glob.escape, files[split])] for split in files})
+        files = {split: [*map(glob.escape, files[split])] for split in files}
+        return load_dataset("parquet", data_files=files, fragment_scan_options=ONE_BY_ONE)
     except Exception as error:  # whatever somebody's folder or repository can break in `datasets`
         what = "a folder of `selfmm data prepare`" if Path(data).is_dir() else "a file, a folder or a repository"
         reason = " ".join(str(error.__cause__ or error).split())
