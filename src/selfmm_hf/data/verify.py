@@ -43,7 +43,7 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
     if limit is not None:
         check_reach([label for table in tables.values() for label in table.columns["label"]], limit, file)
     for table in tables.values():
-        for _ in tqdm(table.samples(), total=len(table), desc=table.where.rpartition(" ")[2]):
+        for _ in tqdm(table.samples(), total=len(table), desc=f"Reading {table.where.rpartition(' ')[2]}"):
             pass
         yield from table.notices()
 
@@ -98,7 +98,7 @@ def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]
     for column in {"label", *UNIMODAL_LABELS.values()} & set(clips.column_names):
         if not (np.abs(np.array(clips[column], dtype=np.float64)) <= limit + 1e-6).all():
             yield f"{where}, column {column!r}: labels beyond [-{limit:g}, {limit:g}], or none"
-    for row in tqdm(range(len(clips)), desc=where.rpartition(" ")[2]):
+    for row in tqdm(range(len(clips)), desc=f"Checking {where.rpartition(' ')[2]}"):
         for name in clips.widths:
             if origin["not_finite"] != "keep" and not np.isfinite(clips.frames(name, row)).all():
                 yield f"{where}, column {name!r}, row {row} (id {ids[row]!r:.80}): values that are not finite"
@@ -109,7 +109,9 @@ def _differences(clips: Samples, where: str, table: FeatureTable) -> Iterator[st
         yield f"{where}: {len(clips)} rows, but {len(table)} in the source"
         return
     others = {name: clips[name] for name in clips.column_names if name not in clips.widths}
-    for row, expected in enumerate(tqdm(table.samples(), total=len(table), desc=where.rpartition(" ")[2])):
+    for row, expected in enumerate(
+        tqdm(table.samples(), total=len(table), desc=f"Checking {where.rpartition(' ')[2]}")
+    ):
         for name, value in expected.items():
             found = clips.frames(name, row) if name in clips.widths else others[name][row]
             same = found == np.float32(value) if isinstance(value, float) else np.array_equal(found, value)

@@ -1,0 +1,208 @@
+"""
+Audio sequences from sound: the 33 columns of CH-SIMS, or any Hugging Face speech encoder. This file travels to the Hub.
+"""
+
+import hashlib
+import math
+import warnings
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+SAMPLING_RATE = 22050
+HOP = 512
+LIBROSA33_COLUMNS = (
+    "zero_crossing_rate",
+    *(f"mfcc_{number}" for number in range(20)),
+    *(f"chroma_{note}" for note in ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")),
+)
+
+
+def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
+    """
+    Zero-crossing rate, MFCC and CQT chroma, as the authors of CH-SIMS and Self-MM computed them.
+
+    Source: `__getAudioEmbedding` in data/DataPre.py and data/getFeature.py of github.com/thuiar/Self-MM (commit
+    1786283): sound as `librosa.load` gives it (mono, 22050 Hz), `zero_crossing_rate(y, hop_length=512)`,
+    `mfcc(y, sr, hop_length=512, htk=True)` and `chroma_cqt(y, sr, hop_length=512)` side by side; all else is librosa's
+    default. MFCC are cut 80 dB below the clip's loudest point and chroma are tuned to the clip as a whole, so a part of
+    a clip has other features than the clip has in that part.
+
+    Any length will do, down to a single sample: librosa takes what a window lacks as silence. Digital silence has no
+    zero crossings, one and the same MFCC throughout, and chroma of 0.
+
+    Args:
+        samples (`np.ndarray`): (samples,) float, mono, as [`decode_audio`] gives them.
+        sampling_rate (`int`, defaults to 22050): What `samples` has, Hz. The definition knows no other.
+
+    Returns:
+        (frames, 33) float32, the `LIBROSA33_COLUMNS`; `frames = 1 + samples // 512`, 43.07 per second, frame `k` about
+        sample `512 k`. No samples: (0, 33).
+
+    Raises:
+        ValueError: Another sampling rate, shape or type, or samples that are not finite.
+        ImportError: librosa is not installed.
+    """
+    samples = checked(samples, sampling_rate, SAMPLING_RATE)
+    if not samples.size:
+        return np.zeros((0, len(LIBROSA33_COLUMNS)), np.float32)
+    # Here, not above: librosa takes seconds, for which those who use another recipe need not wait.
+    try:
+        import librosa
+    except ImportError as error:
+        raise ImportError(
+            "`librosa33` is computed by librosa, which is not installed: pip install 'selfmm-hf[clips]'"
+        ) from error
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set", UserWarning)  # silence
+        warnings.filterwarnings("ignore", "n_fft=.* is too large for input signal", UserWarning)  # below 1.5 s
+        columns = [
+            librosa.feature.zero_crossing_rate(samples, hop_length=HOP),
+            librosa.feature.mfcc(y=samples, sr=SAMPLING_RATE, hop_length=HOP, htk=True),
+            librosa.feature.chroma_cqt(y=samples, sr=SAMPLING_RATE, hop_length=HOP),
+        ]
+    return np.concatenate(columns).T.astype(np.float32)
+
+
+class AudioEncoder:
+    """
+    Sound -> the last hidden states of a pretrained speech model (HuBERT, wav2vec 2.0, WavLM, Whisper's encoder...).
+
+    The sound is cut into the fewest windows that are not too long, all of one length, without overlap; each passes the
+    model on its own. States that fall into the same `1 / frame_rate` seconds are averaged, so that an LSTM can read
+    the sequence. Models that do not give one state after the other in time (Audio Spectrogram Transformer, CLAP) are
+    not for this class.
+
+    Args:
+        name (`str` or `Path`): Repository or folder of the model, with its feature extractor.
+        frame_rate (`float`, defaults to 10.0):
+            Rows per second. Above the model's own rate, often 50, states are repeated.
+        window_seconds (`float`, defaults to 20.0): Longest window. Whisper's take 30 s at most.
+        revision (`str`, *optional*): Branch, tag or commit of the repository.
+        device (`str` or `torch.device`, defaults to `"cpu"`): Where the model runs, in float32.
+    """
+
+    # A shorter sound is followed by silence up to this: the models' convolutions see 25 ms at least.
+    MIN_SECONDS = 0.1
+
+    def __init__(
+        self,
+        name: str | Path,
+        frame_rate: float = 10.0,
+        window_seconds: float = 20.0,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        if not 0 < frame_rate < math.inf:
+            raise ValueError(f"frame_rate is {frame_rate}, expected a positive number of rows per second")
+        self.extractor = AutoFeatureExtractor.from_pretrained(str(name), revision=revision)
+        self.sampling_rate = getattr(self.extractor, "sampling_rate", None)
+        if self.sampling_rate is None:
+            raise ValueError(f"{name} is no speech model: its feature extractor has no sampling rate")
+        longest = getattr(self.extractor, "chunk_length", None) or math.inf
+        if not self.MIN_SECONDS <= window_seconds <= longest:
+            raise ValueError(f"window_seconds is {window_seconds}, expected {self.MIN_SECONDS} to {longest} for {name}")
+        self.frame_rate, self.window_seconds = float(frame_rate), float(window_seconds)
+        model, info = AutoModel.from_pretrained(
+            str(name), revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+        encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+        # What the file lacks is random, and another at each loading. `masked_spec_embed` serves in training only.
+        missing = {key.removeprefix("encoder.") if encoder is not model else key for key in info["missing_keys"]}
+        self._random = {key for key in missing if key in encoder.state_dict()}
+        lacking = sorted(key for key in self._random if not key.endswith("masked_spec_embed"))
+        if lacking:
+            raise ValueError(f"{name} lacks weights of its encoder, such as {lacking[0]}: it is no whole speech model")
+        self.model = encoder.eval().requires_grad_(False).to(device)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the names, types, shapes and values of the encoder's weights, whatever files they came from."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            if key not in self._random:
+                value = value.cpu().contiguous()
+                digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+                digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @cached_property
+    def width(self) -> int:
+        """Columns of a row."""
+        return self._encode(np.zeros(round(self.MIN_SECONDS * self.sampling_rate), np.float32)).shape[1]
+
+    def __call__(self, samples: np.ndarray, sampling_rate: int | None = None) -> np.ndarray:
+        """
+        Args:
+            samples (`np.ndarray`): (samples,) float, mono.
+            sampling_rate (`int`, *optional*): What `samples` has, Hz; that of the model, `self.sampling_rate`.
+
+        Returns:
+            (frames, width) float32, `frames = round(seconds * frame_rate)`, at least 1. No samples: (0, width).
+
+        Raises:
+            ValueError: Another sampling rate, shape or type, or samples that are not finite.
+        """
+        samples = checked(samples, sampling_rate, self.sampling_rate)
+        if not samples.size:
+            return np.zeros((0, self.width), np.float32)
+        frames = max(1, round(len(samples) / self.sampling_rate * self.frame_rate))
+        samples = np.pad(samples, (0, max(0, round(self.MIN_SECONDS * self.sampling_rate) - len(samples))))
+        windows = math.ceil(len(samples) / (self.window_seconds * self.sampling_rate))
+        states, times, begin = [], [], 0
+        for window in np.array_split(samples, windows):
+            states.append(self._encode(window))
+            seconds, count = len(window) / self.sampling_rate, len(states[-1])
+            times.append(begin + (np.arange(count) + 0.5) / count * seconds)
+            begin += seconds
+        return pooled(np.concatenate(states), np.concatenate(times), frames, self.frame_rate)
+
+    @torch.no_grad()
+    def _encode(self, window: np.ndarray) -> np.ndarray:
+        """The states of one window, (states, width) float32."""
+        inputs = self.extractor(
+            window, sampling_rate=self.sampling_rate, return_tensors="pt", return_attention_mask=True
+        )
+        states = self.model(inputs[self.extractor.model_input_names[0]].to(self.model.device)).last_hidden_state[0]
+        # Whisper's extractor fills each window up to 30 s. The others' leave it as long as it is.
+        real = inputs["attention_mask"].float().mean().item() if "attention_mask" in inputs else 1.0
+        return states[: max(1, math.ceil(len(states) * real - 1e-3))].float().cpu().numpy()
+
+
+def pooled(states: np.ndarray, times: np.ndarray, frames: int, frame_rate: float) -> np.ndarray:
+    """
+    The mean of the states within each `1 / frame_rate` seconds; the nearest state where there is none.
+
+    Args:
+        states (`np.ndarray`): (states, width) float32.
+        times (`np.ndarray`): (states,), of each state, in seconds, ascending. What is past the end joins the last row.
+
+    Returns:
+        (frames, width) float32.
+    """
+    rows = np.minimum((times * frame_rate).astype(np.int64), frames - 1)
+    counts = np.bincount(rows, minlength=frames)
+    sums = np.zeros((frames, states.shape[1]), np.float64)
+    np.add.at(sums, rows, states)
+    means = sums / np.maximum(counts, 1)[:, None]
+    for row in np.flatnonzero(counts == 0):
+        means[row] = states[np.abs(times - (row + 0.5) / frame_rate).argmin()]
+    return means.astype(np.float32)
+
+
+def checked(samples: np.ndarray, sampling_rate: int | None, expected: int) -> np.ndarray:
+    """The samples as float32, if they are (samples,), of the sampling rate that is expected, and finite."""
+    if sampling_rate is not None and sampling_rate != expected:
+        raise ValueError(f"samples have {sampling_rate} Hz, expected {expected}: decode or resample them to that rate")
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise ValueError(f"samples have the shape {samples.shape}, expected (samples,): the mean of the channels")
+    if samples.dtype.kind != "f":
+        raise ValueError(f"samples are {samples.dtype}, expected floats: divide integers by their full scale")
+    if not np.isfinite(samples).all():
+        raise ValueError("samples hold values that are not finite")
+    return samples.astype(np.float32, copy=False)

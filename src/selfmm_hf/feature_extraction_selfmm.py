@@ -1,0 +1,312 @@
+"""Sound and picture of a clip -> the audio and vision sequences of a model. This file travels to the Hub."""
+
+import copy
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BatchFeature, FeatureExtractionMixin
+from transformers.utils import cached_file
+
+from .audio_features_selfmm import LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, librosa33
+from .decoding_selfmm import decode_audio, decode_video
+from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
+from .vision_features_selfmm import FaceFeatures, ImageEncoder
+
+# What each kind of recipe may say, with its defaults.
+AUDIO_RECIPES = {
+    "librosa33": {},
+    "encoder": {"model": None, "revision": None, "frame_rate": 10.0, "window_seconds": 20.0, "checksum": None},
+}
+VISION_RECIPES = {
+    "face": {"frame_rate": 10.0, "checksums": MODEL_FILES},
+    "encoder": {"model": None, "revision": None, "frame_rate": 2.0, "face_only": False, "checksum": None},
+}
+MODELS = "models"  # the folder of the face models, in the package as in a repository
+
+
+class SelfMMFeatureExtractor(FeatureExtractionMixin):
+    """
+    Computes the audio and vision sequences of clips by a recipe, which is saved with it.
+
+    Args:
+        audio (`dict` or `str`, *optional*, defaults to `"librosa33"`):
+            `{"kind": "librosa33"}`, 33 columns at 43 frames/s: see [`librosa33`]; or any speech model, `{"kind":
+            "encoder", "model": NAME, "revision": ..., "frame_rate": 10.0, "window_seconds": 20.0}`: see
+            [`AudioEncoder`]. `None`: no audio.
+        vision (`dict` or `str`, *optional*, defaults to `"face"`):
+            `{"kind": "face", "frame_rate": 10.0}`, 41 columns of the speaker's expression: see [`FaceFeatures`]; or any
+            image model, `{"kind": "encoder", "model": NAME, "revision": ..., "frame_rate": 2.0, "face_only": False}`:
+            see [`ImageEncoder`]. `None`: no vision.
+        max_seconds (`float`, defaults to 300): Longer clips are refused.
+        normalization (`dict`, *optional*):
+            `{"audio": {"mean": [...], "std": [...]}, ...}`, of the training set: see `fit_normalization`.
+
+    Raises:
+        ValueError: A recipe is unknown, or a model is not the one that the recipe was made with.
+    """
+
+    model_input_names = ["audio", "audio_lengths", "vision", "vision_lengths"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        audio: dict[str, Any] | str | None = "librosa33",
+        vision: dict[str, Any] | str | None = "face",
+        max_seconds: float = 300.0,
+        normalization: dict[str, dict[str, list[float]]] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.audio = _completed("audio", audio, AUDIO_RECIPES)
+        self.vision = _completed("vision", vision, VISION_RECIPES)
+        self.max_seconds = max_seconds
+        self.normalization = normalization or {}
+        self._tools: dict[str, Any] = {}
+        self._source: tuple[str, dict[str, Any]] | None = None  # where the face models lie, if not in the package
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any):
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        extractor = loaded[0] if isinstance(loaded, tuple) else loaded
+        options = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+        given = {name: kwargs[name] for name in options if kwargs.get(name) is not None}
+        extractor._source = (str(pretrained_model_name_or_path), given)
+        return loaded
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "_source")}
+        return {**copy.deepcopy(fields), "feature_extractor_type": type(self).__name__}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
+        """Saves the recipe, whose models are named by their checksums, and the face models where it takes them."""
+        for name in self.recipe:
+            self._tool(name)
+        if self._needs_face_models:
+            folder = Path(save_directory) / MODELS
+            if folder.resolve() != self._face_models().resolve():
+                shutil.copytree(self._face_models(), folder, dirs_exist_ok=True)
+        return super().save_pretrained(save_directory, **kwargs)
+
+    @property
+    def recipe(self) -> dict[str, dict[str, Any]]:
+        """What is computed for each modality that there is."""
+        recipes = {"audio": self.audio, "vision": self.vision}
+        return {name: recipe for name, recipe in recipes.items() if recipe is not None}
+
+    def check_recipe(self, recipe: Mapping[str, Mapping[str, Any]]) -> None:
+        """
+        Refuses features of another recipe.
+
+        Args:
+            recipe: `recipe` of the extractor that computed them.
+
+        Raises:
+            ValueError: It differs; what differs is named.
+        """
+        for name in sorted({*recipe, *self.recipe}):
+            ours, theirs = dict(self.recipe.get(name) or {}), dict(recipe.get(name) or {})
+            for key in sorted({*ours, *theirs}):
+                if ours.get(key) != theirs.get(key):
+                    raise ValueError(
+                        f"These features are of another recipe: {name} {key} is {theirs.get(key)!r}, expected "
+                        f"{ours.get(key)!r}. Extract them again, or take the model that was trained on them."
+                    )
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Columns of each sequence."""
+        return {name: self._tool(name)[1] for name in self.recipe}
+
+    def extract(self, clip: str | os.PathLike | Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """
+        The features of one clip, as they are computed, not normalised.
+
+        Args:
+            clip (`str`, `os.PathLike` or `dict`):
+                A file with sound and picture. Or `audio`: a file, or (samples,) float, mono, with its `sampling_rate`,
+                that of the recipe; `video`: a file, or frames (height, width, 3) uint8, RGB, at the recipe's
+                `frame_rate`.
+
+        Returns:
+            By modality, (frames, width) float32, and, for each that is absent (0, width), why.
+
+        Raises:
+            ClipError: A file cannot be read, or is too long.
+            ValueError: Something else was given, or at another sampling rate.
+        """
+        parts = clip if isinstance(clip, Mapping) else {"audio": clip, "video": clip}
+        if unknown := set(parts) - {"audio", "sampling_rate", "video"}:
+            raise ValueError(
+                f"A clip is a file, or has audio, sampling_rate and video; got {', '.join(sorted(unknown))}."
+            )
+        features, absent = {}, {}
+        if self.audio is not None:
+            features["audio"] = self._sound(parts.get("audio"), parts.get("sampling_rate"))
+            if not len(features["audio"]):
+                absent["audio"] = "no sound"
+        if self.vision is not None:
+            features["vision"], seen = self._picture(parts.get("video"))
+            if not len(features["vision"]):
+                absent["vision"] = "no face" if seen else "no picture"
+        return features, absent
+
+    def __call__(self, clips: Any, return_tensors: str | None = "pt") -> BatchFeature:
+        """
+        The model's inputs for clips.
+
+        Args:
+            clips: One clip as `extract` takes it, or a list of them.
+            return_tensors (`str`, defaults to `"pt"`): There is no other.
+
+        Returns:
+            `audio`, `vision` (clips, frames, width) float32, normalised and padded at the end, and `audio_lengths`,
+            `vision_lengths` (clips,), 0 where a clip lacks the modality.
+        """
+        if return_tensors not in (None, "pt"):
+            raise ValueError(f"return_tensors is {return_tensors!r}; there are only torch's, 'pt'.")
+        clips = clips if isinstance(clips, list | tuple) else [clips]
+        return self.pad([self.extract(clip)[0] for clip in clips])
+
+    def pad(self, features: list[dict[str, np.ndarray]]) -> BatchFeature:
+        """A batch of what `extract` returned, normalised."""
+        batch = {}
+        for name in self.recipe:
+            rows = [torch.from_numpy(self.normalize(name, clip[name])) for clip in features]
+            batch[name] = pad_sequence(rows, batch_first=True)
+            batch[f"{name}_lengths"] = torch.tensor([len(row) for row in rows])
+        return BatchFeature(batch)
+
+    def fit_normalization(self, clips: Iterable[Mapping[str, np.ndarray]]) -> None:
+        """
+        Takes mean and standard deviation of each column from the frames of a training set.
+
+        Args:
+            clips: Features as `extract` returns them. Frames without a face do not count.
+        """
+        sums: dict[str, list] = {name: [0, 0.0, 0.0] for name in self.recipe}
+        for clip in clips:
+            for name, total in sums.items():
+                frames = clip[name].astype(np.float64)
+                frames = frames[frames[:, 0] > 0] if self._marks_faces(name) else frames
+                total[0] += len(frames)
+                total[1] = total[1] + frames.sum(0)
+                total[2] = total[2] + (frames**2).sum(0)
+        for name, (count, total, squares) in sums.items():
+            if not count:
+                continue
+            mean = total / count
+            std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            constant = std <= 1e-6 * np.maximum(np.abs(mean), 1)
+            mean, std = np.where(constant, 0, mean), np.where(constant, 1, std)
+            if self._marks_faces(name):
+                mean[0], std[0] = 0, 1
+            self.normalization[name] = {"mean": mean.tolist(), "std": std.tolist()}
+
+    def normalize(self, name: str, frames: np.ndarray) -> np.ndarray:
+        """(frames, width) float32 with the training set's mean and deviation; frames without a face stay 0."""
+        if name not in self.normalization:
+            return np.array(frames, dtype=np.float32)
+        of = self.normalization[name]
+        values = (frames - np.float32(of["mean"])) / np.float32(of["std"])
+        if self._marks_faces(name):
+            values[frames[:, 0] == 0] = 0
+        return values.astype(np.float32)
+
+    def _marks_faces(self, name: str) -> bool:
+        """Whether the first column tells if there is a face."""
+        return name == "vision" and (self.vision["kind"] == "face" or self.vision["face_only"])
+
+    @property
+    def _needs_face_models(self) -> bool:
+        return self.vision is not None and self._marks_faces("vision")
+
+    def _face_models(self) -> Path:
+        """The folder of the landmark models: of the package, or of the repository that this was loaded from."""
+        folder = Path(__file__).with_name(MODELS)
+        if folder.is_dir():
+            return folder
+        if self._source is None:
+            raise ValueError(f"{folder} is missing; load the extractor from a repository that has {MODELS}/.")
+        name, options = self._source
+        *_, file = [cached_file(name, f"{MODELS}/{file}", **options) for file in ("NOTICE", "LICENSE", *MODEL_FILES)]
+        return Path(file).parent
+
+    def _tool(self, name: str) -> tuple[Any, int]:
+        """What computes the modality, and how many columns."""
+        if name not in self._tools:
+            recipe = self.recipe[name]
+            if recipe["kind"] == "librosa33":
+                tool, width = librosa33, len(LIBROSA33_COLUMNS)
+            elif recipe["kind"] == "face":
+                tool = FaceFeatures(self._face_models(), recipe["frame_rate"])
+                width = tool.width
+            else:
+                tool = self._encoder(name, recipe)
+                width = tool.width
+                recipe["checksum"] = recipe["checksum"] or tool.checksum
+                if recipe["checksum"] != tool.checksum:
+                    raise ValueError(
+                        f"The {name} encoder {recipe['model']} has other weights than the recipe was made with: "
+                        f"checksum {tool.checksum}, expected {recipe['checksum']}. Pin its revision."
+                    )
+            self._tools[name] = tool, width
+        return self._tools[name]
+
+    def _encoder(self, name: str, recipe: dict[str, Any]) -> AudioEncoder | ImageEncoder:
+        model, revision = recipe["model"], recipe["revision"]
+        if name == "audio":
+            return AudioEncoder(model, recipe["frame_rate"], recipe["window_seconds"], revision)
+        return ImageEncoder(model, revision, FaceLandmarker(self._face_models()) if recipe["face_only"] else None)
+
+    def _sound(self, sound: Any, sampling_rate: int | None) -> np.ndarray:
+        tool, width = self._tool("audio")
+        rate = getattr(tool, "sampling_rate", SAMPLING_RATE)
+        if isinstance(sound, str | os.PathLike):
+            sound, sampling_rate = decode_audio(sound, rate, self.max_seconds), rate
+        elif sound is not None and sampling_rate is None:
+            raise ValueError(f"Give the sampling_rate of the audio, which should be {rate} Hz.")
+        return np.zeros((0, width), np.float32) if sound is None else tool(sound, sampling_rate)
+
+    def _picture(self, video: Any) -> tuple[np.ndarray, bool]:
+        """The features, and whether there was any picture."""
+        tool, width = self._tool("vision")
+        if video is None:
+            return np.zeros((0, width), np.float32), False
+        if isinstance(video, str | os.PathLike):
+            video = decode_video(video, self.vision["frame_rate"], self.max_seconds)
+        seen = False
+
+        def frames():
+            nonlocal seen
+            for frame in video:
+                seen = True
+                yield frame
+
+        features, _ = tool(frames())
+        return features, seen
+
+
+def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, dict]) -> dict[str, Any] | None:
+    if recipe is None:
+        return None
+    recipe = {"kind": recipe} if isinstance(recipe, str) else dict(recipe)
+    kind = recipe.pop("kind", None)
+    if kind not in known:
+        raise ValueError(f"The {name} recipe is of kind {kind!r}, expected one of {', '.join(known)}.")
+    if unknown := set(recipe) - set(known[kind]):
+        there = ", ".join(known[kind]) or "nothing"
+        raise ValueError(f"The {name} recipe {kind} has no {', '.join(sorted(unknown))}; it has {there}.")
+    complete = {"kind": kind, **copy.deepcopy(known[kind]), **recipe}
+    if "model" in complete and not complete["model"]:
+        raise ValueError(f"The {name} recipe encoder needs the name or folder of its model.")
+    if complete.get("checksums", MODEL_FILES) != MODEL_FILES:
+        raise ValueError("The vision recipe was made with other face models than these; take its version of selfmm-hf.")
+    return complete
+
+
+SelfMMFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -1,0 +1,214 @@
+"""The recipe: what is computed, saved with the extractor, and refused when it is another's."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import HubertConfig, HubertModel, ViTConfig, ViTImageProcessor, ViTModel, Wav2Vec2FeatureExtractor
+
+from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
+
+for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
+    pytest.importorskip(package)
+
+from test_decoding import voice, write_clip  # noqa: E402
+from test_face_landmarks import draw_face  # noqa: E402
+
+RATE = 22050
+
+
+def faces(count=6):
+    return [draw_face(smile=number / count) for number in range(count)]
+
+
+def clip(**changes):
+    return {"audio": voice(1.0, RATE), "sampling_rate": RATE, "video": faces()} | changes
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return SelfMMFeatureExtractor()
+
+
+@pytest.fixture
+def encoders(tmp_path):
+    """Recipes of tiny speech and image models."""
+    torch.manual_seed(0)
+    options = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9)
+    speech = HubertConfig(
+        **options, conv_dim=(4, 4), conv_stride=(5, 64), conv_kernel=(10, 64), num_feat_extract_layers=2,
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    HubertModel(speech).save_pretrained(tmp_path / "speech")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "speech")
+    ViTModel(ViTConfig(**options, image_size=32, patch_size=16)).save_pretrained(tmp_path / "image")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "image")
+    return {
+        "audio": {"kind": "encoder", "model": str(tmp_path / "speech")},
+        "vision": {"kind": "encoder", "model": str(tmp_path / "image"), "face_only": True},
+    }
+
+
+def test_sound_and_faces(extractor):
+    features, absent = extractor.extract(clip())
+    assert absent == {} and extractor.widths == {"audio": 33, "vision": 41}
+    assert features["audio"].shape == (1 + RATE // 512, 33) and features["vision"].shape == (6, 41)
+    assert (features["vision"][:, 0] == 1).all()
+    assert all(frames.dtype == np.float32 for frames in features.values())
+
+
+def test_a_file_is_its_sound_and_its_picture(extractor, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, "mpeg4", "aac", seconds=1.0)
+    together, absent = extractor.extract(path)
+    assert absent == {"vision": "no face"} and len(together["audio"]) > 40
+    apart, _ = extractor.extract({"audio": str(path), "video": str(path)})
+    assert all(np.array_equal(apart[name], together[name]) for name in together)
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent"),
+    [
+        ({"audio": None}, {"audio": "no sound"}),
+        ({"audio": np.zeros(0, np.float32)}, {"audio": "no sound"}),
+        ({"video": None}, {"vision": "no picture"}),
+        ({"video": []}, {"vision": "no picture"}),
+        ({"video": [np.zeros((48, 64, 3), np.uint8)] * 3}, {"vision": "no face"}),
+        ({"audio": None, "video": None}, {"audio": "no sound", "vision": "no picture"}),
+    ],
+)
+def test_what_a_clip_lacks_is_stated(extractor, changes, absent):
+    features, stated = extractor.extract(clip(**changes))
+    assert stated == absent
+    assert {name for name, frames in features.items() if not len(frames)} == set(absent)
+    assert {name: frames.shape[1] for name, frames in features.items()} == {"audio": 33, "vision": 41}
+
+
+def test_batches_are_padded_and_normalised(extractor):
+    short = clip(audio=voice(0.5, RATE), video=None)
+    rows = [extractor.extract(one)[0] for one in (clip(), short)]
+    normal = SelfMMFeatureExtractor()
+    normal.fit_normalization(rows)
+    batch = normal([clip(), short])
+    assert batch["audio"].shape == (2, 44, 33) and batch["vision"].shape == (2, 6, 41)
+    assert batch["audio_lengths"].tolist() == [44, 22] and batch["vision_lengths"].tolist() == [6, 0]
+    assert (batch["audio"][1, 22:] == 0).all() and (batch["vision"][1] == 0).all()
+    frames = torch.cat([batch["audio"][0], batch["audio"][1, :22]])
+    torch.testing.assert_close(frames.mean(0), torch.zeros(33), atol=1e-4, rtol=0)
+    varies = frames.std(0) > 0.1
+    torch.testing.assert_close(frames.std(0, correction=0)[varies], torch.ones(int(varies.sum())), atol=1e-3, rtol=0)
+    assert (batch["vision"][0, :, 0] == 1).all()  # the column `face` stays what it is
+    assert normal(clip())["audio"].shape == (1, 44, 33)
+
+
+def test_frames_without_a_face_stay_zero_and_do_not_count(extractor):
+    mixed = extractor.extract(clip(video=[*faces(), np.zeros((256, 256, 3), np.uint8)]))[0]
+    alone = extractor.extract(clip())[0]
+    both = [SelfMMFeatureExtractor(), SelfMMFeatureExtractor()]
+    for one, features in zip(both, (mixed, alone), strict=True):
+        one.fit_normalization([features])
+    assert not mixed["vision"][-1].any()
+    expression = slice(1, 31)  # motion differs where the face is lost
+    for key in ("mean", "std"):
+        found, expected = (one.normalization["vision"][key][expression] for one in both)
+        assert found == pytest.approx(expected, abs=1e-6)
+    assert (both[0].normalize("vision", mixed["vision"])[-1] == 0).all()
+
+
+def test_encoders_by_name(encoders):
+    extractor = SelfMMFeatureExtractor(**encoders)
+    features, absent = extractor.extract(clip(audio=voice(1.0, 16000), sampling_rate=16000))
+    assert absent == {} and features["audio"].shape == (10, 8) and features["vision"].shape == (6, 9)
+    assert len(extractor.recipe["audio"]["checksum"]) == len(extractor.recipe["vision"]["checksum"]) == 64
+
+
+def test_other_weights_are_refused(encoders, tmp_path):
+    extractor = SelfMMFeatureExtractor(**encoders)
+    extractor.save_pretrained(tmp_path / "saved")
+    torch.manual_seed(1)
+    HubertModel(HubertModel.from_pretrained(tmp_path / "speech").config).save_pretrained(tmp_path / "speech")
+    with pytest.raises(ValueError, match=r"has other weights than the recipe was made with: .* Pin its revision"):
+        SelfMMFeatureExtractor.from_pretrained(tmp_path / "saved").extract(clip())
+
+
+def test_features_of_another_recipe_are_refused(extractor):
+    extractor.check_recipe(json.loads(json.dumps(extractor.recipe)))
+    slower = SelfMMFeatureExtractor(vision={"kind": "face", "frame_rate": 5.0})
+    with pytest.raises(
+        ValueError, match=r"another recipe: vision frame_rate is 5.0, expected 10.0. Extract them again"
+    ):
+        extractor.check_recipe(slower.recipe)
+    with pytest.raises(ValueError, match=r"another recipe: vision .* is None, expected"):
+        extractor.check_recipe(SelfMMFeatureExtractor(vision=None).recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"audio": "librosa34"}, "audio recipe is of kind 'librosa34', expected one of librosa33, encoder"),
+        ({"audio": {"kind": "librosa33", "hop": 256}}, "librosa33 has no hop; it has nothing"),
+        ({"vision": {"kind": "face", "fps": 3}}, "face has no fps; it has frame_rate, checksums"),
+        ({"vision": "encoder"}, "needs the name or folder of its model"),
+        ({"vision": {"kind": "face", "checksums": {}}}, "other face models than these"),
+    ],
+)
+def test_recipes_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        SelfMMFeatureExtractor(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sampling_rate": None}, "Give the sampling_rate of the audio, which should be 22050 Hz"),
+        ({"sampling_rate": 16000}, "16000 Hz, expected 22050"),
+        ({"words": "hello"}, "got words"),
+    ],
+)
+def test_clips_are_checked(extractor, change, message):
+    with pytest.raises(ValueError, match=message):
+        extractor.extract(clip(**change))
+    with pytest.raises(ValueError, match="there are only torch's"):
+        extractor(clip(), return_tensors="np")
+
+
+STRANGER = """
+import sys
+sys.modules["selfmm_hf"] = None
+import numpy as np
+from transformers import AutoFeatureExtractor
+extractor = AutoFeatureExtractor.from_pretrained(sys.argv[1], trust_remote_code=True)
+batch = extractor(sys.argv[2])
+np.savez(sys.argv[3], **batch)
+extractor.save_pretrained(sys.argv[4])
+"""
+
+
+def test_a_stranger_computes_the_same(extractor, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, "mpeg4", "aac", seconds=1.0)
+    normal = SelfMMFeatureExtractor()
+    normal.fit_normalization([extractor.extract(path)[0], extractor.extract(clip())[0]])
+    normal.save_pretrained(tmp_path / "1")
+    arguments = [str(one) for one in (tmp_path / "1", path, tmp_path / "batch.npz", tmp_path / "2")]
+    process = subprocess.run([sys.executable, "-c", STRANGER, *arguments], capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr[-2000:]
+    expected = normal(path)
+    with np.load(tmp_path / "batch.npz") as found:
+        assert set(found) == set(expected)
+        for name in found:
+            np.testing.assert_allclose(found[name], expected[name].numpy(), atol=1e-5)
+    assert (tmp_path / "2" / "models" / "face_landmark.tflite").is_file()
+    assert SelfMMFeatureExtractor.from_pretrained(tmp_path / "2").to_dict() | {"auto_map": None} == normal.to_dict() | {
+        "auto_map": None
+    }
+    assert str(tmp_path) not in (tmp_path / "1" / "preprocessor_config.json").read_text()
+
+
+def test_the_real_clip(shared, extractor):
+    features, absent = extractor.extract(shared / "data" / "clips" / "obama_speech.mp4")
+    assert absent == {} and len(features["vision"]) == 88 and features["vision"][:, 0].mean() > 0.9
+    assert extractor.extract(shared / "data" / "clips" / "jfk.flac")[1] == {"vision": "no picture"}
