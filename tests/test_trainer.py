@@ -341,6 +341,7 @@ if args.process_index == 0:
     weights = {name: value.tolist() for name, value in trainer.model.state_dict().items()}
     json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist()},
               open(os.path.join(sys.argv[2], "result.json"), "w"))
+trainer.accelerator.state.destroy_process_group()
 """
 
 

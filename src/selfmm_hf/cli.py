@@ -32,7 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
 def train(arguments: list[str] | None = None) -> None:
     """`selfmm train`, and `train.py`: trains with a YAML file and options that override it."""
     run = _prepared(sys.argv[1:] if arguments is None else arguments)
-    _print_results(run.train(), run.folder)
+    results = run.train()
+    _print_results(results, run.folder)
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()  # else a process that ends first may abort
 
 
 def demo(arguments: list[str]) -> None:
