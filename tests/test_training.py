@@ -231,6 +231,7 @@ def test_demo_shows_the_model_loaded_by_a_stranger(tmp_path, monkeypatch, capsys
     cli.main(["demo", "--num_train_epochs", "2", "--output_dir", str(tmp_path / "demo"), "--disable_tqdm", "true"])
     printed = capsys.readouterr().out
     assert "trust_remote_code=True in a fresh process" in printed and "sarcasm" in printed
+    assert "np.str_" not in printed
     assert (tmp_path / "demo" / "run.png").stat().st_size > 20_000
     assert (tmp_path / "demo" / "model" / "modeling_selfmm.py").is_file()
 

@@ -74,4 +74,5 @@ def _telling_clips(samples: Samples) -> list[dict]:
     """The clip of each situation with the widest range of unimodal sentiments."""
     clips = samples.dataset.with_format("numpy")
     by_range = sorted(clips, key=lambda clip: np.ptp([clip[label] for label in UNIMODAL_LABELS.values()]))
-    return list({clip["situation"]: clip for clip in by_range}.values())
+    telling = {clip["situation"]: clip for clip in by_range}.values()
+    return [clip | {"text": str(clip["text"])} for clip in telling]  # not numpy's kind of string

@@ -19,6 +19,7 @@ from .builder import FeatureBuilder
 from .safe_pickle import DataError
 
 ORIGIN_FILE = "origin.json"
+ORIGIN_KEYS = {"dataset", "config", "not_finite", "label_range", "rows", "files"}
 
 CARD = """---
 {{ card_data }}
@@ -137,7 +138,7 @@ def _origin(folder: Path) -> dict[str, Any]:
         origin = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file} is damaged ({error}); delete {folder} and prepare it again.") from error
-    if type(origin) is not dict or origin.get("config") != folder.name or not {"files", "rows"} <= origin.keys():
+    if type(origin) is not dict or origin.get("config") != folder.name or not ORIGIN_KEYS <= origin.keys():
         raise DataError(f"{file} is damaged; delete {folder} and prepare it again.")
     return origin
 
