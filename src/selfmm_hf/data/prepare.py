@@ -138,7 +138,7 @@ def _origin(folder: Path) -> dict[str, Any]:
         origin = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file} is damaged ({error}); delete {folder} and prepare it again.") from error
-    if type(origin) is not dict or origin.get("config") != folder.name or not ORIGIN_KEYS <= origin.keys():
+    if type(origin) is not dict or origin.get("config") != folder.name or not origin.keys() >= ORIGIN_KEYS:
         raise DataError(f"{file} is damaged; delete {folder} and prepare it again.")
     return origin
 
