@@ -120,3 +120,22 @@ def tiny_batch():
         return arguments
 
     return make
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A model folder as training leaves it, untrained, of clips of up to 20 s."""
+    from test_decoding import voice
+    from test_feature_extraction import RATE, clip
+
+    from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
+    from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer
+    from selfmm_hf.hub import save_loadable
+
+    extractor = SelfMMFeatureExtractor(max_seconds=20.0)
+    extractor.fit_normalization([extractor.extract(clip(audio=voice(seconds, RATE)))[0] for seconds in (0.5, 1.0)])
+    torch.manual_seed(0)
+    model = SelfMMModel(SelfMMConfig(text_config=demo_text_config(), audio_dim=33, vision_dim=41)).eval()
+    folder = tmp_path_factory.mktemp("model")
+    save_loadable(folder, model, SelfMMProcessor(extractor, demo_tokenizer()))
+    return folder

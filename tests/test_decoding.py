@@ -197,8 +197,8 @@ def test_frames_are_turned_upright(degrees, shape, corner, tmp_path):
     assert sum(corners) == 1
 
 
-def test_frame_size_may_change(tmp_path):
-    path, sizes = tmp_path / "clip.avi", [(WIDTH, HEIGHT)] * 3 + [(32, 80)] * 3
+def write_changing_sizes(path, sizes):
+    """Motion JPEG at 10 frames/s, each of a size of its own."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
@@ -212,6 +212,11 @@ def test_frame_size_may_change(tmp_path):
             packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 10), True
             packet.pts = packet.dts = number
             container.mux(packet)
+
+
+def test_frame_size_may_change(tmp_path):
+    path, sizes = tmp_path / "clip.avi", [(WIDTH, HEIGHT)] * 3 + [(32, 80)] * 3
+    write_changing_sizes(path, sizes)
     frames = list(decode_video(path, 10))
     assert [frame.shape[1::-1] for frame in frames] == sizes
     assert numbers(frames) == list(range(6))

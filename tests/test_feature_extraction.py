@@ -25,7 +25,7 @@ def faces(count=6):
 
 
 def clip(**changes):
-    return {"audio": voice(1.0, RATE), "sampling_rate": RATE, "video": faces()} | changes
+    return {"audio": voice(1.0, RATE), "sampling_rate": RATE, "vision": faces()} | changes
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_file_is_its_sound_and_its_picture(extractor, tmp_path):
     write_clip(path, "mpeg4", "aac", seconds=1.0)
     together, absent = extractor.extract(path)
     assert absent == {"vision": "no face"} and len(together["audio"]) > 40
-    apart, _ = extractor.extract({"audio": str(path), "video": str(path)})
+    apart, _ = extractor.extract({"audio": str(path), "vision": str(path)})
     assert all(np.array_equal(apart[name], together[name]) for name in together)
 
 
@@ -74,10 +74,10 @@ def test_a_file_is_its_sound_and_its_picture(extractor, tmp_path):
     [
         ({"audio": None}, {"audio": "no sound"}),
         ({"audio": np.zeros(0, np.float32)}, {"audio": "no sound"}),
-        ({"video": None}, {"vision": "no picture"}),
-        ({"video": []}, {"vision": "no picture"}),
-        ({"video": [np.zeros((48, 64, 3), np.uint8)] * 3}, {"vision": "no face"}),
-        ({"audio": None, "video": None}, {"audio": "no sound", "vision": "no picture"}),
+        ({"vision": None}, {"vision": "no picture"}),
+        ({"vision": []}, {"vision": "no picture"}),
+        ({"vision": [np.zeros((48, 64, 3), np.uint8)] * 3}, {"vision": "no face"}),
+        ({"audio": None, "vision": None}, {"audio": "no sound", "vision": "no picture"}),
     ],
 )
 def test_what_a_clip_lacks_is_stated(extractor, changes, absent):
@@ -88,7 +88,7 @@ def test_what_a_clip_lacks_is_stated(extractor, changes, absent):
 
 
 def test_batches_are_padded_and_normalised(extractor):
-    short = clip(audio=voice(0.5, RATE), video=None)
+    short = clip(audio=voice(0.5, RATE), vision=None)
     rows = [extractor.extract(one)[0] for one in (clip(), short)]
     normal = SelfMMFeatureExtractor()
     normal.fit_normalization(rows)
@@ -105,7 +105,7 @@ def test_batches_are_padded_and_normalised(extractor):
 
 
 def test_frames_without_a_face_stay_zero_and_do_not_count(extractor):
-    mixed = extractor.extract(clip(video=[*faces(), np.zeros((256, 256, 3), np.uint8)]))[0]
+    mixed = extractor.extract(clip(vision=[*faces(), np.zeros((256, 256, 3), np.uint8)]))[0]
     alone = extractor.extract(clip())[0]
     both = [SelfMMFeatureExtractor(), SelfMMFeatureExtractor()]
     for one, features in zip(both, (mixed, alone), strict=True):
@@ -148,7 +148,7 @@ def test_features_of_another_recipe_are_refused(extractor):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"audio": "librosa34"}, "audio recipe is of kind 'librosa34', expected one of librosa33, encoder"),
+        ({"audio": "librosa34"}, "audio recipe is of kind 'librosa34', expected one of features, librosa33, encoder"),
         ({"audio": {"kind": "librosa33", "hop": 256}}, "librosa33 has no hop; it has nothing"),
         ({"vision": {"kind": "face", "fps": 3}}, "face has no fps; it has frame_rate, checksums"),
         ({"vision": "encoder"}, "needs the name or folder of its model"),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import load_splits
 from selfmm_hf.data.columns import features
-from selfmm_hf.data.demo import demo_tokenizer
+from selfmm_hf.data.demo.words import demo_tokenizer
 from selfmm_hf.data.samples import Samples
 
 

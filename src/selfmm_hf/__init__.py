@@ -1,15 +1,28 @@
 """Self-MM, multimodal sentiment analysis with self-supervised unimodal labels, as a Hugging Face model."""
 
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from .configuration_selfmm import SelfMMConfig
+from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, SelfMMPreTrainedModel, multitask_loss
+from .processing_selfmm import SelfMMProcessor
 from .version import __version__
 
 AutoConfig.register("selfmm", SelfMMConfig, exist_ok=True)
 AutoModel.register(SelfMMConfig, SelfMMModel, exist_ok=True)
+AutoFeatureExtractor.register(SelfMMConfig, SelfMMFeatureExtractor, exist_ok=True)
+AutoProcessor.register(SelfMMConfig, SelfMMProcessor, exist_ok=True)
 # Saving such a model saves its code with it, for `trust_remote_code=True`.
 SelfMMConfig.register_for_auto_class()
 SelfMMModel.register_for_auto_class("AutoModel")
 
-__all__ = ["SelfMMConfig", "SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "__version__", "multitask_loss"]
+__all__ = [
+    "SelfMMConfig",
+    "SelfMMFeatureExtractor",
+    "SelfMMModel",
+    "SelfMMOutput",
+    "SelfMMPreTrainedModel",
+    "SelfMMProcessor",
+    "__version__",
+    "multitask_loss",
+]

@@ -1,4 +1,4 @@
-"""The commands: `selfmm train`, `selfmm demo`, `selfmm data` and `selfmm convert`; `train.py` is the first."""
+"""The commands: `selfmm train`, `demo`, `extract`, `predict`, `data` and `convert`; `train.py` is the first."""
 
 import argparse
 import importlib.util
@@ -15,6 +15,8 @@ def main(arguments: list[str] | None = None) -> None:
     commands: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "train": (train, "train a model: --config FILE.yaml and options"),
         "demo": (demo, "train on the embedded corpus, load the saved model back, and predict"),
+        "extract": (extract, "a folder of clips and a table of labels -> a data set of features"),
+        "predict": (predict, "the sentiment of clips: a table, JSON or a page"),
         "data": (data, "prepare, inspect or verify a data set"),
         "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
     }
@@ -89,6 +91,37 @@ def data(arguments: list[str]) -> None:
     _or_exit(lambda: getattr(data_commands, options.command)(options))
 
 
+def extract(arguments: list[str]) -> None:
+    """`selfmm extract`: a folder of clips becomes a data set of one's own."""
+    from .clip_commands import add_extract_arguments
+    from .clip_commands import extract as extract_clips
+
+    parser = argparse.ArgumentParser(prog=f"{PROG} extract", description=extract.__doc__)
+    add_extract_arguments(parser)
+    options = parser.parse_args(arguments)
+    raise SystemExit(_or_exit(lambda: extract_clips(options)))
+
+
+def predict(arguments: list[str]) -> None:
+    """`selfmm predict`: how positive or negative the speakers of clips are."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} predict", description=predict.__doc__)
+    parser.add_argument("clips", nargs="*", metavar="CLIP", help="file or URL with sound, picture, or both")
+    parser.add_argument("--text", help="what is said in the one clip that is named; or words alone")
+    parser.add_argument(
+        "--model", help="folder, or repository on the Hub; runs/demo/model of `selfmm demo` where it exists"
+    )
+    parser.add_argument("--revision", help="of the repository, to pin it")
+    parser.add_argument("--transcriber", help="speech recognition model that fills in the words, such as a Whisper")
+    parser.add_argument("--window_seconds", type=float, help="score pieces of this length too")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each clip")
+    parser.add_argument("--html", help="file to write: a page with a picture of each prediction")
+    options = parser.parse_args(arguments)
+    from . import predict as command
+
+    pipe = _or_exit(lambda: command.load_pipeline(options))
+    raise SystemExit(1 if _or_exit(lambda: command.predict(options, pipe)) else 0)
+
+
 def convert(arguments: list[str]) -> None:
     """`selfmm convert`: an official or MMSA `.pth` becomes a model folder."""
     parser = argparse.ArgumentParser(prog=f"{PROG} convert", description=convert.__doc__)
@@ -103,17 +136,22 @@ def convert(arguments: list[str]) -> None:
     def prepare():
         from transformers import AutoTokenizer
 
+        from .feature_extraction_selfmm import SelfMMFeatureExtractor
         from .official_checkpoint import load_official_checkpoint
+        from .processing_selfmm import SelfMMProcessor
 
         if Path(options.out).exists():
             raise ValueError(f"{options.out} exists already; name a new folder.")
         model = load_official_checkpoint(options.checkpoint, options.text_encoder, label_range=options.label_range)
-        return model, options.text_encoder and AutoTokenizer.from_pretrained(options.text_encoder)
+        widths = {name: model.config.sequence_options(name)["input_dim"] for name in model.config.sequences}
+        given = {name: {"kind": "features", "dim": width} for name, width in widths.items()}
+        tokenizer = AutoTokenizer.from_pretrained(options.text_encoder) if options.text_encoder else None
+        return model, SelfMMProcessor(SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given}), tokenizer)
 
-    model, tokenizer = _or_exit(prepare)
-    model.save_pretrained(options.out)
-    if tokenizer:
-        tokenizer.save_pretrained(options.out)
+    from .hub import save_loadable
+
+    model, processor = _or_exit(prepare)
+    save_loadable(Path(options.out), model, processor)
     print(f"{options.out}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
 
 

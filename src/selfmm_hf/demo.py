@@ -4,41 +4,33 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .data import Samples, Splits
 from .data.columns import MODALITIES, UNIMODAL_LABELS
+from .data.demo import utterance
+from .data.demo.clip import render
+from .picture_selfmm import sentiment_html
 from .plots import plot_run
 
 # Runs in a process of its own, in which the package cannot be imported: what a stranger has.
 STRANGER = """
 import json, sys
 sys.modules["selfmm_hf"] = None
-import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import pipeline
 from transformers.utils import logging
 logging.set_verbosity_error()
 logging.disable_progress_bar()
-folder = sys.argv[1]
-model = AutoModel.from_pretrained(folder, trust_remote_code=True)
-tokenizer = None
-if "text" in model.config.modalities:
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-answers = []
-for clip in json.load(sys.stdin):
-    tokens = tokenizer(clip["text"], return_tensors="pt") if tokenizer else {}
-    frames = {name: torch.tensor([clip[name]]) for name in ("audio", "vision") if name in model.config.modalities}
-    with torch.no_grad():
-        output = model(**tokens, **frames)
-    unimodal = {name: value.item() for name, value in output.unimodal_logits.items()}
-    answers.append({"fusion": output.logits.item(), **unimodal})
+pipe = pipeline("multimodal-sentiment", model=sys.argv[1], trust_remote_code=True)
+answers = [pipe(clip["file"], text=clip["text"], window_seconds=1.0) for clip in json.load(sys.stdin)]
 json.dump(answers, sys.stdout)
 """
 
 
 def show(folder: Path, splits: Splits) -> None:
-    """Draws the run, and asks the saved model about some test clips in a fresh process."""
+    """Draws the run, and has the saved model watch some clips of the test split in a fresh process."""
     results = json.loads((folder / "all_results.json").read_text())
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     print("\nGenerated unimodal labels against the known ones (correlation, mean absolute error):")
@@ -49,19 +41,21 @@ def show(folder: Path, splits: Splits) -> None:
         ]
         print(f"{modality:>8}: {values[0]}   (the fused label instead: {values[1]})")
 
-    clips = _telling_clips(splits["test"])
-    print(f"\n{folder / 'model'}, loaded by AutoModel with trust_remote_code=True in a fresh process:")
-    for clip, answer in zip(clips, predict_as_stranger(folder / "model", clips), strict=True):
-        said = ", ".join(f"{name} {answer[name]:+.1f}" for name in MODALITIES if name in answer)
-        print(f"  {answer['fusion']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['situation']}: {clip['text']!r}")
-    print(f"\nThe picture of the run: {plot_run(folder, history, results['best_epoch'], splits)}")
+    clips = telling_clips(splits["test"], folder / "clips")
+    answers = predict_as_stranger(folder / "model", clips)
+    print(f"\nClips, and what {folder / 'model'} says of them, loaded by `pipeline` in a fresh process:")
+    for clip, answer in zip(clips, answers, strict=True):
+        said = ", ".join(f"{name} {value:+.1f}" for name, value in answer["unimodal"].items() if value is not None)
+        print(f"  {answer['score']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['file']}: {clip['text']!r}")
+    page = folder / "clips" / "predictions.html"
+    page.write_text(sentiment_html([(Path(clip["file"]).name, one) for clip, one in zip(clips, answers, strict=True)]))
+    print(f"\nTheir page: {page}")
+    print(f"The picture of the run: {plot_run(folder, history, results['best_epoch'], splits)}")
 
 
-def predict_as_stranger(folder: Path, clips: list[dict]) -> list[dict[str, float]]:
-    """Predictions of the model in `folder` by a process without this package."""
-    given = [
-        {"text": clip["text"], "audio": clip["audio"].tolist(), "vision": clip["vision"].tolist()} for clip in clips
-    ]
+def predict_as_stranger(folder: Path, clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the pipeline of the model in `folder` says in a process without this package."""
+    given = [{"file": clip["file"], "text": clip["text"]} for clip in clips]
     process = subprocess.run(
         [sys.executable, "-c", STRANGER, str(folder)], input=json.dumps(given), capture_output=True, text=True
     )
@@ -70,9 +64,14 @@ def predict_as_stranger(folder: Path, clips: list[dict]) -> list[dict[str, float
     return json.loads(process.stdout)
 
 
-def _telling_clips(samples: Samples) -> list[dict]:
-    """The clip of each situation with the widest range of unimodal sentiments."""
-    clips = samples.dataset.with_format("numpy")
-    by_range = sorted(clips, key=lambda clip: np.ptp([clip[label] for label in UNIMODAL_LABELS.values()]))
-    telling = {clip["situation"]: clip for clip in by_range}.values()
-    return [clip | {"text": str(clip["text"])} for clip in telling]  # not numpy's kind of string
+def telling_clips(samples: Samples, folder: Path) -> list[dict[str, Any]]:
+    """The utterance of each situation with the widest range of unimodal sentiments, as a clip to be watched."""
+    folder.mkdir(exist_ok=True)
+    spreads = np.ptp([samples[label] for label in UNIMODAL_LABELS.values()], axis=0)
+    rows = {samples["situation"][row]: int(row) for row in np.argsort(spreads)}
+    clips = []
+    for situation, row in sorted(rows.items()):
+        one, file = utterance(0, "test", row), folder / f"{situation.replace(' ', '_')}.mp4"
+        render(one, file)
+        clips.append({"file": str(file), "text": one.text, "label": one.label, "situation": situation})
+    return clips

@@ -13,21 +13,29 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file
 
-from .audio_features_selfmm import LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, librosa33
+from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, librosa33
 from .decoding_selfmm import decode_audio, decode_video
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
-from .vision_features_selfmm import FaceFeatures, ImageEncoder
+from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
-# What each kind of recipe may say, with its defaults.
+# What each kind of recipe may say, with its defaults. `features`: of another program, given as they are.
+FEATURES = {"features": {"dim": None}}
+TEXT_RECIPES = FEATURES
 AUDIO_RECIPES = {
+    **FEATURES,
     "librosa33": {},
     "encoder": {"model": None, "revision": None, "frame_rate": 10.0, "window_seconds": 20.0, "checksum": None},
 }
 VISION_RECIPES = {
+    **FEATURES,
     "face": {"frame_rate": 10.0, "checksums": MODEL_FILES},
     "encoder": {"model": None, "revision": None, "frame_rate": 2.0, "face_only": False, "checksum": None},
 }
+WIDTHS = {"librosa33": len(LIBROSA33_COLUMNS), "face": len(COLUMNS)}  # of those that are the same anywhere
 MODELS = "models"  # the folder of the face models, in the package as in a repository
+
+# Normalised values are cut here: what is farther out than anything in training says no more than that.
+MAX_DEVIATIONS = 5.0
 
 
 class SelfMMFeatureExtractor(FeatureExtractionMixin):
@@ -38,11 +46,13 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         audio (`dict` or `str`, *optional*, defaults to `"librosa33"`):
             `{"kind": "librosa33"}`, 33 columns at 43 frames/s: see [`librosa33`]; or any speech model, `{"kind":
             "encoder", "model": NAME, "revision": ..., "frame_rate": 10.0, "window_seconds": 20.0}`: see
-            [`AudioEncoder`]. `None`: no audio.
+            [`AudioEncoder`]; or `{"kind": "features", "dim": 74}`, sequences that another program has computed, which
+            are taken as they are. `None`: no audio.
         vision (`dict` or `str`, *optional*, defaults to `"face"`):
             `{"kind": "face", "frame_rate": 10.0}`, 41 columns of the speaker's expression: see [`FaceFeatures`]; or any
             image model, `{"kind": "encoder", "model": NAME, "revision": ..., "frame_rate": 2.0, "face_only": False}`:
             see [`ImageEncoder`]. `None`: no vision.
+        text (`dict`, *optional*): Of models that read word vectors, `{"kind": "features", "dim": 300}`.
         max_seconds (`float`, defaults to 300): Longer clips are refused.
         normalization (`dict`, *optional*):
             `{"audio": {"mean": [...], "std": [...]}, ...}`, of the training set: see `fit_normalization`.
@@ -59,9 +69,11 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         vision: dict[str, Any] | str | None = "face",
         max_seconds: float = 300.0,
         normalization: dict[str, dict[str, list[float]]] | None = None,
+        text: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.text = _completed("text", text, TEXT_RECIPES)
         self.audio = _completed("audio", audio, AUDIO_RECIPES)
         self.vision = _completed("vision", vision, VISION_RECIPES)
         self.max_seconds = max_seconds
@@ -84,8 +96,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
         """Saves the recipe, whose models are named by their checksums, and the face models where it takes them."""
-        for name in self.recipe:
-            self._tool(name)
+        for name, recipe in self.recipe.items():
+            if "checksum" in recipe and not recipe["checksum"]:
+                self._tool(name)
         if self._needs_face_models:
             folder = Path(save_directory) / MODELS
             if folder.resolve() != self._face_models().resolve():
@@ -95,7 +108,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
     @property
     def recipe(self) -> dict[str, dict[str, Any]]:
         """What is computed for each modality that there is."""
-        recipes = {"audio": self.audio, "vision": self.vision}
+        recipes = {"text": self.text, "audio": self.audio, "vision": self.vision}
         return {name: recipe for name, recipe in recipes.items() if recipe is not None}
 
     def check_recipe(self, recipe: Mapping[str, Mapping[str, Any]]) -> None:
@@ -120,7 +133,22 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
     @property
     def widths(self) -> dict[str, int]:
         """Columns of each sequence."""
-        return {name: self._tool(name)[1] for name in self.recipe}
+        return {name: self._width(name) for name in self.recipe}
+
+    def known_width(self, name: str) -> int | None:
+        """Columns of a sequence as far as they are known without loading a model."""
+        recipe = self.recipe[name]
+        return recipe.get("dim") or WIDTHS.get(recipe["kind"])
+
+    @property
+    def frame_rates(self) -> dict[str, float]:
+        """Frames per second of each sequence that is computed."""
+        rates = {"librosa33": SAMPLING_RATE / HOP}
+        return {
+            name: rates.get(recipe["kind"]) or recipe["frame_rate"]
+            for name, recipe in self.recipe.items()
+            if recipe["kind"] != "features"
+        }
 
     def extract(self, clip: str | os.PathLike | Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """
@@ -129,8 +157,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         Args:
             clip (`str`, `os.PathLike` or `dict`):
                 A file with sound and picture. Or `audio`: a file, or (samples,) float, mono, with its `sampling_rate`,
-                that of the recipe; `video`: a file, or frames (height, width, 3) uint8, RGB, at the recipe's
-                `frame_rate`.
+                that of the recipe; `vision`: a file, or frames (height, width, 3) uint8, RGB, at the recipe's
+                `frame_rate`. Or either as what this method has returned of it, (frames, width).
 
         Returns:
             By modality, (frames, width) float32, and, for each that is absent (0, width), why.
@@ -139,21 +167,38 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             ClipError: A file cannot be read, or is too long.
             ValueError: Something else was given, or at another sampling rate.
         """
-        parts = clip if isinstance(clip, Mapping) else {"audio": clip, "video": clip}
-        if unknown := set(parts) - {"audio", "sampling_rate", "video"}:
+        parts = clip if isinstance(clip, Mapping) else {"audio": clip, "vision": clip}
+        if unknown := set(parts) - {"text", "audio", "sampling_rate", "vision"}:
             raise ValueError(
-                f"A clip is a file, or has audio, sampling_rate and video; got {', '.join(sorted(unknown))}."
+                f"A clip is a file, or has text, audio, sampling_rate and vision; got {', '.join(sorted(unknown))}."
             )
         features, absent = {}, {}
-        if self.audio is not None:
-            features["audio"] = self._sound(parts.get("audio"), parts.get("sampling_rate"))
-            if not len(features["audio"]):
-                absent["audio"] = "no sound"
-        if self.vision is not None:
-            features["vision"], seen = self._picture(parts.get("video"))
-            if not len(features["vision"]):
-                absent["vision"] = "no face" if seen else "no picture"
+        for name in self.recipe:
+            part, seen = parts.get(name), False
+            if self._is_sequence(part):
+                features[name] = self._given(name, part)
+            elif part is None:
+                features[name] = np.zeros((0, self._width(name)), np.float32)
+            elif name == "vision":
+                features[name], seen = self._picture(part)
+            else:
+                features[name] = self._sound(name, part, parts.get("sampling_rate"))
+            if not len(features[name]):
+                nothing = {"text": "no words", "audio": "no sound", "vision": "no picture"}
+                absent[name] = "no face" if seen else nothing[name]
         return features, absent
+
+    @staticmethod
+    def _is_sequence(part: Any) -> bool:
+        return not isinstance(part, str | os.PathLike) and hasattr(part, "__array__") and np.ndim(part) == 2
+
+    def _given(self, name: str, frames: Any) -> np.ndarray:
+        frames = np.asarray(frames, dtype=np.float32)
+        if frames.shape[1] != self._width(name):
+            raise ValueError(f"{name} is {frames.shape[1]} wide, expected (frames, {self._width(name)}).")
+        if not np.isfinite(frames).all():
+            raise ValueError(f"{name} has values that are not finite; expected a number in each place.")
+        return frames
 
     def __call__(self, clips: Any, return_tensors: str | None = "pt") -> BatchFeature:
         """
@@ -186,9 +231,10 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         Takes mean and standard deviation of each column from the frames of a training set.
 
         Args:
-            clips: Features as `extract` returns them. Frames without a face do not count.
+            clips: Features as `extract` returns them. Frames without a face do not count, nor do `features` of another
+                program, which stay as they are.
         """
-        sums: dict[str, list] = {name: [0, 0.0, 0.0] for name in self.recipe}
+        sums: dict[str, list] = {name: [0, 0.0, 0.0] for name in self.frame_rates}
         for clip in clips:
             for name, total in sums.items():
                 frames = clip[name].astype(np.float64)
@@ -208,18 +254,19 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             self.normalization[name] = {"mean": mean.tolist(), "std": std.tolist()}
 
     def normalize(self, name: str, frames: np.ndarray) -> np.ndarray:
-        """(frames, width) float32 with the training set's mean and deviation; frames without a face stay 0."""
+        """(frames, width) float32 by the training set's mean and deviation, in [-5, 5]; no face stays 0."""
         if name not in self.normalization:
             return np.array(frames, dtype=np.float32)
         of = self.normalization[name]
         values = (frames - np.float32(of["mean"])) / np.float32(of["std"])
+        values = values.clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         if self._marks_faces(name):
             values[frames[:, 0] == 0] = 0
         return values.astype(np.float32)
 
     def _marks_faces(self, name: str) -> bool:
         """Whether the first column tells if there is a face."""
-        return name == "vision" and (self.vision["kind"] == "face" or self.vision["face_only"])
+        return name == "vision" and (self.vision["kind"] == "face" or self.vision.get("face_only", False))
 
     @property
     def _needs_face_models(self) -> bool:
@@ -236,25 +283,31 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         *_, file = [cached_file(name, f"{MODELS}/{file}", **options) for file in ("NOTICE", "LICENSE", *MODEL_FILES)]
         return Path(file).parent
 
-    def _tool(self, name: str) -> tuple[Any, int]:
-        """What computes the modality, and how many columns."""
+    def _width(self, name: str) -> int:
+        return self.known_width(name) or self._tool(name).width
+
+    def _tool(self, name: str) -> Any:
+        """What computes the modality."""
         if name not in self._tools:
             recipe = self.recipe[name]
+            if recipe["kind"] == "features":
+                raise ValueError(
+                    f"The {name} features that this was made for come from another program and cannot be computed "
+                    f"here; give them as an array (frames, {recipe['dim']}), or take a model with a recipe."
+                )
             if recipe["kind"] == "librosa33":
-                tool, width = librosa33, len(LIBROSA33_COLUMNS)
+                tool = librosa33
             elif recipe["kind"] == "face":
                 tool = FaceFeatures(self._face_models(), recipe["frame_rate"])
-                width = tool.width
             else:
                 tool = self._encoder(name, recipe)
-                width = tool.width
                 recipe["checksum"] = recipe["checksum"] or tool.checksum
                 if recipe["checksum"] != tool.checksum:
                     raise ValueError(
                         f"The {name} encoder {recipe['model']} has other weights than the recipe was made with: "
                         f"checksum {tool.checksum}, expected {recipe['checksum']}. Pin its revision."
                     )
-            self._tools[name] = tool, width
+            self._tools[name] = tool
         return self._tools[name]
 
     def _encoder(self, name: str, recipe: dict[str, Any]) -> AudioEncoder | ImageEncoder:
@@ -263,20 +316,22 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             return AudioEncoder(model, recipe["frame_rate"], recipe["window_seconds"], revision)
         return ImageEncoder(model, revision, FaceLandmarker(self._face_models()) if recipe["face_only"] else None)
 
-    def _sound(self, sound: Any, sampling_rate: int | None) -> np.ndarray:
-        tool, width = self._tool("audio")
+    def _sound(self, name: str, sound: Any, sampling_rate: int | None) -> np.ndarray:
+        tool = self._tool(name)
         rate = getattr(tool, "sampling_rate", SAMPLING_RATE)
         if isinstance(sound, str | os.PathLike):
             sound, sampling_rate = decode_audio(sound, rate, self.max_seconds), rate
-        elif sound is not None and sampling_rate is None:
+            if sound is None:
+                return np.zeros((0, self._width("audio")), np.float32)
+        elif sampling_rate is None:
             raise ValueError(f"Give the sampling_rate of the audio, which should be {rate} Hz.")
-        return np.zeros((0, width), np.float32) if sound is None else tool(sound, sampling_rate)
+        elif np.ndim(sound) == 1 and len(sound) > self.max_seconds * sampling_rate:
+            raise ValueError(f"The audio is longer than the {self.max_seconds:g} s that are allowed; cut it.")
+        return tool(sound, sampling_rate)
 
     def _picture(self, video: Any) -> tuple[np.ndarray, bool]:
         """The features, and whether there was any picture."""
-        tool, width = self._tool("vision")
-        if video is None:
-            return np.zeros((0, width), np.float32), False
+        tool = self._tool("vision")
         if isinstance(video, str | os.PathLike):
             video = decode_video(video, self.vision["frame_rate"], self.max_seconds)
         seen = False
@@ -302,6 +357,8 @@ def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, 
         there = ", ".join(known[kind]) or "nothing"
         raise ValueError(f"The {name} recipe {kind} has no {', '.join(sorted(unknown))}; it has {there}.")
     complete = {"kind": kind, **copy.deepcopy(known[kind]), **recipe}
+    if kind == "features" and not complete["dim"]:
+        raise ValueError(f"The {name} recipe features needs dim, the columns of each frame.")
     if "model" in complete and not complete["model"]:
         raise ValueError(f"The {name} recipe encoder needs the name or folder of its model.")
     if complete.get("checksums", MODEL_FILES) != MODEL_FILES:

@@ -17,10 +17,13 @@ from .configuration_selfmm import SelfMMConfig
 from .data import LABEL_RANGES, Samples, Splits, load_splits
 from .data.columns import MODALITIES, UNIMODAL_LABELS
 from .data.demo import demo_text_config, demo_tokenizer
+from .data.recipe import find_recipe
+from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .hub import save_model_folder
 from .metrics import METRICS
 from .modeling_selfmm import SelfMMModel
 from .options import RunOptions
+from .processing_selfmm import SelfMMProcessor
 from .trainer import SelfMMTrainer, parameter_groups
 from .training_args import SelfMMTrainingArguments
 
@@ -57,6 +60,7 @@ class Run:
         if self.tokenizer is not None:
             for samples in self.splits.values():
                 samples.tokenize(self.tokenizer, options.max_text_tokens)
+        self.extractor = self._extractor()
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
 
@@ -129,6 +133,28 @@ class Run:
             return None
         raise ValueError(f"The data set {self.options.dataset} needs --text_encoder, a repository or a folder.")
 
+    def _extractor(self) -> SelfMMFeatureExtractor:
+        """What computes the features of a new clip as those of the data were, normalised by the training split."""
+        widths = {"text" if name == "word_vectors" else name: w for name, w in self.splits["train"].widths.items()}
+        options = self.options
+        extractor = find_recipe(options.dataset, options.data, options.data_revision)
+        if extractor is None:
+            given = {name: {"kind": "features", "dim": width} for name, width in widths.items()}
+            return SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given})
+        for name in extractor.recipe.keys() - widths.keys():
+            setattr(extractor, name, None)
+        for name, width in widths.items():
+            if extractor.known_width(name) not in (None, width):
+                raise ValueError(
+                    f"The {name} features of {options.data} are {width} wide, but its recipe makes "
+                    f"{extractor.known_width(name)} columns: they are not of this recipe."
+                )
+        train = self.splits["train"]
+        extractor.fit_normalization({name: train.frames(name, row) for name in widths} for row in range(len(train)))
+        for samples in self.splits.values():
+            samples.extractor = extractor
+        return extractor
+
     def _model(self, options: dict) -> SelfMMModel:
         options = {"label_range": self.label_range, **options}
         for column, width in self.splits["train"].widths.items():
@@ -182,7 +208,8 @@ class Run:
             return {}
         trainer.save_state()
         results = self._results(trainer, outputs)
-        save_model_folder(self.folder / "model", self.model, self.tokenizer, self._facts(results))
+        processor = SelfMMProcessor(self.extractor, self.tokenizer, self.options.max_text_tokens)
+        save_model_folder(self.folder / "model", self.model, processor, self._facts(results))
         _write_parquet(self.folder / "predictions.parquet", self._predictions(outputs))
         _write_parquet(self.folder / "pseudo_labels.parquet", self._pseudo_labels(trainer))
         # JSON knows no NaN, which a correlation is where all predictions are equal.

@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from ..version import __version__
 from .builder import FeatureBuilder
+from .recipe import RECIPE_FILE, recipe_file
 from .safe_pickle import DataError
 
 ORIGIN_FILE = "origin.json"
@@ -102,24 +103,31 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         raise DataError(f"`datasets` takes {folder.name!r} for a pattern; leave out any of * ? [ in the folder's name.")
     if inside := next((parent for parent in folder.parents if origins(parent)), None):
         raise DataError(f"{folder} is inside the data set in {inside}; name a folder elsewhere.")
+    recipe, others = _recipe(builder.config.data_dir), [one for one in existing if one["config"] != config]
+    if others and recipe != _recipe(folder):
+        raise DataError(f"{folder} holds features of another recipe, or of none; name a new folder.")
     with _staging(folder) as staging:
         made = staging / config
         builder.download_and_prepare(output_dir=str(made), file_format="parquet")
         for lock in staging.glob("*.lock"):
             lock.unlink()
         _write_origin(builder, made)
-        kept = [one for one in existing if one["config"] != config]
-        infos = {one["config"]: DatasetInfo.from_directory(str(folder / one["config"])) for one in kept}
+        infos = {one["config"]: DatasetInfo.from_directory(str(folder / one["config"])) for one in others}
         infos[config] = DatasetInfo.from_directory(str(made))
-        facts = sorted([*kept, _origin(made)], key=lambda one: one["config"], reverse=True)
+        facts = sorted([*others, _origin(made)], key=lambda one: one["config"], reverse=True)
         _card(builder, facts, infos).save(staging / "README.md")
+        if recipe is not None:
+            (staging / RECIPE_FILE).write_bytes(recipe)
         if not folder.exists():
             staging.rename(folder)
             return
         if (folder / config).exists():
             (folder / config).rename(staging / "replaced")
         made.rename(folder / config)
-        (staging / "README.md").replace(folder / "README.md")
+        (folder / RECIPE_FILE).unlink(missing_ok=True)
+        for name in (RECIPE_FILE, "README.md"):
+            if (staging / name).exists():
+                (staging / name).replace(folder / name)
 
 
 def origins(folder: Path) -> list[dict[str, Any]]:
@@ -130,6 +138,11 @@ def origins(folder: Path) -> list[dict[str, Any]]:
 def split_files(origin: dict[str, Any], split: str) -> list[str]:
     """The names of its Parquet files, in order."""
     return sorted(name for name in origin["files"] if name.startswith(f"{split}-"))
+
+
+def _recipe(folder: str | Path | None) -> bytes | None:
+    file = folder and recipe_file(str(folder))
+    return file.read_bytes() if file else None
 
 
 def _origin(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from datasets import Array2D, Dataset, Features
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from ..feature_extraction_selfmm import SelfMMFeatureExtractor
+
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
 
@@ -19,7 +21,8 @@ class Samples:
     The clips of one split, a data set as torch takes it, of which only what was just read is in memory.
 
     `samples[5]` is a dict as [`SelfMMCollator`] takes it: `audio`, `vision`, `word_vectors` (as `text`) where there
-    are any, float32 (frames, width), views of the file; `label`; and `input_ids` after [`tokenize`].
+    are any, float32 (frames, width), views of the file, or normalised where an `extractor` is set; `label`; and
+    `input_ids` after [`tokenize`].
     `samples["id"]` is a column as a list.
 
     Args:
@@ -33,6 +36,7 @@ class Samples:
         self.dataset = dataset if dataset._indices is None else dataset.flatten_indices()
         self.leave_out = set(leave_out)
         self.tokens: dict[str, _Ragged] = {}
+        self.extractor: SelfMMFeatureExtractor | None = None
         self._open()
 
     def _open(self) -> None:
@@ -57,7 +61,7 @@ class Samples:
         }
 
     def __getstate__(self) -> dict[str, Any]:  # for worker processes: the file is opened there, not copied
-        return {name: getattr(self, name) for name in ("dataset", "leave_out", "tokens")}
+        return {name: getattr(self, name) for name in ("dataset", "leave_out", "tokens", "extractor")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -97,6 +101,8 @@ class Samples:
             raise IndexError(f"There is no clip {key}, there are {len(self)}.")
         key %= len(self)
         sample = {name: self.frames(name, key) for name in self._sequences}
+        if self.extractor is not None:
+            sample = {name: self.extractor.normalize(name, frames) for name, frames in sample.items()}
         if "word_vectors" in sample:
             sample["text"] = sample.pop("word_vectors")
         return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self._labels[key]}

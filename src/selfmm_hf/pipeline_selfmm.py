@@ -1,0 +1,237 @@
+"""`pipeline("multimodal-sentiment")`: from a clip to its sentiment. This file travels to the Hub."""
+
+import os
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from transformers import pipeline
+from transformers.pipelines.base import ChunkPipeline
+
+from .decoding_selfmm import decode_audio
+from .picture_selfmm import sentiment_svg
+from .processing_selfmm import windows
+
+# The classes of CMU-MOSI and CMU-MOSEI, scores rounded; and those of CH-SIMS, with the upper bound of each.
+CLASSES = {
+    -3: "highly negative", -2: "negative", -1: "weakly negative", 0: "neutral",
+    1: "weakly positive", 2: "positive", 3: "highly positive",
+}  # fmt: skip
+SIMS_CLASSES = ((-0.7, "negative"), (-0.1, "weakly negative"), (0.1, "neutral"), (0.7, "weakly positive"))
+
+MAX_DOWNLOAD = 500_000_000  # bytes
+TIMEOUT = 30  # seconds without an answer
+
+
+class MultimodalSentimentPipeline(ChunkPipeline):
+    """
+    How positive or negative a speaker is, and what words, voice and face say of it on their own.
+
+        pipe = pipeline("multimodal-sentiment", model="NAME", trust_remote_code=True)
+        pipe("clip.mp4")
+        pipe({"text": "I loved it", "audio": samples, "sampling_rate": 22050})
+
+    Takes what `SelfMMProcessor.extract` takes: the path or URL of a clip, or a dict of `text`, `audio` (with
+    `sampling_rate`) and `vision`; or a list or a generator of them, with `batch_size`.
+
+    Args:
+        text (`str`, *optional*): What is said in the clip.
+        transcriber (`str` or pipeline, *optional*):
+            A pipeline "automatic-speech-recognition", or the name of a model for one, that fills in the words of clips
+            for which none are given.
+        window_seconds (`float`, *optional*): Score pieces of this length too, for a timeline.
+
+    Returns:
+        A dict for each clip:
+        - `score`: in about `[-label_range, label_range]`, negative to positive; not cut off there;
+        - `label`: its class in words, those of CMU-MOSI (7) or, where `label_range` is 1, of CH-SIMS (5);
+        - `label_range`: 3 or 1;
+        - `unimodal`: by modality, the score of it alone, `None` where the clip lacks it;
+        - `present`: by modality, whether the clip has it, and `absent`: where not, why;
+        - `transcript`: the words that were read, if any;
+        - `timeline`, where `window_seconds` is given: `begin` and `end` in seconds, `score`, `label`, `unimodal` and
+          `present` of each piece. Words are in a piece only where the transcriber tells their times.
+
+        A model of several targets has, for each score, a dict of them by name, and no `label`.
+
+    Raises:
+        ValueError: Of a clip that cannot be read or judged, the message says why. A list or generator ends there.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(self, *args: Any, transcriber: Any = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.processor is None:
+            raise ValueError("The pipeline needs a processor: AutoProcessor.from_pretrained of the same repository.")
+        if isinstance(transcriber, str | os.PathLike):
+            transcriber = pipeline("automatic-speech-recognition", model=str(transcriber), device=self.device)
+        self.transcriber = transcriber
+
+    def _sanitize_parameters(
+        self, text: str | None = None, window_seconds: float | None = None, **unknown: Any
+    ) -> tuple[dict, dict, dict]:
+        if unknown:
+            raise TypeError(f"The pipeline has no {', '.join(sorted(unknown))}; it has text and window_seconds.")
+        if window_seconds is not None and not window_seconds > 0:
+            raise ValueError(f"window_seconds is {window_seconds}, expected seconds above 0.")
+        given = {"text": text, "window_seconds": window_seconds}
+        return {name: value for name, value in given.items() if value is not None}, {}, {}
+
+    def preprocess(
+        self, clip: Any, text: str | None = None, window_seconds: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The whole clip, then its pieces: each an item of a batch."""
+        with ExitStack() as stack:
+            clip = _local(clip, stack)
+            words = []
+            if self._lacks_words(clip, text):
+                text, words = self._transcribe(clip)
+            features, absent = self.processor.extract(clip, text)
+        if len(absent) == len(self.processor.modalities):
+            reasons = ", ".join(absent.values())
+            raise ValueError(f"There is nothing in this clip that the model can judge: {reasons}.")
+        rates = {} if window_seconds is None else self.processor.feature_extractor.frame_rates
+        pieces = windows(features, rates, window_seconds or 1.0)
+        whole = {"features": features, "absent": absent, "begin": None, "end": None}
+        yield {**whole, "windowed": window_seconds is not None, "is_last": not pieces}
+        for number, (begin, end, part) in enumerate(pieces, start=1):
+            spoken = " ".join(word for word, start in words if begin <= start < end)
+            spoken, _ = self.processor.extract({"text": spoken})
+            piece = {"features": {**spoken, **part}, "absent": {}, "begin": begin, "end": end}
+            yield {**piece, "windowed": True, "is_last": number == len(pieces)}
+
+    def _forward(self, items: dict[str, Any]) -> dict[str, Any]:
+        alone = not isinstance(items["is_last"], list)
+        if alone:  # a batch of one comes as it is
+            items = {name: [value] for name, value in items.items()}
+        batch = self.ensure_tensor_on_device(**self.processor.pad(items["features"]))
+        output = self.model(**batch)
+        facts = {name: items[name] for name in ("absent", "begin", "end", "windowed", "is_last")}
+        facts["text"] = [features.get("text") for features in items["features"]]
+        scores = {
+            "scores": output.logits,
+            "unimodal": torch.stack([output.unimodal_logits[name] for name in self._modalities], dim=1),
+            "present": torch.stack([output.present[name] for name in self._modalities], dim=1),
+        }
+        return {**scores, **({name: values[0] for name, values in facts.items()} if alone else facts)}
+
+    def postprocess(self, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+        whole, *pieces = outputs
+        text = whole["text"]
+        result = self._scores(whole) | {
+            "label_range": self.model.config.label_range,
+            "absent": whole["absent"],
+            "transcript": text if isinstance(text, str) and text else None,
+        }
+        if whole["windowed"]:
+            result["timeline"] = [
+                {"begin": piece["begin"], "end": piece["end"], **self._scores(piece)} for piece in pieces
+            ]
+        return result
+
+    def draw(self, result: dict[str, Any], title: str | None = None) -> str:
+        """An SVG of what the pipeline has returned for one clip: see [`sentiment_svg`]."""
+        return sentiment_svg(result, title)
+
+    @property
+    def _modalities(self) -> list[str]:
+        return self.model.config.modalities
+
+    def _scores(self, output: dict[str, Any]) -> dict[str, Any]:
+        present = dict(zip(self._modalities, output["present"][0].tolist(), strict=True))
+        unimodal = {
+            name: self._named(value) for name, value in zip(self._modalities, output["unimodal"][0], strict=True)
+        }
+        score = self._named(output["scores"][0])
+        return {
+            "score": score,
+            **({} if isinstance(score, dict) else {"label": label_of(score, self.model.config.label_range)}),
+            "unimodal": {name: value if present[name] else None for name, value in unimodal.items()},
+            "present": present,
+        }
+
+    def _named(self, values: torch.Tensor) -> float | dict[str, float]:
+        values = values.float().tolist()
+        if len(values) == 1:
+            return values[0]
+        return {self.model.config.id2label[index]: value for index, value in enumerate(values)}
+
+    def _lacks_words(self, clip: Any, text: str | None) -> bool:
+        given = clip.get("text") if isinstance(clip, Mapping) else text
+        sound = clip.get("audio") if isinstance(clip, Mapping) else clip
+        if self.transcriber is None or sound is None or "text" not in self.processor.modalities:
+            return False
+        return not (given or text)
+
+    def _transcribe(self, clip: Any) -> tuple[str, list[tuple[str, float]]]:
+        """What is said, and, where the transcriber tells, each word or phrase and when it begins."""
+        sound, rate = (clip.get("audio"), clip.get("sampling_rate")) if isinstance(clip, Mapping) else (clip, None)
+        if isinstance(sound, str | os.PathLike):
+            rate = self.transcriber.feature_extractor.sampling_rate
+            sound = decode_audio(sound, rate, self.processor.feature_extractor.max_seconds)
+        if sound is None or np.ndim(sound) != 1 or not len(sound):
+            return "", []
+        times = "word" if str(getattr(self.transcriber, "type", "")).startswith("ctc") else True
+        said = self.transcriber(
+            {"raw": np.asarray(sound, dtype=np.float32), "sampling_rate": rate}, return_timestamps=times
+        )
+        parts = [(part["text"].strip(), part["timestamp"][0]) for part in said.get("chunks", ())]
+        return said["text"].strip(), [(words, begin) for words, begin in parts if begin is not None]
+
+
+def label_of(score: float, label_range: float = 3.0) -> str:
+    """
+    The class of a score in words.
+
+    Args:
+        score: Of a model whose labels lie in `[-label_range, label_range]`.
+        label_range: 1 has CH-SIMS's five classes; any other the seven of CMU-MOSI, on a scale stretched to 3.
+    """
+    if label_range == 1:
+        return next((name for bound, name in SIMS_CLASSES if score <= bound), "positive")
+    return CLASSES[int(np.clip(np.round(score * 3 / label_range), -3, 3))]
+
+
+def _local(clip: Any, stack: ExitStack) -> Any:
+    """The clip with files in the place of URLs, which are deleted at the end of `stack`."""
+    if isinstance(clip, Mapping):
+        return {
+            name: value if name == "text" else _local(value, stack) if isinstance(value, str) else value
+            for name, value in clip.items()
+        }
+    if isinstance(clip, str) and urlsplit(clip).scheme in ("http", "https"):
+        return stack.enter_context(_downloaded(clip))
+    return clip
+
+
+@contextmanager
+def _downloaded(url: str) -> Iterator[str]:
+    """A temporary file with what is at `url`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "clip")
+        size = 0
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, open(path, "wb") as file:
+                while block := answer.read(1 << 20):
+                    size += len(block)
+                    if size > MAX_DOWNLOAD:
+                        raise ValueError(f"{url} is larger than {MAX_DOWNLOAD // 10**6} MB; download and cut it.")
+                    file.write(block)
+        except OSError as error:  # of urllib too
+            raise ValueError(
+                f"{url} cannot be downloaded: {error}. Check the address, or download it first."
+            ) from error
+        yield path
+
+
+__all__ = ["MultimodalSentimentPipeline", "label_of"]

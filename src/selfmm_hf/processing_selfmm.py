@@ -1,0 +1,195 @@
+"""Words, sound and picture of clips -> the inputs of a model. This file travels to the Hub."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import PROCESSOR_NAME
+
+from .feature_extraction_selfmm import SelfMMFeatureExtractor
+
+
+class SelfMMProcessor(ProcessorMixin):
+    """
+    A feature extractor for voice and face, and a tokenizer for the words.
+
+    Args:
+        feature_extractor ([`SelfMMFeatureExtractor`]): The recipe of the audio and vision sequences.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): Of the text encoder, where the model has one.
+        max_text_tokens (`int`, defaults to 50): Longer texts are cut, as they were in training.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: SelfMMFeatureExtractor,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        max_text_tokens: int = 50,
+    ):
+        # Not by the base class, which knows no processor that may lack a tokenizer.
+        self.feature_extractor = feature_extractor
+        self.tokenizer = tokenizer
+        self.max_text_tokens = max_text_tokens
+        self.chat_template = None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "SelfMMProcessor":
+        options, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        known = ("cache_dir", "force_download", "local_files_only", "revision", "token", "trust_remote_code")
+        kwargs = {name: kwargs[name] for name in known if kwargs.get(name) is not None}
+        tokenizer = None
+        if options["has_tokenizer"]:
+            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        extractor = SelfMMFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return cls(extractor, tokenizer, options["max_text_tokens"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "processor_class": type(self).__name__,
+            "has_tokenizer": self.tokenizer is not None,
+            "max_text_tokens": self.max_text_tokens,
+            **({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}),
+        }
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
+        """Saves the recipe with its models, the tokenizer, and the code of both."""
+        self.feature_extractor.save_pretrained(save_directory)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(save_directory)
+        custom_object_save(self, save_directory, config=self)
+        file = Path(save_directory) / PROCESSOR_NAME
+        file.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        return [str(file)]
+
+    @property
+    def modalities(self) -> list[str]:
+        """What a clip may have."""
+        sequences = self.feature_extractor.recipe
+        return [name for name in ("text", "audio", "vision") if name in sequences or self._tokenizes(name)]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        tokens = [] if self.tokenizer is None else list(self.tokenizer.model_input_names)
+        lengths = [name + ending for name in self.feature_extractor.recipe for ending in ("", "_lengths")]
+        return [*tokens, *lengths]
+
+    def extract(
+        self, clip: str | os.PathLike | Mapping[str, Any], text: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """
+        What one clip says, before it becomes a batch.
+
+        Args:
+            clip: As [`SelfMMFeatureExtractor.extract`] takes it; a dict may have `text` too.
+            text (`str`, *optional*): What is said, if `clip` does not tell.
+
+        Returns:
+            By modality, (frames, width) float32, the words as `text`; and, for each that is absent, why.
+
+        Raises:
+            ClipError: A file cannot be read, or is too long.
+            ValueError: Something else was given.
+        """
+        words = clip.get("text") if isinstance(clip, Mapping) and clip.get("text") is not None else text
+        features, absent = self.feature_extractor.extract(clip)
+        if self._tokenizes("text"):
+            if words is not None and not isinstance(words, str):
+                raise ValueError(f"text is {type(words).__name__}, expected a string: what is said in the clip.")
+            features["text"] = words or ""
+            if reason := self._why_no_words(features["text"]):
+                features["text"], absent["text"] = "", reason
+        return features, {name: absent[name] for name in self.modalities if name in absent}
+
+    def pad(self, clips: list[dict[str, Any]]) -> BatchFeature:
+        """
+        A batch of what `extract` has returned.
+
+        Returns:
+            `audio`, `vision` (clips, frames, width) float32, normalised and padded at the end, `audio_lengths`,
+            `vision_lengths` (clips,), and what the tokenizer gives, (clips, tokens). A clip that lacks a modality has
+            the length 0, or an attention mask of zeros.
+        """
+        batch = self.feature_extractor.pad(clips)
+        if self._tokenizes("text"):
+            texts = [clip["text"] for clip in clips]
+            tokens = self.tokenizer(
+                texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
+            )
+            spoken = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
+            tokens["attention_mask"] = tokens["attention_mask"] * spoken
+            batch.update(tokens)
+        return batch
+
+    def __call__(self, clips: Any = None, text: str | list[str | None] | None = None, **kwargs: Any) -> BatchFeature:
+        """
+        The model's inputs.
+
+        Args:
+            clips: One clip as `extract` takes it, or a list of them; nothing where there are only words.
+            text: What is said in each.
+            kwargs: `return_tensors="pt"` is what there is.
+
+        Returns:
+            As `pad`.
+        """
+        if kwargs.pop("return_tensors", "pt") != "pt" or kwargs:
+            raise ValueError("The processor takes clips and text, and gives torch's tensors, return_tensors='pt'.")
+        if clips is None and text is None:
+            raise ValueError("Give clips, text, or both.")
+        texts = list(text) if isinstance(text, list | tuple) else None
+        if clips is None:
+            clips = [{}] * (len(texts) if texts is not None else 1)
+        clips = list(clips) if isinstance(clips, list | tuple) else [clips]
+        texts = [text] * len(clips) if texts is None else texts
+        if len(texts) != len(clips):
+            raise ValueError(f"There are {len(clips)} clips, but {len(texts)} texts; give one for each.")
+        return self.pad([self.extract(clip, words)[0] for clip, words in zip(clips, texts, strict=True)])
+
+    def _tokenizes(self, name: str) -> bool:
+        return name == "text" and self.tokenizer is not None
+
+    def _why_no_words(self, text: str) -> str | None:
+        """Why a text says nothing to the model, if it does not."""
+        if not text.strip():
+            return "no words"
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not tokens or set(tokens) == {self.tokenizer.unk_token_id}:
+            return "no word that the model knows"
+        return None
+
+
+def windows(
+    features: Mapping[str, Any], frame_rates: Mapping[str, float], seconds: float
+) -> list[tuple[float, float, dict[str, np.ndarray]]]:
+    """
+    A clip cut into pieces of equal length, the last one at least half as long as the others.
+
+    Args:
+        features: As [`SelfMMProcessor.extract`] returns them. Words have no time and are left out.
+        frame_rates: Frames per second, by modality; others are left out.
+        seconds: Length of a piece, above 0.
+
+    Returns:
+        Begin and end in seconds, and the frames in between, by modality.
+    """
+    duration = max((len(features[name]) / rate for name, rate in frame_rates.items()), default=0.0)
+    count = max(1, round(duration / seconds)) if duration else 0
+    pieces = []
+    for number in range(count):
+        begin, end = number * seconds, duration if number == count - 1 else (number + 1) * seconds
+        part = {
+            name: features[name][round(begin * rate) : max(round(end * rate), round(begin * rate) + 1)]
+            for name, rate in frame_rates.items()
+        }
+        pieces.append((begin, end, part))
+    return pieces
+
+
+SelfMMProcessor.register_for_auto_class("AutoProcessor")
+
+__all__ = ["SelfMMProcessor"]

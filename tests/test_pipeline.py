@@ -1,0 +1,304 @@
+"""`pipeline("multimodal-sentiment")`: clips, words, URLs, batches, timelines and speech recognition."""
+
+import functools
+import http.server
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    pipeline,
+)
+
+from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf.decoding_selfmm import decode_audio
+from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
+from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline, label_of
+from selfmm_hf.processing_selfmm import SelfMMProcessor
+
+for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
+    pytest.importorskip(package)
+
+from test_decoding import voice, write_clip  # noqa: E402
+from test_feature_extraction import RATE, clip  # noqa: E402
+
+
+def load(folder, **options):
+    # The class is named, so that the package's own code runs, not the folder's.
+    return pipeline("multimodal-sentiment", model=str(folder), pipeline_class=MultimodalSentimentPipeline, **options)
+
+
+@pytest.fixture(scope="module")
+def folder(model_folder):
+    return model_folder
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "a clip; $(touch oops) 'it'.mp4"
+    write_clip(path, "mpeg4", "aac", seconds=3.0)
+    return path
+
+
+def test_a_clip(pipe, path):
+    result = pipe(str(path))
+    assert set(result) == {"score", "label", "label_range", "unimodal", "present", "absent", "transcript"}
+    assert result["present"] == {"text": False, "audio": True, "vision": False}
+    assert result["absent"] == {"text": "no words", "vision": "no face"}
+    assert [name for name, value in result["unimodal"].items() if value is not None] == ["audio"]
+    assert result["transcript"] is None and result["label"] == label_of(result["score"])
+    json.dumps(result)
+    spoken = pipe(str(path), text="the movie was good")
+    assert spoken["present"]["text"] and spoken["transcript"] == "the movie was good"
+    assert spoken["unimodal"]["audio"] == pytest.approx(result["unimodal"]["audio"], abs=1e-5)
+    assert pipe({"audio": str(path), "text": "the movie was good"})["score"] == pytest.approx(spoken["score"], abs=1e-5)
+
+
+def test_the_scores_are_the_models(pipe):
+    result = pipe(clip(text="the movie was good"))
+    model, processor = pipe.model, pipe.processor
+    with torch.no_grad():
+        output = model(**processor(clip(), "the movie was good"))
+    assert result["score"] == pytest.approx(output.logits.item(), abs=1e-5)
+    for name, value in output.unimodal_logits.items():
+        assert result["unimodal"][name] == pytest.approx(value.item(), abs=1e-5)
+    assert all(result["present"].values()) and result["absent"] == {}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_lists_generators_and_batches(pipe, path, batch_size):
+    clips = [
+        clip(text="the movie was good"),
+        str(path),
+        {"text": "this film is bad"},
+        clip(vision=None),
+        {"text": "so"},
+    ]
+    alone = [pipe(one, window_seconds=0.5) for one in clips]
+    together = pipe(clips, window_seconds=0.5, batch_size=batch_size)
+    streamed = list(pipe((one for one in clips), window_seconds=0.5, batch_size=batch_size))
+    assert [len(one["timeline"]) for one in alone] == [2, 6, 0, 2, 0]
+    for found in (together, streamed):
+        assert len(found) == len(clips)
+        for one, expected in zip(found, alone, strict=True):
+            assert one["score"] == pytest.approx(expected["score"], abs=1e-5)
+            assert one["unimodal"] == pytest.approx(expected["unimodal"], abs=1e-5)
+            assert one["present"] == expected["present"] and one["absent"] == expected["absent"]
+            assert one["transcript"] == expected["transcript"]
+            for piece, other in zip(one["timeline"], expected["timeline"], strict=True):
+                assert piece["begin"] == other["begin"] and piece["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
+def test_a_timeline_scores_the_pieces(pipe):
+    whole = clip(audio=voice(2.0, RATE), text="the movie was good")
+    result = pipe(whole, window_seconds=1.0)
+    assert [(piece["begin"], round(piece["end"])) for piece in result["timeline"]] == [(0.0, 1), (1.0, 2)]
+    features, _ = pipe.processor.extract(whole)
+    first = pipe({"audio": features["audio"][:43], "vision": features["vision"]})
+    assert result["timeline"][0]["score"] == pytest.approx(first["score"], abs=1e-5)
+    assert result["timeline"][0]["present"] == {"text": False, "audio": True, "vision": True}
+    assert result["timeline"][1]["present"]["vision"] is False  # the face is seen for 0.6 s
+    assert "timeline" not in pipe(whole) and pipe({"text": "so"}, window_seconds=1.0)["timeline"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "nothing in this clip that the model can judge: no words, no sound, no picture"),
+        ({"text": "qwertz"}, "no word that the model knows"),
+        ("/nowhere/clip.mp4", "there is no local file 'clip.mp4'"),
+        ({"words": "hello"}, "got words"),
+        ({"audio": np.zeros(40 * RATE, np.float32), "sampling_rate": RATE}, "longer than the 20 s that are allowed"),
+    ],
+)
+def test_what_cannot_be_judged_is_said(pipe, given, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(given)
+
+
+def test_unknown_options_are_refused(pipe):
+    with pytest.raises(TypeError, match="has no windows; it has text and window_seconds"):
+        pipe({"text": "so"}, windows=3)
+    with pytest.raises(ValueError, match="window_seconds is 0, expected seconds above 0"):
+        pipe({"text": "so"}, window_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("score", "label_range", "label"),
+    [
+        (3.4, 3.0, "highly positive"), (2.4, 3.0, "positive"), (0.6, 3.0, "weakly positive"), (-0.4, 3.0, "neutral"),
+        (-1.2, 3.0, "weakly negative"), (-9.0, 3.0, "highly negative"), (0.8, 1.0, "positive"),
+        (0.5, 1.0, "weakly positive"), (0.0, 1.0, "neutral"), (-0.4, 1.0, "weakly negative"), (-1.0, 1.0, "negative"),
+    ],
+)  # fmt: skip
+def test_labels_are_those_of_the_field(score, label_range, label):
+    assert label_of(score, label_range) == label
+
+
+@pytest.fixture
+def server(path, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(path.read_bytes())
+    (tmp_path / "page.mp4").write_text("<html>")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "downloads"))
+    (tmp_path / "downloads").mkdir()
+    expected = pipe(str(path))["score"]
+    assert pipe(f"{server}/clip.mp4")["score"] == pytest.approx(expected, abs=1e-6)
+    assert pipe({"audio": f"{server}/clip.mp4"})["score"] == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match=r"cannot be downloaded: .*404"):
+        pipe(f"{server}/nothing.mp4")
+    with pytest.raises(ValueError, match="no sound or video file"):
+        pipe(f"{server}/page.mp4")
+    monkeypatch.setattr("selfmm_hf.pipeline_selfmm.MAX_DOWNLOAD", 1000)
+    with pytest.raises(ValueError, match="is larger than"):
+        pipe(f"{server}/clip.mp4")
+    assert not list((tmp_path / "downloads").iterdir())
+
+
+@pytest.fixture
+def recogniser(tmp_path):
+    """A tiny speech recogniser; it babbles."""
+    folder = tmp_path / "asr"
+    folder.mkdir()
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"the movie was".replace(" ", "")]
+    vocabulary = folder / "vocabulary.json"
+    vocabulary.write_text(json.dumps({letter: index for index, letter in enumerate(dict.fromkeys(letters))}))
+    torch.manual_seed(3)
+    config = Wav2Vec2Config(
+        vocab_size=len(set(letters)), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9,
+        conv_dim=(4, 4), conv_stride=(5, 64), conv_kernel=(10, 64), num_feat_extract_layers=2, pad_token_id=0,
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, initializer_range=1.0,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    Wav2Vec2CTCTokenizer(vocabulary).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+def test_a_recogniser_by_name_fills_in_the_words(folder, recogniser, path):
+    pipe = load(folder, transcriber=str(recogniser))
+    heard = pipe.transcriber({"raw": decode_audio(path, 16000), "sampling_rate": 16000})["text"].strip()
+    assert heard
+    seen = []
+    pipe.processor.extract, extract = (
+        lambda one, text=None: seen.append(text) or extract(one, text),
+        pipe.processor.extract,
+    )
+    pipe(str(path), window_seconds=1.0)
+    assert seen[0] == heard and len(seen) == 4
+    assert pipe(str(path), text="the movie was good")["transcript"] == "the movie was good"
+    assert pipe({"text": "the movie"})["transcript"] == "the movie"
+    assert heard not in seen[4:]
+
+
+class Recogniser:
+    """Answers as a pipeline "automatic-speech-recognition" does, and keeps what it was asked."""
+
+    type = "seq2seq_whisper"
+    feature_extractor = Wav2Vec2FeatureExtractor()
+    asked = None
+
+    def __call__(self, inputs, return_timestamps):
+        self.asked = inputs, return_timestamps
+        return {
+            "text": " the movie was good. it is bad",
+            "chunks": [
+                {"text": " the movie was good.", "timestamp": (0.2, 0.9)},
+                {"text": " it is bad", "timestamp": (1.1, None)},
+            ],
+        }
+
+
+def test_what_was_heard_when_is_in_the_timeline(folder, path):
+    recogniser = Recogniser()
+    pipe = load(folder, transcriber=recogniser)
+    result = pipe(str(path), window_seconds=1.0)
+    (sound, times) = recogniser.asked
+    assert times is True and sound["sampling_rate"] == 16000 and abs(len(sound["raw"]) - 48000) < 3000
+    assert result["transcript"] == "the movie was good. it is bad"
+    assert [piece["present"]["text"] for piece in result["timeline"]] == [True, True, False]
+    expected = pipe({"text": "it is bad"})["unimodal"]["text"]
+    assert result["timeline"][1]["unimodal"]["text"] == pytest.approx(expected, abs=1e-5)
+    recogniser.asked = None
+    assert pipe(clip(audio=None, sampling_rate=None))["transcript"] is None and recogniser.asked is None
+    pipe(clip())
+    assert recogniser.asked[0]["sampling_rate"] == RATE
+
+
+def test_a_model_of_several_targets(tmp_path):
+    torch.manual_seed(0)
+    config = SelfMMConfig(audio_dim=33, modalities=["audio"], id2label={0: "valence", 1: "arousal"})
+    processor = SelfMMProcessor(SelfMMFeatureExtractor(vision=None))
+    result = MultimodalSentimentPipeline(SelfMMModel(config).eval(), processor=processor)(clip())
+    assert set(result["score"]) == set(result["unimodal"]["audio"]) == {"valence", "arousal"} and "label" not in result
+    assert result["present"] == {"audio": True} and result["transcript"] is None
+
+
+def test_it_draws_what_it_says(pipe, path):
+    svg = pipe.draw(pipe(str(path), text="the movie was good", window_seconds=1.0), title="<clip>")
+    assert svg.startswith("<svg") and "&lt;clip&gt;" in svg and "no face" in svg
+
+
+STRANGER = """
+import json, sys
+sys.modules["selfmm_hf"] = None
+from transformers import pipeline
+pipe = pipeline("multimodal-sentiment", model=sys.argv[1], trust_remote_code=True)
+assert type(pipe).__module__.startswith("transformers_modules."), type(pipe)
+result = pipe(sys.argv[2], text="the movie was good", window_seconds=1.0)
+assert pipe.draw(result).startswith("<svg")
+try:
+    pipe("/nowhere/clip.mp4")
+except ValueError as error:
+    result["error"] = str(error)
+print(json.dumps(result))
+"""
+
+
+def test_a_stranger_gets_the_same(folder, pipe, path, tmp_path):
+    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    process = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(folder), str(path)], capture_output=True, text=True, timeout=240,
+        env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-2000:]
+    found = json.loads(process.stdout.splitlines()[-1])
+    assert "there is no local file" in found.pop("error")
+    expected = pipe(str(path), text="the movie was good", window_seconds=1.0)
+    assert found["score"] == pytest.approx(expected["score"], abs=1e-5) and found.keys() == expected.keys()
+    assert not (tmp_path / "oops").exists()
+
+
+def test_the_folder_is_complete(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["custom_pipelines"]["multimodal-sentiment"]["impl"] == "pipeline_selfmm.MultimodalSentimentPipeline"
+    code = {file.name for file in folder.glob("*.py")}
+    assert {"pipeline_selfmm.py", "processing_selfmm.py", "picture_selfmm.py", "modeling_selfmm.py"} <= code
+    assert type(AutoModel.from_pretrained(folder)) is SelfMMModel

@@ -1,0 +1,122 @@
+"""`selfmm predict`: tables, JSON lines and pages; bad clips among good ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from selfmm_hf import cli
+
+for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):
+    pytest.importorskip(package)
+
+from test_decoding import write_changing_sizes, write_clip  # noqa: E402
+
+NAME = "it's; $(touch oops) <b>.mp4"
+
+
+@pytest.fixture
+def clips(tmp_path, monkeypatch):
+    """Good and bad clips, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / NAME, "mpeg4", "aac", seconds=1.0)
+    (tmp_path / "words.mp4").write_text("these are words")
+    (tmp_path / "empty.mp4").touch()
+    return tmp_path
+
+
+def predict(*arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["predict", *map(str, arguments)])
+    return exit_info.value.code
+
+
+def test_a_table(clips, model_folder, capsys):
+    assert predict(NAME, "--text", "the movie was good", "--model", model_folder) == 0
+    header, row = capsys.readouterr().out.strip().splitlines()
+    assert header.split() == ["clip", "score", "text", "audio", "vision"]
+    assert row.startswith(NAME) and "no face" in row and row.count("-  ") == 1
+
+
+def test_lines_of_json_and_bad_clips(clips, model_folder, capsys):
+    names = ["words.mp4", NAME, "empty.mp4", "nowhere.mp4", "."]
+    assert predict(*names, "--model", model_folder, "--json", "--window_seconds", "0.5") == 1
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [line["clip"] for line in lines] == names
+    assert [("error" in line) for line in lines] == [True, False, True, True, True]
+    assert len(lines[1]["timeline"]) == 2 and lines[1]["present"]["audio"]
+    errors = [line for line in printed.err.splitlines() if line.startswith("selfmm: error: ")]
+    assert len(errors) == 4 and "is empty (0 bytes)" in printed.err and "Traceback" not in printed.err
+    assert sorted(path.name for path in clips.iterdir()) == sorted([NAME, "words.mp4", "empty.mp4"])
+
+
+def test_a_page(clips, model_folder, capsys):
+    assert predict(NAME, "words.mp4", "--model", model_folder, "--html", "page.html") == 1
+    page = (clips / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>") and page.count("<svg") == 1
+    assert "<b>" not in page and "&lt;b&gt;" in page
+    assert "no face" in page and "The page: page.html" in capsys.readouterr().err
+
+
+def test_words_alone(model_folder, capsys):
+    assert predict("--text", "the movie was good", "--model", model_folder, "--json") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["clip"] == "(words)" and line["present"] == {"text": True, "audio": False, "vision": False}
+
+
+def test_a_damaged_clip_is_told(clips, model_folder, capsys):
+    write_clip(clips / "cut.mkv", "mpeg4", "flac", seconds=6, fps=6, rate=8000)
+    whole = (clips / "cut.mkv").read_bytes()
+    (clips / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    assert predict("cut.mkv", "--model", model_folder, "--json") == 0
+    printed = capsys.readouterr()
+    assert "damaged or cut off" in json.loads(printed.out)["warnings"][0]
+    assert "selfmm: warning: 'cut.mkv'" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Name at least one clip, or give words by --text"),
+        (["1.mp4", "2.mp4", "--text", "so"], "--text is what is said in one clip, but there are 2"),
+        (["1.mp4"], "There is no runs/demo/model here: train one by `selfmm demo`"),
+        (["1.mp4", "--model", "nowhere"], "There is no folder nowhere, and it is no name of a repository either"),
+        (["1.mp4", "--model", "some/body"], "some/body cannot be loaded as a model with its processor"),
+        (["1.mp4", "--html", "nowhere/page.html"], "There is no folder for the page"),
+        (["1.mp4", "--window_seconds", "-1", "--model", "MODEL"], "window_seconds is -1.0"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, message, tmp_path, monkeypatch, capsys, model_folder):
+    monkeypatch.chdir(tmp_path)
+    assert predict(*[model_folder if one == "MODEL" else one for one in arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_long_and_changing_clips(clips, model_folder, capsys):
+    """Two hours of silence in a few kilobytes; a picture that changes its size."""
+    with av.open(str(clips / "long.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 60), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        for _ in range(120):
+            frame.pts = None
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    write_changing_sizes(clips / "sizes.avi", [(64, 48)] * 3 + [(128, 96)] * 3)
+    assert (clips / "long.flac").stat().st_size < 2_000_000
+    assert predict("long.flac", "sizes.avi", "--model", model_folder) == 1
+    printed = capsys.readouterr().err
+    assert "lasts 7200.0 s, longer than the 20 s that are allowed; cut it" in printed
+    assert "sizes.avi: There is nothing in this clip that the model can judge: no words, no sound, no face" in printed
+
+
+def test_the_command_itself(clips, model_folder):
+    command = [Path(sys.executable).with_name("selfmm"), "predict", NAME, "--model", model_folder, "--json"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["present"]["audio"] and not (clips / "oops").exists()
