@@ -1,4 +1,5 @@
 # make demo         train on the embedded corpus, load the saved model back, predict; all in runs/demo
+# make space        the demo as a page in the browser, with the model of `make demo`
 # make test         the test suite, offline
 # make test-lowest  the same with the lowest versions that pyproject.toml names
 # make lint         ruff
@@ -15,10 +16,14 @@ INSTALLED = $(VENV)/.installed
 # The dependencies as pyproject.toml names them, `name>=version` made `name==version`.
 LOWEST = $(shell sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
 
-.PHONY: demo test test-lowest lint
+.PHONY: demo space test test-lowest lint
 
 demo: $(INSTALLED)
 	$(VENV)/bin/selfmm demo
+
+space: $(INSTALLED)
+	test -d runs/demo/model || $(MAKE) demo
+	SELFMM_MODEL=runs/demo/model $(VENV)/bin/python spaces_demo/app.py
 
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest

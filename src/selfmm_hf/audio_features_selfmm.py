@@ -52,12 +52,14 @@ def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.nda
     # Here, not above: librosa takes seconds, for which those who use another recipe need not wait.
     try:
         import librosa
+        from threadpoolctl import threadpool_limits  # comes with librosa
     except ImportError as error:
         raise ImportError(
             "`librosa33` is computed by librosa, which is not installed: pip install 'selfmm-hf[clips]'"
         ) from error
 
-    with warnings.catch_warnings():
+    # The arrays are small: more threads would only wait for each other, for twice the time.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set", UserWarning)  # silence
         warnings.filterwarnings("ignore", "n_fft=.* is too large for input signal", UserWarning)  # below 1.5 s
         columns = [

@@ -279,8 +279,10 @@ def _row(
     names = NAMES.get(name, (name, ""))[0]
     yield _text(MARGIN if mark is None else MARGIN + 17, middle + 5, _shortened(names, 11), weight=600, **faint)
     if value is None:
-        yield _path(f"M{scale.begin} {middle}H{scale.end}", width=1.5, dash="3 4", opacity=0.45)
-        yield _text(EDGE, middle + 5, _shortened(reason, 24), anchor="end", style="italic", **faint)
+        reason = _shortened(reason, 36)
+        end = min(scale.end, EDGE - 8 * len(reason) - 6)  # letters are 7 wide or so
+        yield _path(f"M{scale.begin} {middle}H{max(end, scale.begin)}", width=1.5, dash="3 4", opacity=0.45)
+        yield _text(EDGE, middle + 5, reason, anchor="end", style="italic", **faint)
         return
     zero, end, half = scale(0), scale(value), height / 2
     tip = end + math.copysign(11, value) if abs(value) > scale.limit else end  # an arrow: it goes on
@@ -299,7 +301,10 @@ def _timeline(
     """The sentiment of each piece as steps, the modalities as lines with their marks in the middle of each piece."""
     begin = min(piece["begin"] for piece in pieces)
     end = max(*(piece["end"] for piece in pieces), begin + 1e-3)
-    across = lambda second: round(LEFT + (second - begin) / (end - begin) * (EDGE - LEFT), 2)  # noqa: E731
+
+    def across(second: float) -> float:
+        return round(LEFT + (second - begin) / (end - begin) * (EDGE - LEFT), 2)
+
     upwards = _Scale(limit, top + CHART, top)
     yield _text(MARGIN, top + 5 + CHART / 2, "over time", weight=600)
     for value in (-limit, 0, limit):

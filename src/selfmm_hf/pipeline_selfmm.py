@@ -14,7 +14,7 @@ from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
 from .decoding_selfmm import decode_audio
-from .picture_selfmm import sentiment_svg
+from .picture_selfmm import disagreement, sentiment_svg
 from .processing_selfmm import windows
 
 # The classes of CMU-MOSI and CMU-MOSEI, scores rounded; and those of CH-SIMS, with the upper bound of each.
@@ -142,6 +142,10 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     def draw(self, result: dict[str, Any], title: str | None = None) -> str:
         """An SVG of what the pipeline has returned for one clip: see [`sentiment_svg`]."""
         return sentiment_svg(result, title)
+
+    def disagreement(self, result: dict[str, Any]) -> str | None:
+        """Which modalities disagree in what the pipeline has returned, as a sentence; `None` where they do not."""
+        return disagreement(result)
 
     @property
     def _modalities(self) -> list[str]:

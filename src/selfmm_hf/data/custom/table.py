@@ -1,5 +1,6 @@
 """The table of the clips in a folder of one's own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from ..safe_pickle import DataError
 from .files import check_parquet, check_size
 
 TABLES = ("table.csv", "table.parquet")
+LABELS = ["label", *UNIMODAL_LABELS.values()]
 REQUIRED = ["id", "text", "label", "split"]
+OPTIONAL = [*LABELS[1:], "file", "row"]
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 SPLITS |= {"dev": "validation", "test": "test"}  # as the table names them: ours
 
@@ -26,10 +29,11 @@ def find_table(folder: Path) -> Path:
     return folder / found[0]
 
 
-def read_table(path: Path) -> dict[str, list[Any]]:
+def read_table(
+    path: Path, required: Sequence[str] = REQUIRED, optional: Sequence[str] = OPTIONAL
+) -> dict[str, list[Any]]:
     """The columns that are known, by name; text of a CSV file is as it stands there, but for numbers."""
-    labels = ["label", *UNIMODAL_LABELS.values()]
-    known = [*REQUIRED, *labels[1:], "file", "row"]
+    known = [*required, *optional]
     try:
         if path.suffix == ".csv":
             size = path.stat().st_size
@@ -58,17 +62,18 @@ def read_table(path: Path) -> dict[str, list[Any]]:
         raise DataError(f"{path}: the table is damaged, or not UTF-8 with commas ({reason})") from error
     if twice := [name for name in known if names.count(name) > 1]:
         raise DataError(f"{path}: column {twice[0]!r} is there twice; leave one of them out")
-    if missing := [name for name in REQUIRED if name not in columns]:
+    if missing := [name for name in required if name not in columns]:
         there = ", ".join(map(repr, names))
-        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(REQUIRED)}, got {there:.200}")
-    unimodal = [name for name in labels[1:] if name in columns]
+        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(required)}, got {there:.200}")
+    unimodal = [name for name in LABELS[1:] if name in columns]
     if unimodal and len(unimodal) < 3:
-        raise DataError(f"{path}: has {', '.join(unimodal)} only; expected all of {', '.join(labels[1:])}, or none")
+        raise DataError(f"{path}: has {', '.join(unimodal)} only; expected all of {', '.join(LABELS[1:])}, or none")
     if "row" in columns and "file" not in columns:
         raise DataError(f"{path}: column 'row' is there, but no column 'file' that it could be a row of")
-    columns["text"] = ["" if text is None else text for text in columns["text"]]
+    if "text" in columns:
+        columns["text"] = ["" if text is None else text for text in columns["text"]]
     if path.suffix == ".csv":
-        columns |= {name: [_number(value) for value in columns[name]] for name in labels if name in columns}
+        columns |= {name: [_number(value) for value in columns[name]] for name in LABELS if name in columns}
     return columns
 
 

@@ -20,7 +20,8 @@ from datasets import BuilderConfig, DatasetDict, DatasetInfo, GeneratorBasedBuil
 from ...audio_features_selfmm import LIBROSA33_COLUMNS, librosa33
 from ...vision_features_selfmm import COLUMNS, face_features
 from ..columns import UNIMODAL_LABELS, features
-from ..demo_voice import synthesise_voice
+from .face import FRAME_RATE, face_motion
+from .voice import synthesise_voice
 from .words import demo_text_config, demo_tokenizer, sentence
 
 SIZES = {"train": 1000, "validation": 200, "test": 300}
@@ -66,7 +67,6 @@ def utterance(seed: int, split: str, row: int) -> Utterance:
     situation = str(random.choice(list(SITUATIONS), p=list(SITUATIONS.values())))
     sentiment = _sentiments(random, situation)
     text = sentence(random, sentiment["text"])
-    from ..demo_face import face_motion
     voice = synthesise_voice(random, sentiment["audio"], text.split())
     landmarks = face_motion(random, sentiment["vision"], voice.openness)
     return Utterance(text, voice.sound, landmarks, sentiment, situation)
@@ -157,8 +157,3 @@ def _sentiments(random: np.random.Generator, situation: str) -> dict[str, float]
 
 
 __all__ = ["FUSION_WEIGHTS", "SITUATIONS", "SIZES", "Utterance", "demo_corpus", "demo_text_config", "demo_tokenizer"]
-
-FRAME_RATE = 10.0
-def _sentence(random, sentiment):
-    text = sentence(random, sentiment)
-    return text, len(text.split())

@@ -1,0 +1,226 @@
+"""
+A page on which anybody can try a Self-MM model: a clip or words go in, what each modality says of them comes out.
+
+    SELFMM_MODEL=runs/demo/model python spaces_demo/app.py
+
+The same folder is a Space of the Hugging Face Hub, see its README.md.
+"""
+
+import html
+import os
+import re
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from huggingface_hub import ModelCard
+from transformers import pipeline
+
+MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder
+TRANSCRIBER = os.environ.get("SELFMM_TRANSCRIBER") or None  # "openai/whisper-tiny.en", for instance
+
+MAX_SECONDS = 60
+MAX_MEGABYTES = 100
+MAX_LETTERS = 2000
+WINDOW_SECONDS = 2.0
+WAITING = 20  # people in the queue; others are told to come back
+KEEP_SECONDS = 600  # an upload, where its page stays open
+os.environ.setdefault("GRADIO_RUN_HISTORY", "false")  # newer Gradios keep what people upload in their browser
+
+ONE_AT_A_TIME = threading.Lock()  # the landmark models and the list of warnings are shared
+EXAMPLES = Path(__file__).with_name("examples")
+SENTENCES = ["the movie was wonderful", "the food was awful", "the story was long", "i loved it but the ending was bad"]
+
+INTRODUCTION = """# What do words, voice and face say?
+
+Upload or record a clip of somebody speaking, or type some words. The model says how positive or negative it sounds
+and looks, and **what the words, the voice and the face each say on their own**: people say "great" in many ways.
+"""
+
+NUMBERS = """
+Each score lies between **-{limit:g}** (as negative as can be) and **+{limit:g}** (as positive as can be); 0 is neutral.
+
+- **Together** is the model's answer. It weighs words, voice and face; it is not their average.
+- **Words**, **voice** and **face** are what each says alone. [Self-MM](https://arxiv.org/abs/2102.04830) learns these
+  without being told: its training data have one label for a clip, and it works out by itself what label each modality
+  should have had. So it can tell when they disagree, as in irony, politeness or a brave face.
+- Hollow bars are negative, full bars positive. What a clip lacks is left out, and the rest is judged without it.
+- **Over time** shows pieces of {window:g} seconds. Words count there only where speech recognition says when they fall.
+"""
+
+PRIVACY = f"""
+Clips are judged on the machine that shows this page. They are not kept: they are deleted when you close the page, or
+{KEEP_SECONDS // 60} minutes after the upload. At most {MAX_SECONDS} seconds and {MAX_MEGABYTES} MB.
+"""
+
+NO_CARD = "This model has no description. Do not use it to decide about people."
+
+NOTHING_YET = '<p class="hint">The result will stand here.</p>'
+
+FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]
+THEME = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS)
+CSS = """
+.gradio-container { max-width: 72rem !important; margin: 0 auto; }
+.picture svg { width: 100%; max-width: 34rem; height: auto; }
+.said { font-size: 1.1rem; font-weight: 600; margin: .25rem 0 .75rem; padding-left: .75rem;
+  border-left: .3rem solid currentColor; }
+.spoken { font-style: italic; margin: 0 0 .75rem; max-height: 10rem; overflow-y: auto; overflow-wrap: anywhere; }
+.hint { opacity: .8; margin: .5rem 0 0; }
+@media (max-width: 640px) {
+  .picture .html-container { padding: .5rem 0 !important; }
+  .picture svg { width: calc(100% + 2.5rem); max-width: none !important; margin-left: -1.25rem; }
+  .block.picture, .picture .html-container { overflow: visible !important; }
+}
+"""
+
+
+def load() -> Any:
+    """The pipeline, of which a clip may be as long as is allowed here."""
+    if MODEL.startswith("NAME/"):
+        raise SystemExit(
+            "Name the model by the environment variable SELFMM_MODEL: a repository on the Hub, or a folder."
+        )
+    pipe = pipeline("multimodal-sentiment", model=MODEL, trust_remote_code=True, transcriber=TRANSCRIBER)
+    extractor = pipe.processor.feature_extractor
+    extractor.max_seconds = min(extractor.max_seconds, MAX_SECONDS)
+    return pipe
+
+
+def limits(model: str) -> str:
+    """What its card says that the model may be trusted with."""
+    try:
+        card = ModelCard.load(Path(model) / "README.md" if Path(model).is_dir() else model)
+    except (OSError, ValueError):
+        return NO_CARD
+    found = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", card.text, re.MULTILINE | re.DOTALL)
+    return found[1].strip() if found else NO_CARD
+
+
+def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str, Any]]:
+    """
+    The sentiment of a clip, of words, or of both.
+
+    Args:
+        pipe: What `load` returns.
+        clip: A local file.
+        words: What is said in it, or instead of it.
+
+    Returns:
+        The picture with what stands out in it, as HTML, and what the pipeline returned.
+
+    Raises:
+        gr.Error: There is nothing, or it cannot be read or judged.
+    """
+    words = (words or "").strip()
+    if len(words) > MAX_LETTERS:
+        raise _error(f"The words are longer than {MAX_LETTERS} letters; take a sentence or two.")
+    if not clip and not words:
+        raise _error("Upload or record a clip, or type some words.")
+    if clip and not os.path.isfile(clip):
+        raise _error("This clip has been deleted from the server by now; upload or record it again.")
+    try:
+        with ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = pipe(clip, text=words or None, window_seconds=WINDOW_SECONDS) if clip else pipe({"text": words})
+        picture = pipe.draw(result)
+    except ValueError as error:  # what the pipeline says of clips that it cannot read
+        raise _error(str(error)) from error
+    parts = [f'<p class="said">{html.escape(_remark(pipe, result))}</p>']
+    if result["transcript"]:
+        parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
+    hints = [str(one.message) for one in caught if one.category.__name__ == "ClipWarning"]
+    if clip and "text" in result["absent"]:
+        hints.append("Type what is said in the clip, and the words are judged too.")
+    return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result
+
+
+def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
+    """
+    The page.
+
+    Args:
+        pipe: What `load` returns, or anything that is called alike.
+        card: What the model may be trusted with, Markdown.
+        examples: Clips to choose from. The words of `a.mp4`, if there are any, stand in `a.txt`.
+    """
+    uploads: dict[str | None, set[str]] = defaultdict(set)
+    kept = {path.name for path in examples}  # everybody's
+
+    def predict(clip: str | None, words: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
+        """Judges a clip, words, or both: the picture as HTML, and all numbers."""
+        if clip and Path(clip).name not in kept:
+            uploads[request.session_hash].add(clip)
+        return judge(pipe, clip, words)
+
+    def forget(request: gr.Request) -> None:
+        for path in uploads.pop(request.session_hash, ()):
+            Path(path).unlink(missing_ok=True)
+
+    with gr.Blocks(title="Self-MM", delete_cache=(60, KEEP_SECONDS), analytics_enabled=False) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                video = gr.Video(label="Clip", sources=["upload", "webcam"], include_audio=True, height=300)
+                words = gr.Textbox(
+                    label="Words", info="What is said in the clip, or instead of a clip.", max_lines=4,
+                    max_length=MAX_LETTERS, placeholder="the movie was wonderful",
+                )  # fmt: skip
+                button = gr.Button("What does it say?", variant="primary")
+            with gr.Column(scale=3, min_width=300):
+                picture = gr.HTML(NOTHING_YET, label="Picture", elem_classes="picture", min_height=200)
+                with gr.Accordion("All numbers", open=False):
+                    numbers = gr.JSON(label="Numbers", show_label=False)
+        outputs = [picture, numbers]
+        gr.on(
+            [button.click, words.submit], predict, [video, words], outputs, api_name="predict",
+            concurrency_limit=1, scroll_to_output=True,
+        )  # fmt: skip
+        _show_examples(examples, video, words, predict, outputs)
+        with gr.Accordion("What do the numbers mean?", open=False):
+            gr.Markdown(NUMBERS.format(limit=pipe.model.config.label_range, window=WINDOW_SECONDS))
+        with gr.Accordion("What may it be trusted with?", open=True):
+            gr.Markdown(card)
+            gr.Markdown(PRIVACY)
+        page.unload(forget)
+    return page.queue(max_size=WAITING)
+
+
+def _show_examples(
+    examples: list[Path], video: gr.Video, words: gr.Textbox, predict: Callable, outputs: list[Any]
+) -> None:
+    """A click fills in both, clip and words, and judges them."""
+    spoken = {path: path.with_suffix(".txt") for path in examples}
+    clips = [[str(path), text.read_text("utf-8").strip() if text.is_file() else ""] for path, text in spoken.items()]
+    options = {"outputs": outputs, "fn": predict, "cache_examples": False, "run_on_click": True}
+    for label, rows in (("Clips to try", clips), ("Words to try", [[None, text] for text in SENTENCES])):
+        if rows:
+            gr.Examples(rows, [video, words], label=label, **options)
+
+
+def _remark(pipe: Any, result: dict[str, Any]) -> str:
+    """The sentence above the picture."""
+    names = {"text": "words", "audio": "voice", "vision": "face"}
+    there = [f"the {names.get(name, name)}" for name, present in result["present"].items() if present]
+    if sentence := pipe.disagreement(result):
+        return sentence
+    if len(there) == 1:
+        return f"Only {there[0]} could be judged: nothing to compare."
+    return f"{', '.join(there[:-1])} and {there[-1]} do not clearly disagree.".capitalize()
+
+
+def _error(message: str) -> gr.Error:
+    return gr.Error(html.escape(message, quote=False), duration=None, print_exception=False)
+
+
+def main() -> None:
+    pipe = load()
+    page = build(pipe, limits(MODEL), sorted(EXAMPLES.glob("*.mp4")))
+    page.launch(max_file_size=f"{MAX_MEGABYTES}mb", theme=THEME, css=CSS, ssr_mode=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The table of the clips to extract, and which media file each row means."""
+
+import os
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..data.columns import UNIMODAL_LABELS
+from ..data.custom.folder import Folder, FolderTable
+from ..data.custom.table import SPLITS, check_splits, read_table, stays_within
+from ..data.mmsa import DataError, Rules
+
+REQUIRED = ["id", "label", "split"]
+OPTIONAL = ["text", "clip", *UNIMODAL_LABELS.values()]
+# Of files that `decode_audio` and `decode_video` read: the endings by which a clip is found.
+MEDIA = {
+    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dv", ".eac3",
+    ".flac", ".flv", ".gif", ".ivf", ".m2ts", ".m4a", ".m4v", ".mjpeg", ".mka", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg",
+    ".mpg", ".mts", ".mxf", ".oga", ".ogg", ".ogv", ".opus", ".rm", ".ts", ".tta", ".vob", ".w64", ".wav", ".webm",
+    ".wma", ".wmv", ".wv",
+}  # fmt: skip
+
+
+def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
+    """
+    The rows of the table, checked as those of a data set are when it is loaded, so that nothing is computed in vain.
+
+    Args:
+        table: `.csv` or `.parquet` with the columns `id`, `label`, `split`, and as the case may be `text`, `clip`,
+            `label_text`, `label_audio`, `label_vision`.
+        out: The folder that becomes the data set.
+
+    Returns:
+        The columns, `text` among them.
+
+    Raises:
+        DataError: The table is missing or damaged, or something in it is wrong; column, row and id are named.
+    """
+    if not table.is_file() or table.suffix not in (".csv", ".parquet"):
+        problem = "is neither .csv nor .parquet" if table.is_file() else "is no file"
+        raise DataError(f"{table} {problem}; expected the table of the clips, with the columns {', '.join(REQUIRED)}")
+    columns = read_table(table, REQUIRED, OPTIONAL)
+    columns.setdefault("text", [""] * len(columns["id"]))
+    check_splits(table, columns)
+    for row, clip in enumerate(columns["id"]):
+        if PurePosixPath(clip).as_posix() != clip or "\0" in clip or len(os.fsencode(clip.split("/")[-1])) > 240:
+            raise DataError(
+                f"{table}, column 'id', row {row} (id {clip!r:.80}): feature files cannot be named by it; leave out "
+                "'.' and empty parts between '/', and keep it below 240 bytes"
+            )
+    folder = Folder(out)
+    for split in dict.fromkeys(SPLITS.values()):
+        rows = [row for row, name in enumerate(columns["split"]) if SPLITS[name] == split]
+        if not rows:
+            raise DataError(f"{table}: split {split!r} is missing or empty; all of train, validation, test are needed")
+        source = {name: [values[row] for row in rows] for name, values in columns.items()}
+        FolderTable(f"{table}, split {split!r}", source, Rules(label_range=3.0), {}, folder=folder)
+    return columns
+
+
+def find_clips(table: Path, columns: dict[str, list[Any]], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    The media file of each row: the one that the column `clip` names, else the one named as the id, with a media ending.
+
+    Links in the folder are followed: its owner has put them there.
+
+    Returns:
+        By id, the path relative to `folder`; and for each row without a file, what was looked for.
+
+    Raises:
+        DataError: There is no such folder; a path leads out of it; or two files fit one row.
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}; expected that of the clips")
+
+    @lru_cache(None)
+    def endings(place: str) -> dict[str, list[str]]:
+        """The media files in a folder by their names without the ending."""
+        found: dict[str, list[str]] = {}
+        try:
+            names = os.listdir(folder / place)
+        except OSError:
+            return found
+        for name in sorted(names):
+            stem, ending = os.path.splitext(name)
+            if ending.lower() in MEDIA and os.path.isfile(folder / place / name):
+                found.setdefault(stem, []).append(name)
+        return found
+
+    files: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for row, clip in enumerate(columns["id"]):
+        where = f"{table}, column 'clip', row {row} (id {clip!r:.80})"
+        named = columns["clip"][row] if "clip" in columns else None
+        if named:
+            if type(named) is not str or not stays_within(named) or "\0" in named:
+                raise DataError(f"{where}: expected a path within {folder}, relative to it, got {named!r:.80}")
+            if os.path.lexists(folder / named):
+                files[clip] = PurePosixPath(named).as_posix()
+            else:
+                missing[clip] = f"there is no file {named!r:.200}"
+            continue
+        place, _, stem = clip.rpartition("/")
+        fitting = endings(place).get(stem, [])
+        if len(fitting) > 1:
+            raise DataError(f"{where}: {' and '.join(map(repr, fitting))} both fit; name the one that is meant")
+        if fitting:
+            files[clip] = f"{place}/{fitting[0]}" if place else fitting[0]
+        else:
+            missing[clip] = f"there is no media file {clip + '.*'!r:.200}"
+    return files, missing

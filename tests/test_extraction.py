@@ -1,0 +1,481 @@
+"""From clips to a data set of one's own, through whatever may happen on the way."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import test_decoding
+from filelock import FileLock
+
+for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
+    pytest.importorskip(package)
+
+from test_decoding import write_clip  # noqa: E402
+from test_face_landmarks import draw_face  # noqa: E402
+from test_pipeline import recogniser  # noqa: E402, F401
+
+from selfmm_hf import cli, extraction  # noqa: E402
+from selfmm_hf.data import DataError, load_splits  # noqa: E402
+from selfmm_hf.data.recipe import find_recipe  # noqa: E402
+from selfmm_hf.extraction import ExtractionError, extract_clips, workers  # noqa: E402
+from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
+
+ODD = 'v/1 é$_$\'; x\n&"y"'  # an id
+CLIPS = {
+    ODD: "mp4", "v/2": "mkv", "face only": "mp4", "sound only": "wav", "neither": "mp4", "cut": "mkv",
+    "text": "mp4", "zero": "mp4", "late": "mov", "dies": "mp4",
+}  # fmt: skip
+FAILING = {"text", "zero", "dies", "nowhere"}
+SPLITS = {"v/2": "valid", "cut": "test"}
+
+
+class Dying(SelfMMFeatureExtractor):
+    """Takes its process with it where it sees a certain clip."""
+
+    def extract(self, clip):
+        if Path(str(clip)).stem == "dies":
+            os.write(2, b"some library: assertion failed\n")
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().extract(clip)
+
+
+class Halting(SelfMMFeatureExtractor):
+    """Waits where so many clips are finished."""
+
+    def extract(self, clip):
+        folder, lines = os.environ.get("HALT", "/: 99").split(":")
+        while len(journal(Path(folder))) >= int(lines):
+            time.sleep(0.02)
+        return super().extract(clip)
+
+
+def write_table(path, rows, columns=("id", "text", "label", "split")):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def content(folder):
+    """All files but their times."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def journal(folder):
+    """Its whole lines."""
+    file = folder / "extraction.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"}\n")]
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """A folder of clips of a second, and a table of them."""
+    root = tmp_path_factory.mktemp("media")
+    clips = root / "clips"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_decoding, "WIDTH", 128)
+        patch.setattr(test_decoding, "HEIGHT", 128)
+        for name, ending in CLIPS.items():
+            path = clips / f"{name}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with pytest.MonkeyPatch.context() as drawn:
+                if name != "neither":
+                    drawn.setattr(test_decoding, "picture", lambda number: draw_face(smile=number / 12, size=128))
+                video = None if name == "sound only" else "mpeg4"
+                audio = {"face only": None, "neither": None, "sound only": "pcm_s16le"}.get(name, "aac")
+                write_clip(path, video, audio, seconds=1.0)
+    (clips / "text.mp4").write_text("I am a film\n" * 1000)
+    (clips / "zero.mp4").write_bytes(b"")
+    whole = (clips / "cut.mkv").read_bytes()
+    (clips / "cut.mkv").write_bytes(whole[: len(whole) // 3])
+    (clips / "v" / "2.txt").write_text("a transcript beside the clip")
+    rows = [
+        (name, "" if name == "late" else f'"{name}",\nsaid', round(row / 3 - 1, 2), SPLITS.get(name, "train"))
+        for row, name in enumerate([*CLIPS, "nowhere"])
+    ]
+    write_table(root / "table.csv", rows)
+    write_table(root / "good.csv", [row for row in rows if row[0] not in FAILING])
+    return root
+
+
+@pytest.fixture(scope="module")
+def extracted(media):
+    """The folder, and what has come of it; two processes, of which one dies twice."""
+    out = media / "out"
+    return out, extract_clips(media / "clips", media / "table.csv", out, Dying(), workers=2)
+
+
+@pytest.fixture
+def copy(extracted, tmp_path):
+    """A copy of the folder, to go on with."""
+    shutil.copytree(extracted[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Clips are extracted in this process; gives the ids of those that are."""
+    seen = []
+
+    def work(tasks, job, workers_asked):
+        for task in tasks:
+            seen.append(task.id)
+            yield task, workers._outcome(task, job, None)
+
+    monkeypatch.setattr(extraction, "work", work)
+    return seen
+
+
+def test_features_are_those_of_the_extractor(media, extracted):
+    out, result = extracted
+    extractor = SelfMMFeatureExtractor()
+    assert list(result.done) == [name for name in CLIPS if name not in FAILING]
+    for name in set(result.done) - {"cut"}:
+        features, absent = extractor.extract(media / "clips" / f"{name}.{CLIPS[name]}")
+        assert result.done[name].absent == absent
+        for modality, frames in features.items():
+            path = out / modality / f"{name}.npy"
+            assert path.exists() == (modality not in absent)
+            if modality not in absent:
+                np.testing.assert_array_equal(np.load(path), frames, strict=True)
+    assert result.done["neither"].absent == {"audio": "no sound", "vision": "no face"}
+    assert result.done["face only"].absent == {"audio": "no sound"}
+    assert result.done["sound only"].absent == {"vision": "no picture"}
+    assert result.done[ODD].seconds == pytest.approx(1, abs=0.1)
+
+
+def test_what_fails_fails_alone_and_is_told(extracted):
+    out, result = extracted
+    with (out / "failures.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["id", "clip", "reason"] and [tuple(row) for row in rows] == result.failures
+    reasons = {clip: (file, reason) for clip, file, reason in rows}
+    assert reasons["text"][0] == "text.mp4" and "no sound or video file" in reasons["text"][1]
+    assert "is empty (0 bytes)" in reasons["zero"][1]
+    died = "the process that read it died (SIGSEGV; some library: assertion failed)"
+    assert reasons["dies"] == ("dies.mp4", died)
+    assert reasons["nowhere"] == ("", "there is no media file 'nowhere.*'")
+    assert set(reasons) == FAILING
+    damaged = {clip: record.warnings for clip, record in result.done.items() if record.warnings}
+    assert list(damaged) == ["cut"] and "damaged or cut off" in damaged["cut"][0]
+    assert len(damaged["cut"]) == len(set(damaged["cut"]))
+
+
+def test_it_is_a_data_set_and_nothing_else_is_left(extracted, capsys):
+    out, result = extracted
+    splits = load_splits("custom", str(out))
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": 5, "validation": 1, "test": 1}
+    assert splits["train"]["id"][0] == ODD and splits["train"]["text"][0] == f'"{ODD}",\nsaid'
+    assert splits["train"].frames("vision", 0).shape == (10, 41)
+    assert find_recipe("custom", str(out)).recipe == SelfMMFeatureExtractor().recipe
+    cli.main(["data", "inspect", str(out)])
+    assert "belong to no id" not in capsys.readouterr().out
+    features = {f"{name}/{clip}.npy" for clip, one in result.done.items() for name, n in one.frames.items() if n}
+    others = {"table.csv", "failures.csv", "extraction.jsonl", "preprocessor_config.json"}
+    assert content(out).keys() == features | others
+    assert [line["id"] for line in journal(out)] == list(result.done)
+
+
+def test_again_there_is_only_the_table_to_write(media, copy, inline):
+    before = content(copy)
+    lines = (media / "good.csv").read_text().replace("valid", "dev").replace("-1.0,", "2.5,")
+    changed = copy.with_name("changed.csv")
+    changed.write_text(lines)
+    result = extract_clips(media / "clips", changed, copy, Dying())
+    assert inline == [] and result.computed == 0 and not result.failures
+    after = content(copy)
+    assert before.keys() - after.keys() == {"failures.csv"}
+    assert {name for name in after if before[name] != after[name]} == {"table.csv"}
+    assert after["table.csv"].count(b'"dev"') == 1 and b",2.5," in after["table.csv"]
+
+
+def test_what_changed_is_computed_again(media, copy, inline):
+    clips = copy.with_name("clips")
+    shutil.copytree(media / "clips", clips)
+    os.utime(clips / "v" / "2.mkv", ns=(0, 5))  # touched
+    shutil.copy2(clips / "neither.mp4", clips / "late.mov")  # another clip, without sound and face
+    (clips / "face only.mp4").unlink()  # gone: its features stay
+    (copy / "audio" / "sound only.npy").write_bytes(b"\x93NUMPY")  # cut off, as when the power fails
+    expected = np.load(copy / "vision" / "v" / "2.npy")
+    result = extract_clips(clips, media / "good.csv", copy, Dying())
+    assert sorted(inline) == ["late", "sound only", "v/2"] and result.gone == 1
+    assert not (copy / "audio" / "late.npy").exists() and not (copy / "vision" / "late.npy").exists()
+    np.testing.assert_array_equal(np.load(copy / "vision" / "v" / "2.npy"), expected)
+    assert len(np.load(copy / "audio" / "sound only.npy")) == 44
+    assert len(load_splits("custom", str(copy))["train"]) == 5
+
+
+def test_clips_that_leave_the_table_leave_the_folder(media, copy, inline):
+    rows = [("v/2", "", 1, "train"), ("cut", "", 1, "dev"), ("sound only", "", -1, "test")]
+    table = write_table(copy.with_name("three.csv"), rows)
+    extract_clips(media / "clips", table, copy, Dying())
+    assert inline == []
+    assert sorted(path.name for path in (copy / "audio").iterdir()) == ["cut.npy", "sound only.npy", "v"]
+    assert [path.name for path in (copy / "audio" / "v").iterdir()] == ["2.npy"]
+    rows = [("sound only", "", 2, split) for split in ("train", "dev", "test")]
+    rows = [(f"{number}", *row[1:], "sound only.wav") for number, row in enumerate(rows)]
+    table = write_table(copy.with_name("renamed.csv"), rows, ("id", "text", "label", "split", "clip"))
+    extract_clips(media / "clips", table, copy, Dying())
+    assert not (copy / "vision").exists()  # a folder without files is no modality
+    assert load_splits("custom", str(copy))["train"].widths == {"audio": 33}
+
+
+def test_a_torn_journal_is_mended(media, copy, inline):
+    before = content(copy)
+    whole = (copy / "extraction.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    torn = [*lines[:2], b"\0\0\0\n", b'{"id": 5}\n', b"[]\n", *lines[2:-1], lines[-1][: len(lines[-1]) // 2]]
+    (copy / "extraction.jsonl").write_bytes(b"".join(torn))
+    extract_clips(media / "clips", media / "good.csv", copy, Dying())
+    assert inline == ["late"]
+    after = content(copy)
+    assert {name for name in after if after[name] != before[name]} == {"table.csv"} - {"table.csv"}
+
+
+def test_another_recipe_is_refused(media, copy):
+    before = content(copy)
+    slower = Dying(vision={"kind": "face", "frame_rate": 5.0})
+    with pytest.raises(ExtractionError, match=r"another recipe: vision frame_rate is 10.0, expected 5.0"):
+        extract_clips(media / "clips", media / "good.csv", copy, slower)
+    assert content(copy) == before
+    (copy / "preprocessor_config.json").unlink()
+    with pytest.raises(ExtractionError, match=r"recipe of the features there, cannot be read .* Put it back"):
+        extract_clips(media / "clips", media / "good.csv", copy, Dying())
+
+
+def test_folders_of_others_are_refused(media, copy, tmp_path):
+    def extract(out, table=media / "good.csv"):
+        extract_clips(media / "clips", table, out, Dying())
+
+    with FileLock(copy / ".part" / "lock"), pytest.raises(ExtractionError, match="Another process is at work"):
+        extract(copy)
+    assert (copy / ".part" / "lock").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("\\end")
+    with pytest.raises(ExtractionError, match=r"was not made by `selfmm extract`: it holds 'thesis.tex'"):
+        extract(other)
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ExtractionError, match=r"thesis.tex is a file; name a new folder"):
+        extract(other / "thesis.tex")
+    with pytest.raises(ExtractionError, match="is what is written; name the table that it was made from"):
+        extract(copy, copy / "table.csv")
+    with pytest.raises(OSError, match=r"thesis\.tex"):
+        extract(other / "thesis.tex" / "out")
+
+
+FULL = [("a", "train"), ("b", "dev"), ("c", "test")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a", 1, "train")], "split 'validation' is missing or empty"),
+        ([("../a", 1, "train")], r"column 'id', row 0 .* names files outside the folder"),
+        ([("a//b", 1, "train")], r"row 0 \(id 'a//b'\): feature files cannot be named by it"),
+        ([("é" * 150, 1, "train")], "feature files cannot be named by it"),
+        ([(name, "good" if name == "c" else 1, split) for name, split in FULL], "expected a number, got 'good'"),
+        ([(name, 3.2, split) for name, split in FULL], r"the label is 3.2, but .* \[-3, 3\]"),
+        ([(name, 1, split) for name, split in FULL], r"none of the 3 rows .* id 'a', there is no media file 'a.\*'"),
+        ([("v/2", 1, "train", "../2.mkv"), *[(name, 1, split, "") for name, split in FULL]], "expected a path within"),
+        ([("x", 1, "train", ""), *[(name, 1, split, "") for name, split in FULL]], "'x.mp4' and 'x.wav' both fit"),
+    ],
+)
+def test_tables_are_checked_before_anything_is_written(media, tmp_path, rows, message):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "x.wav").touch()
+    (clips / "x.mp4").touch()
+    columns = ("id", "label", "split", "clip")[: len(rows[0])]
+    table = write_table(tmp_path / "table.csv", rows, columns)
+    with pytest.raises((DataError, ExtractionError), match=message):
+        extract_clips(clips, table, tmp_path / "out", Dying())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_named_must_be_there(media, tmp_path):
+    for clips, table, message in (
+        ("nowhere", "good.csv", "There is no folder"),
+        ("clips", "nothing.csv", "is no file; expected the table"),
+        ("clips", "clips/v/2.txt", "is neither .csv nor .parquet"),
+    ):
+        with pytest.raises(DataError, match=message):
+            extract_clips(media / clips, media / table, tmp_path / "out", Dying())
+    for recipe, message in (
+        ({"audio": None, "vision": None}, "Neither audio nor vision"),
+        ({"audio": {"kind": "features", "dim": 5}}, "computed by another program"),
+    ):
+        with pytest.raises(ExtractionError, match=message):
+            extract_clips(media / "clips", media / "good.csv", tmp_path / "out", Dying(**recipe))
+    assert not (tmp_path / "out").exists()
+
+
+def test_parquet_and_named_clips(media, tmp_path, inline):
+    table = {
+        "id": ["1", "2", "3"], "label": [1, 2, -3], "split": ["train", "val", "test"],
+        "clip": ["v/2.mkv", "late.mov", None], "label_text": [0.5, 1, 1], "label_audio": [1.0, 1, 1],
+        "label_vision": [1.0, 1, 1],
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "table.parquet")
+    clips = tmp_path / "clips"
+    shutil.copytree(media / "clips", clips)
+    (clips / "3.WAV").symlink_to(media / "clips" / "sound only.wav")
+    extract_clips(clips, tmp_path / "table.parquet", tmp_path / "out", Dying(vision=None))
+    assert inline == ["1", "2", "3"]
+    splits = load_splits("custom", str(tmp_path / "out"))
+    assert splits["train"]["label_text"] == [0.5] and splits["test"]["text"] == [""]
+    assert splits["test"].frames("audio", 0).shape == (44, 33)
+
+
+def test_a_split_without_clips(media, tmp_path, inline):
+    rows = [("v/2", "", 1, "train"), ("late", "", 1, "dev"), ("zero", "", 1, "test")]
+    table, out = write_table(tmp_path / "table.csv", rows), tmp_path / "out"
+    with pytest.raises(ExtractionError, match=r"split 'test' has no clip left; 1 clips failed, see failures.csv"):
+        extract_clips(media / "clips", table, out, Dying(audio=None))
+    assert not (out / "table.csv").exists() and "is empty" in (out / "failures.csv").read_text()
+    rows = [("neither", "", 1, split) for split in ("train", "dev", "test")]
+    rows = [(f"{number}", *row[1:], "neither.mp4") for number, row in enumerate(rows)]
+    table = write_table(tmp_path / "table.csv", rows, ("id", "text", "label", "split", "clip"))
+    with pytest.raises(ExtractionError, match="no clip has any vision"):
+        extract_clips(media / "clips", table, out, Dying(audio=None))
+    assert content(out).keys() == {"extraction.jsonl", "preprocessor_config.json"}
+
+
+def test_words_are_filled_in(media, copy, recogniser, monkeypatch):  # noqa: F811
+    transcriber = workers.pipeline("automatic-speech-recognition", model=str(recogniser), device="cpu")
+    tasks = []
+
+    def work(those, job, workers_asked):
+        tasks.extend((task.id, task.known is not None) for task in those)
+        return ((task, workers._outcome(task, job, transcriber)) for task in those)
+
+    monkeypatch.setattr(extraction, "work", lambda *arguments: _Closing(work(*arguments)))
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.npy")}
+    for _ in range(2):
+        result = extract_clips(media / "clips", media / "good.csv", copy, Dying(), str(recogniser))
+    assert tasks == [("late", True)]  # the only one without words; its features are there already
+    assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*.npy")}
+    assert result.texts["late"] and result.texts["late"] == result.done["late"].transcript
+    texts = load_splits("custom", str(copy))["train"]["text"]
+    assert texts[-1] == result.texts["late"] and texts[0] == f'"{ODD}",\nsaid'
+    again = extract_clips(media / "clips", media / "good.csv", copy, Dying())
+    assert again.heard == 1 and again.texts == result.texts and len(tasks) == 1  # it stays
+
+
+class _Closing:
+    def __init__(self, rows):
+        self.rows, self.close = rows, rows.close
+
+    def __iter__(self):
+        return self.rows
+
+
+def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, monkeypatch):
+    arguments = (media / "clips", media / "good.csv", tmp_path / "out", Halting(audio=None), "no/such-model")
+    with pytest.raises(ExtractionError, match="The transcriber no/such-model cannot be loaded: OSError: "):
+        extract_clips(*arguments)
+    assert content(tmp_path / "out").keys() == {"extraction.jsonl", "preprocessor_config.json"}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.ExtractionFolder, "save_features", full)
+        task = workers.Task("v/2", "v/2.mkv")
+        job = workers.Job(media / "clips", tmp_path / "out", Halting(audio=None))
+        answer = workers._outcome(task, job, None)
+    assert isinstance(answer, ExtractionError) and "cannot be written: [Errno 28] No space left" in str(answer)
+
+
+def test_commands(media, tmp_path, inline, capsys):
+    def extract(*options):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["extract", str(media / "clips"), "--out", str(tmp_path / "out"), *map(str, options)])
+        return end.value.code
+
+    assert extract("--table", media / "good.csv", "--audio", "none") == 0
+    out = capsys.readouterr().out
+    assert "7 clips, 0.00 hours" in out and "computed 7 in" in out
+    assert "no face: 1, no picture: 1, no words: 1" in out and "damaged: 1, all in extraction.jsonl" in out
+    rows = [("v/2", "", 1, "train"), ("late", "", 1, "dev"), ("cut", "", 1, "test"), ("zero", "", 1, "test")]
+    table = write_table(tmp_path / "table.csv", rows)
+    assert extract("--table", table, "--recipe", tmp_path / "out" / "preprocessor_config.json") == 1
+    out = capsys.readouterr().out
+    assert "nothing was left to compute" in out and "FAILED, left out: 1, all in failures.csv" in out
+    assert extract("--table", table) == 2
+    assert "another recipe: audio kind is None, expected 'librosa33'" in capsys.readouterr().err
+    assert extract("--table", table, "--recipe", "x", "--audio", "none") == 2
+    assert extract("--table", table, "--workers", "0") == 2
+    assert extract("--table", table, "--max_seconds", "nan") == 2
+    assert "expected a positive number of seconds" in capsys.readouterr().err
+
+
+COMMAND = """
+from selfmm_hf import cli, clip_commands
+from test_extraction import Halting
+clip_commands.SelfMMFeatureExtractor = Halting
+if __name__ == "__main__":
+    cli.main()
+"""
+
+
+def ended(pid):
+    """Whether a process is no more, or waits only to be buried."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_whatever_ends_it_it_goes_on_where_it_was(media, tmp_path, inline):
+    clips, out, whole = tmp_path / "clips", tmp_path / "out", tmp_path / "whole"
+    clips.mkdir()
+    rows = []
+    for number in range(12):
+        os.link(media / "clips" / "v" / "2.mkv", clips / f"{number}.mkv")
+        rows.append((str(number), "words", number / 6, ["train", "dev", "test"][number % 3]))
+    table = write_table(tmp_path / "table.csv", rows)
+    arguments = ["extract", str(clips), "--table", str(table), "--out", str(out), "--audio", "none", "--workers", "1"]
+    finished = {}
+    for number, (lines, signum) in enumerate([(1, signal.SIGKILL), (4, signal.SIGINT), (7, signal.SIGKILL)]):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *arguments], cwd=Path(__file__).parent, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HALT": f"{out}:{lines}"},
+        )  # fmt: skip
+        while len(journal(out)) < lines and process.poll() is None:
+            time.sleep(0.01)
+        at_work = [int(path.stem) for path in (out / ".part").glob("*.log")]
+        (os.kill if signum == signal.SIGKILL else os.killpg)(process.pid, signum)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == (-signal.SIGKILL if signum == signal.SIGKILL else 1), errors
+        if signum == signal.SIGINT:
+            assert errors.rstrip().endswith("\nselfmm: interrupted") and "Traceback" not in errors
+            assert not (out / ".part").exists()
+        assert len(at_work) == 1
+        deadline = time.monotonic() + 30
+        while not all(map(ended, at_work)):
+            assert time.monotonic() < deadline, f"{at_work} are still there"
+            time.sleep(0.05)
+        assert not (out / "table.csv").exists()
+        now = {line["id"]: (out / "vision" / f"{line['id']}.npy").stat().st_mtime_ns for line in journal(out)}
+        assert finished.items() <= now.items() and len(now) == lines
+        finished = now
+        if number == 0:  # what a sudden end may leave
+            with (out / "extraction.jsonl").open("ab") as file:
+                file.write(b'{"id": "11", "cl')
+    extract_clips(clips, table, out, Halting(audio=None))
+    assert set(inline) == {str(number) for number in range(12)} - finished.keys()
+    inline.clear()
+    extract_clips(clips, table, whole, Halting(audio=None))
+    assert len(inline) == 12 and content(out) == content(whole)
