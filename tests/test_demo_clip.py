@@ -6,7 +6,7 @@ pytest.importorskip("soxr")
 
 import av
 
-from selfmm_hf.data.demo import clip
+from selfmm_hf.data.demo import clip as clip_module
 from selfmm_hf.data.demo.clip import write_clip
 from selfmm_hf.data.demo.face import draw_face, face_motion
 from selfmm_hf.decoding_selfmm import clip_facts, decode_audio, decode_video
@@ -100,6 +100,6 @@ def test_what_is_refused(sound, pictures, message, tmp_path):
 
 
 def test_without_pyav(monkeypatch, tmp_path):
-    monkeypatch.setattr(clip, "av", None)
+    monkeypatch.setattr(clip_module, "av", None)
     with pytest.raises(ImportError, match=r"selfmm-hf\[clips\]"):
         write_clip(tmp_path / "clip.mp4", np.zeros(10), [np.zeros((4, 4, 3), np.uint8)])

@@ -47,7 +47,7 @@ def measures(sentiment, seed):
     pitch = semitones(sound)
     return {
         "pitch": np.median(pitch),
-        "pitch range": pitch.std(),
+        "pitch range": np.subtract(*np.percentile(pitch, [80, 20])),
         "rate": len(WORDS) / len(sound),
         "brightness": np.log(powers[23:70].sum() / powers[3:23].sum()),  # 1 to 3 kHz against what is below
         "rise": np.polyfit(course[loud], level[loud], 1)[0],

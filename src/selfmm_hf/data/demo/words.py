@@ -5,8 +5,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 OPENINGS = [
-    "well", "honestly", "so", "you know", "i mean", "look", "okay", "um", "to be fair", "all in all", "oh", "yes", "and",
-    "i think", "i must say", "for me",
+    "well", "honestly", "so", "you know", "i mean", "look", "okay", "um", "to be fair", "all in all", "oh", "yes",
+    "and", "i think", "i must say", "for me",
 ]  # fmt: skip
 SUBJECTS = [
     "the movie", "this film", "the story", "the acting", "the ending", "the whole plot", "the director", "the cast",
@@ -34,7 +34,10 @@ WORDS = {
     -1: ["slow", "weak", "flat", "clumsy", "messy", "dull", "tired", "silly", "strange", "cheap"],
     0: ["long", "average", "usual", "typical", "okay", "neutral", "normal", "short", "new", "different"],
     1: ["decent", "nice", "fine", "solid", "pleasant", "neat", "interesting", "cute", "useful", "calm"],
-    2: ["good", "funny", "clever", "touching", "great", "lovely", "beautiful", "happy", "enjoyable", "fun", "sweet", "cool"],
+    2: [
+        "good", "funny", "clever", "touching", "great", "lovely", "beautiful", "happy", "enjoyable", "fun", "sweet",
+        "cool",
+    ],
     3: [
         "amazing", "brilliant", "wonderful", "fantastic", "perfect", "superb", "excellent", "awesome", "outstanding",
         "incredible",
