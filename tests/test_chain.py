@@ -133,21 +133,22 @@ def test_a_prediction_is_that_of_training(clips, extracted, trained, capsys):
     assert result["unimodal"]["vision"] == pytest.approx(rows[name]["vision"], abs=1e-4)
 
 
-def test_features_of_another_recipe_are_refused(clips, extracted, tmp_path, capsys):
+def test_features_of_another_recipe_are_refused(clips, extracted, text_encoder, tmp_path, capsys):
     arguments = ["extract", clips, "--table", clips / "labels.csv", "--out", extracted, "--audio", "none"]
     with pytest.raises(SystemExit) as exit_info:
         cli.main([*map(str, arguments)])
     assert exit_info.value.code == 2 and "of another recipe" in capsys.readouterr().err
     wrong = tmp_path / "wrong"
-    (wrong / "audio").mkdir(parents=True)
-    (wrong / "preprocessor_config.json").write_text((extracted / "preprocessor_config.json").read_text())
-    lines = ["id,text,label,split", *(f"{one},so,{label},{one}" for one, label in
-             (("train", 2), ("validation", -2), ("test", 1)))]  # fmt: skip
+    lines = ["id,text,label,split"]
+    for name in ("audio", "vision"):
+        (wrong / name).mkdir(parents=True)
+    for number, split in enumerate(("train", "validation", "test")):
+        lines.append(f"{split},so,{2 - 2 * number},{split}")
+        np.save(wrong / "audio" / f"{split}.npy", np.zeros((3, 5), np.float32))
+        np.save(wrong / "vision" / f"{split}.npy", np.zeros((3, 41), np.float32))
     (wrong / "table.csv").write_text("\n".join(lines))
-    for one in ("train", "validation", "test"):
-        np.save(wrong / "audio" / f"{one}.npy", np.zeros((3, 5), np.float32))
+    (wrong / "preprocessor_config.json").write_text((extracted / "preprocessor_config.json").read_text())
+    options = {"dataset": "custom", "data": wrong, "text_encoder": text_encoder, "output_dir": tmp_path / "run"}
     with pytest.raises(SystemExit):
-        cli.train(
-            ["--dataset", "custom", "--data", str(wrong), "--text_encoder", "x", "--output_dir", str(tmp_path / "r")]
-        )
-    assert "The audio features of" in (printed := capsys.readouterr().err) or "tokenizer" in printed
+        cli.train([part for name, value in options.items() for part in (f"--{name}", str(value))])
+    assert "are 5 wide, but its recipe makes 33 columns: they are not of this recipe" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import mmsa_file
-from transformers import AutoModel, BertConfig, BertModel
+from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 
 from selfmm_hf import cli
 from selfmm_hf.data import demo
@@ -77,14 +77,11 @@ def test_a_run_leaves_everything_it_promises(tmp_path):
         assert [row[name] for name in ("text", "audio", "vision")] == pytest.approx([sample["label"]] * 3)
 
     model = AutoModel.from_pretrained(folder / "model")
-    tokenizer = demo.demo_tokenizer()
-    for row, sample in zip(test, corpus["test"], strict=True):
+    processor = AutoProcessor.from_pretrained(folder / "model")
+    for row, sample in zip(test, corpus["test"].with_format("numpy"), strict=True):
+        clip = {name: sample[name] for name in ("audio", "vision")}
         with torch.no_grad():
-            output = model(
-                **tokenizer(sample["text"], return_tensors="pt"),
-                audio=torch.tensor(sample["audio"])[None],
-                vision=torch.tensor(sample["vision"])[None],
-            )
+            output = model(**processor(clip, str(sample["text"])))
         assert output.logits.item() == pytest.approx(row["fusion"], abs=1e-5)
         for name, value in output.unimodal_logits.items():
             assert value.item() == pytest.approx(row[name], abs=1e-5)
@@ -230,7 +227,8 @@ def test_demo_shows_the_model_loaded_by_a_stranger(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(ROOT)
     cli.main(["demo", "--num_train_epochs", "2", "--output_dir", str(tmp_path / "demo"), "--disable_tqdm", "true"])
     printed = capsys.readouterr().out
-    assert "trust_remote_code=True in a fresh process" in printed and "sarcasm" in printed
+    assert "loaded by `pipeline` in a fresh process" in printed and "sarcasm" in printed
+    assert "<svg" in (tmp_path / "demo" / "clips" / "predictions.html").read_text()
     assert "np.str_" not in printed
     assert (tmp_path / "demo" / "run.png").stat().st_size > 20_000
     assert (tmp_path / "demo" / "model" / "modeling_selfmm.py").is_file()

@@ -93,7 +93,7 @@ def format_table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     cells = [["clip", "score", "", *modalities, ""]]
     for name, result in rows:
         alone = [result["unimodal"].get(modality) for modality in modalities]
-        remarks = [disagreement(result) or "", *(dict.fromkeys(result["absent"].values()))]
+        remarks = [(disagreement(result) or "").rstrip("."), *(dict.fromkeys(result["absent"].values()))]
         cells.append([
             os.path.basename(name), _signed(result["score"]), result.get("label", ""), *map(_signed, alone),
             "; ".join(filter(None, remarks)),
