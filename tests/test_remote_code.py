@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import selfmm_hf
+
 TRAVELLING = {"configuration_selfmm.py", "modeling_selfmm.py"}
 ALLOWED = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
 
@@ -15,6 +17,8 @@ FRESH_PROCESS = """
 import sys
 sys.modules["selfmm_hf"] = None  # cannot be imported here
 import torch
+
+import selfmm_hf
 from transformers import AutoConfig, AutoModel
 
 folder, again, batch = sys.argv[1:]
@@ -79,3 +83,18 @@ def test_the_code_that_travels_needs_nothing_else(saved, tmp_path):
                 assert node.level == 1 and f"{node.module}.py" in TRAVELLING, (path, ast.unparse(node))
             elif isinstance(node, ast.ImportFrom):
                 assert node.module.split(".")[0] in ALLOWED, (path, ast.unparse(node))
+
+
+@pytest.mark.parametrize(
+    "entry", ["feature_extraction_selfmm", "processing_selfmm", "pipeline_selfmm", "modeling_selfmm"]
+)
+def test_a_file_names_all_that_it_needs_of_the_others(entry):
+    """transformers 5.0 fetches only what the file itself imports, not what those files import in turn."""
+    package = Path(selfmm_hf.__file__).parent
+
+    def named(name):
+        tree = ast.parse((package / f"{name}.py").read_text(encoding="utf-8"))
+        return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+
+    direct = named(entry)
+    assert direct and direct >= {other for name in direct for other in named(name)}

@@ -5,7 +5,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,6 +16,12 @@ from transformers.pipelines.base import ChunkPipeline
 from .decoding_selfmm import decode_audio
 from .picture_selfmm import disagreement, sentiment_svg
 from .processing_selfmm import windows
+
+if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
+    from .audio_features_selfmm import librosa33  # noqa: F401
+    from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 # The classes of CMU-MOSI and CMU-MOSEI, scores rounded; and those of CH-SIMS, with the upper bound of each.
 CLASSES = {

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,12 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import PROCESSOR_NAME
 
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
+
+if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
+    from .audio_features_selfmm import librosa33  # noqa: F401
+    from .decoding_selfmm import decode_audio  # noqa: F401
+    from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 
 class SelfMMProcessor(ProcessorMixin):

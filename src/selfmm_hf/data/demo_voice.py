@@ -26,7 +26,7 @@ FRAME_RATE = SAMPLING_RATE / HOP
 FREQUENCIES = np.fft.rfftfreq(4 * HOP, 1 / SAMPLING_RATE).astype(np.float32)
 
 # Standard deviation of what a speaker shows in one respect or another, where the sentiment 3 is 1.
-SPREAD = 0.2
+SPREAD = 0.18
 
 # Milliseconds; loudness of the voice, of breath and of a hiss; the hiss's frequency and the first three formants, Hz.
 # Vowels are those of men in Peterson and Barney (1952), Control methods used in a study of the vowels.
@@ -129,10 +129,10 @@ def synthesise_voice(random: np.random.Generator, sentiment: float, words: list[
     liveliness = 2 ** shown(1.1)
     effort = (shown(13) - 2) * course + 5 * liveliness * (accent - 0.7)  # dB
     size = random.uniform()  # from large to small, mostly men to mostly women
-    semitones = shown(5) + random.normal(0, 1) + (shown(1.5) - 0.3) * course + 5.5 * liveliness * accent
-    semitones += _smooth(random.normal(0, 0.7, len(time)), 9)
+    semitones = shown(5) + random.normal(0, 1) + (shown(1.5) - 0.3) * course + 4.5 * liveliness * accent
+    semitones += _smooth(random.normal(0, 0.5, len(time)), 9)
     pitch = (95 * 2 ** (size + semitones / 12)).clip(50, 600)
-    slope = -9.5 + shown(4.2) + random.normal(0, 0.5) + 0.15 * effort  # dB per octave; who speaks up sounds brighter
+    slope = -9.5 + shown(4.5) + random.normal(0, 0.5) + 0.15 * effort  # dB per octave; who speaks up sounds brighter
     scale = 2 ** (0.25 * size + shown(0.05) + random.normal(0, 0.03))
     roughness = max(0.001, 0.006 - shown(0.004))
     breathiness = 0.08 * 2 ** (random.normal(0, 0.7) - shown(1.5))
