@@ -17,8 +17,6 @@ FRESH_PROCESS = """
 import sys
 sys.modules["selfmm_hf"] = None  # cannot be imported here
 import torch
-
-import selfmm_hf
 from transformers import AutoConfig, AutoModel
 
 folder, again, batch = sys.argv[1:]
