@@ -1,6 +1,7 @@
 # make demo         train on the embedded corpus, load the saved model back, predict; all in runs/demo
 # make space        the demo as a page in the browser, with the model of `make demo`
 # make test         the test suite, offline
+# make test-space   the Space in headless Chromium (Debian's package chromium)
 # make test-lowest  the same with the lowest versions that pyproject.toml names
 # make lint         ruff
 # CUDA=1 installs the CUDA build of torch instead of the CPU build.
@@ -16,7 +17,7 @@ INSTALLED = $(VENV)/.installed
 # The dependencies as pyproject.toml names them, `name>=version` made `name==version`.
 LOWEST = $(shell sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
 
-.PHONY: demo space test test-lowest lint
+.PHONY: demo space test-space test test-lowest lint
 
 demo: $(INSTALLED)
 	$(VENV)/bin/selfmm demo
@@ -31,6 +32,9 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+test-space: $(INSTALLED)
+	SELFMM_TEST_SPACE=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest tests/test_space.py
 
 test-lowest:
 	$(MAKE) test VENV=.venv-lowest TORCH="$(filter torch==%,$(LOWEST))" EXTRA="$(LOWEST)"
