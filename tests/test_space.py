@@ -58,11 +58,13 @@ def result(transcript=None, **unimodal):
     }  # fmt: skip
 
 
+if not os.environ.get("SELFMM_TEST_SPACE"):
+    pytest.skip("the Space is tested in a real browser by `make test-space`", allow_module_level=True)
+
+
 @pytest.fixture(scope="module")
 def gradio():
-    return if not os.environ.get("SELFMM_TEST_SPACE"):
-    pytest.skip("the Space is tested in a real browser by `make test-space`", allow_module_level=True)
-pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'selfmm-hf[demo]'")
+    return pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'selfmm-hf[demo]'")
 
 
 @pytest.fixture(scope="module")
