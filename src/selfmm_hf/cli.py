@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 def train(arguments: list[str] | None = None) -> None:
     """`selfmm train`, and `train.py`: trains with a YAML file and options that override it."""
     run = _prepared(sys.argv[1:] if arguments is None else arguments)
-    results = run.train()
+    results = _trained(run)
     _print_results(results, run.folder)
     from accelerate import PartialState
 
@@ -49,7 +49,7 @@ def demo(arguments: list[str]) -> None:
 
     config = Path(__file__).parents[2] / "hub_configs" / "demo.yaml"  # of the checkout that this is installed from
     run = _prepared(["--config", str(config), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
-    results = run.train()
+    results = _trained(run)
     _print_results(results, run.folder)
     show(run.folder, run.splits)
 
@@ -164,6 +164,15 @@ def _prepared(arguments: list[str]):
         return Run(options, model_options, args)
 
     return _or_exit(prepare)
+
+
+def _trained(run) -> dict:
+    """Full disks and the like end in their message; anything else that goes wrong in training, in a traceback."""
+    try:
+        return run.train()
+    except OSError as error:
+        print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _or_exit(prepare: Callable):

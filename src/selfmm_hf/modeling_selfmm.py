@@ -47,7 +47,8 @@ def multitask_loss(
     labels: torch.Tensor,
     unimodal_labels: dict[str, torch.Tensor] | None = None,
     unimodal_weights: dict[str, torch.Tensor] | None = None,
-    num_items: torch.Tensor | int | None = None,
+    num_items: torch.Tensor | float | None = None,
+    sample_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""
     The loss of the paper, `L = 1/N sum ( |y_m_hat - y_m| + sum_s W_s |y_s_hat - y_s| )`.
@@ -59,18 +60,20 @@ def multitask_loss(
         unimodal_weights: `W_s`, shaped likewise. 1 where they are not given.
         num_items: `N`, the number of labels in all the accumulated batches. This batch's where it is not given.
             A modality that a clip lacks has no loss, but counts in `N`.
+        sample_weights: By how much each clip counts in all tasks, (batch,). 1 where they are not given.
     """
     if labels.numel() != outputs.logits.numel():
         expected, found = tuple(outputs.logits.shape), tuple(labels.shape)
         raise ValueError(f"labels must be one per clip and target, {expected}, got {found}.")
     labels = labels.view_as(outputs.logits).to(outputs.logits.dtype)
-    total = (outputs.logits - labels).abs().sum()
+    counted = 1.0 if sample_weights is None else sample_weights.unsqueeze(-1)
+    total = ((outputs.logits - labels).abs() * counted).sum()
     for modality, logits in outputs.unimodal_logits.items():
         target = labels if unimodal_labels is None else unimodal_labels[modality].view_as(logits).to(logits.dtype)
         error = (logits - target).abs() * outputs.present[modality].unsqueeze(-1)
         if unimodal_weights is not None:
             error = error * unimodal_weights[modality].view_as(logits)
-        total = total + error.sum()
+        total = total + (error * counted).sum()
     return total / (labels.numel() if num_items is None else num_items)
 
 

@@ -32,6 +32,10 @@ class RunOptions:
             a small one of its own.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
+
+    Attributes:
+        given: All options, of the model and the training too, that are not the defaults, as a file for `--config` has
+            them; without those that say what becomes of an earlier run.
     """
 
     dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei, sims, simsv2 or custom."})
@@ -41,6 +45,7 @@ class RunOptions:
     text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
     max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
+    given: dict[str, Any] = field(init=False, default_factory=dict)
 
 
 def _model_options() -> type:
@@ -113,6 +118,9 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
         raise ValueError(f"{name!r} is no option.{hint and ' Did you mean --' + hint + '?'} See --help.")
     run, model, args = groups
+    parsed = vars(parser.parse_args([*from_files, *overrides]))
+    left_out = {"overwrite_output_dir", "resume_from_checkpoint"}
+    run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != parser.get_default(key)}
     if run.max_text_tokens < 3:
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     return run, {name: value for name, value in vars(model).items() if value is not None}, args

@@ -115,6 +115,7 @@ class PseudoLabels:
         self.label_range = label_range
         self.modalities = [task for task in dims if task != "fusion"]
         self.labels = {task: fused.clone() for task in dims}
+        self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
         self._features = {task: fused.new_zeros(len(fused), dim) for task, dim in dims.items()}
         self._counted = {
@@ -128,6 +129,10 @@ class PseudoLabels:
     def centres(self, task: str) -> torch.Tensor:
         """`C^p` and `C^n` of `task`, (2, targets, dim), float32; not a number for a class without samples."""
         return (self._sums[task] / self._counts[task].unsqueeze(-1)).float()
+
+    def seen(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Which of the samples `index` have been taken in in `epoch` already, (batch,)."""
+        return self._last_epoch[index] == epoch
 
     def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
         """`W_s` of each modality for the samples `index`, (batch, targets)."""
@@ -151,6 +156,7 @@ class PseudoLabels:
             present: Whether each sample has the modality, (batch,). A sample without it keeps its label.
             epoch: Counted from 1.
         """
+        self._last_epoch[index] = epoch
         features = {task: values.detach().float() for task, values in features.items()}
         new_labels = {}
         if epoch > 1 and self.convention.distance != "axis":
@@ -220,6 +226,8 @@ class PseudoLabels:
             name for name in mine if name != "history" and (name not in state or state[name].shape != mine[name].shape)
         ]:
             raise ValueError(f"These pseudo-labels are of another training set, model or convention: {wrong} differ.")
+        if not torch.equal(state["labels.fusion"].to(self.labels["fusion"].device), self.labels["fusion"]):
+            raise ValueError("These pseudo-labels are of another training set: its fused labels differ.")
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])
@@ -232,6 +240,7 @@ class PseudoLabels:
             "counted": self._counted,
             "sums": self._sums,
             "counts": self._counts,
+            "last_epoch": {"all": self._last_epoch},
         }
 
     def _recompute_centres(self, task: str) -> None:

@@ -3,14 +3,20 @@
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from . import checkpoints
+from .checkpoints import CheckpointError
 from .collator import SelfMMCollator
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
@@ -25,8 +31,10 @@ class SelfMMTrainer(Trainer):
 
     - the loss is [`multitask_loss`] with the unimodal labels of [`PseudoLabels`], which each batch updates after
       its backward pass; they are saved in every checkpoint, so that a resumed run equals one that was not stopped;
-    - every sample counts once, however a batch is split into accumulated batches or over processes (in the official
-      convention: as the official code has it);
+    - every sample counts once, however a batch is split into accumulated batches or over processes, and though
+      processes fill up an epoch's last batch with samples that they have seen (in the official convention: as the
+      official code has it);
+    - a checkpoint counts only when it is whole (see `checkpoints.py`), and an older one is deleted only then;
     - `eval_selection_loss`, the L1 loss of the fused prediction on the validation split, chooses the best model and
       stops early;
     - each module may have its own learning rate and weight decay.
@@ -56,7 +64,7 @@ class SelfMMTrainer(Trainer):
         self.convention = convention or CONVENTIONS[args.convention]
         self._field_metrics = compute_metrics
         config = model.config
-        callbacks = [_EndOfEpoch(self), *(callbacks or [])]
+        callbacks = [_Epochs(self), *(callbacks or [])]
         if args.early_stopping_patience and eval_dataset is not None:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         super().__init__(
@@ -69,6 +77,8 @@ class SelfMMTrainer(Trainer):
             callbacks=callbacks,
             **kwargs,
         )
+        if self.convention.sum_accumulated and self.accelerator.mixed_precision == "fp16":
+            raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         self.pseudo_labels: PseudoLabels | None = None
         if train_dataset is not None:
             # A data set with columns does not read its frames for this.
@@ -102,28 +112,30 @@ class SelfMMTrainer(Trainer):
         else:
             # Of a full step of this process, so that the few samples of an epoch's last step weigh no more than others.
             step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            share = math.ceil(len(self.train_dataset) / self.args.world_size)
-            count = min(step, share) * labels[0].numel()
+            count = min(step, len(self.train_dataset) / self.args.world_size) * labels[0].numel()
+        first = self._first_in_epoch(index)
         loss = multitask_loss(
             outputs,
             labels,
             {task: self.pseudo_labels.labels[task][index] for task in self.pseudo_labels.modalities},
             self.pseudo_labels.weights(index),
             count,
+            first,
         )
-        self._batch = (
-            index,
-            {task: values.detach().float() for task, values in outputs.representations.items()},
-            outputs.present,
-        )
+        representations = {task: values.detach().float() for task, values in outputs.representations.items()}
+        self._batch = (index, representations, outputs.present, first)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)
-        batch, self._batch = self._batch, None
-        if self.accelerator.num_processes > 1:
-            batch = _each_once(*self.accelerator.gather(batch))
-        self.pseudo_labels.update(*batch, epoch=self.current_epoch)
+        (index, representations, present, first), self._batch = self._batch, None
+        if first is not None:
+            index, representations, present, first = self.accelerator.gather((index, representations, present, first))
+            index = index[first]
+            representations, present = (
+                {task: values[first] for task, values in tensors.items()} for tensors in (representations, present)
+            )
+        self.pseudo_labels.update(index, representations, present, epoch=self.current_epoch)
         if (
             self.convention.sum_accumulated
             and self.current_gradient_accumulation_steps < self.args.gradient_accumulation_steps
@@ -131,6 +143,20 @@ class SelfMMTrainer(Trainer):
             # The official code never takes the step of an incomplete group; optimizers skip what has no gradient.
             model.zero_grad(set_to_none=True)
         return loss
+
+    def _first_in_epoch(self, index: torch.Tensor) -> torch.Tensor | None:
+        """
+        Which samples of this process's batch are seen for the first time in this epoch, (batch,); `None` for all.
+
+        Processes fill up the last batches of an epoch with samples from its start, so that all have the same number.
+        """
+        if self.accelerator.num_processes == 1:
+            return None
+        everywhere = self.accelerator.gather(index)  # by rank, as the batches of one process would follow each other
+        position = torch.arange(len(everywhere), device=index.device)
+        earlier = (everywhere.unsqueeze(0) == everywhere.unsqueeze(1)) & (position < position.unsqueeze(1))
+        first = ~earlier.any(-1) & ~self.pseudo_labels.seen(everywhere, self.current_epoch)
+        return first.view(self.accelerator.num_processes, -1)[self.accelerator.process_index]
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -155,19 +181,84 @@ class SelfMMTrainer(Trainer):
         field = {} if self._field_metrics is None else self._field_metrics(prediction)
         return {"selection_loss": float(selection), **field}
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """
+        Trains, or goes on with a run.
+
+        Args:
+            resume_from_checkpoint: A checkpoint's folder, or `True` for the last whole one in `output_dir`.
+
+        Raises:
+            CheckpointError: There is none, the one named is not whole, or one cannot be written.
+        """
+        if resume_from_checkpoint:
+            resume_from_checkpoint = str(self._whole_checkpoint(resume_from_checkpoint))
+            state = TrainerState.load_from_json(os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))
+            if stopped_early(state):  # the loop of `Trainer` would train one epoch more
+                self.args.num_train_epochs = state.epoch
+        return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def _whole_checkpoint(self, wanted: str | bool) -> Path:
+        folder = Path(self.args.output_dir)
+        checkpoint = checkpoints.last_whole(folder) if wanted is True else Path(wanted)
+        if checkpoint is None:
+            raise CheckpointError(f"There is no whole checkpoint in {folder} to resume from.")
+        if fault := checkpoints.fault(checkpoint):
+            raise CheckpointError(f"{checkpoint} is no whole checkpoint of Self-MM: {fault}.")
+        return checkpoint
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            checkpoints.unseal(checkpoint)
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            checkpoints.discard(checkpoint)
+            last = checkpoints.last_whole(folder)
+            raise CheckpointError(
+                f"{checkpoint} cannot be written: {' '.join(str(error).split())}. "
+                + (f"{last} is whole: make room, and resume from it." if last else "Name another output_dir.")
+            ) from error
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            # Before `Trainer` writes its state, which is the last file, and deletes older checkpoints.
+            checkpoints.seal(Path(output_dir))
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save and self.pseudo_labels is not None:
-            save_file(self.pseudo_labels.state_dict(), os.path.join(output_dir, PSEUDO_LABELS_FILE))
+            state = {**self.pseudo_labels.state_dict(), "samples_per_step": torch.tensor(self._samples_per_step)}
+            save_file(state, os.path.join(output_dir, PSEUDO_LABELS_FILE))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        file = os.path.join(checkpoint, PSEUDO_LABELS_FILE)
-        if not os.path.isfile(file):
-            raise FileNotFoundError(f"{checkpoint} has no {PSEUDO_LABELS_FILE}: it is no whole checkpoint of Self-MM.")
-        self.pseudo_labels.load_state_dict(load_file(file))
+        state = load_file(os.path.join(checkpoint, PSEUDO_LABELS_FILE))
+        if (samples := int(state.pop("samples_per_step"))) != self._samples_per_step:
+            raise CheckpointError(
+                f"{checkpoint} is of a run with {samples} samples per step, batch size x accumulated batches x "
+                f"processes; this one has {self._samples_per_step}."
+            )
+        self.pseudo_labels.load_state_dict(state)
+
+    @property
+    def _samples_per_step(self) -> int:
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+
+def stopped_early(state: TrainerState) -> bool:
+    """Whether early stopping had ended the run that left `state`."""
+    stored = state.stateful_callbacks.get("EarlyStoppingCallback", [])
+    return any(
+        one["attributes"]["early_stopping_patience_counter"] >= one["args"]["early_stopping_patience"]
+        for one in (stored if isinstance(stored, list) else [stored])
+    )
 
 
 def parameter_groups(
@@ -215,11 +306,22 @@ class _Indexed(Dataset):
         return {**self.samples[index], "index": index}
 
 
-class _EndOfEpoch(TrainerCallback):
+class _Epochs(TrainerCallback):
     """Closes each epoch of the pseudo-labels with its last step, so that a checkpoint of that step has it closed."""
 
     def __init__(self, trainer: SelfMMTrainer):
         self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not (args.load_best_model_at_end and state.best_global_step):
+            return
+        # `Trainer` knows it by its path, and goes on without it where the folder of the run has been moved.
+        best = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        if not best.is_dir() and state.best_model_checkpoint:  # of another folder, where the run began
+            best = Path(state.best_model_checkpoint)
+        if fault := checkpoints.fault(best):
+            raise CheckpointError(f"{best}, the best checkpoint of the run so far, is not whole: {fault}.")
+        state.best_model_checkpoint = str(best)
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.epoch == round(state.epoch):
@@ -228,15 +330,3 @@ class _EndOfEpoch(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         if state.epoch != round(state.epoch):  # stopped within an epoch
             self.trainer.pseudo_labels.end_epoch(math.ceil(state.epoch))
-
-
-def _each_once(index, features, present):
-    """Leaves out the samples by which batches are filled up to equal sizes across processes."""
-    unique, inverse = torch.unique(index, return_inverse=True)
-    positions = torch.arange(len(index), device=index.device)
-    first = torch.full_like(unique, len(index)).scatter_reduce(0, inverse, positions, "amin")
-    return (
-        unique,
-        {task: values[first] for task, values in features.items()},
-        {task: values[first] for task, values in present.items()},
-    )

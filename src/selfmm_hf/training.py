@@ -3,15 +3,19 @@
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
+from transformers.utils import logging
 
+from . import checkpoints
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
 from .data import LABEL_RANGES, Samples, Splits, load_splits
@@ -27,7 +31,22 @@ from .processing_selfmm import SelfMMProcessor
 from .trainer import SelfMMTrainer, parameter_groups
 from .training_args import SelfMMTrainingArguments
 
-RESULT_FILES = ["all_results.json", "predictions.parquet", "pseudo_labels.parquet", "trainer_state.json", "run.png"]
+logger = logging.get_logger(__name__)
+
+OPTIONS_FILE = "options.yaml"
+RESULT_FILES = [
+    "all_results.json",
+    OPTIONS_FILE,
+    "predictions.parquet",
+    "pseudo_labels.parquet",
+    "run.png",
+    "trainer_state.json",
+]
+# Options that a resumed run may have otherwise: they name places, or change nothing of what is learned.
+FREE_OPTIONS = re.compile(
+    "data|output_dir|num_train_epochs|save_total_limit|disable_tqdm|report_to"
+    "|run_name|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
+)
 
 
 class Run:
@@ -48,6 +67,7 @@ class Run:
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
         self._check_folder()
+        self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
         self.checkpoint = self._checkpoint()
         self.label_range = self._label_range(model_options)
         self.splits = load_splits(
@@ -96,26 +116,43 @@ class Run:
             there = ["text", *self.splits["train"].widths]
             raise ValueError(f"The data have no {name}; leave it out by --modalities, which may be {' '.join(there)}.")
 
-    def _checkpoint(self) -> str | None:
+    def _checkpoint(self) -> Path | None:
         """The checkpoint to go on from, having seen to it that no earlier run is mixed up with this one."""
         resume = self.args.resume_from_checkpoint
-        if resume and resume.lower() in ("false", "0", "no"):
-            resume = None
-        if resume and resume.lower() not in ("true", "1", "yes"):
-            if not Path(resume).is_dir():
+        started = (self.folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(self.folder))
+        if not self.resumes:
+            if started and not self.options.overwrite_output_dir:
+                raise ValueError(
+                    f"{self.folder} holds an earlier run: go on with it by --resume_from_checkpoint true, replace it "
+                    "by --overwrite_output_dir, or name another --output_dir."
+                )
+            return None
+        if resume.lower() in ("true", "1", "yes"):
+            if not started:
+                raise ValueError(f"There is no checkpoint in {self.folder} to resume from, nor any run.")
+            checkpoint = checkpoints.last_whole(self.folder)
+        else:
+            checkpoint = Path(resume)
+            if not checkpoint.is_dir():
                 raise ValueError(f"There is no checkpoint folder {resume}.")
-            return resume
-        last = get_last_checkpoint(self.folder) if self.folder.is_dir() else None
-        if resume:
-            if last is None:
-                raise ValueError(f"There is no checkpoint in {self.folder} to resume from.")
-            return last
-        if (last or (self.folder / "all_results.json").exists()) and not self.options.overwrite_output_dir:
-            raise ValueError(
-                f"{self.folder} holds an earlier run: go on with it by --resume_from_checkpoint true, replace it by "
-                "--overwrite_output_dir, or name another --output_dir."
-            )
-        return None
+            if fault := checkpoints.fault(checkpoint):
+                raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
+        self._check_options(self.folder if checkpoint is None else checkpoint.parent)
+        return checkpoint
+
+    def _check_options(self, folder: Path) -> None:
+        """Refuses to go on with a run by other options than it was started with."""
+        file = folder / OPTIONS_FILE
+        if not file.is_file():
+            return
+        before, now = yaml.safe_load(file.read_text(encoding="utf-8")), self.options.given
+        for name in sorted(before.keys() | now.keys()):
+            if not FREE_OPTIONS.fullmatch(name) and before.get(name) != now.get(name):
+                was, wanted = (options.get(name, "the default") for options in (before, now))
+                raise ValueError(
+                    f"The run in {folder} was started with {name}: {was}, and cannot go on with {wanted}; "
+                    f"--config {file} has its options."
+                )
 
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
@@ -198,9 +235,9 @@ class Run:
             data_collator=SelfMMCollator(tuple(self.model.config.sequences), pad),
             compute_metrics=compute_metrics,
         )
-        if self.options.overwrite_output_dir and self.checkpoint is None and trainer.is_world_process_zero():
-            _delete_run(self.folder)
-        trainer.train(resume_from_checkpoint=self.checkpoint)
+        if trainer.is_world_process_zero():
+            self._prepare_folder()
+        trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
         outputs = {
             split: trainer.predict(self.splits[split], metric_key_prefix=split) for split in ("validation", "test")
         }
@@ -216,6 +253,19 @@ class Run:
         known = {name: None if value != value else value for name, value in results.items()}
         _replace(self.folder / "all_results.json", lambda file: file.write_text(json.dumps(known, indent=2) + "\n"))
         return results
+
+    def _prepare_folder(self) -> None:
+        if self.options.overwrite_output_dir and not self.resumes:
+            _delete_run(self.folder)
+        for checkpoint in checkpoints.checkpoints(self.folder):
+            if fault := checkpoints.fault(checkpoint):
+                logger.warning(f"{checkpoint} is not whole and deleted: {fault}.")
+                checkpoints.discard(checkpoint)
+        if self.resumes:
+            logger.warning(f"Going on from {self.checkpoint or 'the beginning: no checkpoint had been completed'}.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        given = yaml.safe_dump(self.options.given, allow_unicode=True)
+        _replace(self.folder / OPTIONS_FILE, lambda file: file.write_text(given, encoding="utf-8"))
 
     def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
         state = trainer.state
