@@ -11,6 +11,7 @@ from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback, set_seed
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf.checkpoints import CheckpointError
 from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.pseudo_labels import CONVENTIONS
 from selfmm_hf.trainer import PSEUDO_LABELS_FILE, SelfMMTrainer
@@ -223,7 +224,7 @@ def test_a_checkpoint_without_pseudo_labels_is_refused(tmp_path):
     checkpoint = tmp_path / "checkpoint-3"
     (checkpoint / PSEUDO_LABELS_FILE).unlink()
     again = SelfMMTrainer(model(), arguments(tmp_path), rows, corpus(9, 1))
-    with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint.*pseudo_labels.safetensors is missing"):
         again.train(resume_from_checkpoint=str(checkpoint))
 
 
@@ -329,42 +330,50 @@ def test_a_plain_trainer_can_train_the_model_too(tmp_path):
 RANKS = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from test_trainer import InOrder, arguments, corpus, model, torch
+from test_trainer import SelfMMTrainer, arguments, corpus, model, torch
 torch.set_num_threads(1)
 args = arguments(sys.argv[2], convention=sys.argv[3], per_device_train_batch_size=int(sys.argv[4]), save_strategy="no",
-                 load_best_model_at_end=False, gradient_accumulation_steps=1, num_train_epochs=3)
-trainer = InOrder(model(), args, corpus(24), corpus(9, 1))
+                 load_best_model_at_end=False, gradient_accumulation_steps=2, num_train_epochs=3)
+rows = corpus(int(sys.argv[5]))
+for row in rows[::2]:
+    row["vision"] = None  # some batches of a process have no vision at all
+trainer = SelfMMTrainer(model(), args, rows, corpus(9, 1))
+counted = []
+update = trainer.pseudo_labels.update
+trainer.pseudo_labels.update = lambda index, *args, **kwargs: (counted.append(index.tolist()), update(index, *args, **kwargs))
 trainer.train()
 logits = trainer.predict(corpus(9, 1)).predictions[0]
 state = {name: value.tolist() for name, value in trainer.pseudo_labels.state_dict().items()}
 if args.process_index == 0:
     weights = {name: value.tolist() for name, value in trainer.model.state_dict().items()}
-    json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist()},
-              open(os.path.join(sys.argv[2], "result.json"), "w"))
+    json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist(),
+               "counted": counted}, open(os.path.join(sys.argv[2], "result.json"), "w"))
 trainer.accelerator.state.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("convention", ["default", "paper"])
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention):
+@pytest.mark.parametrize(
+    ("convention", "samples"),
+    [("default", 22), ("paper", 24), ("default", 7)],  # 22: the last batches are filled up; 7: the only ones
+)
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention, samples):
     results = []
     for processes, batch in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
         folder.mkdir()
         script = tmp_path / "ranks.py"
         script.write_text(RANKS)
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
-                    "--master_port", str(29600 + os.getpid() % 300)]  # fmt: skip
-        command = [*launcher, str(script), str(Path(__file__).parent), str(folder), convention, str(batch)]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [*launcher, script, Path(__file__).parent, folder, convention, str(batch), str(samples)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr[-3000:]
         results.append(json.loads((folder / "result.json").read_text()))
-    assert [result["world"] for result in results] == [1, 2]
+    one, two = results
+    assert (one["world"], two["world"]) == (1, 2)
 
-    for name, value in results[0]["state"].items():
-        torch.testing.assert_close(
-            torch.tensor(value), torch.tensor(results[1]["state"][name]), atol=2e-4, rtol=0, msg=name
-        )
-    torch.testing.assert_close(
-        torch.tensor(results[0]["logits"]), torch.tensor(results[1]["logits"]), atol=1e-4, rtol=0
-    )
+    # The same samples in every step of both, each once an epoch.
+    assert [sorted(batch) for batch in one["counted"]] == [sorted(batch) for batch in two["counted"]]
+    assert sorted(sum(two["counted"], [])) == sorted(3 * list(range(samples)))
+    for name, value in one["state"].items():
+        torch.testing.assert_close(torch.tensor(value), torch.tensor(two["state"][name]), atol=2e-4, rtol=0, msg=name)
+    torch.testing.assert_close(torch.tensor(one["logits"]), torch.tensor(two["logits"]), atol=1e-4, rtol=0)

@@ -113,6 +113,44 @@ def test_an_earlier_run_is_neither_mixed_up_nor_lost(tmp_path, capsys):
     assert json.loads((folder / "all_results.json").read_text())["seed"] == 8
 
 
+def test_the_options_of_a_run_reproduce_it(tmp_path):
+    train("--output_dir", tmp_path / "run", "--seed", 5, "--learning_rates", '{"heads.fusion": 0.003}')
+    cli.train(["--config", str(tmp_path / "run" / "options.yaml"), "--output_dir", str(tmp_path / "again")])
+    one, other = ((tmp_path / name / "all_results.json").read_bytes() for name in ("run", "again"))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", 8], "started with seed: the default, and cannot go on with 8"),
+        (["--convention", "paper"], "started with convention: the default, and cannot go on with paper"),
+        (["--learning_rates", '{"heads": 0.1}'], "started with learning_rates: .*options.yaml has its options"),
+        (["--per_device_train_batch_size", 16], "started with per_device_train_batch_size: the default"),
+    ],
+)  # fmt: skip
+def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, message):
+    folder = tmp_path / "run"
+    train("--output_dir", folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    refusal = refused(capsys, *DEMO, "--num_train_epochs", 3, "--output_dir", folder, *options,
+                      "--resume_from_checkpoint", "true")  # fmt: skip
+    assert re.search(message, refusal), refusal
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    train("--output_dir", folder, "--num_train_epochs", 4, "--resume_from_checkpoint", "true", "--save_total_limit", 3)
+    assert json.loads((folder / "all_results.json").read_text())["epochs"] == 4
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path, caplog):
+    train("--output_dir", tmp_path / "whole")
+    folder = tmp_path / "killed"
+    (folder / "checkpoint-1").mkdir(parents=True)
+    (folder / "checkpoint-1" / "model.safetensors").write_bytes(b"half")
+    train("--output_dir", folder, "--resume_from_checkpoint", "true")
+    assert "checkpoint-1 is not whole and deleted" in caplog.text and "the beginning" in caplog.text
+    assert (folder / "all_results.json").read_bytes() == (tmp_path / "whole" / "all_results.json").read_bytes()
+
+
 def test_a_published_file_and_a_pretrained_encoder(tmp_path, encoder):
     file = mmsa_file(tmp_path / "unaligned.pkl")
     options = ["--dataset", "mosi", "--data", file, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
