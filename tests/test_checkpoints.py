@@ -150,7 +150,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, limit):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # the nearest to a full disk that a test may have
     one = trainer(tmp_path, AtSecondSave(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))))
     try:
-        with pytest.raises(CheckpointError, match=r"checkpoint-6 cannot be written: .*checkpoint-3 is whole: make room"):
+        with pytest.raises(
+            CheckpointError, match=r"checkpoint-6 cannot be written: .*checkpoint-3 is whole: make room"
+        ):
             one.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

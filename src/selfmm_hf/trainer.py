@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,10 +216,11 @@ class SelfMMTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
+            free = shutil.disk_usage(folder).free if folder.is_dir() else 0
             checkpoints.discard(checkpoint)
             last = checkpoints.last_whole(folder)
             raise CheckpointError(
-                f"{checkpoint} cannot be written: {' '.join(str(error).split())}. "
+                f"{checkpoint} cannot be written: {' '.join(str(error).split())} ({free:,} bytes were free). "
                 + (f"{last} is whole: make room, and resume from it." if last else "Name another output_dir.")
             ) from error
 
