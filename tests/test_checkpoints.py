@@ -130,7 +130,7 @@ def test_another_run_is_refused(run):
         trainer(run, rows=rows).train(resume_from_checkpoint=True)
     with pytest.raises(ValueError, match="another training set"):
         trainer(run, rows=rows[:-1]).train(resume_from_checkpoint=True)
-    with pytest.raises(CheckpointError, match="8 samples per step.*this one has 4"):
+    with pytest.raises(CheckpointError, match=r"8 samples per step.*this one has 4"):
         trainer(run, gradient_accumulation_steps=1).train(resume_from_checkpoint=True)
 
 
@@ -150,9 +150,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, limit):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # the nearest to a full disk that a test may have
     one = trainer(tmp_path, AtSecondSave(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))))
     try:
-        with pytest.raises(
-            CheckpointError, match=r"checkpoint-6 cannot be written: .*checkpoint-3 is whole: make room"
-        ):
+        with pytest.raises(CheckpointError, match=r"checkpoint-6 cannot be written: .*checkpoint-3 is whole"):
             one.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -169,7 +167,7 @@ def test_a_folder_that_became_read_only(monkeypatch):
         if os.getuid() == 0:  # who may write anywhere
             os.chown(folder, 65534, 65534)
             os.seteuid(65534)
-        with pytest.raises(CheckpointError, match="checkpoint-6 cannot be written: .*Permission denied"):
+        with pytest.raises(CheckpointError, match=r"checkpoint-6 cannot be written: .*Permission denied"):
             one.train()
         assert names(folder) == ["checkpoint-3"] and checkpoints.fault(folder / "checkpoint-3") is None
     finally:

@@ -338,9 +338,11 @@ rows = corpus(int(sys.argv[5]))
 for row in rows[::2]:
     row["vision"] = None  # some batches of a process have no vision at all
 trainer = SelfMMTrainer(model(), args, rows, corpus(9, 1))
-counted = []
-update = trainer.pseudo_labels.update
-trainer.pseudo_labels.update = lambda index, *args, **kwargs: (counted.append(index.tolist()), update(index, *args, **kwargs))
+counted, update = [], trainer.pseudo_labels.update
+def counting(index, *args, **kwargs):
+    counted.append(index.tolist())
+    update(index, *args, **kwargs)
+trainer.pseudo_labels.update = counting
 trainer.train()
 logits = trainer.predict(corpus(9, 1)).predictions[0]
 state = {name: value.tolist() for name, value in trainer.pseudo_labels.state_dict().items()}
@@ -373,7 +375,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention
 
     # The same samples in every step of both, each once an epoch.
     assert [sorted(batch) for batch in one["counted"]] == [sorted(batch) for batch in two["counted"]]
-    assert sorted(sum(two["counted"], [])) == sorted(3 * list(range(samples)))
+    assert sorted(index for batch in two["counted"] for index in batch) == sorted(3 * list(range(samples)))
     for name, value in one["state"].items():
         torch.testing.assert_close(torch.tensor(value), torch.tensor(two["state"][name]), atol=2e-4, rtol=0, msg=name)
     torch.testing.assert_close(torch.tensor(one["logits"]), torch.tensor(two["logits"]), atol=1e-4, rtol=0)
