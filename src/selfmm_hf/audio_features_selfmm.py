@@ -5,11 +5,14 @@ Audio sequences from sound: the 33 columns of CH-SIMS, or any Hugging Face speec
 import hashlib
 import math
 import warnings
-from functools import cached_property
+from contextlib import nullcontext
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
+from huggingface_hub import constants
 from transformers import AutoFeatureExtractor, AutoModel
 
 SAMPLING_RATE = 22050
@@ -49,6 +52,11 @@ def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.nda
     samples = checked(samples, sampling_rate, SAMPLING_RATE)
     if not samples.size:
         return np.zeros((0, len(LIBROSA33_COLUMNS)), np.float32)
+    _compile_librosa()
+    return _columns(samples)
+
+
+def _columns(samples: np.ndarray) -> np.ndarray:
     # Here, not above: librosa takes seconds, for which those who use another recipe need not wait.
     try:
         import librosa
@@ -68,6 +76,24 @@ def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.nda
             librosa.feature.chroma_cqt(y=samples, sr=SAMPLING_RATE, hop_length=HOP),
         ]
     return np.concatenate(columns).T.astype(np.float32)
+
+
+@cache
+def _compile_librosa() -> None:
+    """
+    Uses librosa once, alone among the user's processes.
+
+    What its first use on a machine compiles goes into a cache. Two processes that fill it at the same time can leave it
+    so that they and all that come after them crash (github.com/numba/numba/issues/10128).
+    """
+    folder = Path(constants.HF_HOME)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "selfmm-librosa.lock").acquire()
+    except OSError:  # a home that cannot be written to
+        lock = nullcontext()
+    with lock:
+        _columns(np.sin(np.arange(SAMPLING_RATE, dtype=np.float32)))
 
 
 class AudioEncoder:
