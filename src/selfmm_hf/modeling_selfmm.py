@@ -173,6 +173,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                     AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
                 )
                 widths[modality] = config.text_config.hidden_size
+                self._no_split_modules = _layers(self.encoders[modality])
         self.widths = widths
         self.absent = nn.ParameterDict()
         if config.absent_modality == "learned":
@@ -356,6 +357,13 @@ def _without_pooler(encoder: nn.Module) -> nn.Module:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
+
+
+def _layers(encoder: PreTrainedModel) -> set[str]:
+    """The classes of its layers, each a unit of FSDP. What holds the word embeddings is none: they are a unit alone."""
+    words = encoder.get_input_embeddings()
+    classes = {type(module).__name__ for module in encoder.modules() if words not in module.modules()}
+    return classes & set(encoder._no_split_modules or ())
 
 
 __all__ = ["SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "multitask_loss"]
