@@ -1,6 +1,10 @@
 """Everything in hub_configs/, and the cards of the Spaces: each file is of a known kind, and as its readers want it."""
 
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,13 @@ def test_the_package_has_the_same_folder():
     assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"demo", *OFFICIAL}
 
 
+def test_wheels_contain_it():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    package = Path(options.__file__).parent
+    packed = {path.resolve() for one in setuptools["package-data"]["selfmm_hf"] for path in package.glob(one)}
+    assert [path for path in files() if path.resolve() not in packed] == []
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_key_of_a_preset_is_used(name, tmp_path):
     written = yaml.safe_load(PRESETS[name].read_text(encoding="utf-8"))
@@ -151,6 +162,35 @@ def test_how_each_configuration_launches():
     # -1: accelerate asks for --num_processes
     several = {"multi_gpu", "fsdp"}
     assert {name: one.num_processes for name, one in configs.items()} == {n: -1 if n in several else 1 for n in configs}
+
+
+@pytest.mark.parametrize(
+    ("launch", "more", "expected"),
+    [
+        (["cpu"], [], ["NO 1 cpu no"]),
+        (
+            ["multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
+            ["--use_cpu"],
+            ["MULTI_CPU 2 cpu bf16"] * 2,
+        ),
+    ],
+)
+def test_what_a_cpu_can_launch(launch, more, expected, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from accelerate import Accelerator\n"
+        "from selfmm_hf.options import read_options\n"
+        "args, state = read_options(sys.argv[1:])[2], Accelerator().state\n"
+        "print(state.distributed_type.value, args.world_size, state.device.type, state.mixed_precision, flush=True)\n"
+        "state.destroy_process_group()\n"
+    )
+    config = FOLDER / "accelerate" / f"{launch[0]}.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *launch[1:], script, *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == expected
 
 
 def test_fsdp_is_as_its_comments_say(monkeypatch):

@@ -160,6 +160,12 @@ def test_an_unknown_convention_names_the_known(read):
         read(command=["--convention", "papier"])
 
 
+def test_the_official_convention_refuses_float16_however_it_is_asked_for(read, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")  # by `accelerate launch`
+    with pytest.raises(ValueError, match="use float32 or bf16"):
+        read(command=["--convention", "official"])
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "word", "3"])
 def test_a_file_without_keys(read, text):
     with pytest.raises(ValueError, match="must hold options as `key: value`"):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
@@ -173,7 +174,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                     AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
                 )
                 widths[modality] = config.text_config.hidden_size
-                self._no_split_modules = _layers(self.encoders[modality])
+                self._no_split_modules = _layers(self.encoders[modality])  # the units of FSDP
         self.widths = widths
         self.absent = nn.ParameterDict()
         if config.absent_modality == "learned":
@@ -359,11 +360,9 @@ def _without_pooler(encoder: nn.Module) -> nn.Module:
     return encoder
 
 
-def _layers(encoder: PreTrainedModel) -> set[str]:
-    """The classes of its layers, each a unit of FSDP. What holds the word embeddings is none: they are a unit alone."""
-    words = encoder.get_input_embeddings()
-    classes = {type(module).__name__ for module in encoder.modules() if words not in module.modules()}
-    return classes & set(encoder._no_split_modules or ())
+def _layers(encoder: nn.Module) -> set[str]:
+    """The classes of its layers. Not its `_no_split_modules`: many have none, some name one around the embeddings."""
+    return {type(module).__name__ for module in encoder.modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
 __all__ = ["SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "multitask_loss"]

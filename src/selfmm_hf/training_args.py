@@ -82,7 +82,7 @@ class SelfMMTrainingArguments(TrainingArguments):
             self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
-        if self.convention == "official" and self.fp16:
+        if self.convention == "official" and self.mixed_precision == "fp16":  # of `accelerate launch`, too
             raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         for name in ("learning_rates", "weight_decays"):
             setattr(self, name, _rates(name, getattr(self, name)))
