@@ -165,17 +165,13 @@ def test_how_each_configuration_launches():
 
 
 @pytest.mark.parametrize(
-    ("launch", "more", "expected"),
+    ("name", "launch", "more", "expected"),
     [
-        (["cpu"], [], ["NO 1 cpu no"]),
-        (
-            ["multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
-            ["--use_cpu"],
-            ["MULTI_CPU 2 cpu bf16"] * 2,
-        ),
+        ("cpu", [], [], ["NO 1 cpu no"]),
+        ("multi_gpu", ["--num_processes=2", "--main_process_port=0"], ["--use_cpu"], ["MULTI_CPU 2 cpu bf16"] * 2),
     ],
 )
-def test_what_a_cpu_can_launch(launch, more, expected, tmp_path):
+def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
@@ -185,8 +181,8 @@ def test_what_a_cpu_can_launch(launch, more, expected, tmp_path):
         "print(state.distributed_type.value, args.world_size, state.device.type, state.mixed_precision, flush=True)\n"
         "state.destroy_process_group()\n"
     )
-    config = FOLDER / "accelerate" / f"{launch[0]}.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *launch[1:], script, *more]
+    config = FOLDER / "accelerate" / f"{name}.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *launch, script, *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -35,14 +35,15 @@ def numbers(text: str, name: str) -> list[float]:
     return found
 
 
-def compute(dataset: str, predictions: str, labels: str) -> list[list[str]]:
-    """Names and values of the metrics of `dataset`, mosi or sims, from two columns of numbers."""
+def compute(dataset: str, predictions: str, labels: str) -> str:
+    """The metrics of `dataset`, mosi or sims, from two columns of numbers: a table in Markdown."""
     columns = numbers(predictions, "predictions"), numbers(labels, "labels")
     try:
         metrics = METRICS[dataset](*columns)
     except ValueError as error:
         raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from error
-    return [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    return "\n".join(["| metric | value |", "|---|---|", *rows])
 
 
 def build() -> gr.Blocks:
@@ -57,7 +58,7 @@ def build() -> gr.Blocks:
                     labels = gr.Textbox(EXAMPLE[1], label="Labels", lines=10, max_lines=10, min_width=120)
                 button = gr.Button("Compute", variant="primary")
             with gr.Column(min_width=300):
-                table = gr.Dataframe(headers=["metric", "value"], datatype="str", label="Metrics", interactive=False)
+                table = gr.Markdown(compute("mosi", *EXAMPLE))
         button.click(compute, [dataset, predictions, labels], table, api_name="compute")
         with gr.Accordion("What they are", open=False):
             gr.Markdown(card)
