@@ -167,8 +167,8 @@ def test_how_each_configuration_launches():
 @pytest.mark.parametrize(
     ("name", "launch", "more", "expected"),
     [
-        ("cpu", [], [], ["NO 1 cpu no"]),
-        ("multi_gpu", ["--num_processes=2", "--main_process_port=0"], ["--use_cpu"], ["MULTI_CPU 2 cpu bf16"] * 2),
+        ("cpu", [], [], "NO 1 cpu no"),
+        ("multi_gpu", ["--num_processes=2", "--main_process_port=0"], ["--use_cpu"], "MULTI_CPU 2 cpu bf16"),
     ],
 )
 def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
@@ -178,7 +178,8 @@ def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
         "from accelerate import Accelerator\n"
         "from selfmm_hf.options import read_options\n"
         "args, state = read_options(sys.argv[1:])[2], Accelerator().state\n"
-        "print(state.distributed_type.value, args.world_size, state.device.type, state.mixed_precision, flush=True)\n"
+        "if state.is_main_process:\n"
+        "    print(state.distributed_type.value, args.world_size, state.device.type, state.mixed_precision)\n"
         "state.destroy_process_group()\n"
     )
     config = FOLDER / "accelerate" / f"{name}.yaml"
@@ -186,7 +187,7 @@ def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == expected
+    assert done.stdout.strip() == expected
 
 
 def test_fsdp_is_as_its_comments_say(monkeypatch):
