@@ -1,11 +1,6 @@
-from pathlib import Path
-
 import pytest
-import yaml
 
 from selfmm_hf.options import read_options
-
-PRESETS = sorted((Path(__file__).parents[1] / "hub_configs").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -165,6 +160,12 @@ def test_an_unknown_convention_names_the_known(read):
         read(command=["--convention", "papier"])
 
 
+def test_the_official_convention_refuses_float16_however_it_is_asked_for(read, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")  # by `accelerate launch`
+    with pytest.raises(ValueError, match="use float32 or bf16"):
+        read(command=["--convention", "official"])
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "word", "3"])
 def test_a_file_without_keys(read, text):
     with pytest.raises(ValueError, match="must hold options as `key: value`"):
@@ -183,31 +184,18 @@ def test_a_file_that_is_no_yaml(tmp_path, content):
 
 def test_a_missing_file(tmp_path):
     for path in (tmp_path / "no.yaml", tmp_path):
-        with pytest.raises(ValueError, match="There is no configuration file"):
+        with pytest.raises(ValueError, match=r"There is no configuration file .*, and the presets are demo, "):
             read_options(["--config", str(path), "--output_dir", str(tmp_path)])
+
+
+def test_a_preset_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, _, _ = read_options(["--config", "simsv2", "--use_cpu"])
+    assert (run.dataset, run.max_text_tokens) == ("simsv2", 39)
+    (tmp_path / "simsv2").write_text("dataset: mosi\n")  # a file of that name comes first
+    assert read_options(["--config", "simsv2", "--use_cpu"])[0].dataset == "mosi"
 
 
 def test_config_without_a_file(read):
     with pytest.raises(ValueError, match="config"):
         read(command=["--config"])
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_key_of_the_presets_is_used(preset, tmp_path):
-    written = yaml.safe_load(preset.read_text(encoding="utf-8"))
-    run, model, args = read_options(["--config", str(preset), "--output_dir", str(tmp_path), "--use_cpu"])
-    read = vars(args) | vars(run) | model
-    for key, value in written.items():
-        if key == "output_dir":
-            assert read[key] == str(tmp_path)
-        elif value is None:
-            assert read.get(key) is None
-        elif isinstance(value, dict):
-            assert read[key] == {prefix: float(rate) for prefix, rate in value.items()}
-        else:
-            assert read[key] == value, key
-    assert set(model) <= set(written)
-
-
-def test_there_are_presets():
-    assert {path.stem for path in PRESETS} >= {"demo", "mosi", "mosei", "sims"}

@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command `selfmm`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     commands: dict[str, tuple[Callable[[list[str]], None], str]] = {
-        "train": (train, "train a model: --config FILE.yaml and options"),
+        "train": (train, "train a model: --config FILE.yaml, or the name of a preset, and options"),
         "demo": (demo, "train on the embedded corpus, load the saved model back, and predict"),
         "extract": (extract, "a folder of clips and a table of labels -> a data set of features"),
         "predict": (predict, "the sentiment of clips: a table, JSON or a page"),
@@ -46,10 +46,16 @@ def demo(arguments: list[str]) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise SystemExit(f"{PROG}: error: the demo draws its run with matplotlib: pip install 'selfmm-hf[plots]'.")
     from .demo import show
+    from .options import PRESETS
 
+<<<<<<< HEAD
     config = Path(__file__).parents[2] / "hub_configs" / "demo.yaml"  # of the checkout that this is installed from
     run = _prepared(["--config", str(config), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
     results = _trained(run)
+=======
+    run = _prepared(["--config", str(PRESETS["demo"]), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
+    results = run.train()
+>>>>>>> configs
     _print_results(results, run.folder)
     show(run.folder, run.splits)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
@@ -176,6 +177,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                     AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
                 )
                 widths[modality] = config.text_config.hidden_size
+                self._no_split_modules = _layers(self.encoders[modality])  # the units of FSDP
         self.widths = widths
         self.absent = nn.ParameterDict()
         if config.absent_modality == "learned":
@@ -359,6 +361,11 @@ def _without_pooler(encoder: nn.Module) -> nn.Module:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
+
+
+def _layers(encoder: nn.Module) -> set[str]:
+    """The classes of its layers. Not its `_no_split_modules`: many have none, some name one around the embeddings."""
+    return {type(module).__name__ for module in encoder.modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
 __all__ = ["SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "multitask_loss"]

@@ -16,6 +16,8 @@ from transformers import HfArgumentParser
 from .configuration_selfmm import SelfMMConfig
 from .training_args import SelfMMTrainingArguments
 
+PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("hub_configs").glob("*.yaml"))}
+
 
 @dataclass
 class RunOptions:
@@ -91,7 +93,7 @@ class _Merged:
 
 def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], SelfMMTrainingArguments]:
     """
-    Reads `--config FILE.yaml` and the options that override it.
+    Reads `--config`, a YAML file or the name of one of `PRESETS`, and the options that override it.
 
     Returns:
         What to train on what, the options of the model (fields of [`SelfMMConfig`]), and those of the training.
@@ -99,9 +101,9 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     Raises:
         ValueError: A key or option is unknown or its value is of the wrong type; the nearest right one is named.
     """
-    usage = "train.py [--config FILE.yaml] [--option value ...]"
+    usage = "train.py [--config FILE.yaml or PRESET] [--option value ...]"
     parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, usage=usage)
-    parser.add_argument("--config", help="YAML file of options; those on the command line come first")
+    parser.add_argument("--config", help="YAML file or preset of options; those on the command line come first")
     for action in parser._actions:
         if action.dest in ("learning_rates", "weight_decays"):
             action.type = _Merged()
@@ -109,7 +111,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     configs.add_argument("--config", action="append", default=[])
     files, overrides = configs.parse_known_args(arguments)
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
-    from_files = [argument for file in files.config for argument in _from_yaml(Path(file), known)]
+    from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
     *groups, _, unknown = parser.parse_args_into_dataclasses(
         [*from_files, *overrides], return_remaining_strings=True, look_for_args_file=False
     )
@@ -126,9 +128,16 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
 
+def _file(name: str) -> Path:
+    file = Path(name)
+    if file.is_file():
+        return file
+    if name not in PRESETS:
+        raise ValueError(f"There is no configuration file {name}, and the presets are {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
 def _from_yaml(file: Path, known: list[str]) -> list[str]:
-    if not file.is_file():
-        raise ValueError(f"There is no configuration file {file}.")
     try:
         options = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -78,8 +78,6 @@ class SelfMMTrainer(Trainer):
             callbacks=callbacks,
             **kwargs,
         )
-        if self.convention.sum_accumulated and self.accelerator.mixed_precision == "fp16":
-            raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         self.pseudo_labels: PseudoLabels | None = None
         if train_dataset is not None:
             # A data set with columns does not read its frames for this.
@@ -198,6 +196,17 @@ class SelfMMTrainer(Trainer):
             if stopped_early(state):  # the loop of `Trainer` would train one epoch more
                 self.args.num_train_epochs = state.epoch
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def whole_model(self) -> SelfMMModel | None:
+        """The trained model, put together again where processes share it; for the first process, but called by all."""
+        if not self.is_fsdp_enabled:
+            return self.accelerator.unwrap_model(self.model)
+        weights = self.accelerator.get_state_dict(self.model)
+        if not self.is_world_process_zero():
+            return None
+        model = SelfMMModel(self.model.config)  # sharding has made another class of the old one
+        model.load_state_dict(weights)
+        return model.eval()
 
     def _whole_checkpoint(self, wanted: str | bool) -> Path:
         folder = Path(self.args.output_dir)

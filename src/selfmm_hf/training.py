@@ -241,6 +241,7 @@ class Run:
         outputs = {
             split: trainer.predict(self.splits[split], metric_key_prefix=split) for split in ("validation", "test")
         }
+        self.model = trainer.whole_model()
         if not trainer.is_world_process_zero():
             return {}
         trainer.save_state()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -82,6 +83,13 @@ class SelfMMTrainingArguments(TrainingArguments):
             self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
+        if self.convention == "official" and self.mixed_precision == "fp16":  # of `accelerate launch`, too
+            raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
+        if (wanted := int(os.environ.get("WORLD_SIZE", 1))) != self.world_size:
+            raise ValueError(
+                f"This is one of {wanted} processes, but each would train on its own: there is no GPU for it. Two or more "
+                "processes on a CPU need --use_cpu true."
+            )
         for name in ("learning_rates", "weight_decays"):
             setattr(self, name, _rates(name, getattr(self, name)))
 

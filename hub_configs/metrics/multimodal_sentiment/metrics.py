@@ -1,0 +1,1 @@
+../../../src/selfmm_hf/metrics.py
