@@ -48,14 +48,8 @@ def demo(arguments: list[str]) -> None:
     from .demo import show
     from .options import PRESETS
 
-<<<<<<< HEAD
-    config = Path(__file__).parents[2] / "hub_configs" / "demo.yaml"  # of the checkout that this is installed from
-    run = _prepared(["--config", str(config), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
-    results = _trained(run)
-=======
     run = _prepared(["--config", str(PRESETS["demo"]), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
-    results = run.train()
->>>>>>> configs
+    results = _trained(run)
     _print_results(results, run.folder)
     show(run.folder, run.splits)
 

@@ -102,6 +102,8 @@ class SelfMMTrainer(Trainer):
     ) -> torch.Tensor | tuple[torch.Tensor, SelfMMOutput]:
         inputs = dict(inputs)
         labels, index = inputs.pop("labels"), inputs.pop("index", None)
+        if self.is_fsdp_enabled:
+            inputs = _with_every_modality(inputs, self.model.config, len(labels))
         outputs = model(**inputs)
         if not model.training:
             loss = (outputs.logits - labels.view_as(outputs.logits)).abs().mean()
@@ -302,6 +304,20 @@ def parameter_groups(
         modules = sorted(name for name, _ in model.named_modules() if name.count(".") <= 1 and name)
         raise ValueError(f"No parameter of the model begins with {sorted(unused)}. Its modules are {modules}.")
     return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+
+
+def _with_every_modality(inputs: dict[str, torch.Tensor], config: Any, batch: int) -> dict[str, torch.Tensor]:
+    """Each modality that the whole batch lacks, as one of no length: processes that share weights all need them."""
+    device = next(iter(inputs.values())).device
+    nothing = torch.zeros(batch, dtype=torch.long, device=device)
+    filled = dict(inputs)
+    for name in config.modalities:
+        if not config.is_sequence(name) and "input_ids" not in inputs:
+            filled["input_ids"] = filled["attention_mask"] = nothing.unsqueeze(-1)
+        elif config.is_sequence(name) and name not in inputs:
+            width = config.sequence_options(name)["input_dim"]
+            filled |= {name: torch.zeros(batch, 1, width, device=device), f"{name}_lengths": nothing}
+    return filled
 
 
 class _Indexed(Dataset):

@@ -87,8 +87,8 @@ class SelfMMTrainingArguments(TrainingArguments):
             raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         if (wanted := int(os.environ.get("WORLD_SIZE", 1))) != self.world_size:
             raise ValueError(
-                f"This is one of {wanted} processes, but each would train on its own: there is no GPU for it. Two or more "
-                "processes on a CPU need --use_cpu true."
+                f"This is one of {wanted} processes, but each would train on its own: there is no GPU for it. Two or "
+                "more processes on a CPU need --use_cpu true."
             )
         for name in ("learning_rates", "weight_decays"):
             setattr(self, name, _rates(name, getattr(self, name)))
