@@ -379,3 +379,37 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention
     for name, value in one["state"].items():
         torch.testing.assert_close(torch.tensor(value), torch.tensor(two["state"][name]), atol=2e-4, rtol=0, msg=name)
     torch.testing.assert_close(torch.tensor(one["logits"]), torch.tensor(two["logits"]), atol=1e-4, rtol=0)
+
+
+def test_only_the_unimodal_tasks_that_are_joined_are_learned(tmp_path):
+    def trained(name, **options):
+        trainer = SelfMMTrainer(
+            model(), arguments(tmp_path / name, num_train_epochs=3, weight_decay=0.0, **options), corpus(), corpus(9, 1)
+        )
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.train()
+        after = trainer.model.state_dict()
+        return {name for name in before if not torch.equal(before[name], after[name])}
+
+    def heads(changed):
+        return {name.split(".")[1] for name in changed if name.startswith("heads.")}
+
+    assert heads(trained("all")) == {"fusion", "text", "audio", "vision"}
+    assert heads(trained("some", unimodal_tasks=["audio", "text"])) == {"fusion", "text", "audio"}
+    fusion = trained("none", unimodal_tasks=[])
+    assert heads(fusion) == {"fusion"} and any(name.startswith("encoders.vision") for name in fusion)
+    with pytest.raises(ValueError, match=r"unimodal_tasks: \['face'\] are none of the modalities"):
+        trained("wrong", unimodal_tasks=["face"])
+
+
+def test_weight_adjustment_and_momentum_can_be_switched_off(tmp_path):
+    args = arguments(tmp_path, convention="paper", agreement_weight=1.0, momentum=False)
+    trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+    labels, rows = trainer.pseudo_labels, torch.arange(22)
+    labels.labels["text"] += 0.5
+    assert all(torch.equal(weights, torch.ones(22, 1)) for weights in labels.weights(rows).values())
+    new = torch.full((22, 1), 0.25)
+    labels._change_labels("text", rows, new, torch.ones(22, dtype=torch.bool), epoch=3)
+    assert torch.equal(labels.labels["text"], new)
+    with pytest.raises(ValueError, match=r"agreement_weight must be in \[0, 1\], got 2"):
+        arguments(tmp_path, agreement_weight=2.0)

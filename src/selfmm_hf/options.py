@@ -107,6 +107,8 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     for action in parser._actions:
         if action.dest in ("learning_rates", "weight_decays"):
             action.type = _Merged()
+        if action.dest == "unimodal_tasks":
+            action.nargs = "*"
     configs = _Parser((), add_help=False, allow_abbrev=False)
     configs.add_argument("--config", action="append", default=[])
     files, overrides = configs.parse_known_args(arguments)
@@ -120,9 +122,9 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
         raise ValueError(f"{name!r} is no option.{hint and ' Did you mean --' + hint + '?'} See --help.")
     run, model, args = groups
-    parsed = vars(parser.parse_args([*from_files, *overrides]))
+    parsed, defaults = (vars(parser.parse_args(arguments)) for arguments in ([*from_files, *overrides], []))
     left_out = {"overwrite_output_dir", "resume_from_checkpoint"}
-    run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != parser.get_default(key)}
+    run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != defaults[key]}
     if run.max_text_tokens < 3:
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     return run, {name: value for name, value in vars(model).items() if value is not None}, args

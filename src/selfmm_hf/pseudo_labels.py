@@ -27,7 +27,9 @@ class Convention:
         unseen_in_centres: Whether samples not yet seen count as zero vectors in the centres.
         clamp: Whether generated labels are clamped to the label range.
         agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
-            heads learn nothing in the first two epochs, and later only from the clips in disagreement.
+            heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
+            adjustment: all clips count alike (paper, ablation).
+        momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
             epoch is dropped, rather than each sample counting once.
         mean_of_batch_means: Whether the validation loss is the mean of the batches' means, rather than of the samples.
@@ -38,6 +40,7 @@ class Convention:
     unseen_in_centres: bool = False
     clamp: bool = True
     agreement_weight: float = 0.5
+    momentum: bool = True
     sum_accumulated: bool = False
     mean_of_batch_means: bool = False
 
@@ -209,7 +212,8 @@ class PseudoLabels:
         previous = self.labels[task][index]
         # Without centres, at alpha_m = 0 or without the modality there is nothing to learn: the label stays.
         valid = new.isfinite() & here.unsqueeze(-1)
-        self.labels[task][index] = torch.where(valid, momentum(previous, new, epoch), previous)
+        moved = momentum(previous, new, epoch) if self.convention.momentum else new
+        self.labels[task][index] = torch.where(valid, moved, previous)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All that a resumed run needs, by names that safetensors can store."""

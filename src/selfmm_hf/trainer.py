@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,14 @@ class SelfMMTrainer(Trainer):
         convention: Convention | None = None,
         **kwargs,
     ):
-        self.convention = convention or CONVENTIONS[args.convention]
+        own = {name: getattr(args, name) for name in ("agreement_weight", "momentum")}
+        own = {name: value for name, value in own.items() if value is not None}
+        self.convention = replace(convention or CONVENTIONS[args.convention], **own)
         self._field_metrics = compute_metrics
         config = model.config
+        self.unimodal_tasks = config.modalities if args.unimodal_tasks is None else args.unimodal_tasks
+        if unknown := set(self.unimodal_tasks) - set(config.modalities):
+            raise ValueError(f"unimodal_tasks: {sorted(unknown)} are none of the modalities {config.modalities}.")
         callbacks = [_Epochs(self), *(callbacks or [])]
         if args.early_stopping_patience and eval_dataset is not None:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
@@ -119,13 +125,18 @@ class SelfMMTrainer(Trainer):
             outputs,
             labels,
             {task: self.pseudo_labels.labels[task][index] for task in self.pseudo_labels.modalities},
-            self.pseudo_labels.weights(index),
+            self._weights(index),
             count,
             first,
         )
         representations = {task: values.detach().float() for task, values in outputs.representations.items()}
         self._batch = (index, representations, outputs.present, first)
         return (loss, outputs) if return_outputs else loss
+
+    def _weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`W_s`; 0 for the tasks that are not learned."""
+        weights = self.pseudo_labels.weights(index)
+        return {name: w if name in self.unimodal_tasks else torch.zeros_like(w) for name, w in weights.items()}
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)

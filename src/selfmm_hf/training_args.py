@@ -18,6 +18,12 @@ class SelfMMTrainingArguments(TrainingArguments):
     Args:
         convention (`str`, defaults to `"default"`):
             `"default"`, `"paper"` or `"official"`: see [`Convention`].
+        unimodal_tasks (`list[str]`, *optional*):
+            The modalities whose own task is learned beside the fusion, all by default. Without any argument after it,
+            none: plain supervised fusion (paper, ablation). The others' `unimodal_logits` mean nothing then.
+        agreement_weight (`float`, *optional*):
+            Instead of the convention's: weight in [0, 1] of a clip whose modalities agree; 1 for no weight adjustment.
+        momentum (`bool`, *optional*): Instead of the convention's: whether labels move by momentum over the epochs.
         learning_rates (`dict[str, float]`, *optional*):
             Learning rate by module prefix, such as `{"encoders.text": 5e-5}`; the longest prefix wins.
             `learning_rate` holds for all other parameters. A prefix that matches nothing is an error.
@@ -29,6 +35,13 @@ class SelfMMTrainingArguments(TrainingArguments):
     """
 
     convention: str = field(default="default", metadata={"help": "default, paper or official."})
+    unimodal_tasks: list[str] | None = field(
+        default=None, metadata={"help": "Modalities whose own task is learned too; all by default, or none."}
+    )
+    agreement_weight: float | None = field(
+        default=None, metadata={"help": "Weight in [0, 1] of clips in agreement; 1: no weight adjustment."}
+    )
+    momentum: bool | None = field(default=None, metadata={"help": "Whether generated labels move by momentum."})
     learning_rates: dict | str | None = field(
         default=None, metadata={"help": "JSON: learning rate by module prefix, such as encoders.text."}
     )
@@ -83,6 +96,8 @@ class SelfMMTrainingArguments(TrainingArguments):
             self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
+        if self.agreement_weight is not None and not 0 <= self.agreement_weight <= 1:
+            raise ValueError(f"agreement_weight must be in [0, 1], got {self.agreement_weight}.")
         if self.convention == "official" and self.mixed_precision == "fp16":  # of `accelerate launch`, too
             raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         if (wanted := int(os.environ.get("WORLD_SIZE", 1))) != self.world_size:
