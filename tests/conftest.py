@@ -130,7 +130,7 @@ def model_folder(tmp_path_factory):
 
     from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
     from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer
-    from selfmm_hf.hub import save_loadable
+    from selfmm_hf.model_folder import save_loadable
 
     extractor = SelfMMFeatureExtractor(max_seconds=20.0)
     extractor.fit_normalization([extractor.extract(clip(audio=voice(seconds, RATE)))[0] for seconds in (0.5, 1.0)])

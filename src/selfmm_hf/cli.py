@@ -1,4 +1,4 @@
-"""The commands: `selfmm train`, `demo`, `extract`, `predict`, `data` and `convert`; `train.py` is the first."""
+"""The commands: `selfmm train`, `demo`, `extract`, `predict`, `data`, `convert` and `push`; `train.py` is the first."""
 
 import argparse
 import importlib.util
@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
         "predict": (predict, "the sentiment of clips: a table, JSON or a page"),
         "data": (data, "prepare, inspect or verify a data set"),
         "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
+        "push": (push, "a model, a data set or a Space -> a repository on the Hub"),
     }
     parser = argparse.ArgumentParser(prog=PROG, description="Self-MM as a Hugging Face model.")
     subparsers = parser.add_subparsers(dest="command", required=True)
@@ -36,6 +37,7 @@ def train(arguments: list[str] | None = None) -> None:
     run = _prepared(sys.argv[1:] if arguments is None else arguments)
     results = _trained(run)
     _print_results(results, run.folder)
+    _print_pushed(_or_exit(run.publish))
     from accelerate import PartialState
 
     PartialState().destroy_process_group()  # else a process that ends first may abort
@@ -52,6 +54,7 @@ def demo(arguments: list[str]) -> None:
     results = _trained(run)
     _print_results(results, run.folder)
     show(run.folder, run.splits)
+    _print_pushed(_or_exit(run.publish))
 
 
 def data(arguments: list[str]) -> None:
@@ -148,11 +151,26 @@ def convert(arguments: list[str]) -> None:
         tokenizer = AutoTokenizer.from_pretrained(options.text_encoder) if options.text_encoder else None
         return model, SelfMMProcessor(SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given}), tokenizer)
 
-    from .hub import save_loadable
+    from .model_folder import save_loadable
 
     model, processor = _or_exit(prepare)
     save_loadable(Path(options.out), model, processor)
     print(f"{options.out}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
+
+
+def push(arguments: list[str]) -> None:
+    """`selfmm push`: a folder becomes a repository on the Hub, by one commit."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} push", description=push.__doc__)
+    parser.add_argument("folder", help="of a run, a model, a data set of `selfmm data prepare`, a metric or a Space")
+    parser.add_argument("repository", help="NAME/REPOSITORY; a new one is private")
+    parser.add_argument("--public", action="store_true", help="make it public once everything is there")
+    parser.add_argument("--revision", help="branch; main by default")
+    parser.add_argument("--message", help="of the commit")
+    parser.add_argument("--model", help="of a Space: the repository of the model that it shows")
+    options = parser.parse_args(arguments)
+    from . import hub
+
+    _print_pushed(_or_exit(lambda: hub.push(**vars(options))))
 
 
 def _prepared(arguments: list[str]):
@@ -190,3 +208,9 @@ def _print_results(results: dict, folder: Path) -> None:
         print(f"{split:>10}  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     if results:
         print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {folder}")
+
+
+def _print_pushed(pushed) -> None:
+    if pushed is not None:
+        print(f"{pushed.url} ({'private' if pushed.private else 'public'}), commit {pushed.commit}")
+        print(*filter(None, (pushed.note, pushed.code)), sep="\n")

@@ -13,7 +13,6 @@ from .data.columns import MODALITIES, UNIMODAL_LABELS
 from .data.demo import utterance
 from .data.demo.clip import render
 from .picture_selfmm import sentiment_html
-from .plots import plot_run
 
 # Runs in a process of its own, in which the package cannot be imported: what a stranger has.
 STRANGER = """
@@ -30,9 +29,8 @@ json.dump(answers, sys.stdout)
 
 
 def show(folder: Path, splits: Splits) -> None:
-    """Draws the run, and has the saved model watch some clips of the test split in a fresh process."""
+    """Has the saved model watch some clips of the test split in a fresh process."""
     results = json.loads((folder / "all_results.json").read_text())
-    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     print("\nGenerated unimodal labels against the known ones (correlation, mean absolute error):")
     for modality in [name for name in MODALITIES if f"fused_label_{name}_mae" in results]:
         values = [
@@ -50,7 +48,7 @@ def show(folder: Path, splits: Splits) -> None:
     page = folder / "clips" / "predictions.html"
     page.write_text(sentiment_html([(Path(clip["file"]).name, one) for clip, one in zip(clips, answers, strict=True)]))
     print(f"\nTheir page: {page}")
-    print(f"The picture of the run: {plot_run(folder, history, results['best_epoch'], splits)}")
+    print(f"The picture of the run: {folder / 'run.png'}")
 
 
 def predict_as_stranger(folder: Path, clips: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,184 +1,291 @@
-"""A complete model folder, ready for the Hub: weights, configuration, remote code, processor and model card."""
+"""A folder becomes a repository of the Hub, by one commit."""
 
-import shutil
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from huggingface_hub import ModelCard, ModelCardData
-from transformers.dynamic_module_utils import get_relative_import_files
-
-from .data import BUILDERS
-from .modeling_selfmm import SelfMMModel
-from .processing_selfmm import SelfMMProcessor
-
-# What `pipeline` looks up in the configuration.
-PIPELINE_FILE = "pipeline_selfmm.py"
-CUSTOM_PIPELINES = {
-    "multimodal-sentiment": {"impl": "pipeline_selfmm.MultimodalSentimentPipeline", "pt": ["AutoModel"]}
-}
-
-DEMO = (
-    "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, synthesised voices and "
-    "parametric faces"
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
-CARD = """---
-{{ card_data }}
----
+from .publication import Publication, identity, loading_code, read_publication
+from .training_args import SelfMMTrainingArguments
+from .version import __version__
 
-# Self-MM, trained on {{ dataset }}
-
-Multimodal sentiment analysis with self-supervised unimodal labels
-([Self-MM, AAAI 2021](https://arxiv.org/abs/2102.04830)), made with `selfmm-hf`.
-
-```python
-from transformers import pipeline
-
-pipe = pipeline("multimodal-sentiment", model="THIS_REPOSITORY", trust_remote_code=True)
-{% for call in calls -%}
-{{ call }}
-{% endfor -%}
-```
-
-The result has the `score` in [{{ -label_range }}, {{ label_range }}], negative to positive, its `label`, what each
-modality says on its own (`unimodal`), which were there (`present`), and why others were not (`absent`).
-{%- if computed %} Clips need
-`pip install {{ libraries }}`.{% endif %} `trust_remote_code` runs the Python files of this repository: read them
-first, and pin a `revision`.
-
-`AutoModel` and `AutoProcessor` load the parts. Inputs of the model: {{ inputs }}.
-
-## Features
-
-{% for line in recipe -%}
-- {{ line }}
-{% endfor %}
-## Training
-
-Data: {{ data }}. {{ sizes.train }} / {{ sizes.validation }} / {{ sizes.test }} clips for training, validation and test.
-Text encoder: {{ text_encoder }}. Convention of the label generation: `{{ convention }}`. Seed {{ seed }},
-epoch {{ best_epoch }} of {{ epochs }}, chosen by the validation loss alone; the test split was read once.
-
-| | MAE | Corr |{% for name in other_metrics %} {{ name }} |{% endfor %}
-|---|---|---|{% for name in other_metrics %}---|{% endfor %}
-{% for split in ["validation", "test"] -%}
-| {{ split }} | {{ "%.3f"|format(results[split + "_mae"]) }} | {{ "%.3f"|format(results[split + "_corr"]) }} |
-{%- for name in other_metrics %} {{ "%.1f"|format(100 * results[split + "_" + name]) }} |{% endfor %}
-{% endfor %}
-## Limits
-
-{% if demo -%}
-**It has never seen a person.** Its voices are synthesised, its faces are a drawn mesh, its sentences come from a small
-vocabulary; pitch, loudness, pauses, smiles and frowns follow the sentiment as the literature says they do. It shows how
-Self-MM works, from a clip to a prediction, and what it says of generated clips can be trusted as far as the table
-goes. What it says of a real clip is an extrapolation that nobody has validated: a toy to play with.
-
-{% endif -%}
-Trained for research. It judges what was said and shown in clips like those it was trained on, not what a person
-feels; do not use it to decide about people.
-"""
-
-LIBRARIES = {
-    "librosa33": ("av", "librosa", "soxr"),
-    "face": ("ai-edge-litert", "av"),
-    "encoder": ("ai-edge-litert", "av", "pillow", "soxr"),
+MAIN = "main"
+# What the Hub itself puts into a new repository: there is nothing yet that anybody could load.
+UNFINISHED = {".gitattributes", "README.md"}
+RESEARCH = (
+    "{data} is for research use: it is not pushed where everybody sees it. Push it to a private repository, without "
+    "--public; who may see it is then for you to say, by its settings on the Hub."
+)
+REMEDIES = {
+    401: "The Hub does not accept the login: log in with `hf auth login`, or set HF_TOKEN.",
+    403: "The token may not do this: it needs write access to {repository}.",
+    404: "There is no such repository, or the token may not see it.",
+    409: "Somebody else is changing {repository} at the same time: push again.",
+    412: "Somebody else has changed {repository} meanwhile: look at it, then push again.",
+    429: "The Hub asks for patience: push again in some minutes.",
 }
 
 
-def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcessor, facts: dict) -> None:
+class PushError(ValueError):
+    """A push that was refused or broke off; the repository is as it was."""
+
+
+class Destination(NamedTuple):
+    """Where a run is to be pushed."""
+
+    repository: str
+    public: bool
+    revision: str | None
+
+
+class Pushed(NamedTuple):
+    """What a push has done: the repository's page, the commit, who sees it, code that loads it, what is left to do."""
+
+    url: str
+    commit: str
+    private: bool
+    code: str
+    note: str
+
+
+class _Remote(NamedTuple):
+    """A repository as it was seen: the head of the branch, its files, whether only its owner sees it."""
+
+    head: str
+    names: set[str]
+    private: bool
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    public: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+    model: str | None = None,
+) -> Pushed:
     """
-    Writes the folder beside `folder` and moves it there when it is whole.
+    Pushes a folder as one commit: whoever looks sees the repository as it was or as it shall be.
+
+    The token is that of the environment (`HF_TOKEN`) or of the login. A new repository is private. Files that an
+    earlier push put there and the folder does not have are deleted by the same commit; others stay.
 
     Args:
-        folder: Where to; an earlier one is replaced.
-        model: Its weights are saved as safetensors, its code with it.
-        processor: Of what the model takes.
-        facts: Of the training run, for the model card: see `Run._facts`.
+        folder: Of a model or a run, a data set that `selfmm data prepare` has made, or a Space.
+        repository: `NAME/REPOSITORY`.
+        public: Whether everybody shall see it, once the commit is there. An existing one stays as visible as it is.
+        revision: The branch; made from `main` where there is none.
+        message: Of the commit.
+        model: The repository of the model that a Space shows.
+
+    Raises:
+        PublicationError: The folder is not whole.
+        PushError: It cannot be pushed, or the push broke off.
     """
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_loadable(beside, model, processor)
-    model_card(model, processor, facts).save(beside / "README.md")
-    for file in beside.glob("*.safetensors"):
-        shutil.copymode(beside / "config.json", file)  # safetensors lets nobody else read it
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
-
-
-def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
-    """Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`."""
-    model.config.custom_pipelines = CUSTOM_PIPELINES
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    pipeline = Path(__file__).with_name(PIPELINE_FILE)
-    for file in (pipeline, *get_relative_import_files(pipeline)):
-        shutil.copy(file, folder)
-
-
-def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict) -> ModelCard:
-    """The card, with the results of the run as a table."""
-    config, builder = model.config, BUILDERS.get(facts["dataset"])
-    research = builder is not None and builder.CITATION
-    data = ModelCardData(
-        library_name="transformers",
-        license="mit" if facts["dataset"] == "demo" else "other",  # that of the data holds for what is learned of it
-        language="en" if builder is None else builder.LANGUAGE,
-        tags=["multimodal-sentiment-analysis", "self-mm", "selfmm"],
-        base_model=facts["text_encoder"] if _is_repository(facts["text_encoder"]) else None,
-    )
-    shapes = [f"`{name}` (clips, frames, {config.sequence_options(name)['input_dim']})" for name in config.sequences]
-    tokens = ["`input_ids` and `attention_mask` from the tokenizer"] if processor.tokenizer is not None else []
-    recipe = processor.feature_extractor.recipe
-    computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
-    return ModelCard.from_template(
-        data,
-        template_str=CARD,
-        **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch")},
-        data=DEMO if builder is None else f"{builder.TITLE}{' (research use)' if research else ''}",
-        text_encoder=_encoder_name(facts["text_encoder"]),
-        calls=_calls(processor),
-        computed=computed,
-        libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),
-        recipe=[_recipe_line(name, one) for name, one in recipe.items()],
-        demo=facts["dataset"] == "demo",
-        label_range=config.label_range,
-        inputs=", ".join([*tokens, *shapes]),
-        other_metrics=[
-            name[5:] for name in facts if name.startswith("test_") and name not in ("test_mae", "test_corr")
-        ],
-        results=facts,
+    publication = read_publication(Path(folder), repository, model)
+    if publication.research and public:
+        raise PushError(RESEARCH.format(data=publication.research))
+    if publication.metric and f"{repository.rpartition('/')[2]}.py" not in publication.files:
+        name = repository.rpartition("/")[2]
+        raise PushError(f"evaluate looks for a module of the repository's name, but {folder} has no {name}.py.")
+    _check_secrets(publication)
+    api = HfApi(library_name="selfmm-hf", library_version=__version__)
+    with _explained(repository):
+        remote = _check_destination(api, publication.kind, repository, revision)
+        if remote is not None:
+            _check_same(api, publication, repository, remote)
+            if publication.research and not remote.private and remote.names <= UNFINISHED:
+                raise PushError(RESEARCH.format(data=publication.research) + f" {repository} is public.")
+        note = "" if model is None else _check_shown(api, model, public)
+        if remote is None:
+            sdk = {"space_sdk": "gradio"} if publication.kind == "space" else {}
+            api.create_repo(repository, repo_type=publication.kind, private=True, **sdk)
+            remote = _look(api, publication.kind, repository, None)
+        elif revision not in (None, MAIN):
+            api.create_branch(repository, branch=revision, repo_type=publication.kind, exist_ok=True)
+        operations = [
+            *(CommitOperationAdd(name, source) for name, source in publication.files.items()),
+            *(CommitOperationDelete(name, is_folder=False) for name in publication.stale(remote.names)),
+        ]
+        commit = api.create_commit(
+            repository,
+            operations,
+            commit_message=message or f"selfmm-hf {__version__}: {publication.identity}",
+            repo_type=publication.kind,
+            revision=revision,
+            parent_commit=remote.head,
+        )
+    if public and remote.private:
+        with _explained(repository, "The commit is there, but the repository is still private."):
+            api.update_repo_settings(repository, repo_type=publication.kind, private=False)
+    prefix = "" if publication.kind == "model" else f"{publication.kind}s/"
+    return Pushed(
+        url=f"{api.endpoint}/{prefix}{repository}",
+        commit=commit.oid,
+        private=remote.private and not public,
+        code=loading_code(publication, repository, commit.oid),
+        note=note,
     )
 
 
-def _calls(processor: SelfMMProcessor) -> list[str]:
-    """Examples of the use of the pipeline."""
-    recipe = processor.feature_extractor.recipe
-    given = {name: one["dim"] for name, one in recipe.items() if one["kind"] == "features"}
-    parts = {name: "FRAMES" for name in given}
-    if processor.tokenizer is not None:
-        parts = {"text": '"the movie was lovely"', **parts}
-    calls = (
-        [] if given else ['pipe("clip.mp4", text="the movie was lovely")' if "text" in parts else 'pipe("clip.mp4")']
-    )
-    if parts:
-        shapes = ", ".join(f"{name}: (frames, {dim})" for name, dim in given.items())
-        inside = ", ".join(f'"{name}": {value}' for name, value in parts.items())
-        calls.append(f"pipe({{{inside}}})" + (f"  # {shapes}; leave out what a clip lacks" if shapes else ""))
-    return calls
+def take_destination(args: SelfMMTrainingArguments) -> Destination | None:
+    """
+    Takes `--push_to_hub` out of the hands of [`Trainer`], which would push repositories that do not load.
+
+    Raises:
+        PushError: The run could not be pushed there, as one sees before it begins.
+    """
+    if not args.push_to_hub:
+        return None
+    if args.hub_model_id is None:
+        raise PushError("--push_to_hub needs --hub_model_id NAME/REPOSITORY.")
+    revision = getattr(args, "hub_revision", None)  # newer transformers have it
+    destination = Destination(args.hub_model_id, args.hub_private_repo is False, revision)
+    args.push_to_hub, args.hub_model_id = False, None
+    if args.process_index == 0:
+        api = HfApi(library_name="selfmm-hf", library_version=__version__)
+        with _explained(destination.repository):
+            remote = _check_destination(api, "model", destination.repository, revision)
+            if remote is not None and not remote.names <= UNFINISHED:
+                _check_identity(api, "model", "a model of the type 'selfmm'", destination.repository, remote)
+    return destination
 
 
-def _recipe_line(name: str, recipe: dict) -> str:
-    if recipe["kind"] == "features":
-        return f"{name}: computed by another program, {recipe['dim']} columns, taken as they are"
-    options = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "kind" and "checksum" not in key)
-    return f"{name}: `{recipe['kind']}`{', ' if options else ''}{options}; computed and normalised by the processor"
+def push_run(folder: Path, destination: Destination) -> Pushed:
+    """
+    Pushes the model of a run that is whole.
+
+    Raises:
+        PushError: It is whole still, and the error names the command that completes the push.
+    """
+    try:
+        return push(folder, **destination._asdict())
+    except ValueError as error:
+        command = ["selfmm", "push", str(folder), destination.repository, *["--public"] * destination.public]
+        command += ["--revision", destination.revision] if destination.revision else []
+        raise PushError(f"{error} The run is whole in {folder}; complete it by: {shlex.join(command)}") from error
 
 
-def _is_repository(name: str | None) -> bool:
-    return name is not None and not Path(name).exists()
+def _check_destination(api: HfApi, kind: str, repository: str, revision: str | None) -> _Remote | None:
+    """The repository as it is, if it is there; an error where it could not be written to."""
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise PushError(f"{repository!r} is no name of a repository: {error}") from error
+    if repository.count("/") != 1:
+        raise PushError(f"{repository!r} is no name of a repository: NAME/REPOSITORY is.")
+    me = api.whoami()
+    owner = repository.partition("/")[0]
+    roles = {me["name"]: "admin", **{one["name"]: one.get("roleInOrg") for one in me.get("orgs", ())}}
+    if owner not in roles:
+        raise PushError(f"{me['name']} cannot push to {owner}, but to {', '.join(roles)}.")
+    token = me.get("auth", {}).get("accessToken", {}).get("role")
+    if "read" in (token, roles[owner]):
+        raise PushError(f"This login may read, but not write to {owner}: set HF_TOKEN to a token that may.")
+    remote = _look(api, kind, repository, None)
+    if revision in (None, MAIN):
+        return remote
+    if remote is None or remote.names <= UNFINISHED:
+        raise PushError(f"{repository} has nothing on its branch main yet; push there before {revision}.")
+    return _look(api, kind, repository, revision) or remote
 
 
-def _encoder_name(name: str | None) -> str:
-    if name is None:
-        return "a small BERT trained with the rest"
-    # The name of a folder is enough; where it lay on somebody's machine is nobody's business.
-    return f"`{name}`" if _is_repository(name) else f"`{Path(name).resolve().name}` (a local folder)"
+def _look(api: HfApi, kind: str, repository: str, revision: str | None) -> _Remote | None:
+    try:
+        info = api.repo_info(repository, repo_type=kind, revision=revision)
+    except RevisionNotFoundError:
+        return None
+    except RepositoryNotFoundError:
+        return None
+    return _Remote(info.sha, {one.rfilename for one in info.siblings or ()}, bool(info.private))
+
+
+def _check_same(api: HfApi, publication: Publication, repository: str, remote: _Remote) -> None:
+    """Refuses to replace something else."""
+    if remote.names <= UNFINISHED:
+        return
+    _check_identity(api, publication.kind, publication.identity, repository, remote)
+    if publication.kind == "dataset":
+        configs = {name.partition("/")[0] for name in remote.names if name.endswith("/origin.json")}
+        if missing := sorted(one for one in configs if f"{one}/origin.json" not in publication.files):
+            raise PushError(
+                f"{repository} also has the configuration {missing[0]}, which the folder lacks: the card would not "
+                "name it any more. Prepare it into the same folder, or delete it from the repository."
+            )
+
+
+def _check_identity(api: HfApi, kind: str, expected: str, repository: str, remote: _Remote) -> None:
+    def read(name: str) -> bytes:
+        with tempfile.TemporaryDirectory() as cache:
+            file = api.hf_hub_download(repository, name, repo_type=kind, revision=remote.head, cache_dir=cache)
+            return Path(file).read_bytes()
+
+    found = identity(kind, remote.names, read)
+    if found != expected:
+        raise PushError(f"{repository} holds {found or 'something else'}, not {expected}: name another repository.")
+
+
+def _check_shown(api: HfApi, model: str, public: bool) -> str:
+    """The model of a Space is there, and whoever sees the Space may load it."""
+    remote = _look(api, "model", model, None)
+    if remote is None or "config.json" not in remote.names:
+        raise PushError(f"There is no model {model} on the Hub: push it before its Space.")
+    if remote.private and public:
+        raise PushError(f"The model {model} is private, so a public Space could not load it: make it public first.")
+    return f"While {model} is private, the Space needs a secret HF_TOKEN that may read it." if remote.private else ""
+
+
+def _check_secrets(publication: Publication) -> None:
+    token = get_token()
+    for name, source in publication.files.items():
+        if token and token.encode() in (source if isinstance(source, bytes) else _small(source)):
+            raise PushError(f"{name} holds your token: take it out, and revoke it where others may have seen it.")
+
+
+def _small(file: Path) -> bytes:
+    """The content of a file that may be text; nobody writes a token into weights."""
+    return b"" if file.suffix in (".safetensors", ".parquet") else file.read_bytes()
+
+
+@contextmanager
+def _explained(
+    repository: str, so_far: str = "Nothing is there by halves: push again, and it is complete."
+) -> Iterator:
+    """Whatever goes wrong between here and the Hub ends in one line that says what to do."""
+    try:
+        yield
+    except PushError:
+        raise
+    except OfflineModeIsEnabled as error:
+        raise PushError("HF_HUB_OFFLINE is set: unset it to push.") from error
+    except LocalTokenNotFoundError as error:
+        raise PushError(REMEDIES[401]) from error
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise PushError(f"{_reason(error, repository)} {so_far}") from error
+
+
+def _reason(error: BaseException, repository: str) -> str:
+    while error.__cause__ is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__  # of an upload that broke off, the error itself tells the name of the file alone
+    if not isinstance(error, HfHubHTTPError):
+        return f"{repository}: {type(error).__name__}: {str(error).rstrip('.')}."
+    status = error.response.status_code
+    if status >= 500:
+        return f"{repository}: the Hub failed ({status}); try again in a while."
+    said = f" ({status}: {error.server_message})" if error.server_message else f" ({status})"
+    return REMEDIES.get(status, "The Hub refused {repository}.").format(repository=repository) + said

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,11 @@ from transformers import HfArgumentParser
 from .configuration_selfmm import SelfMMConfig
 from .training_args import SelfMMTrainingArguments
 
+NOT_RECIPE = re.compile(
+    "output_dir|overwrite_output_dir|resume_from_checkpoint|push_to_hub|hub_.*|disable_tqdm|run_name"
+)
+# From the root, from home, or from where one is: neither a URL nor the name of a repository.
+LOCAL_PATH = re.compile(r"""(?<![\w:/.~])(?:~\w*|\.{1,2})?/(?:[^\s"'/]+/)*([^\s"'/,]+)/?""")
 PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("hub_configs").glob("*.yaml"))}
 
 
@@ -38,6 +44,9 @@ class RunOptions:
     Attributes:
         given: All options, of the model and the training too, that are not the defaults, as a file for `--config` has
             them; without those that say what becomes of an earlier run.
+        presets: The configuration files, name and text, and
+        overrides: the options of the command line that make the recipe, both without names of local folders: for the
+            model card.
     """
 
     dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei, sims, simsv2 or custom."})
@@ -47,6 +56,8 @@ class RunOptions:
     text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
     max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
+    presets: list[tuple[str, str]] = field(default_factory=list, init=False)
+    overrides: list[str] = field(default_factory=list, init=False)
     given: dict[str, Any] = field(init=False, default_factory=dict)
 
 
@@ -127,7 +138,28 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != defaults[key]}
     if run.max_text_tokens < 3:
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
+    run.presets = [(file.name, _without_folders(file.read_text("utf-8"))) for file in map(_file, files.config)]
+    run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
+
+
+def _recipe(arguments: list[str]) -> Iterator[str]:
+    """The options that say how a model came about, rather than where it went."""
+    told = True
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):
+            name, equals, value = "", "", argument
+        else:
+            told = not NOT_RECIPE.fullmatch(name.lstrip("-").replace("-", "_"))
+        if told:
+            value = Path(value).resolve().name if value and Path(value).exists() else _without_folders(value)
+            yield name + equals + value
+
+
+def _without_folders(text: str) -> str:
+    """Each path of this machine in `text` without its folders: where something lay on it is nobody's business."""
+    return LOCAL_PATH.sub(r"\1", text)
 
 
 def _file(name: str) -> Path:

@@ -1,5 +1,6 @@
 """A whole training run: data, model, training, results, and the model folder."""
 
+import importlib.util
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import yaml
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_utils import EvalPrediction
@@ -23,10 +25,12 @@ from .data.columns import MODALITIES, UNIMODAL_LABELS
 from .data.demo import demo_text_config, demo_tokenizer
 from .data.recipe import find_recipe
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
-from .hub import save_model_folder
+from .hub import Pushed, push_run, take_destination
 from .metrics import METRICS
+from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
 from .options import RunOptions
+from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
 from .trainer import SelfMMTrainer, parameter_groups
 from .training_args import SelfMMTrainingArguments
@@ -83,6 +87,7 @@ class Run:
         self.extractor = self._extractor()
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
+        self.destination = take_destination(args)
 
     def _check_folder(self) -> None:
         existing = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
@@ -216,7 +221,8 @@ class Run:
     def train(self) -> dict[str, float]:
         """
         Trains, chooses the epoch with the best validation loss, then reads the test split, once. Leaves in the output
-        folder `all_results.json`, `predictions.parquet`, `pseudo_labels.parquet`, `trainer_state.json` and `model/`.
+        folder `all_results.json`, `predictions.parquet`, `pseudo_labels.parquet`, `trainer_state.json`, `run.png` where
+        matplotlib is there, and `model/`.
 
         Returns:
             What `all_results.json` holds.
@@ -247,13 +253,26 @@ class Run:
         trainer.save_state()
         results = self._results(trainer, outputs)
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.options.max_text_tokens)
-        save_model_folder(self.folder / "model", self.model, processor, self._facts(results))
         _write_parquet(self.folder / "predictions.parquet", self._predictions(outputs))
         _write_parquet(self.folder / "pseudo_labels.parquet", self._pseudo_labels(trainer))
+        if importlib.util.find_spec("matplotlib"):
+            plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
+        save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
         # JSON knows no NaN, which a correlation is where all predictions are equal.
         known = {name: None if value != value else value for name, value in results.items()}
         _replace(self.folder / "all_results.json", lambda file: file.write_text(json.dumps(known, indent=2) + "\n"))
         return results
+
+    def publish(self) -> Pushed | None:
+        """
+        Pushes the model where `--push_to_hub` asks for it, once, by one process, after `train`.
+
+        Raises:
+            PushError: That failed; the run is whole still.
+        """
+        if self.destination is None or self.args.process_index != 0:
+            return None
+        return push_run(self.folder, self.destination)
 
     def _prepare_folder(self) -> None:
         if self.options.overwrite_output_dir and not self.resumes:
@@ -322,9 +341,15 @@ class Run:
         ]
         return pa.concat_tables(tables)
 
-    def _facts(self, results: dict) -> dict:
+    def _facts(self, results: dict, trainer: SelfMMTrainer) -> dict:
         """What the model card says of this run."""
-        return {**results, "sizes": {split: len(samples) for split, samples in self.splits.items()}}
+        names = ("data", "data_config", "data_revision", "presets", "overrides")
+        return {
+            **results,
+            **{name: getattr(self.options, name) for name in names},
+            "sizes": {split: len(samples) for split, samples in self.splits.items()},
+            "hardware": _hardware(trainer),
+        }
 
 
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
@@ -346,6 +371,13 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
             quality[f"{name}_label_{modality}_corr"] = float(np.corrcoef(values, truth)[0, 1])
             quality[f"{name}_label_{modality}_mae"] = float(np.abs(values - truth).mean())
     return quality
+
+
+def _hardware(trainer: SelfMMTrainer) -> str:
+    device, processes = trainer.accelerator.device, trainer.accelerator.num_processes
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    precision = {"no": "float32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision)
+    return f"trained on {processes} x {name}, {precision}" if processes > 1 else f"trained on a {name}, {precision}"
 
 
 def _delete_run(folder: Path) -> None:

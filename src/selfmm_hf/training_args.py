@@ -83,6 +83,11 @@ class SelfMMTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.hub_token is not None:
+            raise ValueError(
+                "hub_token would be written into checkpoints: set the environment variable HF_TOKEN, or log in by "
+                "`hf auth login`."
+            )
         positive = ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size")
         for name in (*positive, "gradient_accumulation_steps"):
             if not getattr(self, name) > 0:

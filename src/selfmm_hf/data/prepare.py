@@ -22,59 +22,7 @@ from .safe_pickle import DataError
 ORIGIN_FILE = "origin.json"
 ORIGIN_KEYS = {"dataset", "config", "not_finite", "label_range", "rows", "files"}
 
-CARD = """---
-{{ card_data }}
----
-
-# {{ title }}
-
-{{ about }}
-
-Feature sequences without padding, made by [selfmm-hf](https://pypi.org/project/selfmm-hf/) {{ version }}.
-
-```python
-from datasets import load_dataset
-
-dataset = load_dataset("THIS_REPOSITORY_OR_FOLDER", "{{ origins[0].config }}")  # nothing else has to be installed
-```
-
-```sh
-selfmm train --dataset {{ origins[0].dataset }} --data THIS_REPOSITORY_OR_FOLDER{{ range_option }} ...
-```
-
-| configuration | train | validation | test |{% for name in widths %} {{ name }} |{% endfor %}
-|---|---|---|---|{% for name in widths %}---|{% endfor %}
-{% for origin in origins -%}
-| `{{ origin.config }}` | {{ origin.rows.train }} | {{ origin.rows.validation }} | {{ origin.rows.test }} |
-{%- for name in widths %} {{ origin.widths.get(name, "-") }} wide |{% endfor %}
-{% endfor %}
-## Columns
-
-- `id`, `text`: string, the words as they were transcribed; blank where there are none
-- `audio`, `vision`, `word_vectors`, as far as there are: float32 (frames, width), no padding; no frames where the clip
-  lacks the modality
-- `label`: float32 in [-{{ label_range }}, {{ label_range }}], negative to positive sentiment
-- `label_text`, `label_audio`, `label_vision`, where there are any: what annotators said who had that modality alone
-- `input_ids`, where there are any: the tokens that came with the source file, [CLS] and [SEP] included
-
-## Source
-
-{% for origin in origins -%}
-- `{{ origin.config }}`: `{{ origin.source }}`, SHA-256 `{{ origin.sha256 }}`
-  {%- if origin.published %}, the published file{% elif citation %}, not one of the published files{% endif %}.
-  Values that are not finite: `{{ origin.not_finite }}`.
-{% for notice in origin.notices %}  - {{ notice }}
-{% endfor %}
-{%- endfor %}
-## Limits and licence
-
-{{ licence }} The labels say how annotators rated clips, not what the speakers felt; do not decide about people by them.
-{% if citation %}
-```bibtex
-{{ citation }}
-```
-{% endif -%}
-"""
+CARD = Path(__file__).parents[1] / "hub_configs" / "cards" / "dataset.md"
 
 
 def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> None:
@@ -232,7 +180,7 @@ def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str,
     research = f"{builder.TITLE} is for research use: see {builder.HOMEPAGE} before passing it on."
     return DatasetCard.from_template(
         data,
-        template_str=CARD,
+        template_path=str(CARD),
         title=builder.TITLE,
         about=builder.ABOUT,
         version=__version__,

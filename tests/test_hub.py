@@ -1,0 +1,543 @@
+"""Pushing to, and loading from, the Hub of `hub_server.py`."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import mmsa_file
+from hub_server import HubServer
+from huggingface_hub import HfApi, ModelCard, constants
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from huggingface_hub.utils import close_session
+from transformers import BertConfig, BertModel
+
+from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor, cli
+from selfmm_hf.data import demo, find_builder
+from selfmm_hf.data.prepare import prepare
+from selfmm_hf.hub import PushError, push
+from selfmm_hf.metrics import METRICS
+from selfmm_hf.model_card import METRIC_NAMES
+from selfmm_hf.model_folder import save_model_folder
+from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
+from selfmm_hf.publication import PublicationError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = {
+    "audio_features_selfmm.py", "configuration_selfmm.py", "decoding_selfmm.py", "face_landmarks_selfmm.py",
+    "feature_extraction_selfmm.py", "modeling_selfmm.py", "picture_selfmm.py", "pipeline_selfmm.py",
+    "processing_selfmm.py", "vision_features_selfmm.py",
+}  # fmt: skip
+WORDS = "the food is great"
+FRAMES = np.linspace(-1, 1, 4 * 7, dtype=np.float32).reshape(4, 7)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub that this process is logged in to."""
+    with HubServer() as server:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        monkeypatch.setattr("time.sleep", lambda _: None)  # between the attempts of huggingface_hub
+        close_session()
+        yield server
+        close_session()
+
+
+@pytest.fixture
+def elsewhere(hub, tmp_path):
+    """Runs Python, or a command, in a fresh process with a home of its own; returns what it prints."""
+
+    def run(*arguments, code=0):
+        home = tmp_path / "home"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
+        environment |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}
+        environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore"}
+        command = [sys.executable, *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stderr[-3000:]
+        return done.stdout if code == 0 else done.stderr
+
+    return run
+
+
+def facts(**changed):
+    metrics = {f"{split}_{name}": 0.5 for split in ("validation", "test") for name in METRICS[3.0]([1, -1], [1, -2])}
+    return {
+        "dataset": "mosi", "text_encoder": None, "convention": "default", "seed": 1111, "epochs": 3, "best_epoch": 2,
+        "data": None, "data_config": None, "data_revision": None, "presets": [("mosi.yaml", "seed: 1\n")],
+        "overrides": ["--seed", "1111"], "sizes": {"train": 9, "validation": 5, "test": 5}, "hardware": "a CPU",
+        **metrics, **changed,
+    }  # fmt: skip
+
+
+def save_model(folder, seed=0, **changed):
+    tokenizer = demo.demo_tokenizer()
+    torch.manual_seed(seed)
+    text = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                      intermediate_size=9, max_position_embeddings=20)  # fmt: skip
+    model = SelfMMModel(SelfMMConfig(text_config=text, modalities=["text", "audio"], audio_dim=7)).eval()
+    extractor = SelfMMFeatureExtractor(audio={"kind": "features", "dim": 7}, vision=None)
+    save_model_folder(folder, model, SelfMMProcessor(extractor, tokenizer), facts(**changed))
+    return folder
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def score(folder, **clip):
+    model, processor = SelfMMModel.from_pretrained(folder), SelfMMProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        return model(**processor(clip, WORDS)).logits.item()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return [save_model(tmp_path_factory.mktemp("run") / "model", seed) for seed in (0, 1, 2)]
+
+
+@pytest.fixture
+def model(saved, tmp_path):
+    return shutil.copytree(saved[0], tmp_path / "run" / "model")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    prepare(find_builder("mosi", str(mmsa_file(tmp_path / "file.pkl"))), tmp_path / "mosi")
+    return tmp_path / "mosi"
+
+
+STRANGER = """
+import json, sys
+sys.modules["selfmm_hf"] = None  # cannot be imported here
+import numpy as np, torch
+from transformers import AutoModel, AutoProcessor, pipeline
+words, frames = "the food is great", np.linspace(-1, 1, 28, dtype=np.float32).reshape(4, 7)
+scores = []
+for revision in sys.argv[1:]:
+    model = AutoModel.from_pretrained("me/demo", revision=revision, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained("me/demo", revision=revision, trust_remote_code=True)
+    pipe = pipeline("multimodal-sentiment", model="me/demo", revision=revision, trust_remote_code=True)
+    for one in (model, processor, pipe):
+        assert type(one).__module__.startswith("transformers_modules.me.demo."), type(one)
+        assert revision == "main" or revision in type(one).__module__, type(one)
+    with torch.no_grad():
+        scores.append(model(**processor({"audio": frames}, words)).logits.item())
+    assert abs(pipe({"text": words, "audio": frames})["score"] - scores[-1]) < 1e-5
+print(json.dumps(scores))
+"""
+
+
+def test_a_model_loads_elsewhere_as_it_was_when_it_was_pinned(hub, elsewhere, saved, model):
+    before = contents(model)
+    first = push(model.parent, "me/demo")  # of a run folder its model
+    assert first.private and hub.repositories["model", "me/demo"].private
+    assert contents(model) == before and hub.files("model", "me/demo").keys() == before.keys() | {".gitattributes"}
+    assert {name for name in hub.files("model", "me/demo") if name.endswith(".py")} == CODE
+    again = saved[1]
+    second = push(again, "me/demo")
+    assert first.commit != second.commit and first.commit in first.code
+
+    scores = json.loads(elsewhere("-c", STRANGER, first.commit, "main"))
+    assert scores == pytest.approx([score(model, audio=FRAMES), score(again, audio=FRAMES)], abs=1e-5)
+    assert scores[0] != scores[1]
+
+    hub.requests.clear()
+    predict = ["from selfmm_hf.cli import main; main()", "predict", "--model", "me/demo", "--text", WORDS, "--json"]
+    answer = json.loads(elsewhere("-c", *predict, "--revision", first.commit))
+    assert answer["score"] == pytest.approx(score(model), abs=1e-5)
+    assert not [line for line in hub.requests if line.endswith(".py")], "the package takes no code of the repository"
+
+
+FIVE_LINES = """
+import sys
+for name in ("selfmm_hf", "accelerate", "datasets", "gradio", "matplotlib", "pandas", "pyarrow"):
+    sys.modules[name] = None  # a stranger has transformers, torch and what the card names
+from transformers import pipeline
+pipe = pipeline("multimodal-sentiment", model="me/demo", trust_remote_code=True)
+print(pipe("spaces_demo/examples/sarcasm.mp4", text="the food is great"))
+"""
+
+
+def test_a_stranger_judges_a_clip(hub, elsewhere, model_folder, tmp_path):
+    model, processor = SelfMMModel.from_pretrained(model_folder), SelfMMProcessor.from_pretrained(model_folder)
+    save_model_folder(tmp_path / "run" / "model", model, processor, facts(dataset="demo"))
+    push(tmp_path / "run", "me/demo", public=True)
+    hub.token = "another"  # nobody is logged in
+    found = ast.literal_eval(elsewhere("-c", FIVE_LINES))
+    expected = MultimodalSentimentPipeline(model, processor=processor)(
+        str(ROOT / "spaces_demo" / "examples" / "sarcasm.mp4"), text=WORDS
+    )
+    assert found["score"] == pytest.approx(expected["score"], abs=1e-4)
+    assert all(found["present"].values()) and 'model="me/demo"' in hub.files("model", "me/demo")["README.md"].decode()
+
+
+LOAD_DATASET = """
+import json, sys
+sys.modules["selfmm_hf"] = None
+from datasets import load_dataset
+dataset = load_dataset("me/mosi", "unaligned", revision=sys.argv[1])
+print(json.dumps({split: [rows[:][name] for name in ("id", "audio", "label")] for split, rows in dataset.items()}))
+"""
+
+
+def test_a_data_set_loads_elsewhere(hub, elsewhere, dataset):
+    from datasets import load_dataset
+
+    pushed = push(dataset, "me/mosi")
+    found = json.loads(elsewhere("-c", LOAD_DATASET, pushed.commit))
+    for split, rows in load_dataset(str(dataset), "unaligned").items():
+        assert found[split] == [rows[:]["id"], rows[:]["audio"], rows[:]["label"]]
+    assert hub.files("dataset", "me/mosi").keys() == contents(dataset).keys() | {".gitattributes"}
+    assert "load_dataset" in pushed.code and pushed.private
+
+
+def test_a_data_set_made_anew_replaces_its_files(hub, dataset, tmp_path):
+    push(dataset, "me/mosi")
+    first = hub.files("dataset", "me/mosi")
+    hub.repositories["dataset", "me/mosi"].commit("main", {**first, "notes.md": b"mine"})
+    file = mmsa_file(tmp_path / "other.pkl", audio=lambda rows: np.ones((rows, 4, 7), np.float32))
+    shutil.rmtree(dataset)
+    prepare(find_builder("mosi", str(file)), dataset)
+    push(dataset, "me/mosi")
+    names = hub.files("dataset", "me/mosi").keys()
+    assert names == contents(dataset).keys() | {".gitattributes", "notes.md"}
+    with pytest.raises(PushError, match="also has the configuration other"):
+        files = {**hub.files("dataset", "me/mosi"), "other/origin.json": b'{"dataset": "mosi"}'}
+        hub.repositories["dataset", "me/mosi"].commit("main", files)
+        push(dataset, "me/mosi")
+
+
+def test_research_data_stay_private(hub, dataset):
+    with pytest.raises(PushError, match="CMU-MOSI is for research use"):
+        push(dataset, "me/mosi", public=True)
+    assert not hub.repositories
+    HfApi(endpoint=hub.url).create_repo("me/mosi", repo_type="dataset", private=False)
+    with pytest.raises(PushError, match=r"CMU-MOSI is for research use.*me/mosi is public"):
+        push(dataset, "me/mosi")
+    hub.repositories["dataset", "me/mosi"].private = True
+    assert push(dataset, "me/mosi").private
+    hub.repositories["dataset", "me/mosi"].private = False  # by its owner, who may know better
+    assert not push(dataset, "me/mosi").private
+
+
+def test_a_space_shows_the_model_that_is_named(hub, model):
+    space = ROOT / "spaces_demo"
+    before = contents(space)
+    with pytest.raises(PublicationError, match="--model"):
+        push(space, "me/space")
+    with pytest.raises(PushError, match="no model me/demo on the Hub"):
+        push(space, "me/space", model="me/demo")
+    push(model, "me/demo")
+    with pytest.raises(PushError, match="me/demo is private"):
+        push(space, "me/space", model="me/demo", public=True)
+    assert ("space", "me/space") not in hub.repositories
+    assert "secret HF_TOKEN" in push(space, "me/hidden", model="me/demo").note
+    push(model, "me/demo", public=True)
+    pushed = push(space, "me/space", model="me/demo", public=True)
+    files = hub.files("space", "me/space")
+    assert files.keys() == {name for name in before if "__pycache__" not in name} | {".gitattributes"}
+    assert b'"me/demo"' in files["app.py"] and b"- me/demo\n" in files["README.md"]
+    assert not any(b"NAME/selfmm-demo" in content for content in files.values())
+    assert contents(space) == before and not pushed.private and pushed.url == f"{hub.url}/spaces/me/space"
+    with pytest.raises(PushError, match="holds the Space 'Self-MM', not the Space 'Another'"):
+        other = shutil.copytree(space, model.parent / "space")
+        (other / "README.md").write_text((other / "README.md").read_text().replace("Self-MM", "Another", 1))
+        push(other, "me/space", model="me/demo")
+
+
+def test_a_metric_has_the_name_of_its_module(hub):
+    folder = ROOT / "hub_configs" / "metrics" / "multimodal_sentiment"
+    with pytest.raises(PushError, match=r"has no metric\.py"):
+        push(folder, "me/metric")
+    assert 'evaluate.load("me/multimodal_sentiment", revision=' in push(folder, "me/multimodal_sentiment").code
+    files = hub.files("space", "me/multimodal_sentiment")
+    assert files["multimodal_sentiment.py"] == (folder / "multimodal_sentiment.py").read_bytes()
+    assert b"NAME/" not in files["README.md"] and b'"me/multimodal_sentiment"' in files["README.md"]
+
+
+def test_public_only_once_everything_is_there(hub, model):
+    seen = []
+    hub.before("POST", "/commit/", lambda: seen.append(hub.repositories["model", "me/demo"].private))
+    assert not push(model, "me/demo", public=True).private
+    assert seen == [True] and not hub.repositories["model", "me/demo"].private
+    assert not push(model, "me/demo").private, "what is public stays so"
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern", "status", "there", "message"),
+    [
+        ("PUT", "/storage/", None, False, "me/demo: "),  # the connection breaks within the upload
+        ("PUT", "/storage/", None, True, "me/demo: "),
+        ("PUT", "/storage/", 503, True, r"the Hub failed \(503\)"),
+        ("POST", "/commit/", 500, False, r"the Hub failed \(500\)"),
+        ("POST", "/commit/", None, True, "me/demo: "),
+        ("POST", "/preupload/", 403, False, "write access to me/demo"),
+        ("GET", "/whoami", 401, True, "hf auth login"),
+        ("GET", "/api/models/", 502, True, r"the Hub failed \(502\)"),
+        ("POST", "/validate-yaml", 429, False, "patience"),
+        ("PUT", "/settings", 500, False, "still private"),
+    ],
+)
+def test_a_push_that_breaks_off_leaves_all_as_it_was(hub, saved, method, pattern, status, there, message):
+    if there:
+        push(saved[0], "me/demo", public=True)
+        old = hub.files("model", "me/demo")
+    folder = saved[1]
+    before = contents(folder)
+    hub.fail(method, pattern, status, times=None)
+    with pytest.raises(PushError, match=message) as caught:
+        push(folder, "me/demo", public=True)
+    assert "\n" not in str(caught.value) and hub.token not in str(caught.value)
+    repository = hub.repositories.get(("model", "me/demo"))
+    if there:
+        assert hub.files("model", "me/demo") == old
+    elif pattern == "/settings":
+        assert repository.private
+    else:
+        assert repository is None or (repository.private and hub.files("model", "me/demo").keys() == {".gitattributes"})
+    assert contents(folder) == before
+    hub.faults.clear()
+    push(folder, "me/demo", public=True)
+    expected = before | {"README.md": before["README.md"].replace(b"THIS_REPOSITORY", b"me/demo")}
+    assert {name: hub.files("model", "me/demo")[name] for name in before} == expected
+    assert not hub.repositories["model", "me/demo"].private
+
+
+def test_an_upload_that_fails_once_is_repeated(hub, model):
+    hub.fail("PUT", "/storage/", 500)
+    push(model, "me/demo")
+    assert [line.split()[0] for line in hub.requests if "/storage/" in line] == ["PUT"] * 2
+    assert hub.files("model", "me/demo")["model.safetensors"] == (model / "model.safetensors").read_bytes()
+
+
+def test_two_pushes_at_once_are_never_mixed(hub, saved):
+    first, second, third = saved
+    push(first, "me/demo")
+    hub.before("POST", "/commit/", lambda: push(second, "me/demo"))
+    with pytest.raises(PushError, match="Somebody else has changed me/demo meanwhile"):
+        push(third, "me/demo")
+    assert hub.files("model", "me/demo")["model.safetensors"] == (second / "model.safetensors").read_bytes()
+
+
+def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, model):
+    push(model, "me/demo")
+    repository = hub.repositories["model", "me/demo"]
+    shards = {"model-00001-of-00002.safetensors": b"1", "model.safetensors.index.json": b"{}", "old_selfmm.py": b""}
+    others = {"notes.md": b"mine", "onnx/model.onnx": b"", "logs/a.py": b""}
+    repository.commit("main", {**hub.files("model", "me/demo"), **shards, **others})
+    push(model, "me/demo")
+    assert hub.files("model", "me/demo").keys() == contents(model).keys() | {".gitattributes", *others}
+
+
+def test_a_branch(hub, saved):
+    with pytest.raises(PushError, match="nothing on its branch main yet"):
+        push(saved[0], "me/demo", revision="tuned")
+    first, again = push(saved[0], "me/demo"), saved[1]
+    second = push(again, "me/demo", revision="tuned", message="Tuned")
+    branches = hub.repositories["model", "me/demo"].branches
+    assert branches == {"main": first.commit, "tuned": second.commit}
+    assert hub.files("model", "me/demo", "tuned")["model.safetensors"] == (again / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("repository", "message"),
+    [
+        ("demo", "no name of a repository"),
+        ("me/de mo", "no name of a repository"),
+        ("you/demo", "me cannot push to you, but to me, lab, museum"),
+        ("museum/demo", "may read, but not write to museum"),
+    ],
+)
+def test_where_one_cannot_push(hub, model, repository, message):
+    with pytest.raises(PushError, match=message):
+        push(model, repository)
+    assert not hub.repositories
+
+
+def test_something_else_is_not_replaced(hub, model, dataset):
+    push(dataset, "me/mosi")
+    for config in (b'{"model_type": "bert"}', b"{}", b"damaged"):
+        hub.repositories.clear()
+        hub.requests.clear()
+        push(model, "me/demo")
+        repository = hub.repositories["model", "me/demo"]
+        repository.commit("main", {"config.json": config, "model.safetensors": b""})
+        with pytest.raises(PushError, match="name another repository"):
+            push(model, "me/demo")
+        assert hub.files("model", "me/demo")["config.json"] == config
+
+
+def test_without_a_login(hub, model, monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(PushError, match="hf auth login"):
+        push(model, "me/demo")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(PushError, match="hf auth login"):
+        push(model, "me/demo")
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.role = "read"
+    with pytest.raises(PushError, match="may read, but not write"):
+        push(model, "me/demo")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(PushError, match="HF_HUB_OFFLINE is set"):
+        push(model, "me/demo")
+    assert not hub.repositories
+
+
+def _rewrite(file, old, new):
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: shutil.rmtree(f), "There is no folder"),
+        (lambda f: (f / "config.json").unlink(), "no folder of a model"),
+        (lambda f: (f / "config.json").write_text("{"), "none of Self-MM"),
+        (lambda f: _rewrite(f / "config.json", '"selfmm"', '"bert"'), "none of Self-MM.*'bert'"),
+        (lambda f: (f / "README.md").unlink(), "no README.md"),
+        (lambda f: (f / "README.md").write_text("# Mine\n"), "no metadata"),
+        (lambda f: (f / "README.md").write_text("---\na: [\n---\n"), "cannot be read"),
+        (lambda f: _rewrite(f / "README.md", "license: other", "other: 1"), "names no `license`"),
+        (lambda f: (f / "modeling_selfmm.py").unlink(), "lacks modeling_selfmm.py"),
+        (lambda f: (f / "decoding_selfmm.py").unlink(), "lacks decoding_selfmm.py"),
+        (lambda f: _rewrite(f / "pipeline_selfmm.py", "import", "imp ort"), "damaged"),
+        (lambda f: _rewrite(f / "config.json", '"custom_pipelines"', '"pipelines"'), "does not name its code"),
+        (lambda f: (f / "model.safetensors").unlink(), "does not load"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]), "does not load"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "does not load"),
+        (lambda f: (f / "preprocessor_config.json").unlink(), "does not load"),
+        (lambda f: _rewrite(f / "config.json", '"audio_hidden_size": ', '"audio_hidden_size": 1'), "load|weights"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_not_sent(hub, model, spoil, message):
+    spoil(model)
+    with pytest.raises(PublicationError, match=message):
+        push(model, "me/demo")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: next(f.glob("*/test-*.parquet")).unlink(), "is not the file that was made"),
+        (lambda f: next(f.glob("*/test-*.parquet")).write_bytes(b"x"), "is not the file that was made"),
+        (lambda f: _rewrite(f / "README.md", "/test-", "/other-"), "does not name the files"),
+        (lambda f: (f / "unaligned" / "origin.json").write_text("{"), "damaged"),
+    ],
+)
+def test_a_data_set_that_is_not_whole_is_not_sent(hub, dataset, spoil, message):
+    spoil(dataset)
+    with pytest.raises(PublicationError, match=message):
+        push(dataset, "me/mosi")
+    assert not hub.requests
+
+
+def test_no_token_and_nothing_private_goes_up(hub, model):
+    for name in (".env", ".venv/pyvenv.cfg", "runs/log.txt", "__pycache__/a.pyc", "training_args.bin"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text(hub.token)
+    push(model, "me/demo")
+    assert not any(hub.token.encode() in content for content in hub.files("model", "me/demo").values())
+    (model / "notes.md").write_text(f"my token: {hub.token}")
+    with pytest.raises(PushError, match=r"notes\.md holds your token"):
+        push(model, "me/demo")
+
+
+def test_the_card_tells_the_results_in_metadata(model):
+    card = ModelCard.load(model / "README.md")
+    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    assert {one.dataset_split for one in results} == {"validation", "test"}
+    assert {one.metric_type for one in results} == {"mae", "pearsonr", "accuracy", "f1"}
+    assert {one.dataset_type for one in results} == {"mosi"}
+    assert card.data.license == "other" and card.data.license_name == "research-use"
+    assert "accelerate launch train.py --config preset.yaml --seed 1111" in card.text
+    for section in ("## Recipe", "## Intended use", "## Limits", "## Licence"):
+        assert section in card.text
+    assert (model / "preset.yaml").read_text() == "seed: 1\n" and "MIT License" in (model / "LICENSE").read_text()
+    for limit, metrics in METRICS.items():
+        assert METRIC_NAMES.keys() >= metrics([limit, -limit], [limit, -limit]).keys()
+
+
+def test_a_metric_that_is_no_number_is_left_out(tmp_path):
+    card = ModelCard.load(save_model(tmp_path / "model", test_corr=float("nan")) / "README.md")
+    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    assert [one.dataset_split for one in results if one.metric_type == "pearsonr"] == ["validation"]
+
+
+@pytest.fixture
+def run_options(tmp_path):
+    tokenizer = demo.demo_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                        intermediate_size=9, max_position_embeddings=20)  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return [
+        "--config", ROOT / "hub_configs" / "mosi.yaml", "--data", mmsa_file(tmp_path / "file.pkl"), "--text_encoder",
+        tmp_path / "encoder", "--output_dir", tmp_path / "run", "--num_train_epochs", "1", "--use_cpu", "true",
+        "--disable_tqdm", "true", "--push_to_hub", "true", "--hub_model_id", "me/run",
+    ]  # fmt: skip
+
+
+def test_train_py_pushes_once_at_the_end(hub, elsewhere, run_options, tmp_path):
+    printed = elsewhere("train.py", *run_options, "--hub_private_repo", "false")
+    assert f"{hub.url}/me/run (public), commit" in printed
+    assert [line for line in hub.requests if "/commit/" in line] == ["POST /api/models/me/run/commit/main"]
+    files = hub.files("model", "me/run")
+    assert files.keys() == contents(tmp_path / "run" / "model").keys() | {".gitattributes"}
+    assert {"run.png", "preset.yaml", "LICENSE", "README.md"} <= files.keys()
+    for name, content in files.items():
+        assert hub.token.encode() not in content and str(tmp_path).encode() not in content, name
+    for name, content in contents(tmp_path / "run").items():
+        assert hub.token.encode() not in content, name
+    assert "--data file.pkl --text_encoder encoder --num_train_epochs 1" in files["README.md"].decode()
+
+
+def refused(capsys, *arguments):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([*map(str, arguments)])
+    assert exit_info.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_keeps_a_run_from_being_pushed_shows_before_it_begins(
+    hub, saved, run_options, tmp_path, capsys, monkeypatch
+):
+    assert "HF_TOKEN" in refused(capsys, "train", *run_options, "--hub_token", hub.token)
+    assert "--hub_model_id" in refused(capsys, "train", *run_options[:-2])
+    assert "cannot push to you" in refused(capsys, "train", *run_options, "--hub_model_id", "you/run")
+    push(saved[0], "me/run")
+    hub.repositories["model", "me/run"].commit("main", {"config.json": b'{"model_type": "bert"}'})
+    assert "name another repository" in refused(capsys, "train", *run_options)
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert "hf auth login" in refused(capsys, "train", *run_options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_push_fails_is_whole_and_says_how_to_go_on(hub, run_options, tmp_path, capsys):
+    hub.fail("POST", "/commit/", 503, times=None)
+    line = refused(capsys, "train", *run_options)
+    assert line.endswith(f"complete it by: selfmm push {tmp_path / 'run'} me/run")
+    assert {"all_results.json", "model/README.md"} <= contents(tmp_path / "run").keys()
+    hub.faults.clear()
+    cli.main(["push", str(tmp_path / "run"), "me/run"])
+    printed = capsys.readouterr().out
+    assert f"{hub.url}/me/run (private), commit" in printed and "pipeline(" in printed
+    assert hub.files("model", "me/run").keys() == contents(tmp_path / "run" / "model").keys() | {".gitattributes"}
