@@ -1,4 +1,7 @@
-"""The commands: `selfmm train`, `demo`, `extract`, `predict`, `data`, `convert` and `push`; `train.py` is the first."""
+"""The commands: `selfmm train`, `demo`, `extract`, `predict`, `data`, `convert`, `robustness` and `push`.
+
+`train.py` is the first of them.
+"""
 
 import argparse
 import importlib.util
@@ -19,6 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
         "predict": (predict, "the sentiment of clips: a table, JSON or a page"),
         "data": (data, "prepare, inspect or verify a data set"),
         "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
+        "robustness": (robustness, "how a finished model fares where data are missing: tables and curves"),
         "push": (push, "a model, a data set or a Space -> a repository on the Hub"),
     }
     parser = argparse.ArgumentParser(prog=PROG, description="Self-MM as a Hugging Face model.")
@@ -156,6 +160,30 @@ def convert(arguments: list[str]) -> None:
     model, processor = _or_exit(prepare)
     save_loadable(Path(options.out), model, processor)
     print(f"{options.out}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
+
+
+def robustness(arguments: list[str]) -> None:
+    """`selfmm robustness`: one finished model on the test split, with data missing; a report, never a selection."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} robustness", description=robustness.__doc__)
+    parser.add_argument("model", help="folder of a run or a model, or repository on the Hub")
+    parser.add_argument("--out", required=True, help="folder to write: JSON, Parquet, Markdown, PNG and SVG")
+    parser.add_argument("--dataset", help="demo, mosi, mosei, sims, simsv2 or custom; that of the run by default")
+    parser.add_argument("--data", help="feature file, folder, or repository on the Hub; that of the run by default")
+    parser.add_argument("--data_config", help="aligned or unaligned, where there are both")
+    parser.add_argument("--data_revision", help="of the data set's repository")
+    parser.add_argument("--revision", help="of the model's repository, to pin it")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="OUT", help="earlier reports, for the same picture")
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit(f"{PROG}: error: the curves need matplotlib: pip install 'selfmm-hf[plots]'.")
+
+    def report():
+        from .robustness.command import robustness as measure
+
+        return measure(options)
+
+    print(_or_exit(report))
+    print(f"Everything is in {options.out}")
 
 
 def push(arguments: list[str]) -> None:

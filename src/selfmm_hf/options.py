@@ -39,6 +39,9 @@ class RunOptions:
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
             a small one of its own.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
+        max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
+            the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
+            data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.
         overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
 
     Attributes:
@@ -55,6 +58,9 @@ class RunOptions:
     data_revision: str | None = field(default=None, metadata={"help": "Of the repository."})
     text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
     max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
+    max_missing_rate: float = field(
+        default=0.0, metadata={"help": "Train with missing data, up to this rate for half of the clips; 0: complete."}
+    )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
     presets: list[tuple[str, str]] = field(default_factory=list, init=False)
     overrides: list[str] = field(default_factory=list, init=False)
@@ -138,6 +144,8 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != defaults[key]}
     if run.max_text_tokens < 3:
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
+    if not 0 <= run.max_missing_rate <= 1:
+        raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
     run.presets = [(file.name, _without_folders(file.read_text("utf-8"))) for file in map(_file, files.config)]
     run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args

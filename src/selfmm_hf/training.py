@@ -32,6 +32,7 @@ from .modeling_selfmm import SelfMMModel
 from .options import RunOptions
 from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
+from .robustness import EpochOf, MissingData, Tokens
 from .trainer import SelfMMTrainer, parameter_groups
 from .training_args import SelfMMTrainingArguments
 
@@ -87,6 +88,7 @@ class Run:
         self.extractor = self._extractor()
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
+        self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)
 
     def _check_folder(self) -> None:
@@ -233,11 +235,18 @@ class Run:
             return field_metrics(prediction.predictions[0], prediction.label_ids)
 
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
+        train, validation, callbacks = self.splits["train"], self.splits["validation"], []
+        if rate := self.options.max_missing_rate:
+            train, validation = (
+                MissingData(samples, self.unknown, rate, self.args.seed) for samples in (train, validation)
+            )
+            callbacks = [EpochOf(train)]
         trainer = SelfMMTrainer(
             self.model,
             self.args,
-            train_dataset=self.splits["train"],
-            eval_dataset=self.splits["validation"],
+            train_dataset=train,
+            eval_dataset=validation,
+            callbacks=callbacks,
             data_collator=SelfMMCollator(tuple(self.model.config.sequences), pad),
             compute_metrics=compute_metrics,
         )

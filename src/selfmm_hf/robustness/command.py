@@ -1,0 +1,189 @@
+"""What `selfmm robustness` does."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from ..data import Samples, load_splits
+from ..data.columns import MODALITIES
+from ..modeling_selfmm import SelfMMModel
+from ..processing_selfmm import SelfMMProcessor
+from ..training import OPTIONS_FILE
+from .curves import plot_robustness
+from .masking import Tokens
+from .protocols import Condition, conditions, predict
+from .published import published
+from .report import markdown, measure, summarise
+
+REPORT = "robustness.json"
+# Of the mean absolute error, for another device or precision.
+SAME = 0.01
+
+
+def robustness(options: argparse.Namespace) -> str:
+    """
+    Measures one finished model on the test split under all conditions of both protocols, and writes `--out`.
+
+    Returns:
+        The tables, as `robustness.md` has them.
+
+    Raises:
+        ValueError: That is no finished model, the data are not its own, or there is something at `--out`.
+    """
+    out = Path(options.out)
+    if out.exists():
+        raise ValueError(f"{out} exists already; name a new folder.")
+    beside = [_earlier(Path(folder)) for folder in options.beside]
+    source, given, expected = _finished(options.model)
+    dataset = options.dataset or given.get("dataset")
+    if dataset is None:
+        raise ValueError(f"{options.model} does not tell its data set: name --dataset, and --data where it lies.")
+    if odd := next((one for one in beside if one["dataset"] != dataset), None):
+        raise ValueError(f"The report of {odd['name']} is of the data set {odd['dataset']}, not of {dataset}.")
+    if len(beside) > 3:
+        raise ValueError(f"A picture shows three earlier reports at most, got {len(beside)}.")
+    logging.disable_progress_bar()
+    try:
+        model = SelfMMModel.from_pretrained(source, revision=options.revision)
+        processor = SelfMMProcessor.from_pretrained(source, revision=options.revision)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{options.model} cannot be loaded as a model with its processor: {error}") from error
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    where = [getattr(options, name) or given.get(name) for name in ("data", "data_config", "data_revision")]
+    splits = load_splits(dataset, *where, model.config.label_range)
+    samples = _as_trained(splits["test"], processor)
+    labels = np.float32(samples["label"])
+
+    predictions = _predictions(model, samples, processor, labels, expected)
+    measured = measure(predictions, labels, model.config.label_range)
+    guess = float(np.median(splits["train"]["label"]))
+    report = {
+        "name": _name(options.model),
+        "dataset": dataset,
+        "split": "test",
+        "clips": len(samples),
+        "label_range": model.config.label_range,
+        "absent_modality": model.config.absent_modality,
+        "guessed": guess,
+        **summarise(measured, guess, labels, model.config.label_range),
+    }
+    rows = published(dataset)
+    text = markdown(report, rows)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (part / "robustness.md").write_text(text, encoding="utf-8")
+    pq.write_table(_metrics_table(measured), part / "metrics.parquet")
+    pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
+    plot_robustness([report, *beside], rows, [part / "robustness.png", part / "robustness.svg"])
+    part.rename(out)
+    return text
+
+
+def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
+    """
+    Where the model lies, the options of its run, and the error that the run found on the test split.
+
+    Raises:
+        ValueError: It is not finished, or there are several.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if folder.is_absolute() or name.count("/") != 1:
+            raise ValueError(f"There is no folder {name}, and it is no name of a repository either.")
+        return name, {}, None
+    if (folder / "trainer_state.json").is_file() and (folder / "config.json").is_file():
+        raise ValueError(
+            f"{name} is a checkpoint of a run, not its outcome: the test split is for a finished model, which "
+            "validation has chosen. Let the run end, and name its folder."
+        )
+    if (folder / "config.json").is_file():
+        run = folder.parent if folder.name == "model" else folder
+        source = folder
+    elif (folder / "model" / "config.json").is_file():
+        run, source = folder, folder / "model"
+    else:
+        raise ValueError(f"{name} holds no finished model; name one: a run's folder, or a model's.")
+    if not (run / OPTIONS_FILE).is_file():
+        return str(source), {}, None
+    if not (run / "all_results.json").is_file():
+        raise ValueError(f"The run in {run} has not ended; go on with it by --resume_from_checkpoint true.")
+    given = yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8"))
+    results = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
+    return str(source), {"dataset": "demo", **given}, results.get("test_mae")
+
+
+def _as_trained(samples: Samples, processor: SelfMMProcessor) -> Samples:
+    """With tokens and normalised features, as the model had them in training."""
+    if processor.tokenizer is not None:
+        samples.tokenize(processor.tokenizer, processor.max_text_tokens)
+    if processor.feature_extractor.normalization:
+        samples.extractor = processor.feature_extractor
+    return samples
+
+
+def _predictions(
+    model: SelfMMModel, samples: Samples, processor: SelfMMProcessor, labels: np.ndarray, expected: float | None
+) -> dict[Condition, np.ndarray]:
+    """Under all conditions; before all, it is seen to that the complete data are those of the run."""
+    tokens, pad = Tokens.of(processor.tokenizer), getattr(processor.tokenizer, "pad_token_id", 0)
+    every = conditions([name for name in MODALITIES if name in model.config.modalities])
+    predictions = {}
+    for one in logging.tqdm(every, desc="Conditions", disable=None):
+        predictions[one] = predict(model, samples, one, tokens, pad)
+        if one.protocol == "complete" and expected is not None:
+            error = float(np.abs(predictions[one] - labels).mean())
+            if abs(error - expected) > SAME:
+                raise ValueError(
+                    f"On the complete data the mean absolute error is {error:.3f}, but the run found {expected:.3f}: "
+                    "these are not the data that it was tested on. Name them by --dataset and --data."
+                )
+    return predictions
+
+
+def _metrics_table(measured: dict[Condition, dict]) -> pa.Table:
+    return pa.Table.from_pylist([_told(one) | figures for one, figures in measured.items()])
+
+
+def _predictions_table(predictions: dict[Condition, np.ndarray], ids: list[str], labels: np.ndarray) -> pa.Table:
+    tables = []
+    for one, values in predictions.items():
+        told = {name: [value] * len(ids) for name, value in _told(one).items()}
+        tables.append(pa.table({**told, "id": ids, "label": labels, "fusion": values}))
+    return pa.concat_tables(tables)
+
+
+def _told(condition: Condition) -> dict[str, Any]:
+    return {
+        "protocol": condition.protocol,
+        "present": ", ".join(condition.present),
+        "rate": condition.rate,
+        "seed": condition.seed,
+    }
+
+
+def _earlier(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no report of `selfmm robustness`: {error}") from error
+
+
+def _name(model: str) -> str:
+    """Without folders: where something lay on a machine is nobody's business."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
