@@ -31,6 +31,7 @@ KINDS = {
     r"accelerate/[a-z0-9_]+\.yaml": "a launch configuration",
     r"cards/[a-z_]+\.md": "a template of a card",  # tests/test_hub.py
     r"metrics/multimodal_sentiment/(multimodal_sentiment|metrics|app)\.py": "the metric",
+    r"published/[a-z]+\.yaml": "published figures",  # tests/test_robustness.py
     r"metrics/multimodal_sentiment/(README\.md|requirements\.txt)": "what makes a Space of it",
 }
 

@@ -99,13 +99,12 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
             _table("present", list(report["absent"]), subsets),
         ]
     if rows:
-        sources = "\n".join(
-            f"- {paper}: {source}" for paper, source in dict.fromkeys((row.paper, row.source) for row in rows)
-        )
+        sources = dict.fromkeys(f"- {row.paper}: {row.source}" for row in rows)
         parts += [
             "## Published figures",
             "They are of models with other features, trained and chosen otherwise; the columns of one paper compare "
-            f"with each other alone:\n\n{sources}",
+            "with each other alone:",
+            "\n".join(sources),
         ]
     return "\n\n".join(parts) + "\n"
 
