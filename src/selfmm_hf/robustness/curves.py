@@ -67,7 +67,8 @@ def _plot_subsets(axes, reports, rows: list[Published], name: str) -> None:
         for report, (colour, _, mark) in zip(reports, STYLES, strict=False)
         for fill in ("absent", "zeros")
     ]
-    height = 0.7 / max(1, len(drawn) + len(rows))  # side by side, that equal figures do not hide each other
+    rows = [row for row in rows if name in row.metrics]
+    height = 0.7 / (len(drawn) + len(rows))  # side by side, that equal figures do not hide each other
     for number, (figures, colour, mark, fill, who) in enumerate(drawn):
         known = {subset: one[name] for subset, one in figures.items() if subset in places and one[name] is not None}
         axes.plot(
@@ -79,10 +80,9 @@ def _plot_subsets(axes, reports, rows: list[Published], name: str) -> None:
             label=f"{who}: missing as {fill}",
         )
     for number, row in enumerate(rows, start=len(drawn)):
-        cells = {subset: value for subset, value in row.metrics.get(name, {}).items() if subset in places}
-        if cells:
-            heights = [places[subset] + 0.35 - height * (number + 0.5) for subset in cells]
-            axes.plot(list(cells.values()), heights, PUBLISHED[2], color=PUBLISHED[0], label=_who(row))
+        cells = {subset: value for subset, value in row.metrics[name].items() if subset in places}
+        heights = [places[subset] + 0.35 - height * (number + 0.5) for subset in cells]
+        axes.plot(list(cells.values()), heights, PUBLISHED[2], color=PUBLISHED[0], label=_who(row))
     axes.axvline(reports[0]["guess"][name] * 100, color=GUESS, linestyle=":", label="guessing the median")
     for place in range(len(places) - 1):
         axes.axhline(place + 0.5, color="#dddddd", linewidth=0.8)
