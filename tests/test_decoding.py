@@ -1,3 +1,4 @@
+import gc
 import io
 import os
 import socket
@@ -459,9 +460,39 @@ def test_a_frame_that_is_held_for_hours_does_not_fill_the_disk(tmp_path):
 
 def test_huge_frames_are_refused(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "clip.mp4", "libx264")
-    monkeypatch.setattr(decoding, "MAX_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(ClipError, match=r"'clip.mp4' has a picture of 64 x 48 pixels; scale it down"):
-        next(decode_video(path, 10))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "MAX_ASPECT_RATIO", 1.3)
+        with pytest.raises(ClipError, match=r"'clip.mp4' has a picture of 64 x 48 pixels; crop it"):
+            next(decode_video(path, 10))
+        patch.setattr(decoding, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+        with pytest.raises(ClipError, match=r"'clip.mp4' has a picture of 64 x 48 pixels; scale it down"):
+            next(decode_video(path, 10))
+    fast = write_clip(tmp_path / "fast.mp4", "mpeg4", fps=1000, seconds=0.045)
+    assert len(list(decode_video(fast, 100))) == 5
+    monkeypatch.setattr(decoding, "MAX_PIXEL_RATE", 40 * WIDTH * HEIGHT)
+    assert len(list(decode_video(path, 12))) == 24
+    with pytest.raises(ClipError, match=r"'fast.mp4' has more frames per second than can be read; lower"):
+        list(decode_video(fast, 100))
+
+
+def test_frames_leave_no_threads_and_no_garbage(tmp_path):
+    """A frame that waits for the garbage collector keeps its memory, and what converted it keeps threads."""
+    path = write_clip(tmp_path / "clip.mp4", "libx264", degrees=90)
+    gc.collect()
+    gc.disable()
+    try:
+        before, most = threads(), 0
+        for _ in decode_video(path, 12):
+            most = max(most, threads())
+        assert most - before <= os.cpu_count() and threads() == before
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
+
+
+def threads():
+    """Of this process, those of libraries included."""
+    return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
 
 
 def test_files_are_closed(tmp_path):
