@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file
 
-from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, librosa33
-from .decoding_selfmm import decode_audio, decode_video
+from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
+from .decoding_selfmm import decode_audio, decode_video, resample
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
@@ -157,16 +158,21 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         Args:
             clip (`str`, `os.PathLike` or `dict`):
                 A file with sound and picture. Or `audio`: a file, or (samples,) float, mono, with its `sampling_rate`,
-                that of the recipe; `vision`: a file, or frames (height, width, 3) uint8, RGB, at the recipe's
-                `frame_rate`. Or either as what this method has returned of it, (frames, width).
+                from which it is resampled to that of the recipe; `vision`: a file, or frames (height, width, 3) uint8,
+                RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width).
 
         Returns:
             By modality, (frames, width) float32, and, for each that is absent (0, width), why.
 
         Raises:
             ClipError: A file cannot be read, or is too long.
-            ValueError: Something else was given, or at another sampling rate.
+            ValueError: Something else was given.
         """
+        if not isinstance(clip, str | os.PathLike | Mapping):
+            raise ValueError(
+                f"A clip is {type(clip).__name__}, expected the path of a file, or a dict of text, audio, "
+                "sampling_rate and vision; several clips come as a list."
+            )
         parts = clip if isinstance(clip, Mapping) else {"audio": clip, "vision": clip}
         if unknown := set(parts) - {"text", "audio", "sampling_rate", "vision"}:
             raise ValueError(
@@ -323,11 +329,14 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             sound, sampling_rate = decode_audio(sound, rate, self.max_seconds), rate
             if sound is None:
                 return np.zeros((0, self._width("audio")), np.float32)
-        elif sampling_rate is None:
-            raise ValueError(f"Give the sampling_rate of the audio, which should be {rate} Hz.")
-        elif np.ndim(sound) == 1 and len(sound) > self.max_seconds * sampling_rate:
-            raise ValueError(f"The audio is longer than the {self.max_seconds:g} s that are allowed; cut it.")
-        return tool(sound, sampling_rate)
+        elif not isinstance(sampling_rate, Integral) or sampling_rate < 1:
+            raise ValueError(f"The sampling_rate of the audio is {sampling_rate}, expected its samples per second.")
+        else:
+            sound = checked(sound)
+            if len(sound) > self.max_seconds * sampling_rate:
+                raise ValueError(f"The audio is longer than the {self.max_seconds:g} s that are allowed; cut it.")
+            sound = resample(sound, int(sampling_rate), rate)
+        return tool(sound, rate)
 
     def _picture(self, video: Any) -> tuple[np.ndarray, bool]:
         """The features, and whether there was any picture."""
