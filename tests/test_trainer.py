@@ -327,7 +327,7 @@ def test_a_plain_trainer_can_train_the_model_too(tmp_path):
 
 
 RANKS = """
-import json, os, sys
+import gc, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from test_trainer import InOrder, arguments, corpus, model, torch
 torch.set_num_threads(1)
@@ -341,7 +341,12 @@ if args.process_index == 0:
     weights = {name: value.tolist() for name, value in trainer.model.state_dict().items()}
     json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist()},
               open(os.path.join(sys.argv[2], "result.json"), "w"))
-trainer.accelerator.state.destroy_process_group()
+# The model of DistributedDataParallel holds the process group. Were its threads still there when the interpreter ends,
+# the process might abort.
+state = trainer.accelerator.state
+del trainer
+gc.collect()
+state.destroy_process_group()
 """
 
 
@@ -353,8 +358,8 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention
         folder.mkdir()
         script = tmp_path / "ranks.py"
         script.write_text(RANKS)
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
-                    "--master_port", str(29600 + os.getpid() % 300)]  # fmt: skip
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+                    str(processes)]  # fmt: skip
         command = [*launcher, str(script), str(Path(__file__).parent), str(folder), convention, str(batch)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr[-3000:]

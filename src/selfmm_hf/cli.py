@@ -1,6 +1,7 @@
 """The commands: `selfmm train`, `demo`, `extract`, `predict`, `data` and `convert`; `train.py` is the first."""
 
 import argparse
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -38,7 +39,9 @@ def train(arguments: list[str] | None = None) -> None:
     _print_results(results, run.folder)
     from accelerate import PartialState
 
-    PartialState().destroy_process_group()  # else a process that ends first may abort
+    # Else a process that ends first may abort: the group has threads, and what was trained, in cycles, holds the group.
+    gc.collect()
+    PartialState().destroy_process_group()
 
 
 def demo(arguments: list[str]) -> None:
