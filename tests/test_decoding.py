@@ -499,13 +499,17 @@ def test_frames_leave_no_threads_and_no_garbage(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", "libx264", degrees=90)
     gc.collect()
     gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         before, most = threads(), 0
         for _ in decode_video(path, 12):
             most = max(most, threads())
         assert most - before <= os.cpu_count() and threads() == before
-        assert gc.collect() < 20
+        gc.collect()
+        assert not any(isinstance(one, av.VideoFrame) for one in gc.garbage)
     finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
         gc.enable()
 
 
