@@ -1,6 +1,7 @@
 """The commands: `selfmm train`, `demo`, `extract`, `predict`, `data`, `convert` and `push`; `train.py` is the first."""
 
 import argparse
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -40,7 +41,9 @@ def train(arguments: list[str] | None = None) -> None:
     _print_pushed(_or_exit(run.publish))
     from accelerate import PartialState
 
-    PartialState().destroy_process_group()  # else a process that ends first may abort
+    # Else a process that ends first may abort: the group has threads, and what was trained, in cycles, holds the group.
+    gc.collect()
+    PartialState().destroy_process_group()
 
 
 def demo(arguments: list[str]) -> None:
