@@ -110,7 +110,7 @@ def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
     """Predictions against labels, and the line on which both are the same."""
     limit = max(np.abs(labels).max(), np.abs(predictions).max(), 1e-3) * 1.05
     axes.plot([-limit, limit], [-limit, limit], color=GREY, linewidth=1)
-    axes.scatter(labels, predictions, s=10, alpha=0.5, color=COLOURS["text"], linewidths=0)
+    axes.scatter(labels, predictions, s=14, alpha=0.5, color=COLOURS["text"], linewidths=0)
     axes.set(xlabel="label", ylabel="prediction", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
@@ -170,4 +170,4 @@ def draw_spread(axes, generated: Labels) -> None:
 def legend(axes, columns: int = 4) -> None:
     """Below the axes, where nothing is drawn."""
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
-    axes.legend(frameon=False, ncols=columns, fontsize=9, columnspacing=1.3, handlelength=2.2, **place)
+    axes.legend(frameon=False, ncols=columns, fontsize=9, columnspacing=1.3, handlelength=2.2, markerscale=1.2, **place)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ..plots import COLOURS, GREY, MARKS, legend
 from .data import Data, Group
-from .drawing import Figure, Panel, Table
+from .drawing import PAPER, Figure, Panel, Table
 
 CLIPS = 8
 KINDS = {"train": "generated labels, training clips", "test": "predictions, test clips"}
@@ -48,8 +48,8 @@ def case_study(groups: list[Group], data: Data) -> Figure:
             ]
             tables.append(Table(["", "clip", *["sentence"] * bool(sentences), *found], cells, title))
     text = (
-        f"The {CLIPS} clips for which the modalities are the farthest apart: training clips by the labels generated for "
-        "them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the mean. The "
+        f"The {CLIPS} clips for which the modalities are the farthest apart: training clips by the labels generated "
+        "for them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the mean. The "
         "numbers on the left are those of the table, which has the sentences."
     )
     return Figure("clips", "Where the modalities disagree most", " ".join([text, *sorted(notes)]), panels, tables)
@@ -93,7 +93,7 @@ def _strips(found: dict[str, NDArray], limit: float):
         axes.plot(found["label"], places, "|", color=COLOURS["fusion"], markersize=16, markeredgewidth=2, label="label")
         for name, of in found.items():
             if name == "fusion":
-                style = {"markerfacecolor": "none", "markersize": 8}
+                style = {"markerfacecolor": PAPER, "markersize": 8}
                 axes.plot(of, places, MARKS[name], color=COLOURS[name], label="fusion", **style)
             elif name != "label":
                 axes.plot(of, places, MARKS[name], color=COLOURS[name], markersize=7, label=name)

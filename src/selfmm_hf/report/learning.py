@@ -7,6 +7,8 @@ from ..plots import COLOURS, FAINT, correlation, draw_losses, draw_quality, draw
 from .data import Data, Group
 from .drawing import Figure, Panel, Table
 
+LOSSES = ("loss", "eval_selection_loss")
+MEASURES = [("corr", correlation, "Correlation", "with"), ("error", mean_error, "Mean error", "against")]
 SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and thin lines where some went on alone."
 
 
@@ -48,9 +50,6 @@ def learning_curves(groups: list[Group]) -> Figure:
     return Figure("learning", "Learning curves", text, panels, [table])
 
 
-LOSSES = ("loss", "eval_selection_loss")
-
-
 def label_distributions(groups: list[Group]) -> Figure:
     """The distribution of the generated labels over the epochs, as the paper shows it (its figure of the u-labels)."""
     text = (
@@ -85,10 +84,10 @@ def label_distributions(groups: list[Group]) -> Figure:
         "lower quartile",
         "median",
         "upper quartile",
-        "moved",
+        "mean distance from the fused label",
     ]
-    caption = "Moved: mean distance from the fused label."
-    return Figure("labels", "Generated labels over the epochs", text, panels, [Table(head, rows, caption)])
+    table = Table(head, rows)
+    return Figure("labels", "Generated labels over the epochs", text, panels, [table])
 
 
 def _some_epochs(count: int) -> list[int]:
@@ -100,18 +99,17 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str):
     limit = max(np.abs(labels).max(), 1e-3)
     edges = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     counts = {epoch: np.histogram(labels[epoch - 1], edges)[0] for epoch in shown}
-    height = 1.6 / max(1, max(of.max() for of in counts.values()))
+    height = 1.2 / max(1, max(of.max() for of in counts.values()))
 
     def draw(axes) -> None:
         for place, epoch in reversed(list(enumerate(shown))):
             depth = 3 * (len(shown) - place)
             before, now = (place + counts[of] * height for of in (shown[0], epoch))
-            if epoch > 1:
-                axes.stairs(before, edges, baseline=place, fill=True, color=FAINT, zorder=depth)
+            axes.stairs(before, edges, baseline=place, fill=True, color=FAINT, zorder=depth)
             colour = COLOURS["fusion"] if epoch == 1 else COLOURS[modality]
-            axes.stairs(now, edges, baseline=place, fill=True, color=colour, alpha=0.3, linewidth=0, zorder=depth + 1)
-            axes.stairs(now, edges, baseline=place, color=colour, linewidth=1.3, zorder=depth + 2)
-            axes.plot([np.median(labels[epoch - 1])] * 2, [place, place + 0.28], color=colour, zorder=depth + 2)
+            axes.stairs(now, edges, baseline=place, color=colour, linewidth=1.4, zorder=depth + 1)
+            median = np.median(labels[epoch - 1])
+            axes.plot([median] * 2, [place, place + 0.22], color=colour, linewidth=2, zorder=depth + 1)
         axes.set_yticks(range(len(shown)), [f"epoch {epoch}" for epoch in shown])
         axes.set(xlabel=f"generated {modality} label", xlim=(edges[0], edges[-1]), ylim=(-0.05, None))
         axes.spines["left"].set_visible(False)
@@ -143,7 +141,7 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
         known = True
         there = [name for name in seeds[0] if UNIMODAL_LABELS[name] in splits["train"].column_names]
         truth = {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in there}
-        for slug, measure, title in (("corr", correlation, "Correlation"), ("error", mean_error, "Mean error")):
+        for slug, measure, title, against in MEASURES:
 
             def draw(axes, seeds=seeds, truth=truth, measure=measure, title=title) -> None:
                 draw_quality(axes, seeds, truth, measure)
@@ -155,7 +153,7 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
             }
             alt = f"{title} of the generated labels with the true ones, after the last epoch (of the fused label): "
             alt += ", ".join(f"{name} {curve[-1]:.3f} ({curve[0]:.3f})" for name, curve in ends.items()) + "."
-            panels.append(Panel(f"quality-{number}-{slug}", f"{title} with the truth{ending}", alt, draw))
+            panels.append(Panel(f"quality-{number}-{slug}", f"{title} {against} the truth{ending}", alt, draw))
             rows += [
                 (group.name or name, *[name] * bool(group.name), title.lower(), curve[0], *_at(curve), curve[-1])
                 for name, curve in ends.items()

@@ -9,9 +9,10 @@ from ..metrics import SIMS_LIMITS
 from ..model_card import METRIC_NAMES
 from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend, mean_error
 from .data import Data, Group
-from .drawing import Figure, Panel, Table
+from .drawing import PAPER, Figure, Panel, Table
 
 POINTS = 1000  # drawn at most
+SEVEN = ["\N{MINUS SIGN}3", "\N{MINUS SIGN}2", "\N{MINUS SIGN}1", "0", "+1", "+2", "+3"]
 BIN = 20  # clips in a bin at least, of one seed
 
 
@@ -63,7 +64,7 @@ def _seeds_panel(groups: list[Group], name: str, title: str) -> Panel:
 def classes(scores: NDArray, label_range: float, count: int) -> tuple[NDArray[np.int64], list[str]]:
     """The class of each score as the field counts them (`metrics.py`), and what the classes are called."""
     if label_range == 3:
-        return (np.round(np.clip(np.float32(scores), -3, 3)) + 3).astype(int), [f"{one:+d}" for one in range(-3, 4)]
+        return (np.round(np.clip(np.float32(scores), -3, 3)) + 3).astype(int), SEVEN
     limits = SIMS_LIMITS[count]
     names = [f"≤ {limits[0]:g}", *(f"≤ {limit:g}" for limit in limits[1:]), f"> {limits[-1]:g}"]
     return np.digitize(np.clip(np.float32(scores), -1, 1), np.float32(limits), right=True), names
@@ -242,7 +243,7 @@ def calibration(groups: list[Group]) -> Figure:
         tables.append(Table(head, rows, f"Sign of the prediction{ending}"))
     text = (
         "The predictions for the test split, from low to high, in bins of equally many clips. Where the points lie on "
-        "the line, a prediction can be taken at its word; where they are flatter, predictions exaggerate, where steeper, "
+        "the line, a prediction can be taken at its word; where they are flatter, predictions exaggerate, steeper, "
         "they are too careful. And how often the sign is right, by the size of the prediction, labels of 0 left out. "
         "Bars are 95 % intervals."
     )
@@ -313,7 +314,7 @@ def _errors(errors: dict[str, tuple[list[float], list[float]]], top: float):
                 axes.plot([min(values), max(values)], [height] * 2, color=COLOURS[task], linewidth=2)
                 axes.plot(
                     mean, height, MARKS[task], color=COLOURS[task], markersize=8,
-                    markerfacecolor=COLOURS[task] if full else "none",
+                    markerfacecolor=COLOURS[task] if full else PAPER,
                 )  # fmt: skip
                 axes.annotate(
                     f"{mean:.3f}", (max(values), height), xytext=(8, 0), textcoords="offset points", va="center", size=9
@@ -322,7 +323,7 @@ def _errors(errors: dict[str, tuple[list[float], list[float]]], top: float):
         axes.set(xlabel="mean absolute error", xlim=(0, top * 1.08), ylim=(-0.6, len(errors) - 0.4))
         if any(own for _, own in errors.values()):
             axes.plot([], [], "o", color=GREY, label="against the clip's label")
-            axes.plot([], [], "o", color=GREY, markerfacecolor="none", label="against its own")
+            axes.plot([], [], "o", color=GREY, markerfacecolor=PAPER, label="against its own")
             legend(axes, 2)
 
     return draw

@@ -15,7 +15,7 @@ from ..plots import COLOURS, GREY, legend
 from ..processing_selfmm import SelfMMProcessor
 from ..pseudo_labels import CONVENTIONS
 from .data import Data, Group, ReportError, RunData
-from .drawing import Figure, Panel, Table
+from .drawing import PAPER, Figure, Panel, Table
 
 CLIPS = 1000
 BATCH = 32
@@ -143,13 +143,13 @@ def _draw(points: NDArray, labels: NDArray, centres: NDArray, shares: NDArray):
         for sign, (name, colour, mark) in zip((-1, 0, 1), SIGNS, strict=True):
             of = points[np.sign(labels) == sign]
             if len(of):
-                axes.scatter(*of.T, s=16, marker=mark, color=colour, alpha=0.45, linewidths=0, label=name)
+                axes.scatter(*of.T, s=26, marker=mark, color=colour, alpha=0.45, linewidths=0, label=name)
         for centre, name in zip(centres, ("C+", "C\N{MINUS SIGN}"), strict=True):
             if np.isfinite(centre).all():
-                style = {"markersize": 11, "markerfacecolor": "#ffffff", "markeredgewidth": 2, "linewidth": 0}
+                style = {"markersize": 11, "markerfacecolor": PAPER, "markeredgewidth": 2, "linewidth": 0}
                 axes.plot(*centre, "D", color=COLOURS["fusion"], zorder=5, **style)
                 axes.annotate(name, centre, xytext=(9, 7), textcoords="offset points", weight="bold", size=12, zorder=6)
-        axes.plot([], [], "D", color=COLOURS["fusion"], markerfacecolor="#ffffff", label="class centre")
+        axes.plot([], [], "D", color=COLOURS["fusion"], markerfacecolor=PAPER, label="class centre")
         axes.set(xlabel=f"axis 1: {shares[0]:.0%} of the variance", ylabel=f"axis 2: {shares[1]:.0%}")
         axes.set_xticks([])
         axes.set_yticks([])
