@@ -80,7 +80,7 @@ def draw_losses(
         label = f"chosen: epoch {points[0][0]}" if len(points) == 1 else "chosen epochs"
         axes.plot(*zip(*points, strict=True), "o", color=COLOURS["fusion"], label=label)
     axes.set(xlabel="epoch", ylabel="L1 loss", ylim=(0, None))
-    legend(axes)
+    legend(axes, 2)
 
 
 def draw_over_epochs(axes, seeds: Sequence[ArrayLike], **style) -> None:
@@ -169,5 +169,9 @@ def draw_spread(axes, generated: Labels) -> None:
 
 def legend(axes, columns: int = 4) -> None:
     """Below the axes, where nothing is drawn."""
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
-    axes.legend(frameon=False, ncols=columns, fontsize=9, columnspacing=1.3, handlelength=2.2, markerscale=1.2, **place)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17)}
+    drawn = axes.legend(
+        frameon=False, ncols=columns, fontsize=9, columnspacing=1.3, handlelength=2.2, markerscale=1.2, **place
+    )
+    for handle in drawn.legend_handles:
+        handle.set_alpha(1)

@@ -39,7 +39,7 @@ def case_study(groups: list[Group], data: Data) -> Figure:
                 for place in range(1, len(rows) + 1)
             )
             panels.append(
-                Panel(f"clips-{number}-{split}", title, f"{alt}.", _strips(found, first.label_range), (4.6, 4.2))
+                Panel(f"clips-{number}-{split}", title, f"{alt}.", _strips(found, first.label_range), (4.0, 4.2))
             )
             words = [["" if sentences is None else sentences.get(ids[row], "")] for row in rows]
             cells = [
@@ -49,8 +49,8 @@ def case_study(groups: list[Group], data: Data) -> Figure:
             tables.append(Table(["", "clip", *["sentence"] * bool(sentences), *found], cells, title))
     text = (
         f"The {CLIPS} clips for which the modalities are the farthest apart: training clips by the labels generated "
-        "for them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the mean. The "
-        "numbers on the left are those of the table, which has the sentences."
+        "for them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the "
+        "mean. The numbers on the left are those of the table, which has the sentences."
     )
     return Figure("clips", "Where the modalities disagree most", " ".join([text, *sorted(notes)]), panels, tables)
 
@@ -101,6 +101,6 @@ def _strips(found: dict[str, NDArray], limit: float):
         reach = max(limit, np.nanmax(np.abs(alone))) * 1.06
         axes.set(xlim=(-reach, reach), xlabel="negative  \N{LEFT RIGHT ARROW}  positive", ylabel="clip")
         axes.grid(axis="y", color=GREY, alpha=0.15)
-        legend(axes, 5)
+        legend(axes, 3 if "fusion" in found else 4)
 
     return draw

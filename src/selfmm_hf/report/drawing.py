@@ -44,7 +44,7 @@ class Panel:
     title: str
     alt: str
     draw: Callable[[Any], None]
-    size: tuple[float, float] = (4.6, 3.8)
+    size: tuple[float, float] = (4.0, 3.5)
 
 
 @dataclass

@@ -71,7 +71,7 @@ def label_distributions(groups: list[Group]) -> Figure:
                 f"deviation {last.std():.2f}."
             )
             panels.append(
-                Panel(f"labels-{number}-{modality}", title, alt, _ridges(labels, shown, modality), (4.6, 4.2))
+                Panel(f"labels-{number}-{modality}", title, alt, _ridges(labels, shown, modality), (4.0, 3.9))
             )
             for epoch in shown:
                 quartiles = np.percentile(labels[epoch - 1], [25, 50, 75])
@@ -99,7 +99,7 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str):
     limit = max(np.abs(labels).max(), 1e-3)
     edges = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     counts = {epoch: np.histogram(labels[epoch - 1], edges)[0] for epoch in shown}
-    height = 1.2 / max(1, max(of.max() for of in counts.values()))
+    height = 0.95 / max(1, max(of.max() for of in counts.values()))
 
     def draw(axes) -> None:
         for place, epoch in reversed(list(enumerate(shown))):

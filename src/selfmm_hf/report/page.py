@@ -27,8 +27,10 @@ figcaption { display: flex; justify-content: space-between; gap: 1rem; font-weig
 figcaption a { font-weight: normal; font-size: .8rem; opacity: .8; }
 svg { fill: currentColor; max-width: none; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
-table { width: auto; max-width: 100%; font-size: .9rem; margin: 0; }
-th, td { padding: .25rem .7rem .25rem 0; }
+table { width: auto; font-size: .9rem; margin: 0; overflow-wrap: normal; }
+th, td { padding: .25rem .7rem .25rem 0; vertical-align: baseline; }
+thead th, thead th.number { max-width: 9rem; white-space: normal; vertical-align: bottom; }
+tbody th { white-space: nowrap; }
 td.words { white-space: normal; min-width: 14rem; }
 caption { font-weight: 600; opacity: 1; }
 summary { margin: 0; }
@@ -39,11 +41,12 @@ summary { margin: 0; }
   body { font-size: .8rem; padding: 0; max-width: none; }
   nav, figcaption a { display: none; }
   section { break-inside: auto; border: 0; padding: 0; }
-  h2, section > p { break-after: avoid; }
-  tr { break-inside: avoid; }
+  h2, section > p { break-after: avoid; break-inside: avoid; }
+  tr, .content > .wide { break-inside: avoid; margin-bottom: .75rem; }
   .content { display: block; } figure { display: inline-block; width: 47%; margin: 0 2% .5rem 0; }
   .wide { overflow: visible; }
-  td.words { min-width: 0; } td, th { white-space: normal; padding-right: .4rem; }
+  td.words { min-width: 0; } th, td { padding-right: .4rem; }
+  details::details-content { display: block; content-visibility: visible; } summary { display: none; }
 }
 """
 

@@ -57,7 +57,7 @@ def _seeds_panel(groups: list[Group], name: str, title: str) -> Panel:
 
     said = "; ".join(f"{group.name} {of.mean():.3f}".strip() for group, of in zip(groups, values, strict=True))
     return Panel(
-        f"results-{name}", title, f"{title}, mean over the seeds: {said}.", draw, (4.6, 1.5 + 0.4 * len(groups))
+        f"results-{name}", title, f"{title}, mean over the seeds: {said}.", draw, (4.0, 1.5 + 0.4 * len(groups))
     )
 
 
@@ -92,7 +92,7 @@ def confusions(groups: list[Group]) -> Figure:
                 f"Confusion matrix: {right} of {matrix.sum()} predictions ({right / matrix.sum():.1%}) are of the "
                 f"right class, {near / matrix.sum():.1%} of it or one beside it."
             )
-            panels.append(Panel(f"confusion-{number}-{count}", title, alt, _matrix(matrix, names), (4.6, 4.4)))
+            panels.append(Panel(f"confusion-{number}-{count}", title, alt, _matrix(matrix, names), (4.0, 3.9)))
             head = ["true class", *(f"predicted {name}" for name in names), "clips"]
             rows = [(name, *map(int, row), int(row.sum())) for name, row in zip(names, matrix, strict=True)]
             tables.append(Table(head, rows, title))
@@ -245,7 +245,7 @@ def calibration(groups: list[Group]) -> Figure:
         "The predictions for the test split, from low to high, in bins of equally many clips. Where the points lie on "
         "the line, a prediction can be taken at its word; where they are flatter, predictions exaggerate, steeper, "
         "they are too careful. And how often the sign is right, by the size of the prediction, labels of 0 left out. "
-        "Bars are 95 % intervals."
+        "Bars are 95\N{NO-BREAK SPACE}% intervals."
     )
     return Figure("calibration", "Calibration", text, panels, tables)
 
@@ -282,7 +282,9 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
     for number, (group, errors, clips) in enumerate(measured, start=1):
         said = ", ".join(f"{task} {np.mean(of):.3f}" for task, (of, _) in errors.items() if of)
         alt = f"Mean absolute error against the label of the clip: {said}."
-        panels.append(Panel(f"modalities-{number}", group.name or "Error by task", alt, _errors(errors, top), (4.6, 3)))
+        panels.append(
+            Panel(f"modalities-{number}", group.name or "Error by task", alt, _errors(errors, top), (4.0, 3.2))
+        )
         for task, (of, own) in errors.items():
             cells = [f"{np.mean(values):.3f}" if values else "" for values in (of, own)[: 1 + known]]
             rows.append((*[group.name] * bool(groups[0].name), task, clips[task], *cells))

@@ -154,6 +154,6 @@ def _draw(points: NDArray, labels: NDArray, centres: NDArray, shares: NDArray):
         axes.set_xticks([])
         axes.set_yticks([])
         axes.margins(0.08)
-        legend(axes)
+        legend(axes, 2)
 
     return draw
