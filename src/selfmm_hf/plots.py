@@ -47,12 +47,14 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     draw_predictions(scatter, predictions["label"][test], predictions["fusion"][test])
     error = np.abs(predictions["label"] - predictions["fusion"])[test].mean()
     if UNIMODAL_LABELS["text"] in splits["train"].column_names:
-        truth = {name: np.array(splits["train"][UNIMODAL_LABELS[name]]) for name in generated}
-        draw_quality(labels, [generated], truth, correlation)
+        truth = {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in generated}
+        curves_of = {name: [quality(generated[name], truth[name], correlation)] for name in generated}
+        draw_by_modality(labels, curves_of, dotted=True)
         labels.set(title="Generated unimodal labels against the true ones", ylabel="correlation")
     else:
-        draw_shift(labels, [generated])
-        labels.set(title="How far the generated labels are from the fused one")
+        curves_of = {name: [quality(of, of[0], mean_error)] for name, of in generated.items()}
+        draw_by_modality(labels, curves_of)
+        labels.set(title="How far the generated labels are from the fused one", ylabel="mean difference")
     draw_spread(spread, generated)
     curves.set(title="Learning curves")
     scatter.set(title=f"Test split: mean absolute error {error:.3f}")
@@ -130,27 +132,21 @@ def quality(labels: NDArray, truth: NDArray, measure) -> list[float]:
     return [measure(epoch[known], truth[known]) for epoch in labels]
 
 
-def draw_quality(axes, seeds: Sequence[Labels], truth: dict[str, NDArray], measure) -> None:
+def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool = False) -> None:
     """
-    Generated labels against the true ones over the epochs. Dotted: the fused label instead, which every label is in
-    the first epoch.
+    Something of the generated labels over the epochs.
+
+    Args:
+        curves: Of each modality and seed, epoch by epoch.
+        dotted: Whether a dotted line carries on the first value, that of the fused label.
     """
-    for modality in truth:
-        style = {"color": COLOURS[modality], "linestyle": LINES[modality]}
-        curves = [quality(labels[modality], truth[modality], measure) for labels in seeds]
-        draw_over_epochs(axes, curves, **style, label=modality)
-        axes.axhline(curves[0][0], color=COLOURS[modality], linestyle=":", linewidth=1.2)
-    axes.plot([], [], ":", color=GREY, label="fused label")
+    for modality, seeds in curves.items():
+        draw_over_epochs(axes, seeds, color=COLOURS[modality], linestyle=LINES[modality], label=modality)
+        if dotted:
+            axes.axhline(seeds[0][0], color=COLOURS[modality], linestyle=":", linewidth=1.2)
+    if dotted:
+        axes.plot([], [], ":", color=GREY, label="fused label")
     axes.set(xlabel="epoch")
-    legend(axes)
-
-
-def draw_shift(axes, seeds: Sequence[Labels]) -> None:
-    """How far the generated labels are from the fused one, on average, over the epochs."""
-    for modality in seeds[0]:
-        curves = [np.abs(labels[modality] - labels[modality][0]).mean(1) for labels in seeds]
-        draw_over_epochs(axes, curves, color=COLOURS[modality], linestyle=LINES[modality], label=modality)
-    axes.set(xlabel="epoch", ylabel="mean difference")
     legend(axes)
 
 

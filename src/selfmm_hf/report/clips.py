@@ -8,7 +8,7 @@ from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table
 
 CLIPS = 8
-KINDS = {"train": "generated labels, training clips", "test": "predictions, test clips"}
+KINDS = {"train": "Generated labels, training clips", "test": "Predictions, test clips"}
 
 
 def case_study(groups: list[Group], data: Data) -> Figure:
@@ -29,7 +29,7 @@ def case_study(groups: list[Group], data: Data) -> Figure:
             )
             values = np.array([columns[name] for name in first.tasks])  # (modalities, clips)
             rows = _widest(values)
-            title = ", ".join(filter(None, (kind.capitalize(), group.name)))
+            title = group.titled(kind)
             found = {name: of[rows] for name, of in columns.items()}
             alt = f"{title}: " + "; ".join(
                 f"clip {place}: "
@@ -39,7 +39,9 @@ def case_study(groups: list[Group], data: Data) -> Figure:
                 for place in range(1, len(rows) + 1)
             )
             panels.append(
-                Panel(f"clips-{number}-{split}", title, f"{alt}.", _strips(found, first.label_range), (4.0, 4.2))
+                Panel(
+                    f"clips-{number}-{split}", title, f"{alt}.", _strips(found, first.label_range), number, (4.0, 4.2)
+                )
             )
             words = [["" if sentences is None else sentences.get(ids[row], "")] for row in rows]
             cells = [

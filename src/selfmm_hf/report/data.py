@@ -16,7 +16,7 @@ from ..data import LABEL_RANGES, Splits, load_splits
 from ..options import NOT_RECIPE
 from ..training_args import SelfMMTrainingArguments
 
-OPTIONS, RESULTS, STATE = "options.yaml", "all_results.json", "trainer_state.json"
+OPTIONS, RESULTS, STATE, SWEEP = "options.yaml", "all_results.json", "trainer_state.json", "sweep.yaml"
 PREDICTIONS, GENERATED, ROBUSTNESS = "predictions.parquet", "pseudo_labels.parquet", "robustness.json"
 
 
@@ -90,6 +90,10 @@ class Group:
     name: str
     runs: list[RunData]
 
+    def titled(self, what: str) -> str:
+        """`what` of these runs."""
+        return f"{what} ({self.name})" if self.name else what
+
     @property
     def finished(self) -> list[RunData]:
         return [run for run in self.runs if run.results]
@@ -131,6 +135,8 @@ def read_run(folder: Path) -> RunData:
     run.results = _json(folder / RESULTS, "best_epoch", "epochs")
     run.log_history = _json(folder / STATE, "log_history")["log_history"]
     run.predictions = read_predictions(folder)
+    if "test" not in run.predictions["split"]:
+        raise ReportError(f"{folder} has not read the test split, as trials of a search do not; a report is of that.")
     run.train_ids, run.generated = read_generated(folder)
     for file in (folder / ROBUSTNESS, folder / "robustness" / ROBUSTNESS):
         if file.is_file():
@@ -177,7 +183,10 @@ def group_runs(runs: list[RunData]) -> list[Group]:
     everything = sorted({name for recipe in recipes.values() for name in recipe})
     apart = [name for name in everything if len({str(recipe.get(name)) for recipe in recipes.values()}) > 1]
     return [
-        Group(", ".join(_named(name, recipes[key].get(name)) for name in apart), sorted(runs, key=lambda run: run.seed))
+        Group(
+            _configuration(runs[0].folder) or ", ".join(_named(name, recipes[key].get(name)) for name in apart),
+            sorted(runs, key=lambda run: run.seed),
+        )
         for key, runs in groups.items()
     ]
 
@@ -205,6 +214,12 @@ class Data:
 
 def _place(data: str | None) -> str:
     return Path(data).name if data else "the generated corpus"
+
+
+def _configuration(folder: Path) -> str:
+    """What a sweep calls it: the runs of `selfmm benchmark` lie in SWEEP/CONFIGURATION/SEED."""
+    configuration = folder.absolute().parent
+    return configuration.name if (configuration.parent / SWEEP).is_file() else ""
 
 
 def _named(name: str, value: Any) -> str:

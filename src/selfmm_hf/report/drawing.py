@@ -37,6 +37,7 @@ class Panel:
         title: Above it.
         alt: What is to be seen, in words, for those who do not see it.
         draw: Fills the axes.
+        row: Panels of different rows do not stand side by side.
         size: In inches, (width, height). Small enough that its letters can be read on a phone.
     """
 
@@ -44,6 +45,7 @@ class Panel:
     title: str
     alt: str
     draw: Callable[[Any], None]
+    row: int = 1
     size: tuple[float, float] = (4.0, 3.5)
 
 

@@ -3,12 +3,17 @@
 import numpy as np
 
 from ..data.columns import UNIMODAL_LABELS
-from ..plots import COLOURS, FAINT, correlation, draw_losses, draw_quality, draw_shift, mean_error, quality
+from ..plots import COLOURS, FAINT, correlation, draw_by_modality, draw_losses, mean_error, quality
 from .data import Data, Group
 from .drawing import Figure, Panel, Table
 
 LOSSES = ("loss", "eval_selection_loss")
-MEASURES = [("corr", correlation, "Correlation", "with"), ("error", mean_error, "Mean error", "against")]
+MEASURES = [
+    ("moved", "Distance from the fused label", "mean difference", mean_error),
+    ("corr", "Correlation with the truth", "correlation", correlation),
+    ("error", "Mean error against the truth", "mean error", mean_error),
+]
+NO_TASKS = "No modality has a task of its own in these runs: no labels are generated that anything learns from."
 SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and thin lines where some went on alone."
 
 
@@ -37,7 +42,7 @@ def learning_curves(groups: list[Group]) -> Figure:
             for run in runs
             if (losses := run.losses("eval_selection_loss"))
         )
-        return Panel(f"learning-{number}", group.name or "Losses by epoch", f"Losses by epoch. {said}.", draw)
+        return Panel(f"learning-{number}", group.titled("Losses"), f"Losses by epoch. {said}.", draw)
 
     rows = [
         (f"{group.name} seed {run.seed}".strip(), epoch, *losses)
@@ -63,7 +68,6 @@ def label_distributions(groups: list[Group]) -> Figure:
             epochs = min(len(run.generated[modality]) for run in group.finished)
             labels = np.concatenate([run.generated[modality][:epochs] for run in group.finished], axis=1)
             shown = _some_epochs(epochs)
-            title = ", ".join(filter(None, (modality, group.name)))
             first, last = labels[0], labels[-1]
             alt = (
                 f"Distributions of the generated {modality} labels. Fused labels: mean {first.mean():+.2f}, standard "
@@ -71,12 +75,21 @@ def label_distributions(groups: list[Group]) -> Figure:
                 f"deviation {last.std():.2f}."
             )
             panels.append(
-                Panel(f"labels-{number}-{modality}", title, alt, _ridges(labels, shown, modality), (4.0, 3.9))
+                Panel(
+                    f"labels-{number}-{modality}",
+                    group.titled(modality),
+                    alt,
+                    _ridges(labels, shown, modality),
+                    number,
+                    (4.0, 3.9),
+                )
             )
             for epoch in shown:
                 quartiles = np.percentile(labels[epoch - 1], [25, 50, 75])
                 moved = np.abs(labels[epoch - 1] - first).mean()
                 rows.append((group.name or modality, *[modality] * bool(group.name), epoch, *quartiles, moved))
+    if not rows:
+        return Figure("labels", "Generated labels over the epochs", NO_TASKS)
     head = [
         *["runs"] * bool(groups[0].name),
         "modality",
@@ -121,58 +134,62 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str):
 def label_quality(groups: list[Group], data: Data) -> Figure:
     """How far the labels have moved, and, where the truth is known, how near they have come to it."""
     panels, rows = [], []
-    known = False
-    for number, group in enumerate(groups, start=1):
-        seeds = [{name: run.generated[name] for name in run.tasks} for run in group.finished]
-        splits = data.of(group.finished[0])
-        ending = f": {group.name}" if group.name else ""
-
-        def shift(axes, seeds=seeds) -> None:
-            draw_shift(axes, seeds)
-
-        far = {
-            name: np.mean([np.abs(labels[name][-1] - labels[name][0]).mean() for labels in seeds]) for name in seeds[0]
-        }
-        alt = "Mean distance of the generated labels from the fused one after the last epoch: "
-        alt += ", ".join(f"{name} {value:.2f}" for name, value in far.items()) + "."
-        panels.append(Panel(f"moved-{number}", f"Distance from the fused label{ending}", alt, shift))
-        if isinstance(splits, str) or not set(UNIMODAL_LABELS.values()) & set(splits["train"].column_names):
-            continue
-        known = True
-        there = [name for name in seeds[0] if UNIMODAL_LABELS[name] in splits["train"].column_names]
-        truth = {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in there}
-        for slug, measure, title, against in MEASURES:
-
-            def draw(axes, seeds=seeds, truth=truth, measure=measure, title=title) -> None:
-                draw_quality(axes, seeds, truth, measure)
-                axes.set(ylabel=title.lower())
-
-            ends = {
-                name: np.mean([quality(labels[name], truth[name], measure) for labels in _cut(seeds)], axis=0)
-                for name in truth
+    truths = [_truth(group, data) for group in groups]
+    for row, (slug, title, unit, measure) in enumerate(MEASURES, start=1):
+        curves: dict[int, dict[str, list[list[float]]]] = {}
+        for number, (group, truth) in enumerate(zip(groups, truths, strict=True)):
+            first = group.finished[0]
+            targets = {name: first.fused for name in first.tasks} if slug == "moved" else truth
+            curves[number] = {
+                name: [quality(run.generated[name], target, measure) for run in group.finished]
+                for name, target in targets.items()
             }
-            alt = f"{title} of the generated labels with the true ones, after the last epoch (of the fused label): "
-            alt += ", ".join(f"{name} {curve[-1]:.3f} ({curve[0]:.3f})" for name, curve in ends.items()) + "."
-            panels.append(Panel(f"quality-{number}-{slug}", f"{title} {against} the truth{ending}", alt, draw))
+        values = np.concatenate([[], *(seed for of in curves.values() for seeds in of.values() for seed in seeds)])
+        if not np.isfinite(values).any():
+            continue
+        reach = np.nanmin(values), np.nanmax(values)
+        for number, group in enumerate(groups):
+            if not (of := curves[number]):
+                continue
+            ends = {name: [np.mean([seed[at] for seed in seeds]) for at in (0, -1)] for name, seeds in of.items()}
+            alt = f"{title}, of the labels of the last epoch (of the fused labels): "
+            alt += ", ".join(f"{name} {last:.3f} ({first:.3f})" for name, (first, last) in ends.items()) + "."
+            draw = _by_modality(of, unit, reach, dotted=slug != "moved")
+            panels.append(Panel(f"{slug}-{number + 1}", group.titled(title), alt, draw, row if len(groups) > 1 else 1))
             rows += [
-                (group.name or name, *[name] * bool(group.name), title.lower(), curve[0], *_at(curve), curve[-1])
-                for name, curve in ends.items()
+                (title, *[group.name] * bool(groups[0].name), name, *_epoch_means(seeds)) for name, seeds in of.items()
             ]
+    if not rows:
+        return Figure("quality", "Do the labels mean anything?", NO_TASKS)
     text = "How far the labels of each modality move away from the fused label, on average." + SEEDS
-    if known:
+    if any(truths):
         text += (
             " These data know what each modality says on its own: a generated label is worth something where it is "
             "nearer to that than the fused label, which the dotted lines show."
         )
-    head = [*["runs"] * bool(groups[0].name), "modality", "measure", "fused label", "epoch 2", "half-way", "last epoch"]
-    return Figure("quality", "Do the labels mean anything?", text, panels, [Table(head, rows)] if rows else [])
+    head = ["measure", *["runs"] * bool(groups[0].name), "modality", "fused label", "epoch 2", "half-way", "last epoch"]
+    return Figure("quality", "Do the labels mean anything?", text, panels, [Table(head, rows)])
 
 
-def _cut(seeds: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """As far as all of them went."""
-    epochs = min(len(labels) for one in seeds for labels in one.values())
-    return [{name: labels[:epochs] for name, labels in one.items()} for one in seeds]
+def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
+    """What each modality of the training clips truly says, where that is known."""
+    splits = data.of(group.finished[0])
+    columns = [] if isinstance(splits, str) else splits["train"].column_names
+    there = [name for name in group.finished[0].tasks if UNIMODAL_LABELS[name] in columns]
+    return {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in there}
 
 
-def _at(curve: np.ndarray) -> tuple[float, float]:
-    return curve[min(1, len(curve) - 1)], curve[(len(curve) - 1) // 2]
+def _by_modality(curves: dict[str, list[list[float]]], unit: str, reach: tuple[float, float], dotted: bool):
+    def draw(axes) -> None:
+        draw_by_modality(axes, curves, dotted)
+        margin = 0.05 * (reach[1] - reach[0]) + 1e-3
+        axes.set(ylabel=unit, ylim=(reach[0] - margin, reach[1] + margin))  # the same in all groups
+
+    return draw
+
+
+def _epoch_means(seeds: list[list[float]]) -> list[float]:
+    """The seeds' mean in the first, the second and the middle epoch that all came to, and in each one's last."""
+    count = min(map(len, seeds))
+    places = [0, min(1, count - 1), (count - 1) // 2, -1]
+    return [float(np.mean([seed[place] for seed in seeds])) for place in places]

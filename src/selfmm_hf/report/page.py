@@ -8,6 +8,7 @@ from ..picture_selfmm import FORBIDDEN, STYLE
 from .drawing import Figure, Table
 
 NUMBER = re.compile(r"(\d+\.\d+( ± \d+\.\d+|%)?)?")
+BREAK = '<div class="break"></div>\n'
 LONG = 10  # rows; longer tables are folded away
 
 REPORT_STYLE = """
@@ -24,7 +25,8 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin
 .content > * { flex: 0 1 auto; max-width: 100%; }
 figure { margin: 0; break-inside: avoid; width: 21.5rem; }
 figcaption { display: flex; justify-content: space-between; gap: 1rem; font-weight: 600; margin-bottom: .25rem; }
-figcaption a { font-weight: normal; font-size: .8rem; opacity: .8; }
+.content > .break { flex-basis: 100%; }
+figcaption a { white-space: nowrap; font-weight: normal; font-size: .8rem; opacity: .8; }
 svg { fill: currentColor; max-width: none; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 table { width: auto; font-size: .9rem; margin: 0; overflow-wrap: normal; }
@@ -39,7 +41,8 @@ summary { margin: 0; }
   @page { margin: 1.5cm; }
   :root { --blue: #0072b2; --orange: #d55e00; --green: #009e73; --grey: #767676; --faint: #ccc; --line: #bbb; }
   body { font-size: .8rem; padding: 0; max-width: none; }
-  nav, figcaption a { display: none; }
+  nav, .content > .break { flex-basis: 100%; }
+figcaption a { white-space: nowrap; display: none; }
   section { break-inside: auto; border: 0; padding: 0; }
   h2, section > p { break-after: avoid; break-inside: avoid; }
   tr, .content > .wide { break-inside: avoid; margin-bottom: .75rem; }
@@ -74,10 +77,12 @@ def page(title: str, notes: list[str], figures: list[Figure], svgs: dict[str, st
 
 
 def _section(figure: Figure, svgs: dict[str, str]) -> str:
+    rows = [panel.row for panel in figure.panels]
     panels = "\n".join(
+        f"{'' if before in (None, panel.row) else BREAK}"
         f'<figure>\n<figcaption>{_escaped(panel.title)}<a href="{panel.name}.png">PNG</a></figcaption>\n'
         f"{_described(svgs[panel.name], panel.alt)}\n</figure>"
-        for panel in figure.panels
+        for before, panel in zip([None, *rows], figure.panels, strict=False)
     )
     tables = "\n".join(map(_table, figure.tables))
     parts = [

@@ -23,20 +23,21 @@ def results(groups: list[Group]) -> Figure:
     titles = {name: METRIC_NAMES[name][1] for name in names}
     several = sum(len(group.finished) for group in groups) > 1
     panels = [_seeds_panel(groups, name, titles[name]) for name in names[:3] if several]
-    rows = []
+    tables = []
     for split in ("test", "validation"):
+        rows = []
         for group in groups:
             cells = []
             for name in names:
                 values = _values(group, f"{split}_{name}")
                 cells.append(f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""))
-            rows.append((split, *[group.name] * several, *[len(group.finished)] * several, *cells))
-    head = ["split", *["runs", "seeds"] * several, *titles.values()]
-    caption = "Mean and standard deviation over the seeds." if several else ""
+            rows.append((*[group.name or "all seeds", len(group.finished)] * several, *cells))
+        caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
+        tables.append(Table([*["runs", "seeds"] * several, *titles.values()], rows, caption))
     text = "The epoch was chosen by the validation loss alone; the test split was read once, after that."
     if several:
         text += " Points are seeds, the stroke is their mean."
-    return Figure("results", "Results", text, panels, [Table(head, rows, caption)])
+    return Figure("results", "Results", text, panels, tables)
 
 
 def _values(group: Group, name: str) -> NDArray[np.float64]:
@@ -57,7 +58,7 @@ def _seeds_panel(groups: list[Group], name: str, title: str) -> Panel:
 
     said = "; ".join(f"{group.name} {of.mean():.3f}".strip() for group, of in zip(groups, values, strict=True))
     return Panel(
-        f"results-{name}", title, f"{title}, mean over the seeds: {said}.", draw, (4.0, 1.5 + 0.4 * len(groups))
+        f"results-{name}", title, f"{title}, mean over the seeds: {said}.", draw, 1, (4.0, 1.5 + 0.4 * len(groups))
     )
 
 
@@ -86,13 +87,22 @@ def confusions(groups: list[Group]) -> Figure:
         test = group.of_split("test")
         for count in (7,) if label_range == 3 else (5, 3):
             matrix, names = confusion(test["label"], test["fusion"], label_range, count)
-            title = ", ".join(filter(None, (f"{count} classes", group.name)))
+            title = group.titled(f"{count} classes")
             right, near = np.trace(matrix), sum(np.trace(matrix, offset) for offset in (-1, 0, 1))
             alt = (
                 f"Confusion matrix: {right} of {matrix.sum()} predictions ({right / matrix.sum():.1%}) are of the "
                 f"right class, {near / matrix.sum():.1%} of it or one beside it."
             )
-            panels.append(Panel(f"confusion-{number}-{count}", title, alt, _matrix(matrix, names), (4.0, 3.9)))
+            panels.append(
+                Panel(
+                    f"confusion-{number}-{count}",
+                    title,
+                    alt,
+                    _matrix(matrix, names),
+                    1 if count == 7 else number,
+                    (4.0, 3.9),
+                )
+            )
             head = ["true class", *(f"predicted {name}" for name in names), "clips"]
             rows = [(name, *map(int, row), int(row.sum())) for name, row in zip(names, matrix, strict=True)]
             tables.append(Table(head, rows, title))
@@ -140,7 +150,6 @@ def scatter(groups: list[Group]) -> Figure:
         found = [one for one in range(len(names)) if (of_labels == one).any()]
         quartiles = np.array([np.percentile(residuals[of_labels == one], [25, 50, 75]) for one in found])
         middles = np.array([labels[of_labels == one].mean() for one in found])
-        ending = f": {group.name}" if group.name else ""
 
         def draw(axes, one=labels[drawn], other=predictions[drawn]) -> None:
             draw_predictions(axes, one, other)
@@ -160,9 +169,9 @@ def scatter(groups: list[Group]) -> Figure:
             f"{np.abs(residuals).mean():.3f}, mean difference {residuals.mean():+.3f}."
         )
         said = ", ".join(f"{middle:+.1f}: {of[1]:+.2f}" for middle, of in zip(middles, quartiles, strict=True))
-        panels.append(Panel(f"predicted-{number}", f"Predicted against true{ending}", alt, draw))
+        panels.append(Panel(f"predicted-{number}", group.titled("Predicted against true"), alt, draw, number))
         alt = f"Residuals against labels. Medians by label: {said}."
-        panels.append(Panel(f"residuals-{number}", f"Residuals{ending}", alt, draw_residuals))
+        panels.append(Panel(f"residuals-{number}", group.titled("Residuals"), alt, draw_residuals, number))
         rows += [
             (*[group.name] * bool(groups[0].name), names[one], int((of_labels == one).sum()), middle, *of)
             for one, middle, of in zip(found, middles, quartiles, strict=True)
@@ -201,7 +210,6 @@ def calibration(groups: list[Group]) -> Figure:
         n = np.array([max(1, len(rows) / seeds) for rows in sign_bins])
         low, high = _wilson(shares[:, 1], n)
         limit = group.finished[0].label_range
-        ending = f": {group.name}" if group.name else ""
 
         def draw(axes, means=means, spread=spread, limit=limit) -> None:
             end = max(limit, np.abs(means).max()) * 1.05
@@ -227,20 +235,20 @@ def calibration(groups: list[Group]) -> Figure:
         alt = (
             f"Mean label against mean prediction in {len(bins)} bins; the slope of label on prediction is {slope:.2f}."
         )
-        panels.append(Panel(f"calibration-{number}", f"Does the size hold?{ending}", alt, draw))
+        panels.append(Panel(f"calibration-{number}", group.titled("Does the size hold?"), alt, draw, number))
         columns = [*means.T, spread, sizes]
         head = ["bin", "mean prediction", "mean label", "±", "clips"]
         rows = [(place, *row) for place, row in enumerate(zip(*columns, strict=True), start=1)]
-        tables.append(Table(head, rows, f"Size of the prediction{ending}"))
+        tables.append(Table(head, rows, group.titled("Size of the prediction")))
         if not sign_bins:
             continue
         alt = "Share of predictions with the right sign, from the smallest to the largest: "
         alt += ", ".join(f"{share:.0%}" for share in shares[:, 1]) + "."
-        panels.append(Panel(f"sign-{number}", f"Does the sign hold?{ending}", alt, draw_sign))
+        panels.append(Panel(f"sign-{number}", group.titled("Does the sign hold?"), alt, draw_sign, number))
         columns = [*shares.T, low, high, map(len, sign_bins)]
         rows = [(place, *row) for place, row in enumerate(zip(*columns, strict=True), start=1)]
         head = ["bin", "mean size", "right sign", "from", "to", "clips"]
-        tables.append(Table(head, rows, f"Sign of the prediction{ending}"))
+        tables.append(Table(head, rows, group.titled("Sign of the prediction")))
     text = (
         "The predictions for the test split, from low to high, in bins of equally many clips. Where the points lie on "
         "the line, a prediction can be taken at its word; where they are flatter, predictions exaggerate, steeper, "
@@ -283,7 +291,7 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
         said = ", ".join(f"{task} {np.mean(of):.3f}" for task, (of, _) in errors.items() if of)
         alt = f"Mean absolute error against the label of the clip: {said}."
         panels.append(
-            Panel(f"modalities-{number}", group.name or "Error by task", alt, _errors(errors, top), (4.0, 3.2))
+            Panel(f"modalities-{number}", group.titled("Error by task"), alt, _errors(errors, top), 1, (4.0, 3.2))
         )
         for task, (of, own) in errors.items():
             cells = [f"{np.mean(values):.3f}" if values else "" for values in (of, own)[: 1 + known]]

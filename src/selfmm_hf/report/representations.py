@@ -47,7 +47,6 @@ def representations(groups: list[Group], data: Data) -> Figure:
             here = np.isfinite(features[task]).all(1)
             centres = class_centres(features[task][here], labels[chosen][here], run)
             points, middles, shares = project(features[task][here], centres)
-            title = ", ".join(filter(None, (task, group.name)))
             across = np.linalg.norm(centres[0] - centres[1])
             alt = (
                 f"Representations of {here.sum()} training clips by {task}, on their two main axes, which hold "
@@ -55,7 +54,13 @@ def representations(groups: list[Group], data: Data) -> Figure:
                 f"class are {across:.2f} apart."
             )
             panels.append(
-                Panel(f"space-{number}-{task}", title, alt, _draw(points, labels[chosen][here], middles, shares))
+                Panel(
+                    f"space-{number}-{task}",
+                    group.titled(task),
+                    alt,
+                    _draw(points, labels[chosen][here], middles, shares),
+                    number,
+                )
             )
             named = [*[group.name] * bool(groups[0].name), task, int(here.sum())]
             rows.append((*named, f"{shares[0]:.1%}", f"{shares[1]:.1%}", across, *middles.ravel()))
