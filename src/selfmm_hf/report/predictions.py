@@ -286,7 +286,7 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
         known |= any(own for _, own in errors.values())
         clips = {task: int(np.isfinite(group.finished[0].of_split("test")[task]).sum()) for task in tasks}
         measured.append((group, errors, clips))
-    top = 1.12 * max(max(of) for _, errors, _ in measured for pair in errors.values() for of in pair if of)
+    top = 1.12 * max(max(max(of), 1e-3) for _, errors, _ in measured for pair in errors.values() for of in pair if of)
     for number, (group, errors, clips) in enumerate(measured, start=1):
         said = ", ".join(f"{task} {np.mean(of):.3f}" for task, (of, _) in errors.items() if of)
         alt = f"Mean absolute error against the label of the clip: {said}."
