@@ -134,8 +134,11 @@ def report(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("matplotlib") is None:
         raise SystemExit(f"{PROG}: error: a report is drawn with matplotlib: pip install 'selfmm-hf[plots]'.")
+    from datasets import disable_progress_bars
+
     from .report.command import write_report
 
+    disable_progress_bars()
     print(f"The report: {_or_exit(lambda: write_report(options.runs, options.out))}")
 
 

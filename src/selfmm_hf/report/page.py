@@ -41,11 +41,11 @@ summary { margin: 0; }
   @page { margin: 1.5cm; }
   :root { --blue: #0072b2; --orange: #d55e00; --green: #009e73; --grey: #767676; --faint: #ccc; --line: #bbb; }
   body { font-size: .8rem; padding: 0; max-width: none; }
-  nav, .content > .break { flex-basis: 100%; }
-figcaption a { white-space: nowrap; display: none; }
+  nav, figcaption a { display: none; }
   section { break-inside: auto; border: 0; padding: 0; }
   h2, section > p { break-after: avoid; break-inside: avoid; }
   tr, .content > .wide { break-inside: avoid; margin-bottom: .75rem; }
+  .content > .wide { display: inline-block; vertical-align: top; margin-right: 1rem; }
   .content { display: block; } figure { display: inline-block; width: 47%; margin: 0 2% .5rem 0; }
   .wide { overflow: visible; }
   td.words { min-width: 0; } th, td { padding-right: .4rem; }

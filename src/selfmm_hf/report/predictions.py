@@ -250,10 +250,10 @@ def calibration(groups: list[Group]) -> Figure:
         head = ["bin", "mean size", "right sign", "from", "to", "clips"]
         tables.append(Table(head, rows, group.titled("Sign of the prediction")))
     text = (
-        "The predictions for the test split, from low to high, in bins of equally many clips. Where the points lie on "
-        "the line, a prediction can be taken at its word; where they are flatter, predictions exaggerate, steeper, "
-        "they are too careful. And how often the sign is right, by the size of the prediction, labels of 0 left out. "
-        "Bars are 95\N{NO-BREAK SPACE}% intervals."
+        "The predictions for the test split, from low to high, in bins of equally many clips. On the line, a "
+        "prediction can be taken at its word; below it, it is too positive. Where the points are flatter than the "
+        "line, predictions exaggerate, where steeper, they are too careful. And how often the sign is right, by the "
+        "size of the prediction, labels of 0 left out. Bars are 95\N{NO-BREAK SPACE}% intervals."
     )
     return Figure("calibration", "Calibration", text, panels, tables)
 

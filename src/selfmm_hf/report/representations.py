@@ -137,7 +137,8 @@ def project(features: NDArray, centres: NDArray) -> tuple[NDArray, NDArray, NDAr
     axes = (
         axes[:2] * np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])[:, None]
     )  # one sign of two
-    variance = sizes**2 / max((sizes**2).sum(), 1e-30)
+    total = (sizes**2).sum()
+    variance = sizes**2 / total if total > 1e-12 * (features**2).sum() else 0 * sizes
     missing = 2 - len(axes)
     shares = np.pad(variance[:2], (0, missing))
     return *(np.pad((of - mean) @ axes.T, ((0, 0), (0, missing))) for of in (features, centres)), shares
@@ -156,6 +157,8 @@ def _draw(points: NDArray, labels: NDArray, centres: NDArray, shares: NDArray):
                 axes.annotate(name, centre, xytext=(9, 7), textcoords="offset points", weight="bold", size=12, zorder=6)
         axes.plot([], [], "D", color=COLOURS["fusion"], markerfacecolor=PAPER, label="class centre")
         axes.set(xlabel=f"axis 1: {shares[0]:.0%} of the variance", ylabel=f"axis 2: {shares[1]:.0%}")
+        if not shares.any():
+            axes.text(0.5, 0.25, "all clips are the same", ha="center", transform=axes.transAxes)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.margins(0.08)
