@@ -48,7 +48,7 @@ summary { margin: 0; }
   .content > .wide { display: inline-block; vertical-align: top; margin-right: 1rem; }
   .content { display: block; } figure { display: inline-block; width: 47%; margin: 0 2% .5rem 0; }
   .wide { overflow: visible; }
-  td.words { min-width: 0; } th, td { padding-right: .4rem; }
+  td, td.number, tbody th { white-space: normal; } td.words { min-width: 0; } th, td { padding-right: .4rem; }
   details::details-content { display: block; content-visibility: visible; } summary { display: none; }
 }
 """
@@ -109,7 +109,10 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     caption = f"<caption>{_escaped(table.caption)}</caption>" if table.caption else ""
-    whole = f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    whole = (
+        f'<div class="wide" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
     if len(table.rows) <= LONG:
         return whole
     name = f"The numbers: {table.caption}" if table.caption else "The numbers"
