@@ -240,6 +240,14 @@ def test_several_seeds_and_configurations(tmp_path, sketched):
     assert [group.name for group in group_runs(find_runs([tmp_path / "sweep"]))] == ["a", "b"]
 
 
+def test_runs_that_do_not_go_together(tmp_path, capsys):
+    run = write_run(tmp_path / "a")
+    sims = write_run(tmp_path / "sims", limit=1.0, dataset="sims", data="gone.pkl")
+    other = write_run(tmp_path / "b", seed=2, ids=[f"other{row}" for row in range(TRAIN)])
+    assert "a report of each data set" in refused(capsys, run, sims)
+    assert "not the same clips" in refused(capsys, run, other)
+
+
 def test_a_smaller_report_leaves_no_pictures_of_the_larger_one(tmp_path, sketched):
     write_run(tmp_path / "a"), write_run(tmp_path / "b", convention="paper")
     report(tmp_path / "out", tmp_path / "a", tmp_path / "b")

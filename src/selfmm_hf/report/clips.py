@@ -24,37 +24,32 @@ def case_study(groups: list[Group], data: Data) -> Figure:
             notes.add(f"{splits} So the sentences are left out.")
         for split, kind in KINDS.items():
             ids, columns = _training(group) if split == "train" else _test(group)
-            sentences = (
-                None if isinstance(splits, str) else dict(zip(splits[split]["id"], splits[split]["text"], strict=True))
-            )
-            values = np.array([columns[name] for name in first.tasks])  # (modalities, clips)
-            rows = _widest(values)
-            title = group.titled(kind)
+            rows = _widest(np.array([columns[name] for name in first.tasks]))
             found = {name: of[rows] for name, of in columns.items()}
-            alt = f"{title}: " + "; ".join(
-                f"clip {place}: "
-                + ", ".join(
-                    f"{name} {of[place - 1]:+.1f}" for name, of in found.items() if of[place - 1] == of[place - 1]
-                )
-                for place in range(1, len(rows) + 1)
-            )
-            panels.append(
-                Panel(
-                    f"clips-{number}-{split}", title, f"{alt}.", _strips(found, first.label_range), number, (4.0, 4.2)
-                )
-            )
-            words = [["" if sentences is None else sentences.get(ids[row], "")] for row in rows]
-            cells = [
-                (place, ids[row], *([sentence] if sentences else []), *(of[place - 1] for of in found.values()))
-                for place, (row, (sentence,)) in enumerate(zip(rows, words, strict=True), start=1)
-            ]
-            tables.append(Table(["", "clip", *["sentence"] * bool(sentences), *found], cells, title))
+            title, draw = group.titled(kind), _strips(found, first.label_range)
+            panels.append(Panel(f"clips-{number}-{split}", title, _said(found), draw, number, (4.0, 4.2)))
+            words = {}
+            if not isinstance(splits, str):
+                by_id = dict(zip(splits[split]["id"], splits[split]["text"], strict=True))
+                words = {"sentence": [by_id.get(ids[row], "") for row in rows]}
+            columns = {"": range(1, len(rows) + 1), "clip": [ids[row] for row in rows], **words, **found}
+            tables.append(Table(list(columns), list(zip(*columns.values(), strict=True)), title))
     text = (
         f"The {CLIPS} clips for which the modalities are the farthest apart: training clips by the labels generated "
         "for them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the "
         "mean. The numbers on the left are those of the table, which has the sentences."
     )
     return Figure("clips", "Where the modalities disagree most", " ".join([text, *sorted(notes)]), panels, tables)
+
+
+def _said(found: dict[str, NDArray]) -> str:
+    """The drawing in words; what is absent is not said."""
+    clips = zip(*found.values(), strict=True)
+    said = [
+        ", ".join(f"{name} {value:+.1f}" for name, value in zip(found, values, strict=True) if np.isfinite(value))
+        for values in clips
+    ]
+    return " ".join(f"Clip {place}: {values}." for place, values in enumerate(said, start=1))
 
 
 def _training(group: Group) -> tuple[list[str], dict[str, NDArray]]:

@@ -77,6 +77,11 @@ class RunData:
         """`loss` of training or `eval_selection_loss` of validation, epoch by epoch."""
         return [entry[name] for entry in self.log_history if name in entry]
 
+    def same_clips(self, other: "RunData") -> bool:
+        """Whether both were trained and scored on the same clips."""
+        predicted = np.array_equal(self.predictions["id"], other.predictions["id"])
+        return predicted and self.train_ids == other.train_ids
+
     def of_split(self, split: str) -> dict[str, NDArray]:
         """The predictions for one split."""
         rows = self.predictions["split"] == split
@@ -171,7 +176,14 @@ def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float6
 
 
 def group_runs(runs: list[RunData]) -> list[Group]:
-    """Puts together what differs by the seed alone, and names groups by the options that set them apart."""
+    """
+    Puts together what differs by the seed alone, and names groups by the options that set them apart.
+
+    Raises:
+        ReportError: They cannot be looked at side by side.
+    """
+    if len(ranges := sorted({run.label_range for run in runs})) > 1:
+        raise ReportError(f"These runs have labels in ranges up to {ranges}: make a report of each data set.")
     groups: dict[str, list[RunData]] = {}
     recipes: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -180,6 +192,10 @@ def group_runs(runs: list[RunData]) -> list[Group]:
         key = json.dumps(recipe, sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
         recipes[key] = recipe
+    for alike in groups.values():
+        finished = [run for run in alike if run.results]
+        if odd := next((run for run in finished if not run.same_clips(finished[0])), None):
+            raise ReportError(f"{finished[0].folder} and {odd.folder} have the same options, but not the same clips.")
     everything = sorted({name for recipe in recipes.values() for name in recipe})
     apart = [name for name in everything if len({str(recipe.get(name)) for recipe in recipes.values()}) > 1]
     return [
