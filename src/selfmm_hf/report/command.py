@@ -9,7 +9,8 @@ from .data import Data, Group, find_runs, group_runs
 from .drawing import Figure, render
 from .learning import label_distributions, label_quality, learning_curves
 from .page import page
-from .predictions import calibration, confusions, modality_errors, results, scatter
+from .predictions import confusions, modality_errors, results, scatter
+from .reliability import calibration
 from .representations import representations
 from .robustness import robustness
 

@@ -31,7 +31,6 @@ def representations(groups: list[Group], data: Data) -> Figure:
         ReportError: A model cannot be loaded.
     """
     panels, rows, notes = [], [], []
-    shown = 0
     for number, group in enumerate(groups, start=1):
         run = group.finished[0]
         splits = data.of(run)
@@ -39,12 +38,13 @@ def representations(groups: list[Group], data: Data) -> Figure:
             notes.append(f"{splits} So the representations are left out.")
             continue
         chosen = np.unique(np.linspace(0, len(run.train_ids) - 1, min(CLIPS, len(run.train_ids))).round().astype(int))
-        shown = max(shown, len(chosen))
         features = compute(run, splits, chosen)
         epoch = run.results["best_epoch"] - 1
         for task in ["fusion", *run.tasks]:
             labels = run.fused if task == "fusion" else run.generated[task][epoch]
             here = np.isfinite(features[task]).all(1)
+            if not here.any():  # no clip has the modality
+                continue
             centres = class_centres(features[task][here], labels[chosen][here], run)
             points, middles, shares = project(features[task][here], centres)
             across = np.linalg.norm(centres[0] - centres[1])
@@ -53,15 +53,8 @@ def representations(groups: list[Group], data: Data) -> Figure:
                 f"{shares[0]:.0%} and {shares[1]:.0%} of the variance. The centres of the positive and of the negative "
                 f"class are {across:.2f} apart."
             )
-            panels.append(
-                Panel(
-                    f"space-{number}-{task}",
-                    group.titled(task),
-                    alt,
-                    _draw(points, labels[chosen][here], middles, shares),
-                    number,
-                )
-            )
+            draw = _draw(points, labels[chosen][here], middles, shares)
+            panels.append(Panel(f"space-{number}-{task}", group.titled(task), alt, draw, number))
             named = [*[group.name] * bool(groups[0].name), task, int(here.sum())]
             rows.append((*named, f"{shares[0]:.1%}", f"{shares[1]:.1%}", across, *middles.ravel()))
     text = (
@@ -134,9 +127,8 @@ def project(features: NDArray, centres: NDArray) -> tuple[NDArray, NDArray, NDAr
     """
     mean = features.mean(0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
-    axes = (
-        axes[:2] * np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])[:, None]
-    )  # one sign of two
+    axes = axes[:2]
+    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # of two signs always the same
     total = (sizes**2).sum()
     variance = sizes**2 / total if total > 1e-12 * (features**2).sum() else 0 * sizes
     missing = 2 - len(axes)
