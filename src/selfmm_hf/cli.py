@@ -1,7 +1,4 @@
-"""The commands: `selfmm train`, `demo`, `extract`, `predict`, `data`, `convert`, `robustness` and `push`.
-
-`train.py` is the first of them.
-"""
+"""The commands of `selfmm`: `train`, which is `train.py` too, `demo`, `extract`, `predict`, `report` and others."""
 
 import argparse
 import gc
@@ -22,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
         "extract": (extract, "a folder of clips and a table of labels -> a data set of features"),
         "predict": (predict, "the sentiment of clips: a table, JSON or a page"),
         "data": (data, "prepare, inspect or verify a data set"),
+        "report": (report, "runs or a sweep to be looked at: a page and pictures"),
         "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
         "robustness": (robustness, "how a finished model fares where data are missing: tables and curves"),
         "push": (push, "a model, a data set or a Space -> a repository on the Hub"),
@@ -133,6 +131,22 @@ def predict(arguments: list[str]) -> None:
 
     pipe = _or_exit(lambda: command.load_pipeline(options))
     raise SystemExit(1 if _or_exit(lambda: command.predict(options, pipe)) else 0)
+
+
+def report(arguments: list[str]) -> None:
+    """`selfmm report`: one page and PNGs of runs, those that differ by their seeds taken together."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} report", description=report.__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="folder of a run, or of a sweep of runs")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write; an earlier report there is replaced")
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit(f"{PROG}: error: a report is drawn with matplotlib: pip install 'selfmm-hf[plots]'.")
+    from datasets import disable_progress_bars
+
+    from .report.command import write_report
+
+    disable_progress_bars()
+    print(f"The report: {_or_exit(lambda: write_report(options.runs, options.out))}")
 
 
 def convert(arguments: list[str]) -> None:

@@ -1,15 +1,23 @@
-"""A picture of a training run."""
+"""The drawings that the picture of a run and the report have in common; each fills one axes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
 
-from .data import Samples, Splits
+from .data import Splits
 from .data.columns import UNIMODAL_LABELS
+from .report.data import read_generated, read_predictions
 
-# Okabe and Ito's colours, which colour-blind people can tell apart.
+# Okabe and Ito's colours, which colour-blind people can tell apart; lines and marks differ, too.
 COLOURS = {"fusion": "#000000", "text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
+LINES = {"fusion": "-", "text": "-", "audio": "--", "vision": "-."}
+MARKS = {"fusion": "D", "text": "o", "audio": "s", "vision": "^"}
+GREY, FAINT = "#767676", "#CCCCCC"
+
+Labels = dict[str, NDArray[np.float64]]
+"""Generated labels by modality, (epochs, training clips)."""
 
 
 def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Splits) -> Path:
@@ -30,86 +38,136 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    curves, scatter, quality, spread = figure.subplots(2, 2).flat
-    generated = _generated(folder)
-    modalities = list(generated)
-    _plot_curves(curves, log_history, best_epoch)
-    _plot_predictions(scatter, folder)
+    curves, scatter, labels, spread = figure.subplots(2, 2).flat
+    _, generated = read_generated(folder)
+    predictions = read_predictions(folder)
+    test = predictions["split"] == "test"
+    losses = {name: [entry[name] for entry in log_history if name in entry] for name in ("loss", "eval_selection_loss")}
+    draw_losses(curves, [losses["loss"]], [losses["eval_selection_loss"]], [best_epoch])
+    draw_predictions(scatter, predictions["label"][test], predictions["fusion"][test])
+    error = np.abs(predictions["label"] - predictions["fusion"])[test].mean()
     if UNIMODAL_LABELS["text"] in splits["train"].column_names:
-        _plot_quality(quality, generated, splits["train"])
+        truth = {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in generated}
+        curves_of = {name: [quality(generated[name], truth[name], correlation)] for name in generated}
+        draw_by_modality(labels, curves_of, dotted=True)
+        labels.set(title="Generated unimodal labels against the true ones", ylabel="correlation")
     else:
-        _plot_shift(quality, generated, splits["train"])
-    _plot_spread(spread, generated, splits["train"])
-    for axes in (curves, quality):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(f"Self-MM on {len(splits['train'])} training clips; modalities: {', '.join(modalities)}")
+        curves_of = {name: [quality(of, of[0], mean_error)] for name, of in generated.items()}
+        draw_by_modality(labels, curves_of)
+        labels.set(title="How far the generated labels are from the fused one", ylabel="mean difference")
+    draw_spread(spread, generated)
+    curves.set(title="Learning curves")
+    scatter.set(title=f"Test split: mean absolute error {error:.3f}")
+    spread.set(title="Labels of the training split, last epoch")
+    figure.suptitle(f"Self-MM on {len(splits['train'])} training clips; modalities: {', '.join(generated)}")
     file = folder / "run.png"
     figure.savefig(file, dpi=110)
     return file
 
 
-def _generated(folder: Path) -> dict[str, np.ndarray]:
-    """Generated labels by modality, (epochs, training samples)."""
-    table = pq.read_table(folder / "pseudo_labels.parquet")
-    epochs = int(np.max(table["epoch"].to_numpy()))
-    names = [name for name in table.column_names if name not in ("id", "epoch")]
-    return {name: table[name].to_numpy().reshape(epochs, -1) for name in names}
+def draw_losses(
+    axes, training: Sequence[list[float]], validation: Sequence[list[float]], chosen: Sequence[int | None]
+) -> None:
+    """
+    Losses over the epochs.
+
+    Args:
+        training, validation: Of each seed, epoch by epoch.
+        chosen: The epoch that validation chose, of each seed; none where it has not come to that.
+    """
+    draw_over_epochs(axes, training, color=GREY, linestyle="--", label="training, all tasks")
+    draw_over_epochs(axes, validation, color=COLOURS["fusion"], label="validation, fusion")
+    points = [(best, losses[best - 1]) for best, losses in zip(chosen, validation, strict=True) if best and losses]
+    if points:
+        label = f"chosen: epoch {points[0][0]}" if len(points) == 1 else "chosen epochs"
+        axes.plot(*zip(*points, strict=True), "o", color=COLOURS["fusion"], label=label)
+    axes.set(xlabel="epoch", ylabel="L1 loss", ylim=(0, None))
+    legend(axes, 2)
 
 
-def _plot_curves(axes, log_history: list[dict], best_epoch: int) -> None:
-    validation = [entry["eval_selection_loss"] for entry in log_history if "eval_selection_loss" in entry]
-    training = [entry["loss"] for entry in log_history if "loss" in entry]
-    axes.plot(range(1, len(training) + 1), training, "--", color="#777777", label="training, all tasks")
-    axes.plot(range(1, len(validation) + 1), validation, color=COLOURS["fusion"], label="validation, fusion")
-    if validation:
-        axes.plot(
-            best_epoch, validation[best_epoch - 1], "o", color=COLOURS["fusion"], label=f"chosen: epoch {best_epoch}"
+def draw_over_epochs(axes, seeds: Sequence[ArrayLike], **style) -> None:
+    """
+    One value per epoch: of several seeds the mean, and a band from the lowest to the highest, as far as all of them
+    went; beyond that, those that went further as thin lines.
+    """
+    seeds = [np.asarray(values, dtype=float) for values in seeds if len(values)]
+    if not seeds:
+        return
+    common = min(map(len, seeds))
+    together = np.array([values[:common] for values in seeds])
+    epochs = np.arange(1, max(map(len, seeds)) + 1)
+    if len(seeds) > 1:
+        axes.fill_between(
+            epochs[:common], together.min(0), together.max(0), color=style["color"], alpha=0.2, linewidth=0
         )
-    axes.set(title="Learning curves", xlabel="epoch", ylabel="L1 loss", ylim=(0, None))
-    axes.legend(frameon=False)
+    axes.plot(epochs[:common], together.mean(0), **style, marker="." if common == 1 else None)
+    for values in seeds:
+        if len(values) > common:
+            beyond = slice(common - 1, len(values))
+            axes.plot(epochs[beyond], values[beyond], **{**style, "label": None}, linewidth=0.6)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _plot_predictions(axes, folder: Path) -> None:
-    table = pq.read_table(folder / "predictions.parquet").to_pydict()
-    rows = [row for row, split in enumerate(table["split"]) if split == "test"]
-    labels, predictions = (np.array(table[name])[rows] for name in ("label", "fusion"))
-    limit = max(np.abs(labels).max(), np.abs(predictions).max()) * 1.05
-    axes.plot([-limit, limit], [-limit, limit], color="#999999", linewidth=1)
-    axes.scatter(labels, predictions, s=9, alpha=0.5, color=COLOURS["fusion"], linewidths=0)
-    error = np.abs(labels - predictions).mean()
-    axes.set(title=f"Test split: mean absolute error {error:.3f}", xlabel="label", ylabel="prediction")
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
+    """Predictions against labels, and the line on which both are the same."""
+    limit = max(np.abs(labels).max(), np.abs(predictions).max(), 1e-3) * 1.05
+    axes.plot([-limit, limit], [-limit, limit], color=GREY, linewidth=1)
+    axes.scatter(labels, predictions, s=14, alpha=0.5, color=COLOURS["text"], linewidths=0)
+    axes.set(xlabel="label", ylabel="prediction", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
-def _plot_quality(axes, generated: dict[str, np.ndarray], samples: Samples) -> None:
-    fused = np.array(samples["label"])
-    for modality, labels in generated.items():
-        truth = np.array(samples[UNIMODAL_LABELS[modality]])
-        correlations = [np.corrcoef(epoch, truth)[0, 1] for epoch in labels]
-        colour = COLOURS.get(modality)
-        axes.plot(range(1, len(correlations) + 1), correlations, color=colour, label=modality)
-        axes.axhline(np.corrcoef(fused, truth)[0, 1], color=colour, linestyle=":")
-    axes.plot([], [], ":", color="#777777", label="the fused label instead")
-    axes.set(title="Generated unimodal labels against the true ones", xlabel="epoch", ylabel="correlation")
-    axes.legend(frameon=False)
+def correlation(one: NDArray, other: NDArray) -> float:
+    """Pearson's; NaN where either is constant."""
+    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else float("nan")
 
 
-def _plot_shift(axes, generated: dict[str, np.ndarray], samples: Samples) -> None:
-    fused = np.array(samples["label"])
-    for modality, labels in generated.items():
-        axes.plot(
-            range(1, len(labels) + 1), np.abs(labels - fused).mean(1), color=COLOURS.get(modality), label=modality
-        )
-    axes.set(title="How far the generated labels are from the fused one", xlabel="epoch", ylabel="mean difference")
-    axes.legend(frameon=False)
+def mean_error(one: NDArray, other: NDArray) -> float:
+    """Mean absolute difference."""
+    return float(np.abs(one - other).mean())
 
 
-def _plot_spread(axes, generated: dict[str, np.ndarray], samples: Samples) -> None:
-    fused = np.array(samples["label"])
-    limit = max(np.abs(fused).max(), max(np.abs(labels[-1]).max() for labels in generated.values()))
+def quality(labels: NDArray, truth: NDArray, measure) -> list[float]:
+    """`measure`, [`correlation`] or [`mean_error`], of one modality's generated labels, epoch by epoch."""
+    known = np.isfinite(truth)
+    return [measure(epoch[known], truth[known]) for epoch in labels]
+
+
+def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool = False) -> None:
+    """
+    Something of the generated labels over the epochs.
+
+    Args:
+        curves: Of each modality and seed, epoch by epoch.
+        dotted: Whether a dotted line carries on the first value, that of the fused label.
+    """
+    for modality, seeds in curves.items():
+        draw_over_epochs(axes, seeds, color=COLOURS[modality], linestyle=LINES[modality], label=modality)
+        if dotted:
+            axes.axhline(seeds[0][0], color=COLOURS[modality], linestyle=":", linewidth=1.2)
+    if dotted:
+        axes.plot([], [], ":", color=GREY, label="fused label")
+    axes.set(xlabel="epoch")
+    legend(axes)
+
+
+def draw_spread(axes, generated: Labels) -> None:
+    """How the labels of the last epoch are distributed, before the fused ones, which are those of the first epoch."""
+    fused = next(iter(generated.values()))[0]
+    limit = max(np.abs(fused).max(), max(np.abs(labels[-1]).max() for labels in generated.values()), 1e-3)
     bins = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
-    axes.hist(fused, bins, color="#cccccc", label="fused")
+    axes.hist(fused, bins, color=FAINT, label="fused")
     for modality, labels in generated.items():
-        axes.hist(labels[-1], bins, histtype="step", linewidth=1.5, color=COLOURS.get(modality), label=modality)
-    axes.set(title="Labels of the training split, last epoch", xlabel="label", ylabel="clips")
-    axes.legend(frameon=False)
+        style = {"color": COLOURS[modality], "linestyle": LINES[modality]}
+        axes.hist(labels[-1], bins, histtype="step", linewidth=1.5, **style, label=modality)
+    axes.set(xlabel="label", ylabel="clips")
+    legend(axes)
+
+
+def legend(axes, columns: int = 4) -> None:
+    """Below the axes, where nothing is drawn."""
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17)}
+    drawn = axes.legend(
+        frameon=False, ncols=columns, fontsize=9, columnspacing=1.3, handlelength=2.2, markerscale=1.2, **place
+    )
+    for handle in drawn.legend_handles:
+        handle.set_alpha(1)

@@ -1,0 +1,452 @@
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import mmsa_file
+from test_training import DEMO
+
+from selfmm_hf import cli
+from selfmm_hf.data import demo
+from selfmm_hf.data.columns import MODALITIES
+from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
+from selfmm_hf.plots import correlation
+from selfmm_hf.pseudo_labels import PseudoLabels
+from selfmm_hf.report.clips import _widest
+from selfmm_hf.report.data import ReportError, RunData, find_runs, group_runs, read_run
+from selfmm_hf.report.predictions import classes, confusion
+from selfmm_hf.report.representations import class_centres, project
+
+pytest.importorskip("matplotlib")
+EPOCHS, TRAIN, TEST = 4, 18, 30
+SECTIONS = [
+    "results", "learning", "labels", "quality", "clips", "space", "confusion", "scatter", "calibration", "modalities",
+    "robustness",
+]  # fmt: skip
+
+
+def write_run(folder, seed=1111, modalities=MODALITIES, limit=3.0, epochs=EPOCHS, ids=None, **options):
+    """What a finished run leaves, without the data and the model."""
+    random = np.random.default_rng(seed)
+    labels = np.round(random.uniform(-limit, limit, 2 * TEST), 1).astype(np.float32)
+    said = {name: (labels + random.normal(0, limit / 6, 2 * TEST)).astype(np.float32) for name in modalities}
+    fusion = (labels + random.normal(0, limit / 9, 2 * TEST)).astype(np.float32)
+    absent = np.arange(2 * TEST) % 7 == 0
+    predictions = {
+        "id": [f"clip{row}$_$1" for row in range(2 * TEST)],
+        "split": ["validation"] * TEST + ["test"] * TEST,
+        "label": labels,
+        "fusion": fusion,
+        **{name: pa.array(values, mask=absent & (name == "vision")) for name, values in said.items()},
+    }
+    fused = np.round(random.uniform(-limit, limit, TRAIN), 1).astype(np.float32)
+    generated = {
+        name: np.concatenate([fused, *(np.float32(fused + random.normal(0, 0.2, TRAIN)) for _ in range(1, epochs))])
+        for name in modalities
+    }
+    ids = [f"train{row}$_$1" for row in range(TRAIN)] if ids is None else ids
+    pseudo = {"id": ids * epochs, "epoch": np.repeat(np.arange(1, epochs + 1, dtype=np.int32), TRAIN), **generated}
+    metrics = {
+        f"{split}_{name}": None if value != value else value
+        for split, rows in (("validation", slice(TEST)), ("test", slice(TEST, None)))
+        for name, value in METRICS[limit](fusion[rows], labels[rows]).items()
+    }
+    log = [
+        entry
+        for epoch in range(1, epochs + 1)
+        for entry in (
+            {"epoch": epoch, "loss": 2 / epoch},
+            {"epoch": epoch, "eval_selection_loss": 1 / epoch + seed / 1e5},
+        )
+    ]
+    folder.mkdir(parents=True)
+    options = {"dataset": "mosi", "data": "gone/unaligned_50.pkl", "seed": seed, "output_dir": str(folder), **options}
+    (folder / "options.yaml").write_text(yaml.safe_dump(options))
+    pq.write_table(pa.table(predictions), folder / "predictions.parquet")
+    pq.write_table(pa.table(pseudo), folder / "pseudo_labels.parquet")
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    results = {"convention": options.get("convention", "default"), "epochs": epochs, "best_epoch": epochs, **metrics}
+    (folder / "all_results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="module")
+def full_report(run_folder):
+    """The folder of a report that is really drawn."""
+    out = run_folder.parent / "out"
+    report(out, run_folder)
+    return out
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """Draws each panel, but renders none, which takes its time."""
+    from matplotlib.figure import Figure
+
+    def sketch(panel):
+        panel.draw(Figure().subplots())
+        return b"", "<svg ></svg>"
+
+    monkeypatch.setattr("selfmm_hf.report.command.render", sketch)
+
+
+def report(out, *folders) -> "Page":
+    cli.main(["report", *map(str, folders), "--out", str(out)])
+    return Page(out / "report.html")
+
+
+def refused(capsys, *folders) -> str:
+    """The one line with which the command refuses."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["report", *map(str, folders), "--out", str(folders[0].parent / "never")])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert exit_info.value.code == 2 and len(lines) == 1, lines
+    assert not (folders[0].parent / "never").exists()
+    return lines[0]
+
+
+class Page(HTMLParser):
+    """The page: its sections, pictures, tables; an error where elements are not closed or closed in another order."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.source = file, file.read_text(encoding="utf-8")
+        self.open, self.sections, self.ids, self.pictures, self.drawings, self.cells, self.links = (
+            [],
+            [],
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
+        self.feed(self.source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag != "meta":
+            self.open.append(tag)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag == "section":
+            self.sections.append(attributes["id"])
+        if tag == "a":
+            self.links.append(attributes["href"])
+        if tag == "svg":
+            self.drawings.append(attributes["aria-label"])
+        if tag in ("td", "th"):
+            self.cells.append("")
+        assert tag not in ("script", "img", "link", "iframe")
+        assert not any(name.startswith("on") for name in attributes)
+
+    def handle_startendtag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells[-1] += data
+
+
+def test_every_figure_is_there_and_the_page_needs_nothing_else(full_report):
+    page = Page(full_report / "report.html")
+    assert page.sections == SECTIONS
+    assert len(page.ids) == len(set(page.ids)), "names within the pictures clash"
+    pictures = {link for link in page.links if link.endswith(".png")}
+    assert pictures == {file.name for file in full_report.glob("*.png")}
+    assert len(page.drawings) == len(pictures) and all(len(words) > 30 for words in page.drawings)
+    for name in ("learning-1", "labels-1-text", "moved-1", "clips-1-test", "confusion-1-7", "residuals-1", "sign-1"):
+        assert f"{name}.png" in pictures
+    assert set(re.findall(r"https?://[^\s\"]+", page.source)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert "space-1-fusion.png" not in pictures and "cannot be read any more" in page.source
+    inline = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
+    assert not re.findall(r"#[0-9a-f]{6}\b", inline), "a colour that does not follow the page"
+
+
+def test_numbers_are_those_of_the_files(run_folder, full_report):
+    folder, page = run_folder, Page(full_report / "report.html")
+    results = json.loads((folder / "all_results.json").read_text())
+    for name in ("mae", "corr", "acc_7", "acc_2_negative_positive"):
+        assert f"{results[f'test_{name}']:.3f}" in page.cells and f"{results[f'validation_{name}']:.3f}" in page.cells
+    table = pq.read_table(folder / "predictions.parquet").to_pandas()
+    test = table[table["split"] == "test"]
+    for task in ("fusion", *MODALITIES):
+        here = test[test[task].notna()]
+        assert f"{(here[task].astype(float) - here['label'].astype(float)).abs().mean():.3f}" in page.cells
+        place = page.cells.index(task, page.cells.index("task"))
+        assert page.cells[place + 1] == str(len(here))
+    labels = pq.read_table(folder / "pseudo_labels.parquet").to_pandas()
+    last, first = labels[labels["epoch"] == EPOCHS], labels[labels["epoch"] == 1]
+    for name in MODALITIES:
+        moved = np.abs(last[name].to_numpy(float) - first[name].to_numpy(float)).mean()
+        assert f"{moved:.3f}" in page.cells
+    spread = test[list(MODALITIES)].max(axis=1) - test[list(MODALITIES)].min(axis=1)
+    widest = test.loc[spread.idxmax()]
+    place = page.cells.index(widest["id"])
+    assert page.cells[place - 1] == "1"
+    assert page.cells[place + 2] == f"{widest['fusion']:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+@pytest.mark.parametrize(("limit", "counts"), [(3.0, [7]), (1.0, [5, 3])])
+def test_the_confusion_matrix_agrees_with_the_accuracy(limit, counts):
+    random = np.random.default_rng(0)
+    labels, predictions = random.uniform(-limit, limit, (2, 200))
+    labels[:9], predictions[:4] = np.linspace(-limit, limit, 9), (2.5, -2.5, 0.1, -0.1)
+    metrics = {3.0: mosi_metrics, 1.0: sims_metrics}[limit](predictions, labels)
+    for count in counts:
+        matrix, names = confusion(labels, predictions, limit, count)
+        assert matrix.shape == (count, count) and len(names) == count and matrix.sum() == 200
+        assert np.trace(matrix) / 200 == pytest.approx(metrics[f"acc_{count}"])
+        assert matrix[:, 0].sum() == (classes(predictions, limit, count)[0] == 0).sum()
+
+
+def test_several_seeds_and_configurations(tmp_path, sketched):
+    for seed, epochs in ((1111, 4), (1112, 6)):
+        write_run(tmp_path / "sweep" / "a" / str(seed), seed, epochs=epochs)
+        write_run(tmp_path / "sweep" / "b" / str(seed), seed, convention="official")
+    groups = group_runs(find_runs([tmp_path / "sweep"]))
+    assert [(group.name, [run.seed for run in group.runs]) for group in groups] == [
+        ("convention default", [1111, 1112]),
+        ("convention official", [1111, 1112]),
+    ]
+    page = report(tmp_path / "out", tmp_path / "sweep")
+    values = [
+        json.loads((tmp_path / "sweep" / "a" / seed / "all_results.json").read_text()) for seed in ("1111", "1112")
+    ]
+    maes = [one["test_mae"] for one in values]
+    assert f"{np.mean(maes):.3f} ± {np.std(maes, ddof=1):.3f}" in page.cells
+    pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert {"results-mae.png", "learning-2.png", "labels-2-vision.png", "confusion-2-7.png"} <= pictures
+    assert "Convention official: seeds 1111, 1112" in page.source
+    (tmp_path / "sweep" / "sweep.yaml").touch()
+    assert [group.name for group in group_runs(find_runs([tmp_path / "sweep"]))] == ["a", "b"]
+
+
+def test_runs_that_do_not_go_together(tmp_path, capsys):
+    run = write_run(tmp_path / "a")
+    sims = write_run(tmp_path / "sims", limit=1.0, dataset="sims", data="gone.pkl")
+    other = write_run(tmp_path / "b", seed=2, ids=[f"other{row}" for row in range(TRAIN)])
+    assert "a report of each data set" in refused(capsys, run, sims)
+    assert "not the same clips" in refused(capsys, run, other)
+
+
+def test_a_smaller_report_leaves_no_pictures_of_the_larger_one(tmp_path, sketched):
+    write_run(tmp_path / "a"), write_run(tmp_path / "b", convention="paper")
+    report(tmp_path / "out", tmp_path / "a", tmp_path / "b")
+    (tmp_path / "out" / "mine.png").touch()
+    page = report(tmp_path / "out", tmp_path / "a")
+    pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"mine.png", *(link for link in page.links if link.endswith(".png"))}
+
+
+def test_the_same_run_gives_the_same_bytes(run_folder, full_report, tmp_path):
+    report(tmp_path / "again", run_folder)
+    assert len(list((tmp_path / "again").iterdir())) == len(list(full_report.iterdir()))
+    for file in full_report.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("tasks", [None, [], ["text"]])
+def test_runs_with_fewer_modalities_or_tasks(tmp_path, tasks, sketched):
+    options = {} if tasks is None else {"unimodal_tasks": tasks}
+    page = report(tmp_path / "out", write_run(tmp_path / "run", modalities=["text", "audio"], **options))
+    assert page.sections == SECTIONS
+    pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
+    shown = {name for name in MODALITIES if f"labels-1-{name}.png" in pictures}
+    assert shown == set(["text", "audio"] if tasks is None else tasks)
+    assert ("clips-1-test.png" in pictures) == (tasks is None)
+    assert ("learns from" in page.source) == (tasks == [])
+
+
+def test_labels_of_sims(tmp_path, sketched):
+    page = report(tmp_path / "out", write_run(tmp_path / "run", limit=1.0, dataset="sims", data="gone.pkl"))
+    pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert {"confusion-1-5.png", "confusion-1-3.png"} <= pictures and "confusion-1-7.png" not in pictures
+    assert "predicted ≤ -0.7" in page.cells or "predicted ≤ \N{MINUS SIGN}0.7" in page.cells
+
+
+def test_constant_predictions_and_a_single_epoch(tmp_path, sketched):
+    folder = write_run(tmp_path / "run", epochs=1)
+    table = pq.read_table(folder / "predictions.parquet").to_pydict()
+    for name in ("label", "fusion", *MODALITIES):
+        table[name] = [0.0] * len(table["id"])
+    pq.write_table(pa.table(table), folder / "predictions.parquet")
+    assert report(tmp_path / "out", folder).sections == SECTIONS
+
+
+def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
+    whole = write_run(tmp_path / "sweep" / "1")
+    broken = write_run(tmp_path / "sweep" / "2", seed=2)
+    for name in ("all_results.json", "predictions.parquet", "pseudo_labels.parquet"):
+        (broken / name).unlink()
+    checkpoint = broken / "checkpoint-8"
+    checkpoint.mkdir()
+    state = json.loads((broken / "trainer_state.json").read_text())
+    (checkpoint / "trainer_state.json").write_text(
+        json.dumps({"global_step": 8, "log_history": state["log_history"][:4]})
+    )
+    (checkpoint / "files.json").write_text("{}")
+    (broken / "trainer_state.json").unlink()
+    assert len(read_run(broken).losses("loss")) == 2
+    page = report(tmp_path / "out", broken)
+    assert page.sections == ["learning"] and "Not finished: seed 2" in page.source
+    page = report(tmp_path / "out", whole, broken)
+    assert page.sections == SECTIONS and "Not finished: seed 2" in page.source
+    shutil.rmtree(checkpoint)
+    assert "first epoch" in report(tmp_path / "out", broken).source
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("options.yaml", b"a: [", "is damaged"),
+        ("options.yaml", b"", "holds no options"),
+        ("all_results.json", b"{", "is damaged"),
+        ("all_results.json", b"{}", "has no 'best_epoch'"),
+        ("trainer_state.json", None, "is missing: the run is not whole"),
+        ("trainer_state.json", b"[]", "is damaged"),
+        ("predictions.parquet", None, "is missing: the run is not whole"),
+        ("predictions.parquet", b"PAR1", "is damaged"),
+        ("pseudo_labels.parquet", b"", "is damaged"),
+        ("robustness.json", b"{}", "has no 'random'"),
+        ("robustness.json", b'{"random": {"0.1": 3}}', "is damaged"),
+    ],
+)
+def test_a_damaged_folder_ends_in_one_line(tmp_path, capsys, name, content, said):
+    file = write_run(tmp_path / "run") / name
+    file.unlink(missing_ok=True)
+    if content is not None:
+        file.write_bytes(content)
+    message = refused(capsys, tmp_path / "run")
+    assert said in message and name in message
+
+
+def test_folders_that_are_no_runs(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "holds no run" in refused(capsys, tmp_path / "empty")
+    assert "no folder of a run" in refused(capsys, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("fault", ["column", "rows", "NaN", "words", "no test"])
+def test_tables_that_do_not_fit(tmp_path, fault):
+    folder = write_run(tmp_path / "run")
+    file = folder / ("pseudo_labels.parquet" if fault == "rows" else "predictions.parquet")
+    table = pq.read_table(file).to_pydict()
+    rows = len(table["id"])
+    if fault == "column":
+        del table["label"]
+    elif fault == "rows":
+        table = {name: values[:-1] for name, values in table.items()}
+    elif fault == "no test":
+        table["split"] = ["validation"] * rows
+    else:
+        table["fusion"] = [float("nan") if fault == "NaN" else "words"] * rows
+    pq.write_table(pa.table(table), file)
+    with pytest.raises(ReportError, match=folder.name):
+        read_run(folder)
+
+
+def test_robustness_is_drawn_where_it_was_measured(tmp_path, sketched):
+    folder = write_run(tmp_path / "run")
+    figures = {"mae": 0.912, "acc_2_negative_positive": 0.71}
+    stored = {"random": {"0": figures, "0.5": figures | {"mae": 1.234}, "mean": figures}, "zeros": {"text": figures}}
+    (folder / "robustness").mkdir()
+    (folder / "robustness" / "robustness.json").write_text(json.dumps(stored))
+    page = report(tmp_path / "out", folder)
+    assert (tmp_path / "out" / "robustness-mae.png").is_file() and "1.234" in page.cells
+
+
+def test_sentences_are_shown_and_escaped(tmp_path, sketched):
+    file = mmsa_file(tmp_path / "unaligned_50.pkl", raw_text=lambda rows: ["<b>&amp; $x_1$ \x00"] * rows)
+    ids = [f"train{row}$_$1" for row in range(TRAIN)]
+    folder = write_run(tmp_path / "run", ids=ids, data=str(file))
+    (folder / "model").mkdir()
+    with pytest.raises(SystemExit):  # the data are there, the model is not
+        report(tmp_path / "out", folder)
+    from selfmm_hf.report.clips import case_study
+    from selfmm_hf.report.data import Data
+    from selfmm_hf.report.page import page
+
+    figure = case_study(group_runs([read_run(folder)]), Data())
+    source = page("<title>", ["a & b"], [figure], {panel.name: "<svg ></svg>" for panel in figure.panels})
+    assert html.escape("<b>&amp; $x_1$ ") in source and "<b>" not in source and "\x00" not in source
+    assert "<h1>&lt;title&gt;</h1>" in source and "a &amp; b" in source
+
+
+def test_data_that_are_other_ones_by_now(tmp_path, sketched):
+    file = mmsa_file(tmp_path / "unaligned_50.pkl")
+    folder = write_run(tmp_path / "run", ids=[f"other{row}" for row in range(TRAIN)], data=str(file))
+    page = report(tmp_path / "out", folder)
+    assert "are other ones by now" in page.source and str(tmp_path) not in page.source
+
+
+def test_the_widest_range_ignores_what_is_absent():
+    values = np.array([[1.0, np.nan, 3.0, 0.0], [0.5, np.nan, -3.0, 2.0], [np.nan, 9.0, 0.0, np.nan]])
+    assert _widest(values).tolist() == [2, 3, 0]
+
+
+def test_projection_keeps_distances_of_a_plane():
+    random = np.random.default_rng(0)
+    plane = random.normal(size=(40, 2)) * (3, 1)
+    features = plane @ np.linalg.qr(random.normal(size=(5, 5)))[0][:2] + 7
+    centres = features[:2]
+    points, middles, shares = project(features, centres)
+    assert shares.sum() == pytest.approx(1) and shares[0] > shares[1]
+    np.testing.assert_allclose(
+        np.linalg.norm(points[0] - points[1:], axis=1), np.linalg.norm(plane[0] - plane[1:], axis=1)
+    )
+    np.testing.assert_allclose(middles, points[:2])
+    points, _, shares = project(np.ones((4, 1)), np.ones((2, 1)))
+    assert points.shape == (4, 2) and shares.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("convention", ["default", "official"])
+def test_class_centres_are_those_of_the_label_generation(tmp_path, convention):
+    import torch
+
+    from selfmm_hf.pseudo_labels import CONVENTIONS
+
+    random = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(9, 3, generator=random), torch.tensor([1.0, -1, 0, 2, -3, 0, 1, -0.2, 0.4])
+    state = PseudoLabels(labels, {"fusion": 3, "text": 3}, CONVENTIONS[convention], 3.0)
+    state.update(torch.arange(9), {"fusion": features, "text": features}, {}, 1)
+    run = RunData(tmp_path, {}, results={"convention": convention})
+    found = class_centres(features.double().numpy(), labels.numpy(), run)
+    np.testing.assert_allclose(found, state.centres("fusion")[:, 0], atol=1e-6)
+
+
+def test_a_whole_run_with_its_data_and_its_model(tmp_path, monkeypatch, sketched):
+    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+    folder = tmp_path / "run"
+    cli.train([*DEMO, "--num_train_epochs", "3", "--output_dir", str(folder)])
+    page = report(tmp_path / "out", folder)
+    pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
+    for task in ("fusion", *MODALITIES):
+        assert f"space-1-{task}.png" in pictures
+    assert {"corr-1.png", "error-1.png"} <= pictures
+    results = json.loads((folder / "all_results.json").read_text())
+    assert f"{results['generated_label_text_corr']:.3f}" in page.cells
+    assert any(sentence in page.cells for sentence in demo.demo_corpus()["test"]["text"])
+    run = read_run(folder)
+    corpus = demo.demo_corpus()["train"]
+    assert correlation(run.generated["text"][-1], np.array(corpus["label_text"])) == pytest.approx(
+        results["generated_label_text_corr"]
+    )
