@@ -293,7 +293,11 @@ class Run:
         replace(self.folder / OPTIONS_FILE, lambda file: file.write_text(given, encoding="utf-8"))
         file = self.folder / ENVIRONMENT_FILE
         before = json.loads(file.read_text("utf-8"))["sessions"] if self.resumes and file.is_file() else []
-        device = {"device": _hardware(trainer), "resumed_from": self.checkpoint and self.checkpoint.name, "seconds": None}
+        device = {
+            "device": _hardware(trainer),
+            "resumed_from": self.checkpoint and self.checkpoint.name,
+            "seconds": None,
+        }
         self._environment = {"data": self.data_fingerprint(), "sessions": [*before, environment() | device]}
         self._write_json(ENVIRONMENT_FILE, self._environment)
 

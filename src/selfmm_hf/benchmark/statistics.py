@@ -1,7 +1,6 @@
 """What a few seeds allow one to say: means with intervals, and differences of two configurations."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,45 +93,21 @@ def sign_flip_p(differences: ArrayLike) -> float:
     return float(np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - rounding))
 
 
-def over_clips(
-    metrics: Callable[[NDArray, NDArray], dict[str, float]],
-    labels: NDArray,
-    predictions: NDArray,
-    resamples: int = 1000,
-) -> dict[str, NDArray]:
+def bootstrap_interval(one: NDArray, other: NDArray, resamples: int = 10_000) -> tuple[float, float]:
     """
-    Metrics of resampled test splits: each time as many clips, drawn with replacement, the same ones for all runs, and
-    for every call with as many clips.
+    95 % interval of the difference of two configurations, were both the seeds and the clips others: each time as many
+    of both, drawn with replacement, in pairs. For one seed: were the clips others.
 
     Args:
-        metrics: Of predictions and labels, (clips,) each.
-        labels: (clips,).
-        predictions: (runs, clips).
-
-    Returns:
-        (resamples, runs) for each metric.
+        one, other: A figure of each clip, of which the metric is the mean, such as the absolute error: (seeds, clips),
+            in the same order of both.
     """
     random = np.random.default_rng(0)
-    rows = []
+    differences = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    seeds, clips = differences.shape
+    means = []
     for _ in range(resamples):
-        clips = random.integers(len(labels), size=len(labels))
-        rows.append([metrics(run[clips], labels[clips]) for run in predictions])
-    return {name: np.array([[run[name] for run in row] for row in rows]) for name in rows[0][0]}
-
-
-def bootstrap_interval(one: NDArray, other: NDArray) -> tuple[float, float]:
-    """
-    95 % interval of the difference of two configurations, were both seeds and clips others: those of [`over_clips`]
-    resampled over the seeds too, in pairs. For one seed, were the clips others. NaN where a metric has none.
-
-    Args:
-        one, other: (resamples, seeds), in the same order of seeds.
-    """
-    differences = one - other
-    seeds = np.random.default_rng(1).integers(differences.shape[1], size=differences.shape)
-    means = np.take_along_axis(differences, seeds, axis=1).mean(1)
-    means = means[np.isfinite(means)]
-    if not means.size:
-        return math.nan, math.nan
+        chosen = np.bincount(random.integers(seeds, size=seeds), minlength=seeds) @ differences
+        means.append(chosen[random.integers(clips, size=clips)].mean() / seeds)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -15,9 +15,7 @@ from ..training import ENVIRONMENT_FILE, OPTIONS_FILE, Run, difference, replace
 from ..training_args import SelfMMTrainingArguments
 from .runs import RunElsewhere, RunFailed, complete, is_done
 
-SWEEPS = {
-    path.stem: path for path in sorted((Path(__file__).parents[1] / "hub_configs" / "sweeps").glob("*.yaml"))
-}
+SWEEPS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "hub_configs" / "sweeps").glob("*.yaml"))}
 SWEEP_FILE = "sweep.yaml"
 DEFAULT_SEED = SelfMMTrainingArguments.__dataclass_fields__["seed"].default
 # What the sweep sees to itself.
