@@ -256,7 +256,8 @@ def _label_lines(configurations: dict[str, Any]) -> Iterator[str]:
     ]
     yield from ("", "Labels of the last epoch against the true ones, correlation / mean absolute error:", "")
     yield from (*_row("", *tasks), _rule(len(tasks) + 1))
-    for label, kind in (("`y_m` itself", "fused"), *((name, "generated") for name in configurations)):
+    learned = [name for name, one in configurations.items() if one["options"].get("unimodal_tasks") != []]
+    for label, kind in (("`y_m` itself", "fused"), *((name, "generated") for name in learned)):
         known = [configurations[label]] if kind == "generated" else list(configurations.values())
         known = {key: value for one in known for key, value in one["generated_labels"].items()}
         cells = []
@@ -275,7 +276,8 @@ def _measured_line(measured: dict[str, list]) -> str:
     if measured["seconds"]:
         shortest, longest = map(minutes, measured["seconds"])
         shown.append(f"{shortest} to {longest} a run" if shortest != longest else f"{shortest} a run")
-    return "; ".join(shown) + "."
+    line = "; ".join(shown)
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _row(*cells: str) -> list[str]:
