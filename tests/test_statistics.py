@@ -72,24 +72,23 @@ def test_the_sign_flip_test_errs_as_seldom_as_it_says():
 
 
 def simulated(random, seeds, clips, effect):
-    """Errors of two configurations: clips are easy or hard for both, and seeds of either are lucky or not."""
+    """Errors of two configurations: clips are easy or hard for both, and some are easier for one of them."""
     hardness = random.gamma(2, 0.35, size=clips)
-    liking = random.normal(0, 0.2, size=clips)
-    luck = random.normal(0, 0.02, size=(2, seeds, 1))
+    liking = random.normal(effect, 0.2, size=clips)
     noise = random.normal(0, 0.3, size=(2, seeds, clips))
-    return hardness + effect + liking + luck[0] + noise[0], hardness + luck[1] + noise[1]
+    return hardness + liking + noise[0], hardness + noise[1]
 
 
-def test_the_bootstrap_interval_holds_the_truth_for_other_seeds_and_clips():
+def test_the_bootstrap_interval_holds_the_truth_for_other_clips():
     random = np.random.default_rng(2)
     inside = []
-    for _ in range(200):
-        low, high = bootstrap_interval(*simulated(random, 5, 150, 0.05), resamples=400)
+    for _ in range(300):
+        low, high = bootstrap_interval(*simulated(random, 3, 100, 0.05), resamples=300)
         inside.append(low <= 0.05 <= high)
-    assert 0.90 <= np.mean(inside) <= 0.99
+    assert 0.91 <= np.mean(inside) <= 0.98
 
 
-def test_the_bootstrap_interval_of_one_seed_and_of_none():
+def test_the_bootstrap_interval_is_that_of_scipy():
     one, other = simulated(np.random.default_rng(4), 1, 200, 0.1)
     low, high = bootstrap_interval(one, other)
     expected = stats.bootstrap(((one - other)[0],), np.mean, rng=np.random.default_rng(5)).confidence_interval

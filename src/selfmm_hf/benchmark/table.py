@@ -227,13 +227,13 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
             yield from _row(name, *cells)
     if compared := {name: one["mae"] for name, one in table["comparisons"].items() if one}:
         yield from ("", f"MAE, difference from {table['against']} over the seeds in common:", "")
-        yield from _row("", "seeds", "difference", "95 %, other seeds (t)", "p", "95 %, other seeds and clips")
+        yield from _row("", "seeds", "difference", "95 %, other seeds (t)", "p", "95 %, other clips (bootstrap)")
         yield _rule(6)
         for name, one in compared.items():
             intervals = (_interval("mae", *ends, signed=True) for ends in ((one["low"], one["high"]), one["bootstrap"]))
-            over_seeds, over_both = intervals
+            over_seeds, over_clips = intervals
             difference = _number("mae", one["difference"], signed=True)
-            yield from _row(name, str(one["n"]), difference, over_seeds, f"{one['p']:.3f}".lstrip("0"), over_both)
+            yield from _row(name, str(one["n"]), difference, over_seeds, f"{one['p']:.3f}".lstrip("0"), over_clips)
         least = max(one["least_p"] for one in compared.values())
         yield from (
             "",
