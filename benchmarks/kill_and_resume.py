@@ -146,9 +146,7 @@ def kill_and_resume(folder: Path, processes: int, kills: int, seed: int) -> list
         raise SystemExit("The undisturbed run was disturbed.")
     duration = time.monotonic() - began
     chance, different, lost = random.Random(seed), [], 0
-    print(
-        f"{processes} process{'es' * (processes > 1)}, {len(list(undisturbed.glob('checkpoint-*')))} checkpoints kept"
-    )
+    print(f"Processes: {processes}. Undisturbed: {duration:.0f} s.\n")
     print("| killed | whole before, step | whole after, step |\n|---|---|---|")
     while kills > 0:
         before = step_of(last_whole(folder)) if folder.exists() else 0

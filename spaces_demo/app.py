@@ -65,6 +65,7 @@ FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]
 THEME = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS)
 CSS = """
 .gradio-container { max-width: 72rem !important; margin: 0 auto; }
+.clip video { max-height: 280px; }
 .picture svg { width: 100%; max-width: 34rem; height: auto; }
 .said { font-size: 1.1rem; font-weight: 600; margin: .25rem 0 .75rem; padding-left: .75rem;
   border-left: .3rem solid currentColor; }
@@ -129,7 +130,8 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
         picture = pipe.draw(result)
     except ValueError as error:  # what the pipeline says of clips that it cannot read
         raise _error(str(error)) from error
-    parts = [f'<p class="said">{html.escape(_remark(pipe, result))}</p>']
+    remark = re.sub(r"-(?=\d)", "\N{MINUS SIGN}", _remark(pipe, result))
+    parts = [f'<p class="said">{html.escape(remark)}</p>']
     if result["transcript"]:
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
     hints = [str(one.message) for one in caught if one.category.__name__ == "ClipWarning"]
@@ -164,7 +166,9 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                video = gr.Video(label="Clip", sources=["upload", "webcam"], include_audio=True, height=300)
+                video = gr.Video(
+                    label="Clip", sources=["upload", "webcam"], include_audio=True, height=330, elem_classes="clip"
+                )
                 words = gr.Textbox(
                     label="Words", info="What is said in the clip, or instead of a clip.", max_lines=4,
                     max_length=MAX_LETTERS, placeholder="the movie was wonderful",

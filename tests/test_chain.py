@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,18 @@ pipe = pipeline("multimodal-sentiment", model=sys.argv[1], trust_remote_code=Tru
 results = [pipe(path, text="the movie was good") for path in sys.argv[2:]]
 results.append([frames.tolist() for frames in pipe.processor.feature_extractor.extract(sys.argv[2])[0].values()])
 print("RESULTS" + json.dumps(results))
+"""
+
+SPACE = """
+import json, sys
+sys.modules["selfmm_hf"] = None
+sys.path.insert(0, sys.argv[1])
+import app
+pipe = app.load()
+seen, pad = [], pipe.processor.pad
+pipe.processor.pad = lambda clips: seen.extend(clips) or pad(clips)
+app.judge(pipe, sys.argv[2], "the movie was good")
+print("RESULTS" + json.dumps({name: seen[0][name].tolist() for name in ("audio", "vision")}))
 """
 
 
@@ -116,6 +129,18 @@ def test_a_new_clip_is_judged_in_a_fresh_process(clips, extracted, trained, tmp_
         assert result["present"] == {"text": True, "audio": True, "vision": True} and result["absent"] == {}
         assert abs(result["score"]) < 10
     for name, found in zip(("audio", "vision"), features, strict=True):
+        stored = np.load(extracted / name / "video_0" / f"{known.stem}.npy")
+        np.testing.assert_allclose(found, stored, atol=1e-5)
+
+
+def test_the_space_computes_the_same_features(clips, extracted, trained, tmp_path):
+    pytest.importorskip("gradio")
+    known = next(clips.glob("video_0/*.mp4"))
+    command = [sys.executable, "-c", SPACE, Path(__file__).parents[1] / "spaces_demo", known]
+    environment = os.environ | {"SELFMM_MODEL": str(trained / "model"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr[-2000:]
+    for name, found in json.loads(process.stdout.split("RESULTS")[1]).items():
         stored = np.load(extracted / name / "video_0" / f"{known.stem}.npy")
         np.testing.assert_allclose(found, stored, atol=1e-5)
 

@@ -163,8 +163,12 @@ def test_recipes_are_checked(options, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sampling_rate": None}, "Give the sampling_rate of the audio, which should be 22050 Hz"),
-        ({"sampling_rate": 16000}, "16000 Hz, expected 22050"),
+        ({"sampling_rate": None}, "The sampling_rate of the audio is None, expected its samples per second"),
+        ({"sampling_rate": 0}, "The sampling_rate of the audio is 0, expected"),
+        ({"sampling_rate": 50}, "longer than the 300 s that are allowed"),
+        ({"audio": np.zeros((2, 3, 4), np.float32)}, r"shape \(2, 3, 4\), expected \(samples,\)"),
+        ({"audio": np.zeros(9, np.int16)}, "samples are int16, expected floats"),
+        ({"audio": np.array([0.5, np.nan])}, "samples hold values that are not finite"),
         ({"words": "hello"}, "got words"),
     ],
 )
@@ -173,6 +177,19 @@ def test_clips_are_checked(extractor, change, message):
         extractor.extract(clip(**change))
     with pytest.raises(ValueError, match="there are only torch's"):
         extractor(clip(), return_tensors="np")
+
+
+@pytest.mark.parametrize("given", [None, 5, b"clip.mp4", np.zeros(RATE, np.float32)])
+def test_what_is_no_clip_is_refused(extractor, given):
+    with pytest.raises(ValueError, match=r"A clip is \w+, expected the path of a file, or a dict"):
+        extractor.extract(given)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+def test_samples_of_any_rate_are_those_of_their_file(extractor, rate, tmp_path):
+    path = write_clip(tmp_path / "clip.wav", audio="pcm_f32le", seconds=0.7, rate=rate)
+    found, _ = extractor.extract({"audio": voice(0.7, rate), "sampling_rate": rate})
+    np.testing.assert_allclose(found["audio"], extractor.extract(path)[0]["audio"], atol=1e-5)
 
 
 STRANGER = """

@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import (
     AutoModel,
     Wav2Vec2Config,
@@ -20,6 +21,7 @@ from transformers import (
     Wav2Vec2ForCTC,
     pipeline,
 )
+from transformers.pipelines.pt_utils import KeyDataset
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
 from selfmm_hf.decoding_selfmm import decode_audio
@@ -105,6 +107,32 @@ def test_lists_generators_and_batches(pipe, path, batch_size):
                 assert piece["begin"] == other["begin"] and piece["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_column_of_a_dataset(pipe, path, workers):
+    """Also read by processes that are forked from one that has decoded clips already."""
+    expected = pipe(str(path))
+    clips = Dataset.from_dict({"clip": [str(path)] * 3})
+    found = list(pipe(KeyDataset(clips, "clip"), batch_size=2, num_workers=workers))
+    assert [one["score"] for one in found] == pytest.approx([expected["score"]] * 3, abs=1e-5)
+    words = Dataset.from_dict({"clip": [{"text": "the movie was good"}, {"text": "so"}]})
+    assert [one["transcript"] for one in pipe(KeyDataset(words, "clip"))] == ["the movie was good", "so"]
+    with pytest.raises(ValueError, match="A clip is Dataset, expected the path of a file, or a dict"):
+        pipe(clips)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_model_of_half_precision(folder, pipe, path, dtype):
+    expected = pipe(str(path), text="the movie was good", window_seconds=1.0)
+    half = load(folder, dtype=dtype, device="cpu")
+    assert half.model.dtype == getattr(torch, dtype)
+    found = half(str(path), text="the movie was good", window_seconds=1.0)
+    assert found["score"] == pytest.approx(expected["score"], abs=0.02)
+    assert found["unimodal"] == pytest.approx(expected["unimodal"], abs=0.02)
+    json.dumps(found)
+    several = half([{"text": "so"}, str(path), {"text": "the movie was good"}], batch_size=2)
+    assert [one["present"]["audio"] for one in several] == [False, True, False]
+
+
 def test_a_timeline_scores_the_pieces(pipe):
     whole = clip(audio=voice(2.0, RATE), text="the movie was good")
     result = pipe(whole, window_seconds=1.0)
@@ -135,8 +163,9 @@ def test_what_cannot_be_judged_is_said(pipe, given, message):
 def test_unknown_options_are_refused(pipe):
     with pytest.raises(TypeError, match="has no windows; it has text and window_seconds"):
         pipe({"text": "so"}, windows=3)
-    with pytest.raises(ValueError, match="window_seconds is 0, expected seconds above 0"):
-        pipe({"text": "so"}, window_seconds=0)
+    for seconds in (0, -1, 1e-9, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"window_seconds is {seconds}, expected 0.1 seconds or more"):
+            pipe({"text": "so"}, window_seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +189,16 @@ def server(path, tmp_path):
         def log_message(self, *_):
             pass
 
+        def do_GET(self):
+            if self.path == "/broken.mp4":  # it promises more than it sends
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\nclip")
+            elif self.path == "/elsewhere.mp4":
+                self.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n")
+            elif self.path == "/babble.mp4":
+                self.wfile.write(b"babble\r\n")
+            else:
+                super().do_GET()
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -176,6 +215,20 @@ def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, mon
         pipe(f"{server}/nothing.mp4")
     with pytest.raises(ValueError, match="no sound or video file"):
         pipe(f"{server}/page.mp4")
+    with pytest.raises(ValueError, match=r"broken.mp4 broke off after 4 of 9999 bytes; try again"):
+        pipe(f"{server}/broken.mp4")
+    for address in ("elsewhere.mp4", "babble.mp4", "a clip.mp4"):
+        with pytest.raises(ValueError, match=rf"{address} cannot be downloaded: .*Check the address"):
+            pipe(f"{server}/{address}")
+    for address in ("http://[bad", "http://", "http://a..b/clip.mp4", "HTTP://127.0.0.1:1/clip.mp4"):
+        with pytest.raises(ValueError, match="cannot be downloaded"):
+            pipe(address)
+    for address in ("file:///etc/passwd", "ftp://127.0.0.1/clip.mp4", "//[clip.mp4"):
+        with pytest.raises(ValueError, match="there is no local file"):
+            pipe(address)
+    monkeypatch.setattr("selfmm_hf.pipeline_selfmm.MAX_DOWNLOAD_SECONDS", 0)
+    with pytest.raises(ValueError, match="takes longer than 0 s"):
+        pipe(f"{server}/clip.mp4")
     monkeypatch.setattr("selfmm_hf.pipeline_selfmm.MAX_DOWNLOAD", 1000)
     with pytest.raises(ValueError, match="is larger than"):
         pipe(f"{server}/clip.mp4")

@@ -120,3 +120,17 @@ def test_the_command_itself(clips, model_folder):
     process = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["present"]["audio"] and not (clips / "oops").exists()
+
+
+def test_the_words_of_a_clip_may_stand_beside_it(clips, model_folder, capsys):
+    def said(*arguments):
+        predict("said.mp4", "--model", model_folder, "--json", *arguments)
+        return json.loads(capsys.readouterr().out)
+
+    write_clip(clips / "said.mp4", "mpeg4", "aac", seconds=1.0)
+    assert said()["absent"]["text"] == "no words"
+    (clips / "said.txt").write_text("the food is great\n")
+    assert said()["transcript"] == "the food is great"
+    assert said("--text", "it was awful")["transcript"] == "it was awful"
+    (clips / "said.txt").write_bytes(b"\xff\xfe\xff")
+    assert "no UTF-8 text" in said()["error"]

@@ -276,16 +276,22 @@ def test_over_the_api(served, tmp_path):
         client.close()
 
 
-def test_a_file_of_the_server_is_not_for_visitors(served):
-    body = {"data": [{"path": str(served.log), "meta": {"_type": "gradio.FileData"}}, ""]}
-    request = urllib.request.Request(
-        f"{served.address}/gradio_api/call/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        event = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{request.full_url}/{event}", timeout=30) as answer:
-        told = answer.read().decode()
-    assert "event: error" in told and "log" not in told
+def test_files_and_addresses_of_the_server_are_not_for_visitors(served):
+    with socket.create_server(("127.0.0.1", 0)) as inner:
+        inner.settimeout(0.5)
+        address = f"http://127.0.0.1:{inner.getsockname()[1]}/clip.mp4"
+        for place in (str(served.log), f"file://{served.log}", address):
+            body = {"data": [{"path": place, "url": place, "meta": {"_type": "gradio.FileData"}}, ""]}
+            headers = {"Content-Type": "application/json"}
+            url = f"{served.address}/gradio_api/call/predict"
+            request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                event = json.load(answer)["event_id"]
+            with urllib.request.urlopen(f"{url}/{event}", timeout=30) as answer:
+                told = answer.read().decode()
+            assert "event: error" in told and "log" not in told
+        with pytest.raises(TimeoutError):
+            inner.accept()
 
 
 def test_a_clip_is_uploaded_judged_and_forgotten(page, served, tmp_path):

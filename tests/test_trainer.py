@@ -328,7 +328,7 @@ def test_a_plain_trainer_can_train_the_model_too(tmp_path):
 
 
 RANKS = """
-import json, os, sys
+import gc, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from test_trainer import SelfMMTrainer, arguments, corpus, model, torch
 torch.set_num_threads(1)
@@ -350,7 +350,12 @@ if args.process_index == 0:
     weights = {name: value.tolist() for name, value in trainer.model.state_dict().items()}
     json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist(),
                "counted": counted}, open(os.path.join(sys.argv[2], "result.json"), "w"))
-trainer.accelerator.state.destroy_process_group()
+# The model of DistributedDataParallel holds the process group. Were its threads still there when the interpreter ends,
+# the process might abort.
+state = trainer.accelerator.state
+del trainer
+gc.collect()
+state.destroy_process_group()
 """
 
 

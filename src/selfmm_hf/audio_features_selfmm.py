@@ -222,7 +222,7 @@ def pooled(states: np.ndarray, times: np.ndarray, frames: int, frame_rate: float
     return means.astype(np.float32)
 
 
-def checked(samples: np.ndarray, sampling_rate: int | None, expected: int) -> np.ndarray:
+def checked(samples: np.ndarray, sampling_rate: int | None = None, expected: int | None = None) -> np.ndarray:
     """The samples as float32, if they are (samples,), of the sampling rate that is expected, and finite."""
     if sampling_rate is not None and sampling_rate != expected:
         raise ValueError(f"samples have {sampling_rate} Hz, expected {expected}: decode or resample them to that rate")

@@ -1,6 +1,7 @@
 """The commands of `selfmm`; the first of them, `train`, is `train.py` too."""
 
 import argparse
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -42,7 +43,9 @@ def train(arguments: list[str] | None = None) -> None:
     _print_pushed(_or_exit(run.publish))
     from accelerate import PartialState
 
-    PartialState().destroy_process_group()  # else a process that ends first may abort
+    # Else a process that ends first may abort: the group has threads, and what was trained, in cycles, holds the group.
+    gc.collect()
+    PartialState().destroy_process_group()
 
 
 def demo(arguments: list[str]) -> None:
@@ -155,7 +158,7 @@ def extract(arguments: list[str]) -> None:
     from .clip_commands import add_extract_arguments
     from .clip_commands import extract as extract_clips
 
-    parser = argparse.ArgumentParser(prog=f"{PROG} extract", description=extract.__doc__)
+    parser = argparse.ArgumentParser(prog=f"{PROG} extract", description=_described(extract))
     add_extract_arguments(parser)
     options = parser.parse_args(arguments)
     raise SystemExit(_or_exit(lambda: extract_clips(options)))
@@ -163,9 +166,12 @@ def extract(arguments: list[str]) -> None:
 
 def predict(arguments: list[str]) -> None:
     """`selfmm predict`: how positive or negative the speakers of clips are."""
-    parser = argparse.ArgumentParser(prog=f"{PROG} predict", description=predict.__doc__)
+    parser = argparse.ArgumentParser(prog=f"{PROG} predict", description=_described(predict))
     parser.add_argument("clips", nargs="*", metavar="CLIP", help="file or URL with sound, picture, or both")
-    parser.add_argument("--text", help="what is said in the one clip that is named; or words alone")
+    parser.add_argument(
+        "--text",
+        help="what is said in the one clip that is named, or words alone; else what stands in a.txt beside a.mp4",
+    )
     parser.add_argument(
         "--model", help="folder, or repository on the Hub; runs/demo/model of `selfmm demo` where it exists"
     )
@@ -183,7 +189,7 @@ def predict(arguments: list[str]) -> None:
 
 def convert(arguments: list[str]) -> None:
     """`selfmm convert`: an official or MMSA `.pth` becomes a model folder."""
-    parser = argparse.ArgumentParser(prog=f"{PROG} convert", description=convert.__doc__)
+    parser = argparse.ArgumentParser(prog=f"{PROG} convert", description=_described(convert))
     parser.add_argument("checkpoint", help="the .pth file; only tensors are read from it")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument(
@@ -216,7 +222,7 @@ def convert(arguments: list[str]) -> None:
 
 def push(arguments: list[str]) -> None:
     """`selfmm push`: a folder becomes a repository on the Hub, by one commit."""
-    parser = argparse.ArgumentParser(prog=f"{PROG} push", description=push.__doc__)
+    parser = argparse.ArgumentParser(prog=f"{PROG} push", description=_described(push))
     parser.add_argument("folder", help="of a run, a model, a data set of `selfmm data prepare`, a metric or a Space")
     parser.add_argument("repository", help="NAME/REPOSITORY; a new one is private")
     parser.add_argument("--public", action="store_true", help="make it public once everything is there")
@@ -227,6 +233,12 @@ def push(arguments: list[str]) -> None:
     from . import hub
 
     _print_pushed(_or_exit(lambda: hub.push(**vars(options))))
+
+
+def _described(command: Callable) -> str:
+    """What the docstring of a command says after its name."""
+    text = (command.__doc__ or "").partition(": ")[2].replace("`", "")
+    return text[:1].upper() + text[1:]
 
 
 def _prepared(arguments: list[str]):
@@ -266,7 +278,8 @@ def _or_exit(prepare: Callable):
 def _print_results(results: dict, folder: Path) -> None:
     for split in ("validation", "test") if results else ():
         metrics = {k.removeprefix(f"{split}_"): v for k, v in results.items() if k.startswith(f"{split}_")}
-        print(f"{split:>10}  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        shown = {name: "undefined" if value != value else f"{value:.4f}" for name, value in metrics.items()}
+        print(f"{split:>10}  " + "  ".join(f"{name} {value}" for name, value in shown.items()))
     if results:
         print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {folder}")
 

@@ -73,14 +73,17 @@ def _told(result: Extraction, out: str) -> Iterator[str]:
         yield f"{result.heard} have words by a transcriber"
     lacks = Counter(reason for record in records for reason in record.absent.values())
     lacks["no words"] = sum(not result.texts[clip].strip() for clip in result.done)
-    yield "clips with " + ", ".join(f"{reason}: {count}" for reason, count in sorted(lacks.items()))
+    if lacks := {reason: count for reason, count in sorted(lacks.items()) if count}:
+        yield "clips with " + ", ".join(f"{reason}: {count}" for reason, count in lacks.items())
     damaged = [(record.id, " ".join(record.warnings)) for record in records if record.warnings]
     failed = [(clip, reason) for clip, _, reason in result.failures]
     for what, file, clips in (("damaged", JOURNAL, damaged), ("FAILED, left out", FAILURES, failed)):
         if clips:
             yield f"{what}: {len(clips)}, all in {file}"
             yield from (f"  {clip!r:.99}: {reason}" for clip, reason in clips[:LISTED])
-    yield f"Use it by\n  selfmm data inspect {out}\n  selfmm train --dataset custom --data {out} ..."
+    yield "Use it by"
+    yield f"  selfmm data inspect {out}"
+    yield f"  selfmm train --dataset custom --data {out} --text_encoder NAME ..."
 
 
 def _cores() -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 try:
     import av
+    from av.sidedata.sidedata import SideDataContainer
 except ImportError:
     av = None
 try:
@@ -41,6 +42,10 @@ GRACE_SECONDS = 0.25
 TIME_TOLERANCE = 1e-3
 # Beyond 8K: a file of a few kilobytes may claim frames that fill the memory.
 MAX_PIXELS = 8192 * 4608
+# Image models enlarge a frame by its shorter side: one of 8192 x 2 pixels would become 600 MB.
+MAX_ASPECT_RATIO = 20
+# Pixels per second, 8K at 60 frames: a file of a few megabytes may hold frames for an hour of decoding in a second.
+MAX_PIXEL_RATE = 60 * 8192 * 4608
 # Loudest sample; full scale is 1. Unscaled 32-bit samples pass, what would overflow float32 in a spectrum does not.
 MAX_AMPLITUDE = 2.0**31
 
@@ -120,6 +125,25 @@ def decode_audio(path: str | os.PathLike, sampling_rate: int, max_seconds: float
     return samples if samples.size else None
 
 
+def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarray:
+    """
+    Sound as [`decode_audio`] would give it of a file that holds these samples.
+
+    Args:
+        samples (`np.ndarray`): (samples,) float, mono.
+        sampling_rate (`int`): What they have, Hz.
+        new_rate (`int`): Wanted, Hz.
+
+    Returns:
+        (samples,) float32.
+
+    Raises:
+        ImportError: soxr is not installed.
+    """
+    resampler = _Resampler(sampling_rate, new_rate)
+    return np.concatenate([resampler(samples.astype(np.float32)), resampler.rest()])
+
+
 def decode_video(path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None) -> Iterator[np.ndarray]:
     """
     The first moving picture of a file at a steady rate: at each time `k / frame_rate` the frame then shown.
@@ -144,6 +168,7 @@ def decode_video(path: str | os.PathLike, frame_rate: float, max_seconds: float 
         raise ValueError(f"frame_rate is {frame_rate}, expected a positive number of frames per second")
     with _opened(path, max_seconds) as container:
         number, image = 0, None
+        converter = av.video.reformatter.VideoReformatter()  # one for all frames: each has threads of its own
         for frame, begin, end in _shown(container, path):
             if max_seconds is not None and begin > max_seconds + GRACE_SECONDS:
                 raise _too_long(path, max_seconds)
@@ -152,7 +177,7 @@ def decode_video(path: str | os.PathLike, frame_rate: float, max_seconds: float 
             image = None
             while number / frame_rate < end - TIME_TOLERANCE or number == 0:
                 if image is None:
-                    image = _upright_rgb(frame, path)
+                    image = _upright_rgb(frame, converter, path)
                 yield image
                 number += 1
 
@@ -262,8 +287,11 @@ def _shown(container: Any, path: str | os.PathLike) -> Iterator[tuple[Any, float
     """Each frame of the picture, and from when to when it is shown, in seconds since the first."""
     for stream in _pictures(container)[:1]:
         step = 1 / float(stream.average_rate or 25)
-        start, before, begin = None, None, 0.0
+        start, before, begin, pixels = None, None, 0.0, 0
         for frame in _decoded(container, stream, path):
+            pixels += frame.width * frame.height
+            if pixels > MAX_PIXEL_RATE * (begin + 1):
+                raise ClipError(f"{_name(path)} has more frames per second than can be read; lower its frame rate")
             now = begin + step
             if frame.pts is not None:
                 stamp = float(frame.pts * (frame.time_base or stream.time_base))
@@ -279,14 +307,16 @@ def _shown(container: Any, path: str | os.PathLike) -> Iterator[tuple[Any, float
             yield before, begin, begin + (duration or step)
 
 
-def _upright_rgb(frame: Any, path: str | os.PathLike) -> np.ndarray:
+def _upright_rgb(frame: Any, converter: Any, path: str | os.PathLike) -> np.ndarray:
     """A frame as it is to be seen: (height, width, 3) uint8."""
     _check_size(frame, path)
     try:
-        image = frame.to_ndarray(format="rgb24")
+        image = converter.reformat(frame, format="rgb24").to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError(f"{_name(path)} has a picture in an unusual pixel format; {CONVERT}") from error
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    # Not `frame.side_data`, which holds the frame that holds it: each would stay until the garbage collector comes by.
+    side_data = SideDataContainer(frame)
+    matrix = next((bytes(data) for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is not None:
         # libavutil/display.h: (x, y) is shown at (a x + c y, b x + d y).
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(np.int64)
@@ -367,6 +397,8 @@ def _end(packet: Any) -> float:
 def _check_size(picture: Any, path: str | os.PathLike) -> None:
     if picture.width * picture.height > MAX_PIXELS:
         raise ClipError(f"{_name(path)} has a picture of {picture.width} x {picture.height} pixels; scale it down")
+    if max(picture.width, picture.height) > MAX_ASPECT_RATIO * min(picture.width, picture.height) > 0:
+        raise ClipError(f"{_name(path)} has a picture of {picture.width} x {picture.height} pixels; crop it")
 
 
 def _too_long(path: str | os.PathLike, max_seconds: float, duration: float | None = None) -> ClipError:

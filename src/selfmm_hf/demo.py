@@ -71,5 +71,6 @@ def telling_clips(samples: Samples, folder: Path) -> list[dict[str, Any]]:
     for situation, row in sorted(rows.items()):
         one, file = utterance(0, "test", row), folder / f"{situation.replace(' ', '_')}.mp4"
         render(one, file)
+        file.with_suffix(".txt").write_text(one.text + "\n", encoding="utf-8")  # for `selfmm predict`
         clips.append({"file": str(file), "text": one.text, "label": one.label, "situation": situation})
     return clips

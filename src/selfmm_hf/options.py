@@ -112,8 +112,13 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     Raises:
         ValueError: A key or option is unknown or its value is of the wrong type; the nearest right one is named.
     """
-    usage = "train.py [--config FILE.yaml or PRESET] [--option value ...]"
-    parser = _Parser((RunOptions, ModelOptions, SelfMMTrainingArguments), allow_abbrev=False, usage=usage)
+    parser = _Parser(
+        (RunOptions, ModelOptions, SelfMMTrainingArguments),
+        allow_abbrev=False,
+        usage="selfmm train [--config FILE.yaml or PRESET] [--option value ...], likewise train.py and selfmm demo",
+        description="First what is trained on what, then the model, then the training: Self-MM's own options, and "
+        "after them those of every Trainer of transformers.",
+    )
     parser.add_argument("--config", help="YAML file or preset of options; those on the command line come first")
     for action in parser._actions:
         if action.dest in ("learning_rates", "weight_decays"):

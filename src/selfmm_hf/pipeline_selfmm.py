@@ -2,11 +2,12 @@
 
 import os
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -30,8 +31,10 @@ CLASSES = {
 }  # fmt: skip
 SIMS_CLASSES = ((-0.7, "negative"), (-0.1, "weakly negative"), (0.1, "neutral"), (0.7, "weakly positive"))
 
+MIN_WINDOW_SECONDS = 0.1  # of a timeline's pieces: the face is looked at ten times a second
 MAX_DOWNLOAD = 500_000_000  # bytes
 TIMEOUT = 30  # seconds without an answer
+MAX_DOWNLOAD_SECONDS = 600
 
 
 class MultimodalSentimentPipeline(ChunkPipeline):
@@ -88,8 +91,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise TypeError(f"The pipeline has no {', '.join(sorted(unknown))}; it has text and window_seconds.")
-        if window_seconds is not None and not window_seconds > 0:
-            raise ValueError(f"window_seconds is {window_seconds}, expected seconds above 0.")
+        if window_seconds is not None and not MIN_WINDOW_SECONDS <= window_seconds < float("inf"):
+            raise ValueError(f"window_seconds is {window_seconds}, expected {MIN_WINDOW_SECONDS} seconds or more.")
         given = {"text": text, "window_seconds": window_seconds}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
@@ -219,7 +222,7 @@ def _local(clip: Any, stack: ExitStack) -> Any:
             name: value if name == "text" else _local(value, stack) if isinstance(value, str) else value
             for name, value in clip.items()
         }
-    if isinstance(clip, str) and urlsplit(clip).scheme in ("http", "https"):
+    if isinstance(clip, str) and clip.lower().startswith(("http://", "https://")):
         return stack.enter_context(_downloaded(clip))
     return clip
 
@@ -229,19 +232,29 @@ def _downloaded(url: str) -> Iterator[str]:
     """A temporary file with what is at `url`."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "clip")
-        size = 0
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, open(path, "wb") as file:
-                while block := answer.read(1 << 20):
-                    size += len(block)
-                    if size > MAX_DOWNLOAD:
-                        raise ValueError(f"{url} is larger than {MAX_DOWNLOAD // 10**6} MB; download and cut it.")
-                    file.write(block)
-        except OSError as error:  # of urllib too
-            raise ValueError(
-                f"{url} cannot be downloaded: {error}. Check the address, or download it first."
-            ) from error
+                problem = _received(answer, file)
+        except (OSError, ValueError, HTTPException) as error:  # of the network, the address, the server
+            reason = " ".join(str(error).split())
+            problem = f"cannot be downloaded: {reason}. Check the address, or download it first."
+        if problem:
+            raise ValueError(f"{url} {problem}")
         yield path
+
+
+def _received(answer: Any, file: Any) -> str | None:
+    """Writes what a server answers to a file; what is wrong with it, if anything is."""
+    size, announced, begin = 0, answer.headers.get("Content-Length"), time.monotonic()
+    while block := answer.read1(1 << 20):
+        size += file.write(block)
+        if size > MAX_DOWNLOAD:
+            return f"is larger than {MAX_DOWNLOAD // 10**6} MB; download and cut it."
+        if time.monotonic() - begin > MAX_DOWNLOAD_SECONDS:
+            return f"takes longer than {MAX_DOWNLOAD_SECONDS} s; download it first."
+    if announced is not None and size != int(announced):
+        return f"broke off after {size} of {announced} bytes; try again, or download it first."
+    return None
 
 
 __all__ = ["MultimodalSentimentPipeline", "label_of"]

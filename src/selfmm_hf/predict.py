@@ -66,7 +66,7 @@ def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> i
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", ClipWarning)
-                result = pipe({"text": options.text}) if clip is None else pipe(clip, text=options.text)
+                result = pipe({"text": options.text}) if clip is None else pipe(clip, text=_words(clip, options))
         except ValueError as error:
             failed += 1
             if options.json:
@@ -85,6 +85,17 @@ def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> i
         _write(Path(options.html), sentiment_html([(os.path.basename(name), result) for name, result in rows]))
         print(f"The page: {options.html}", file=sys.stderr)
     return failed
+
+
+def _words(clip: str, options: argparse.Namespace) -> str | None:
+    """What a clip says: as given, or where no transcriber shall find it, what stands in `a.txt` beside `a.mp4`."""
+    beside = Path(clip).with_suffix(".txt")
+    if options.text is None and options.transcriber is None and Path(clip).is_file() and beside.is_file():
+        try:
+            return beside.read_text("utf-8").strip() or None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{beside}, the words of {clip}, is no UTF-8 text: {error}") from error
+    return options.text
 
 
 def format_table(rows: list[tuple[str, dict[str, Any]]]) -> str:

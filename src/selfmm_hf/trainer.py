@@ -239,7 +239,8 @@ class SelfMMTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
             free = shutil.disk_usage(folder).free if folder.is_dir() else 0
-            checkpoints.discard(checkpoint)
+            if self.args.should_save:
+                checkpoints.discard(checkpoint)
             last = checkpoints.last_whole(folder)
             raise CheckpointError(
                 f"{checkpoint} cannot be written: {' '.join(str(error).split())} ({free:,} bytes were free). "

@@ -101,6 +101,8 @@ def find_builder(
         options["label_range"] = builder.LABEL_RANGE if label_range is None else label_range
         if is_custom(path):
             return builder(data_dir=data, **options)
+    if (path / "extraction.jsonl").is_file() and not is_custom(path):
+        raise DataError(f"{data} is not finished: run the same `selfmm extract` again, and it goes on.")
     if path.is_file():
         if config is None:
             config = layout(read_mmsa(path)["train"])
