@@ -29,6 +29,8 @@ SPACES = [ROOT / "spaces_demo", METRIC]
 KINDS = {
     r"[a-z0-9_]+\.yaml": "a preset",
     r"accelerate/[a-z0-9_]+\.yaml": "a launch configuration",
+    r"sweeps/[a-z0-9_]+\.yaml": "configurations for `selfmm benchmark`",  # tests/test_benchmark.py
+    r"search/[a-z0-9_]+\.yaml": "a space for `selfmm search`",  # tests/test_search.py
     r"cards/[a-z_]+\.md": "a template of a card",  # tests/test_hub.py
     r"metrics/multimodal_sentiment/(multimodal_sentiment|metrics|app)\.py": "the metric",
     r"published/[a-z]+\.yaml": "published figures",  # tests/test_robustness.py

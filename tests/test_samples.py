@@ -67,6 +67,22 @@ def test_data_sets_in_memory_selected_and_shuffled():
     assert all(np.array_equal(sliced[row]["text"], frames[row + 2]) for row in range(4))
 
 
+def test_other_data_have_another_fingerprint():
+    rows, frames = in_memory()
+    known = Samples(rows).fingerprint()
+    assert Samples(rows, {"word_vectors"}).fingerprint() == known == Samples(in_memory()[0]).fingerprint()
+    columns = rows.with_format(None)[:]
+    frames[5][0, 0] += 0.01
+    for name, value in (
+        ("id", [*"012345", "8"]),
+        ("text", ["fine"] * 7),
+        ("label", [0.5] * 7),
+        ("word_vectors", frames),
+    ):
+        other = Dataset.from_dict({**columns, name: value}, rows.features)
+        assert Samples(other).fingerprint() != known, name
+
+
 def test_tokens(samples):
     tokenizer = demo_tokenizer()
     samples.tokenize(tokenizer, 3)

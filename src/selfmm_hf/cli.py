@@ -1,4 +1,4 @@
-"""The commands of `selfmm`: `train`, which is `train.py` too, `demo`, `extract`, `predict`, `report` and others."""
+"""The commands of `selfmm`; the first of them, `train`, is `train.py` too."""
 
 import argparse
 import gc
@@ -15,6 +15,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     commands: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "train": (train, "train a model: --config FILE.yaml, or the name of a preset, and options"),
+        "benchmark": (benchmark, "many runs, configurations x seeds -> a table with intervals and comparisons"),
+        "search": (search, "try options of a space, on the validation split -> the best as a configuration file"),
         "demo": (demo, "train on the embedded corpus, load the saved model back, and predict"),
         "extract": (extract, "a folder of clips and a table of labels -> a data set of features"),
         "predict": (predict, "the sentiment of clips: a table, JSON or a page"),
@@ -60,6 +62,60 @@ def demo(arguments: list[str]) -> None:
     _print_results(results, run.folder)
     show(run.folder, run.splits)
     _print_pushed(_or_exit(run.publish))
+
+
+def benchmark(arguments: list[str]) -> None:
+    """`selfmm benchmark run`, `selfmm benchmark table`."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} benchmark", description="Many runs, and what they say together.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="do each configuration with each seed, as far as they are not done",
+        epilog="All other options are those of `selfmm train`, and hold for all runs.",
+        allow_abbrev=False,
+    )
+    run.add_argument("--sweep", help="YAML file, or ablation, conventions or modalities; without: one configuration")
+    run.add_argument("--seeds", type=int, default=5, help="how many, from --seed on; 5 by default")
+    run.add_argument("--out", required=True, help="folder; the same command goes on where it was stopped")
+
+    table = commands.add_parser("table", help="the table of a sweep, from its folder alone")
+    table.add_argument("folder", help="the --out of `selfmm benchmark run`")
+    table.add_argument("--against", help="the configuration to compare with; the first by default")
+    table.add_argument("--json", action="store_true", help="print everything, as JSON")
+
+    options, training = parser.parse_known_args(arguments)
+    if training and options.command == "table":
+        parser.error(f"unrecognized arguments: {' '.join(training)}")
+    _need("scipy", "benchmark")
+    from .benchmark import commands as benchmark_commands
+
+    if options.command == "table":
+        print(_or_exit(lambda: benchmark_commands.table(options)), end="")
+        return
+    sweep = _or_exit(lambda: benchmark_commands.prepare_sweep(options, training))
+    raise SystemExit(1 if benchmark_commands.run(options, sweep, training) else 0)
+
+
+def search(arguments: list[str]) -> None:
+    """`selfmm search`: options of a space, tried on the validation split."""
+    parser = argparse.ArgumentParser(
+        prog=f"{PROG} search",
+        description="Trains with options drawn from a space. The test split is not even loaded.",
+        epilog="All other options are those of `selfmm train`, and hold for all trials.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--space", default="official", help="YAML file of choices; by default that of the official code"
+    )
+    parser.add_argument("--trials", type=int, default=50, help="how many, with those that are done; 50 by default")
+    parser.add_argument("--out", required=True, help="folder; the same command goes on where it was stopped")
+    options, training = parser.parse_known_args(arguments)
+    _need("optuna", "benchmark")
+    from .benchmark import commands
+
+    space = _or_exit(lambda: commands.prepare_search(options, training))
+    raise SystemExit(0 if commands.search(options, space, training) else 1)
 
 
 def data(arguments: list[str]) -> None:
@@ -245,6 +301,11 @@ def _trained(run) -> dict:
     except OSError as error:
         print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise SystemExit(f"{PROG}: error: this needs {package}: pip install 'selfmm-hf[{extra}]'.")
 
 
 def _or_exit(prepare: Callable):

@@ -191,11 +191,17 @@ def _from_yaml(file: Path, known: list[str]) -> list[str]:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{file} must hold options as `key: value`, got {type(options).__name__}.")
-    arguments = []
-    for key, value in options.items():
+    for key in options:
         if key not in known:
             hint = _nearest(str(key), known)
             raise ValueError(f"{file}: {key!r} is no option.{hint and ' Did you mean ' + repr(hint) + '?'}")
+    return as_arguments(options)
+
+
+def as_arguments(options: dict[str, Any]) -> list[str]:
+    """Options as a YAML file has them, for the command line; those that are `None` are not given."""
+    arguments = []
+    for key, value in options.items():
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]

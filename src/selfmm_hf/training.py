@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from . import checkpoints
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
 from .data import LABEL_RANGES, Samples, Splits, load_splits
-from .data.columns import MODALITIES, UNIMODAL_LABELS
+from .data.columns import MODALITIES, SPLITS, UNIMODAL_LABELS
 from .data.demo import demo_text_config, demo_tokenizer
 from .data.recipe import find_recipe
+from .environment import environment
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .hub import Pushed, push_run, take_destination
 from .metrics import METRICS
@@ -39,17 +41,19 @@ from .training_args import SelfMMTrainingArguments
 logger = logging.get_logger(__name__)
 
 OPTIONS_FILE = "options.yaml"
+ENVIRONMENT_FILE = "environment.json"
 RESULT_FILES = [
     "all_results.json",
+    ENVIRONMENT_FILE,
     OPTIONS_FILE,
     "predictions.parquet",
     "pseudo_labels.parquet",
     "run.png",
     "trainer_state.json",
 ]
-# Options that a resumed run may have otherwise: they name places, or change nothing of what is learned.
+# Options that name places, or change nothing of what is learned.
 FREE_OPTIONS = re.compile(
-    "data|output_dir|num_train_epochs|save_total_limit|disable_tqdm|report_to"
+    "data|output_dir|save_total_limit|disable_tqdm|report_to"
     "|run_name|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
 )
 
@@ -63,20 +67,27 @@ class Run:
         options: What is trained on what.
         model_options: Options of [`SelfMMConfig`]. Feature widths are read off the data where they are not given.
         args: Options of the training.
+        test: Whether the test split is read, once training is over. Without, nothing can learn anything of it: it is
+            not even loaded.
 
     Raises:
         ValueError: The options do not fit each other or the data, or the text encoder cannot be loaded.
     """
 
-    def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments):
+    def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments, test: bool = True):
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
         self._check_folder()
         self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
         self.checkpoint = self._checkpoint()
-        self.label_range = self._label_range(model_options)
+        self.label_range = label_range(options, model_options)
         self.splits = load_splits(
-            options.dataset, options.data, options.data_config, options.data_revision, self.label_range
+            options.dataset,
+            options.data,
+            options.data_config,
+            options.data_revision,
+            self.label_range,
+            SPLITS if test else ("train", "validation"),
         )
         set_seed(args.seed)
         modalities = model_options.get("modalities", MODALITIES)
@@ -96,18 +107,6 @@ class Run:
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             problem = "cannot be written to" if existing.is_dir() else "is no folder"
             raise ValueError(f"{existing} {problem}: name another --output_dir.")
-
-    def _label_range(self, model_options: dict) -> float:
-        """Of the labels, by which their metrics are chosen too."""
-        if self.options.dataset != "custom":
-            return LABEL_RANGES.get(self.options.dataset, 3.0)
-        limit = model_options.get("label_range", LABEL_RANGES["custom"])
-        if limit not in METRICS:
-            raise ValueError(
-                f"Labels of a custom data set lie in [-3, 3], scored as for MOSI, or in [-1, 1], scored as for SIMS; "
-                f"got label_range {limit:g}. Scale them."
-            )
-        return limit
 
     def _leave_out(self, modalities: list[str]) -> None:
         """Forgets what a preset or the data say of modalities that are not wanted."""
@@ -153,13 +152,12 @@ class Run:
         if not file.is_file():
             return
         before, now = yaml.safe_load(file.read_text(encoding="utf-8")), self.options.given
-        for name in sorted(before.keys() | now.keys()):
-            if not FREE_OPTIONS.fullmatch(name) and before.get(name) != now.get(name):
-                was, wanted = (options.get(name, "the default") for options in (before, now))
-                raise ValueError(
-                    f"The run in {folder} was started with {name}: {was}, and cannot go on with {wanted}; "
-                    f"--config {file} has its options."
-                )
+        if name := difference(before, now, "num_train_epochs"):
+            was, wanted = (options.get(name, "the default") for options in (before, now))
+            raise ValueError(
+                f"The run in {folder} was started with {name}: {was}, and cannot go on with {wanted}; "
+                f"--config {file} has its options."
+            )
 
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
@@ -223,8 +221,9 @@ class Run:
     def train(self) -> dict[str, float]:
         """
         Trains, chooses the epoch with the best validation loss, then reads the test split, once. Leaves in the output
-        folder `all_results.json`, `predictions.parquet`, `pseudo_labels.parquet`, `trainer_state.json`, `run.png` where
-        matplotlib is there, and `model/`.
+        folder `all_results.json`, `environment.json`, `predictions.parquet`, `pseudo_labels.parquet`,
+        `trainer_state.json`, and `model/` and, where matplotlib is there, `run.png`; without the test split, neither of
+        these two, which tell its results.
 
         Returns:
             What `all_results.json` holds.
@@ -250,11 +249,14 @@ class Run:
             data_collator=SelfMMCollator(tuple(self.model.config.sequences), pad),
             compute_metrics=compute_metrics,
         )
+        started = time.monotonic()
         if trainer.is_world_process_zero():
-            self._prepare_folder()
+            self._prepare_folder(trainer)
         trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
         outputs = {
-            split: trainer.predict(self.splits[split], metric_key_prefix=split) for split in ("validation", "test")
+            split: trainer.predict(samples, metric_key_prefix=split)
+            for split, samples in self.splits.items()
+            if split != "train"
         }
         self.model = trainer.whole_model()
         if not trainer.is_world_process_zero():
@@ -264,12 +266,15 @@ class Run:
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.options.max_text_tokens)
         _write_parquet(self.folder / "predictions.parquet", self._predictions(outputs))
         _write_parquet(self.folder / "pseudo_labels.parquet", self._pseudo_labels(trainer))
-        if importlib.util.find_spec("matplotlib"):
-            plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
-        save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
+        if "test" in self.splits:
+            if importlib.util.find_spec("matplotlib"):
+                plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
+            save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
+        self._environment["sessions"][-1]["seconds"] = round(time.monotonic() - started, 1)
+        self._write_json(ENVIRONMENT_FILE, self._environment)
         # JSON knows no NaN, which a correlation is where all predictions are equal.
         known = {name: None if value != value else value for name, value in results.items()}
-        _replace(self.folder / "all_results.json", lambda file: file.write_text(json.dumps(known, indent=2) + "\n"))
+        self._write_json("all_results.json", known)
         return results
 
     def publish(self) -> Pushed | None:
@@ -283,7 +288,7 @@ class Run:
             return None
         return push_run(self.folder, self.destination)
 
-    def _prepare_folder(self) -> None:
+    def _prepare_folder(self, trainer: SelfMMTrainer) -> None:
         if self.options.overwrite_output_dir and not self.resumes:
             _delete_run(self.folder)
         for checkpoint in checkpoints.checkpoints(self.folder):
@@ -294,7 +299,24 @@ class Run:
             logger.warning(f"Going on from {self.checkpoint or 'the beginning: no checkpoint had been completed'}.")
         self.folder.mkdir(parents=True, exist_ok=True)
         given = yaml.safe_dump(self.options.given, allow_unicode=True)
-        _replace(self.folder / OPTIONS_FILE, lambda file: file.write_text(given, encoding="utf-8"))
+        replace(self.folder / OPTIONS_FILE, lambda file: file.write_text(given, encoding="utf-8"))
+        file = self.folder / ENVIRONMENT_FILE
+        before = json.loads(file.read_text("utf-8"))["sessions"] if self.resumes and file.is_file() else []
+        device = {
+            "device": _hardware(trainer),
+            "resumed_from": self.checkpoint and self.checkpoint.name,
+            "seconds": None,
+        }
+        self._environment = {"data": self.data_fingerprint(), "sessions": [*before, environment() | device]}
+        self._write_json(ENVIRONMENT_FILE, self._environment)
+
+    def _write_json(self, name: str, content: dict) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        replace(self.folder / name, lambda file: file.write_text(text, encoding="utf-8"))
+
+    def data_fingerprint(self) -> dict[str, str]:
+        """Of the training and the validation split: runs of other data have others."""
+        return {split: self.splits[split].fingerprint() for split in ("train", "validation")}
 
     def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
         state = trainer.state
@@ -308,6 +330,7 @@ class Run:
             "seed": self.args.seed,
             "epochs": epochs,
             "best_epoch": math.ceil(best["epoch"]),
+            "selection_loss": outputs["validation"].metrics["validation_selection_loss"],
         }
         for output in outputs.values():
             skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
@@ -361,6 +384,32 @@ class Run:
         }
 
 
+def label_range(options: RunOptions, model_options: dict) -> float:
+    """
+    Of the labels, by which their metrics are chosen too.
+
+    Raises:
+        ValueError: No metrics are known for a custom data set of this range.
+    """
+    if options.dataset != "custom":
+        return LABEL_RANGES.get(options.dataset, 3.0)
+    limit = model_options.get("label_range", LABEL_RANGES["custom"])
+    if limit not in METRICS:
+        raise ValueError(
+            f"Labels of a custom data set lie in [-3, 3], scored as for MOSI, or in [-1, 1], scored as for SIMS; "
+            f"got label_range {limit:g}. Scale them."
+        )
+    return limit
+
+
+def difference(before: dict, now: dict, *free: str) -> str | None:
+    """The first option that is another one in `now` and matters for what is learned; those named `free` do not."""
+    for name in sorted(before.keys() | now.keys()):
+        if not FREE_OPTIONS.fullmatch(name) and name not in free and before.get(name) != now.get(name):
+            return name
+    return None
+
+
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
     """
     Correlation and mean absolute error of generated unimodal labels against the true ones, beside those of `y_m`,
@@ -399,10 +448,10 @@ def _delete_run(folder: Path) -> None:
 
 
 def _write_parquet(file: Path, table: pa.Table) -> None:
-    _replace(file, lambda path: pq.write_table(table, path))
+    replace(file, lambda path: pq.write_table(table, path))
 
 
-def _replace(file: Path, write) -> None:
+def replace(file: Path, write) -> None:
     """Writes beside `file` and moves it there, so that a file is never half-written."""
     beside = file.with_name(f".{file.name}.part")
     write(beside)

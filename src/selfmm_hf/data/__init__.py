@@ -1,6 +1,7 @@
 """The data sets: read from the files that are passed around, kept as Arrow, handed out as samples."""
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
@@ -40,6 +41,7 @@ def load_splits(
     config: str | None = None,
     revision: str | None = None,
     label_range: float | None = None,
+    wanted: Sequence[str] = SPLITS,
 ) -> Splits:
     """
     The samples of `train`, `validation` and `test`.
@@ -51,6 +53,7 @@ def load_splits(
         config: `aligned` or `unaligned`, where there are both.
         revision: Of the repository.
         label_range: Of a `custom` data set; the others have theirs.
+        wanted: The splits of which anything is read.
 
     Raises:
         DataError: The data set is unknown, its data are missing or wrong, or labels are out of range.
@@ -60,7 +63,8 @@ def load_splits(
     if dataset == "demo":
         if data is not None:
             raise DataError(f"The data set demo is generated and takes no data, got {data}; name --dataset.")
-        return {split: Samples(rows) for split, rows in demo_corpus().items()}
+        corpus = demo_corpus()
+        return {split: Samples(corpus[split]) for split in wanted}
     if data is None:
         raise DataError(f"The data set {dataset} needs --data: a feature file, a prepared folder, or a repository.")
     limit = label_range if dataset == "custom" and label_range else LABEL_RANGES[dataset]
@@ -72,7 +76,7 @@ def load_splits(
     else:
         builder.download_and_prepare()
         splits = builder.as_dataset()
-    return {split: Samples(rows) for split, rows in _checked(splits, data, limit).items()}
+    return {split: Samples(rows) for split, rows in _checked(splits, data, limit, wanted).items()}
 
 
 def find_builder(
@@ -133,9 +137,9 @@ def load_prepared(data: str, config: str | None = None, revision: str | None = N
         raise DataError(f"{data} cannot be loaded as {what}: {reason:.400}") from error
 
 
-def _checked(splits: DatasetDict, data: str, limit: float) -> dict[str, Dataset]:
+def _checked(splits: DatasetDict, data: str, limit: float, wanted: Sequence[str]) -> dict[str, Dataset]:
     """What builders see to, of data that anybody may have made."""
-    for split in SPLITS:
+    for split in wanted:
         if split not in splits or not len(splits[split]):
             raise DataError(f"{data}: split {split!r} is missing or empty; expected {', '.join(SPLITS)}.")
         rows = splits[split]
@@ -152,5 +156,5 @@ def _checked(splits: DatasetDict, data: str, limit: float) -> dict[str, Dataset]
                     f"{data}, split {split!r}, column 'label', row {row} (id {rows['id'][row]!r:.80}): the label is "
                     f"{label}, but those of this data set lie in [-{limit:g}, {limit:g}]; is this another data set?"
                 )
-    check_reach([label for split in SPLITS for label in splits[split]["label"]], limit, data)
-    return {split: splits[split] for split in SPLITS}
+    check_reach([label for split in wanted for label in splits[split]["label"]], limit, data)
+    return {split: splits[split] for split in wanted}

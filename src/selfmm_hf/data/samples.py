@@ -1,5 +1,6 @@
 """The rows of an Arrow file as the samples of a training set."""
 
+import hashlib
 import mmap
 from collections.abc import Collection
 from typing import Any
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
+from .columns import SEQUENCES
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
+FINGERPRINTED = 8  # clips, whose frames stand for those of all
 
 
 class Samples:
@@ -106,6 +109,15 @@ class Samples:
         if "word_vectors" in sample:
             sample["text"] = sample.pop("word_vectors")
         return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self._labels[key]}
+
+    def fingerprint(self) -> str:
+        """A hash of all ids, texts and labels, and of the first clips' frames, whatever is left out."""
+        digest = hashlib.sha256(self._labels.tobytes())
+        for name in ("id", "text"):
+            digest.update("\0".join(self.dataset[name][:]).encode())
+        first = self.dataset.with_format(None)[:FINGERPRINTED]
+        digest.update(repr([(name, first[name]) for name in SEQUENCES if name in first]).encode())
+        return digest.hexdigest()
 
     def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         """

@@ -1,0 +1,69 @@
+"""A run in a folder: begun, gone on with, or done already, whatever had become of it."""
+
+import gc
+import json
+import shutil
+import traceback
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .. import checkpoints
+from ..options import read_options
+from ..training import OPTIONS_FILE, Run
+
+RESULTS_FILE = "all_results.json"
+FAILURE_FILE = "failure.txt"
+
+
+class RunFailed(Exception):
+    """A run came to no end; the traceback is in its folder."""
+
+
+class RunElsewhere(Exception):
+    """Another process is at work on the run."""
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / RESULTS_FILE).is_file()  # a run's last file
+
+
+def complete(folder: Path, arguments: list[str], test: bool) -> dict:
+    """
+    Brings the run in `folder` to its end, and deletes its checkpoints then.
+
+    Args:
+        folder: May hold nothing, an interrupted run, or one that is done, which is left as it is.
+        arguments: Options of `train.py`, without those of folders.
+        test: Whether the test split is read in the end; see [`Run`].
+
+    Returns:
+        What `all_results.json` holds.
+
+    Raises:
+        RunFailed, RunElsewhere
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):  # the system lifts it from a process that is killed
+            if not is_done(folder):
+                _train(folder, arguments, test)
+            for checkpoint in checkpoints.checkpoints(folder):
+                shutil.rmtree(checkpoint)
+    except Timeout:
+        raise RunElsewhere(f"another process is at work in {folder}") from None
+    return json.loads((folder / RESULTS_FILE).read_text("utf-8"))
+
+
+def _train(folder: Path, arguments: list[str], test: bool) -> None:
+    begun = (folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(folder))
+    places = ["--output_dir", str(folder), "--resume_from_checkpoint", str(begun).lower()]
+    failure = folder / FAILURE_FILE
+    failure.unlink(missing_ok=True)
+    try:
+        Run(*read_options([*arguments, *places]), test=test).train()
+    except Exception as error:
+        failure.write_text(traceback.format_exc(), encoding="utf-8")
+        raise RunFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    finally:
+        gc.collect()  # a trainer and its model hold each other

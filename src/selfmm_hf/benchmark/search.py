@@ -1,0 +1,164 @@
+"""
+The search for options: many runs that differ in options drawn from a space, scored on the validation split.
+
+Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, because there
+
+- a trial's value is that of its last epoch, of which a run keeps the best;
+- options of the training alone can vary, those of the model and the data cannot;
+- a trial that was interrupted is lost, and its random numbers are not those of a run of `train.py`, which therefore
+  would not reproduce it.
+
+Here each trial is a [`Run`] that has never loaded the test split. The run folders are all that is stored: Optuna is
+told of those that are done, and asked for the next with a seed of its number, so that a search that was killed goes
+on as if it had not been.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..options import as_arguments, read_options
+from ..training import OPTIONS_FILE, Run, difference, replace
+from .runs import RunFailed, complete
+from .sweep import base_options
+
+SPACES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "hub_configs" / "search").glob("*.yaml"))}
+SEARCH_FILE, TRIAL_FILE, BEST_FILE = "search.yaml", "trial.yaml", "best.yaml"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    Attributes:
+        options: What was drawn, by name as in [`read_space`].
+        loss: On the validation split, of the best epoch; `None` where the run failed.
+    """
+
+    number: int
+    options: dict[str, Any]
+    loss: float | None
+
+
+def read_space(name: str) -> dict[str, list]:
+    """
+    Of a YAML file, or of one of `SPACES` by its name: the choices for each option. Those within maps have names such
+    as `learning_rates.encoders.text`.
+
+    Raises:
+        ValueError: There is no such file, or it is none of this kind.
+    """
+    file = Path(name) if Path(name).is_file() else SPACES.get(name)
+    if file is None:
+        raise ValueError(f"There is no search space {name}, and those that come along are {', '.join(SPACES)}.")
+    try:
+        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(options, dict) or not options:
+        raise ValueError(f"{file} must hold the choices for options, as `option: [value, ...]`.")
+    space = {}
+    for option, value in options.items():
+        nested = {f"{option}.{prefix}": one for prefix, one in value.items()} if isinstance(value, dict) else None
+        space |= nested or {str(option): value}
+    for option, choices in space.items():
+        if not isinstance(choices, list) or not choices or any(isinstance(one, list | dict) for one in choices):
+            raise ValueError(f"{file}: {option} must be a list of choices, as [0.0, 0.1], got {choices!r}.")
+    return space
+
+
+def trial_arguments(options: dict[str, Any]) -> list[str]:
+    """For the command line; `learning_rates.encoders.text` is an entry of the map `learning_rates`."""
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        option, _, prefix = name.partition(".")
+        if prefix:
+            nested.setdefault(option, {})[prefix] = value
+        else:
+            nested[option] = value
+    return as_arguments(nested)
+
+
+def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
+    """
+    Sees to it that the options fit each other and the data, and that everything in `folder` is of this search.
+
+    Raises:
+        ValueError: They do not. Nothing is written.
+    """
+    base = base_options(arguments)
+    seed = read_options(arguments)[2].seed
+    for number in range(max(map(len, space.values()))):  # each choice of each option at least once
+        read_options([*arguments, *trial_arguments({name: c[number % len(c)] for name, c in space.items()})])
+    wanted = {"base": base | {"seed": seed}, "space": space}
+    if (folder / SEARCH_FILE).is_file():
+        before = yaml.safe_load((folder / SEARCH_FILE).read_text("utf-8"))
+        name = difference(before["base"], wanted["base"])
+        if name or before["space"] != space:
+            raise ValueError(f"The search in {folder} has another {name or 'space'}: name another --out.")
+    elif folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty, but holds no search; name another --out.")
+    options, model_options, args = read_options([*arguments, "--output_dir", str(folder / "none")])
+    wanted["data"] = Run(options, model_options, args, test=False).data_fingerprint()
+    if (folder / SEARCH_FILE).is_file():
+        if before["data"] != wanted["data"]:
+            raise ValueError(f"The search in {folder} is of other data: name another --out.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False)
+    replace(folder / SEARCH_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def search(
+    folder: Path, space: dict[str, list], trials: int, arguments: list[str], tell: Callable[[str], None]
+) -> Iterator[Trial]:
+    """
+    Tries, one after the other, up to `trials`, those of earlier calls included, and keeps the options of the best in
+    `best.yaml`, as `train.py --config` takes them.
+
+    Args:
+        folder, space, arguments: As for [`prepare`], which comes first.
+        tell: Is given a line on each trial.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    seed = read_options(arguments)[2].seed
+    study = optuna.create_study(direction="minimize")
+    best: Trial | None = None
+    for number in range(trials):
+        run = folder / "trials" / f"{number:04d}"
+        if (run / TRIAL_FILE).is_file():
+            study.enqueue_trial(yaml.safe_load((run / TRIAL_FILE).read_text("utf-8")))
+        study.sampler = optuna.samplers.TPESampler(seed=seed + number)
+        asked = study.ask()
+        options = {name: asked.suggest_categorical(name, choices) for name, choices in space.items()}
+        run.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(options, sort_keys=False)
+        replace(run / TRIAL_FILE, lambda file, text=text: file.write_text(text, encoding="utf-8"))
+        try:
+            loss = complete(run, [*arguments, *trial_arguments(options)], test=False)["selection_loss"]
+        except RunFailed as error:
+            tell(f"trial {number + 1} of {trials}: {error}")
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            yield Trial(number, options, None)
+            continue
+        study.tell(asked, loss)
+        trial = Trial(number, options, loss)
+        if best is None or loss < best.loss:
+            best = trial
+            _keep(folder, run, trial)
+        tell(f"trial {number + 1} of {trials}: validation loss {loss:.4f}, the best {best.loss:.4f}")
+        yield trial
+
+
+def _keep(folder: Path, run: Path, trial: Trial) -> None:
+    given = yaml.safe_load((run / OPTIONS_FILE).read_text("utf-8"))
+    given.pop("output_dir", None)
+    text = (
+        f"# Trial {trial.number} of a search: validation loss {trial.loss!r}, flattering, as the best of many.\n"
+        + yaml.safe_dump(given, allow_unicode=True)
+    )
+    replace(folder / BEST_FILE, lambda file: file.write_text(text, encoding="utf-8"))

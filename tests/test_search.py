@@ -1,0 +1,156 @@
+"""The search for options: on validation alone, resumable, and reproduced by `train.py`."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from test_benchmark import BASE, KILLED, SIZES
+
+from selfmm_hf import cli, data
+from selfmm_hf.benchmark.search import SPACES, read_space, trial_arguments
+from selfmm_hf.data import demo
+from selfmm_hf.options import PRESETS, read_options
+
+SPACE = {
+    "learning_rate": [1e-4, 3e-3],
+    "learning_rates": {"encoders.text": [5e-5, 1e-3]},
+    "text_head_dim": [8, 24],
+    "gradient_accumulation_steps": [1, 2],
+}
+
+
+@pytest.fixture(autouse=True)
+def small_corpus(monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", SIZES)
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    return tmp_path / "space.yaml"
+
+
+def search(*arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["search", *map(str, arguments), *BASE])
+    return exit_info.value.code
+
+
+def trials(folder):
+    """What was drawn, and the validation loss, of each trial."""
+    runs = sorted((folder / "trials").iterdir())
+    drawn = [yaml.safe_load((run / "trial.yaml").read_text()) for run in runs]
+    return [(one, json.loads((run / "all_results.json").read_text())) for one, run in zip(drawn, runs, strict=True)]
+
+
+class Unreadable:
+    """The test split, of which whatever is asked is an error."""
+
+    def __getattribute__(self, name):
+        raise AssertionError(f"{name} of the test split was asked for")
+
+    def __len__(self):
+        raise AssertionError("the length of the test split was asked for")
+
+
+def test_a_search_without_a_test_split_and_its_best_options_reproduced(tmp_path, space, monkeypatch, capsys):
+    corpus = demo.demo_corpus()
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "demo_corpus", lambda: {**corpus, "test": Unreadable()})
+        with pytest.raises(AssertionError, match="test split"):
+            cli.train([*BASE, "--output_dir", str(tmp_path / "run")])
+        assert search("--space", space, "--trials", 3, "--out", tmp_path / "out") == 0
+    found = trials(tmp_path / "out")
+    assert len(found) == 3 and all(set(drawn) == set(read_space(str(space))) for drawn, _ in found)
+    for file in (path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".parquet"):
+        assert not re.search(r'"test|\btest_(mae|corr|acc|f1|loss)', file.read_text()), file
+    for file in (tmp_path / "out").rglob("predictions.parquet"):
+        assert set(pq.read_table(file)["split"].to_pylist()) == {"validation"}
+    assert not list((tmp_path / "out").rglob("model")) and not list((tmp_path / "out").rglob("checkpoint-*"))
+
+    losses = [results["selection_loss"] for _, results in found]
+    best = found[losses.index(min(losses))][1]
+    text = (tmp_path / "out" / "best.yaml").read_text()
+    assert repr(min(losses)) in text and str(tmp_path) not in text
+    assert f"{min(losses):.4f}  trial {losses.index(min(losses))}: " in capsys.readouterr().out
+    cli.train(["--config", str(tmp_path / "out" / "best.yaml"), "--output_dir", str(tmp_path / "again")])
+    again = json.loads((tmp_path / "again" / "all_results.json").read_text())
+    assert {name: again[name] for name in best} == best and "test_mae" in again
+
+
+def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path, space):
+    assert search("--space", space, "--trials", 3, "--out", tmp_path / "whole") == 0
+    folder = tmp_path / "killed"
+    command = ["search", "--space", space, "--trials", 3, "--out", folder, *BASE]
+    arguments = map(str, [sys.executable, "-c", KILLED, 4, *command])  # in the second trial
+    killed = subprocess.run(list(arguments), capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert len(list(folder.rglob("all_results.json"))) == 1 and (folder / "trials" / "0001" / "trial.yaml").is_file()
+    assert search("--space", space, "--trials", 2, "--out", folder) == 0
+    assert search("--space", space, "--trials", 3, "--out", folder) == 0
+    assert trials(folder) == trials(tmp_path / "whole")
+    assert (folder / "best.yaml").read_bytes() == (tmp_path / "whole" / "best.yaml").read_bytes()
+
+
+def test_a_trial_that_fails_stops_no_other(tmp_path, capsys):
+    (tmp_path / "space.yaml").write_text("modalities: [text, smell]\n")
+    assert search("--space", tmp_path / "space.yaml", "--trials", 4, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "smell" in printed and "validation loss" in printed
+    assert 0 < len(list((tmp_path / "out").rglob("failure.txt"))) < 4
+
+
+def test_searches_are_not_mixed(tmp_path, space, capsys, monkeypatch):
+    def refused(*arguments):
+        capsys.readouterr()
+        assert search("--trials", 1, "--out", tmp_path / "out", *arguments) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert search("--space", space, "--trials", 1, "--out", tmp_path / "out") == 0
+    assert "another space" in refused("--space", "official")
+    assert "another weight_decay" in refused("--space", space, "--weight_decay", "0.5")
+    assert "another seed" in refused("--space", space, "--seed", "3")
+    assert "no options for many runs" in refused("--space", space, "--resume_from_checkpoint", "true")
+    monkeypatch.setattr(data.Samples, "fingerprint", lambda samples: "another")
+    assert "other data" in refused("--space", space)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rate: 3\n", "learning_rate must be a list of choices"),
+        ("learning_rates: {encoders.text: 1}\n", "learning_rates.encoders.text must be a list of choices"),
+        ("learning_rate: []\n", "must be a list of choices"),
+        ("[]\n", "must hold the choices"),
+        ("text_head_dims: [1, 2]\n", "Did you mean --text_head_dim"),
+        ("text_head_dim: [8, 9.5]\n", "text_head_dim"),
+        (None, "no search space .*official"),
+    ],
+)
+def test_spaces_that_are_wrong(tmp_path, capsys, text, message):
+    file = tmp_path / "space.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert search("--space", file, "--out", tmp_path / "out") == 2
+    assert re.search(message, capsys.readouterr().err.strip().splitlines()[-1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_official_space():
+    space = read_space("official")
+    assert list(SPACES) == ["official"] and space["learning_rates.encoders.audio"] == [1e-4, 1e-3, 5e-3]
+    for name in ("mosi", "mosei", "sims"):  # what the presets have is among the choices
+        run, model, args = read_options(["--config", str(PRESETS[name]), "--use_cpu"])
+        known = {**model, **vars(args), **vars(run)}
+        for option, choices in space.items():
+            outer, _, prefix = option.partition(".")
+            assert (known[outer][prefix] if prefix else known[outer]) in choices, (name, option)
+    last = {name: choices[-1] for name, choices in space.items()}
+    _, model, args = read_options(["--config", "mosi", "--use_cpu", *trial_arguments(last)])
+    assert (args.per_device_train_batch_size, args.learning_rates["encoders.vision"]) == (32, 5e-3)
+    assert (model["text_head_dim"], model["label_range"]) == (64, 3.0)
