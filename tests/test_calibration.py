@@ -79,11 +79,23 @@ def test_a_model_that_knows_nothing_yet_leaves_the_labels_alone():
     torch.testing.assert_close(calibrated_labels(position, untrained, labels), labels)
 
 
+def test_what_the_model_has_got_wrong_as_a_whole_is_no_disagreement():
+    """An error of the fusion that a modality shares moves no label; against the label it would look like one."""
+    generator = torch.Generator().manual_seed(6)
+    labels = torch.rand(3000, generator=generator) * 6 - 3
+    shared = 0.8 * torch.randn(3000, generator=generator)
+    own = torch.where(torch.rand(3000, generator=generator) < 0.3, -1.5 * labels.sign(), torch.zeros(3000))
+    generated = calibrated_labels(labels + shared + own, labels + shared, labels)
+    agree = own == 0
+    moved = (generated - labels).abs()
+    assert moved[agree].mean() < 0.25 * moved[~agree].mean()
+
+
 def test_confidence_by_hand():
     labels = torch.tensor([-1.0, 1.0, -1.0, 1.0])
     calibrated = torch.tensor([-1.0, 1.0, 1.0, 1.0])  # correlation 1/sqrt(3), mean squared difference 1
-    fusion = torch.tensor([-1.0, 1.0, -1.0, 0.0])  # mean squared difference 1/4
-    assert confidence(calibrated, fusion, labels).item() == pytest.approx(1 / 3 * (1 - 0.25))
+    fusion = torch.tensor([-1.0, 1.0, -1.0, 0.0])  # correlation 3/sqrt(11), mean squared difference 1/4
+    assert confidence(calibrated, fusion, labels).item() == pytest.approx(1 / 3 * 9 / 11 * (1 - 0.25))
     assert confidence(-labels, fusion, labels).item() == 0.0
     assert confidence(labels, fusion, labels).item() == 0.0
 

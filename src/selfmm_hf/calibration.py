@@ -56,36 +56,44 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor, rounds: int = 5
 
 def confidence(calibrated: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    How far to believe a modality where it contradicts the label, in [0, 1]: `R_s^2 (1 - E_m / E_s)`.
+    How far to believe a modality where it contradicts the fusion, in [0, 1]: `R_s^2 R_m^2 (1 - E_m / E_s)`.
 
-    `R_s^2`, the squared correlation of the modality's calibrated position with the labels, is how much it says about
-    sentiment at all. `E`, the mean squared difference from the labels, is disagreement and noise for a modality, but
-    noise alone for the fusion, whose label is given: the share `1 - E_m / E_s` of a modality's difference is more
-    than the model's own error. Both are near 0 in the first epochs, so that labels stay `y_m` until there is
-    something to learn from.
+    `R^2`, the squared correlation of calibrated positions with the labels, is how much the modality and the fusion say
+    about sentiment at all. `E`, the mean squared difference from the labels, is disagreement and noise for a modality,
+    but noise alone for the fusion, whose label is given: the share `1 - E_m / E_s` of a modality's difference is more
+    than the model's own error. All are near 0 in the first epochs, so that labels stay `y_m` until there is something
+    to learn from.
 
     Args:
         calibrated: Positions of the modality on the label scale, (samples,).
         fusion: Those of the fusion, (samples,).
         labels: `y_m`, (samples,).
     """
-    centred, target = calibrated - calibrated.mean(), labels - labels.mean()
-    correlation = (centred * target).mean() / (centred.square().mean() * target.square().mean()).sqrt()
+    explained = _correlation(calibrated, labels).square() * _correlation(fusion, labels).square()
     noise = (fusion - labels).square().mean() / (calibrated - labels).square().mean()
-    return (correlation.clamp(0, 1).square() * (1 - noise).clamp(0, 1)).nan_to_num(0.0)
+    return (explained * (1 - noise).clamp(0, 1)).nan_to_num(0.0)
 
 
 def calibrated_labels(position: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    The labels of one modality, `y_s = y_m + confidence (calibrated position - y_m)`.
+    The labels of one modality, `y_s = y_m + confidence (calibrated position - that of the fusion)`.
+
+    As in the paper, the modality is held against the fusion, not against the label: what the model has got wrong of a
+    clip as a whole is in both, and drops out.
 
     Args:
         position: [`axis_position`] of the modality, (samples,).
         fusion: That of the fusion, (samples,).
         labels: `y_m`, (samples,).
     """
-    calibrated = on_label_scale(position, labels)
-    return labels + confidence(calibrated, on_label_scale(fusion, labels), labels) * (calibrated - labels)
+    calibrated, fusion = on_label_scale(position, labels), on_label_scale(fusion, labels)
+    return labels + confidence(calibrated, fusion, labels) * (calibrated - fusion)
+
+
+def _correlation(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """At least 0; not a number for constants."""
+    centred, target = values - values.mean(), labels - labels.mean()
+    return ((centred * target).mean() / (centred.square().mean() * target.square().mean()).sqrt()).clamp(0, 1)
 
 
 def _levels(index: torch.Tensor, count: int, weights: torch.Tensor) -> torch.Tensor:
