@@ -184,13 +184,24 @@ def _file(name: str) -> Path:
     return PRESETS[name]
 
 
-def _from_yaml(file: Path, known: list[str]) -> list[str]:
+def read_map(file: Path, what: str) -> dict[Any, Any]:
+    """
+    The map that a YAML file holds, empty where the file is.
+
+    Raises:
+        ValueError: It holds something else; `what` it should is said.
+    """
     try:
-        options = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(options, dict):
-        raise ValueError(f"{file} must hold options as `key: value`, got {type(options).__name__}.")
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold {what}, got {type(values).__name__}.")
+    return values
+
+
+def _from_yaml(file: Path, known: list[str]) -> list[str]:
+    options = read_map(file, "options as `key: value`")
     for key in options:
         if key not in known:
             hint = _nearest(str(key), known)

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from ..options import as_arguments, read_options
+from ..options import as_arguments, read_map, read_options
 from ..training import OPTIONS_FILE, Run, difference, replace
 from .runs import RunFailed, complete
 from .sweep import base_options
@@ -53,12 +53,9 @@ def read_space(name: str) -> dict[str, list]:
     file = Path(name) if Path(name).is_file() else SPACES.get(name)
     if file is None:
         raise ValueError(f"There is no search space {name}, and those that come along are {', '.join(SPACES)}.")
-    try:
-        options = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(options, dict) or not options:
-        raise ValueError(f"{file} must hold the choices for options, as `option: [value, ...]`.")
+    options = read_map(file, what := "the choices for options, as `option: [value, ...]`")
+    if not options:
+        raise ValueError(f"{file} must hold {what}.")
     space = {}
     for option, value in options.items():
         nested = {f"{option}.{prefix}": one for prefix, one in value.items()} if isinstance(value, dict) else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..options import as_arguments, read_options
+from ..options import as_arguments, read_map, read_options
 from ..training import ENVIRONMENT_FILE, OPTIONS_FILE, Run, difference, replace
 from ..training_args import SelfMMTrainingArguments
 from .runs import RunElsewhere, RunFailed, complete, is_done
@@ -61,12 +61,9 @@ def read_configurations(name: str) -> dict[str, dict[str, Any]]:
     file = Path(name) if Path(name).is_file() else SWEEPS.get(name)
     if file is None:
         raise ValueError(f"There is no sweep file {name}, and those that come along are {', '.join(SWEEPS)}.")
-    try:
-        configurations = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(configurations, dict) or not configurations:
-        raise ValueError(f"{file} must hold configurations as `name: {{option: value, ...}}`.")
+    configurations = read_map(file, what := "configurations as `name: {option: value, ...}`")
+    if not configurations:
+        raise ValueError(f"{file} must hold {what}.")
     for one, options in configurations.items():
         if not re.fullmatch(r"\w[\w.+-]*", str(one)):
             raise ValueError(f"{file}: {one!r} names a folder: use letters, digits and . + - _ alone.")
