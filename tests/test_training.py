@@ -139,6 +139,8 @@ def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, messag
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     train("--output_dir", folder, "--num_train_epochs", 4, "--resume_from_checkpoint", "true", "--save_total_limit", 3)
     assert json.loads((folder / "all_results.json").read_text())["epochs"] == 4
+    lowered = [*DEMO, "--num_train_epochs", 3, "--output_dir", folder, "--resume_from_checkpoint", "true"]
+    assert "trained for 4 epochs, and num_train_epochs is 3" in refused(capsys, *lowered)
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path, caplog):
@@ -214,6 +216,7 @@ def _with_nan(rows):
         (lambda f: None, ["--learning_rate", "nan"], "learning_rate must be a finite number"),
         (lambda f: None, ["--learning_rates", '{"encoders.text": -1}'], "finite numbers, 0 or more"),
         (lambda f: None, ["--learning_rates", "fast"], "learning_rates.*: invalid JSON object value: 'fast'"),
+        (lambda f: None, ["--unimodal_tasks", "text", "sound"], r"\['sound'\] are none of the modalities"),
         (lambda f: None, ["--max_text_tokens", "1"], "max_text_tokens must be at least 3"),
         (lambda f: (f.parent / "encoder" / "tokenizer.json").unlink(), [], "tokenizer"),
         (lambda f: (f.parent / "encoder" / "model.safetensors").write_bytes(b"x" * 40), [], "cannot be loaded"),

@@ -2,7 +2,7 @@
 
 The paper's rule shifts `y_m` by the difference of two relative distances. These are ratios with a scale of their own,
 unbounded near a centre, and mean nothing before the representations do; measured against known unimodal sentiments,
-its labels are worse than `y_m` for many epochs, and on the wrong scale to the end (README, "Results").
+its labels are worse than `y_m` for many epochs, and on the wrong scale to the end (docs/method.md).
 Here the labels borrow their scale from `y_m`, and are believed only as far as the data support them.
 """
 

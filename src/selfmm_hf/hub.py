@@ -274,7 +274,7 @@ def _explained(
     except OfflineModeIsEnabled as error:
         raise PushError("HF_HUB_OFFLINE is set: unset it to push.") from error
     except LocalTokenNotFoundError as error:
-        raise PushError(REMEDIES[401]) from error
+        raise PushError("You are not logged in: `hf auth login`, or set HF_TOKEN.") from error
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise PushError(f"{_reason(error, repository)} {so_far}") from error
 

@@ -91,7 +91,7 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
     else:
         raise PublicationError(
             f"{folder} is no folder of a model (config.json), of a run (model/), of a data set as `selfmm data "
-            "prepare` makes them (origin.json), or of a Space (README.md with `sdk: gradio`)."
+            "prepare` makes them (origin.json), or of a metric or a Space (README.md with `sdk: gradio`)."
         )
     if card is None:
         raise PublicationError(f"{folder} has no README.md: write its card, with metadata between two lines `---`.")
@@ -146,7 +146,7 @@ def loading_code(publication: Publication, repository: str, commit: str) -> str:
         load = f'load_dataset("{repository}", "{config}", revision="{commit}")'
         return f"from datasets import load_dataset\n\ndataset = {load}"
     if publication.metric:
-        return f"import evaluate\n\nmetric = evaluate.load({pinned})"
+        return f'import evaluate\n\nmetric = evaluate.load("{repository}", "mosi", revision="{commit}")  # or "sims"'
     return ""
 
 

@@ -68,9 +68,7 @@ class SelfMMTrainer(Trainer):
         self.convention = replace(convention or CONVENTIONS[args.convention], **own)
         self._field_metrics = compute_metrics
         config = model.config
-        self.unimodal_tasks = config.modalities if args.unimodal_tasks is None else args.unimodal_tasks
-        if unknown := set(self.unimodal_tasks) - set(config.modalities):
-            raise ValueError(f"unimodal_tasks: {sorted(unknown)} are none of the modalities {config.modalities}.")
+        self.unimodal_tasks = unimodal_tasks(args, config.modalities)
         callbacks = [_Epochs(self), *(callbacks or [])]
         if args.early_stopping_patience and eval_dataset is not None:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
@@ -284,6 +282,19 @@ def stopped_early(state: TrainerState) -> bool:
         one["attributes"]["early_stopping_patience_counter"] >= one["args"]["early_stopping_patience"]
         for one in (stored if isinstance(stored, list) else [stored])
     )
+
+
+def unimodal_tasks(args: SelfMMTrainingArguments, modalities: list[str]) -> list[str]:
+    """
+    The modalities whose own task is learned.
+
+    Raises:
+        ValueError: `args` name one that the model does not have.
+    """
+    wanted = modalities if args.unimodal_tasks is None else args.unimodal_tasks
+    if unknown := set(wanted) - set(modalities):
+        raise ValueError(f"unimodal_tasks: {sorted(unknown)} are none of the modalities {modalities}.")
+    return wanted
 
 
 def parameter_groups(

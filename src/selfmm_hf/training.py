@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import logging
 
@@ -35,7 +36,7 @@ from .options import RunOptions
 from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
 from .robustness import EpochOf, MissingData, Tokens
-from .trainer import SelfMMTrainer, parameter_groups
+from .trainer import SelfMMTrainer, parameter_groups, unimodal_tasks
 from .training_args import SelfMMTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -99,6 +100,7 @@ class Run:
         self.extractor = self._extractor()
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
+        unimodal_tasks(args, self.model.config.modalities)
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)
 
@@ -144,6 +146,13 @@ class Run:
             if fault := checkpoints.fault(checkpoint):
                 raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
         self._check_options(self.folder if checkpoint is None else checkpoint.parent)
+        if checkpoint is not None:
+            epoch = json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))["epoch"]
+            if epoch > self.args.num_train_epochs:
+                raise ValueError(
+                    f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
+                    f"{self.args.num_train_epochs:g}: it may be raised, not lowered."
+                )
         return checkpoint
 
     def _check_options(self, folder: Path) -> None:

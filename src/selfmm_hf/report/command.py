@@ -36,6 +36,8 @@ def write_report(paths: list[Path], out: Path) -> Path:
         raise ValueError(f"{out} is a file; name a folder for the report.")
     figures = make_figures(groups)
     drawn = {panel.name: render(panel) for figure in figures for panel in figure.panels}
+    if (out / "options.yaml").exists():
+        raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     out.mkdir(parents=True, exist_ok=True)
     if (out / PAGE).is_file():  # pictures that this report may not have
         for name in re.findall(r'href="([\w-]+\.png)"', (out / PAGE).read_text(encoding="utf-8")):

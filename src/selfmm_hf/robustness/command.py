@@ -46,6 +46,8 @@ def robustness(options: argparse.Namespace) -> str:
     beside = [_earlier(Path(folder)) for folder in options.beside]
     source, given, expected = _finished(options.model)
     dataset = options.dataset or given.get("dataset")
+    if dataset is None and not Path(options.model).is_dir() and options.model.count("/") != 1:
+        raise ValueError(f"There is no folder {options.model}, and it is no name of a repository either.")
     if dataset is None:
         raise ValueError(f"{options.model} does not tell its data set: name --dataset, and --data where it lies.")
     if odd := next((one for one in beside if one["dataset"] != dataset), None):
