@@ -31,10 +31,13 @@ def add_extract_arguments(parser: argparse.ArgumentParser) -> None:
 
 def extract(options: argparse.Namespace) -> int:
     """Clips become a data set. Exit status 1 where some could not be read."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
-    result = extract_clips(
-        options.clips, options.table, options.out, _extractor(options), options.transcriber, options.workers
-    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
+    try:
+        result = extract_clips(
+            options.clips, options.table, options.out, _extractor(options), options.transcriber, options.workers
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for line in _told(result, options.out):
         print(line)
     return 1 if result.failures else 0
