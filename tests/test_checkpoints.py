@@ -99,18 +99,18 @@ def test_a_checkpoint_that_is_written_anew_does_not_count_meanwhile(run):
 
 def test_a_moved_run_ends_with_its_best_model(run, tmp_path):
     """`Trainer` remembers the best checkpoint by its path, and would go on with the last one."""
-    moved = tmp_path / "elsewhere"
-    before = trainer(tmp_path / "undisturbed", learning_rate=0.05, num_train_epochs=6)
+    moved, options = tmp_path / "elsewhere", {"greater_is_better": True, "num_train_epochs": 6}  # best: the first
+    before = trainer(tmp_path / "undisturbed", **options)
     before.train()
     assert before.state.best_global_step < before.state.global_step
     shutil.move(tmp_path / "undisturbed", moved)
-    again = trainer(moved, learning_rate=0.05, num_train_epochs=6)
+    again = trainer(moved, **options)
     again.train(resume_from_checkpoint=True)
     assert_same(state_of(before), state_of(again))
 
     shutil.rmtree(moved / f"checkpoint-{before.state.best_global_step}")
     with pytest.raises(CheckpointError, match="best checkpoint"):
-        trainer(moved, learning_rate=0.05, num_train_epochs=6).train(resume_from_checkpoint=True)
+        trainer(moved, **options).train(resume_from_checkpoint=True)
 
 
 def test_a_run_that_stopped_early_is_over(tmp_path):
