@@ -263,7 +263,7 @@ def test_a_metric_has_the_name_of_its_module(hub):
     folder = ROOT / "hub_configs" / "metrics" / "multimodal_sentiment"
     with pytest.raises(PushError, match=r"has no metric\.py"):
         push(folder, "me/metric")
-    assert 'evaluate.load("me/multimodal_sentiment", revision=' in push(folder, "me/multimodal_sentiment").code
+    assert 'evaluate.load("me/multimodal_sentiment", "mosi", revision=' in push(folder, "me/multimodal_sentiment").code
     files = hub.files("space", "me/multimodal_sentiment")
     assert files["multimodal_sentiment.py"] == (folder / "multimodal_sentiment.py").read_bytes()
     assert b"NAME/" not in files["README.md"] and b'"me/multimodal_sentiment"' in files["README.md"]

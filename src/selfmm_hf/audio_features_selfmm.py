@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
-from huggingface_hub import constants
 from transformers import AutoFeatureExtractor, AutoModel
 
 SAMPLING_RATE = 22050
@@ -86,11 +84,14 @@ def _compile_librosa() -> None:
     What its first use on a machine compiles goes into a cache. Two processes that fill it at the same time can leave it
     so that they and all that come after them crash (github.com/numba/numba/issues/10128).
     """
-    folder = Path(constants.HF_HOME)
     try:
+        from filelock import FileLock
+        from huggingface_hub import constants
+
+        folder = Path(constants.HF_HOME)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "selfmm-librosa.lock").acquire()
-    except OSError:  # a home that cannot be written to
+    except (ImportError, OSError):  # a home that cannot be written to
         lock = nullcontext()
     with lock:
         _columns(np.sin(np.arange(SAMPLING_RATE, dtype=np.float32)))
