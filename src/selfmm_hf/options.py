@@ -175,13 +175,22 @@ def _without_folders(text: str) -> str:
     return LOCAL_PATH.sub(r"\1", text)
 
 
+def find_file(name: str, known: dict[str, Path], missing: str) -> Path:
+    """
+    A file, or one of those that come along by its name.
+
+    Raises:
+        ValueError: It is neither; `missing` begins the sentence that ends with the names of those that come along.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    if name not in known:
+        raise ValueError(f"{missing} {', '.join(known)}.")
+    return known[name]
+
+
 def _file(name: str) -> Path:
-    file = Path(name)
-    if file.is_file():
-        return file
-    if name not in PRESETS:
-        raise ValueError(f"There is no configuration file {name}, and the presets are {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return find_file(name, PRESETS, f"There is no configuration file {name}, and the presets are")
 
 
 def read_map(file: Path, what: str) -> dict[Any, Any]:

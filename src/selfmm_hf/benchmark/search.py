@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from ..options import as_arguments, read_map, read_options
+from ..options import as_arguments, find_file, read_map, read_options
 from ..training import OPTIONS_FILE, Run, difference, replace
 from .runs import RunFailed, complete
 from .sweep import base_options
@@ -50,9 +50,7 @@ def read_space(name: str) -> dict[str, list]:
     Raises:
         ValueError: There is no such file, or it is none of this kind.
     """
-    file = Path(name) if Path(name).is_file() else SPACES.get(name)
-    if file is None:
-        raise ValueError(f"There is no search space {name}, and those that come along are {', '.join(SPACES)}.")
+    file = find_file(name, SPACES, f"There is no search space {name}, and those that come along are")
     options = read_map(file, what := "the choices for options, as `option: [value, ...]`")
     if not options:
         raise ValueError(f"{file} must hold {what}.")

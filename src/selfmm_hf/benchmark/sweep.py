@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..options import as_arguments, read_map, read_options
+from ..options import as_arguments, find_file, read_map, read_options
 from ..training import ENVIRONMENT_FILE, OPTIONS_FILE, Run, difference, replace
 from ..training_args import SelfMMTrainingArguments
 from .runs import RunElsewhere, RunFailed, complete, is_done
@@ -58,9 +58,7 @@ def read_configurations(name: str) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: There is no such file, or it is none of this kind.
     """
-    file = Path(name) if Path(name).is_file() else SWEEPS.get(name)
-    if file is None:
-        raise ValueError(f"There is no sweep file {name}, and those that come along are {', '.join(SWEEPS)}.")
+    file = find_file(name, SWEEPS, f"There is no sweep file {name}, and those that come along are")
     configurations = read_map(file, what := "configurations as `name: {option: value, ...}`")
     if not configurations:
         raise ValueError(f"{file} must hold {what}.")
