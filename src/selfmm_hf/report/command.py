@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from .clips import case_study
-from .data import Data, Group, find_runs, group_runs
+from .data import OPTIONS, Data, Group, find_runs, group_runs
 from .drawing import Figure, render
 from .learning import label_distributions, label_quality, learning_curves
 from .page import page
@@ -36,7 +36,7 @@ def write_report(paths: list[Path], out: Path) -> Path:
         raise ValueError(f"{out} is a file; name a folder for the report.")
     figures = make_figures(groups)
     drawn = {panel.name: render(panel) for figure in figures for panel in figure.panels}
-    if (out / "options.yaml").exists():
+    if (out / OPTIONS).exists():
         raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     out.mkdir(parents=True, exist_ok=True)
     if (out / PAGE).is_file():  # pictures that this report may not have
