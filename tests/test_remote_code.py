@@ -10,7 +10,7 @@ import torch
 
 import selfmm_hf
 
-TRAVELLING = {"configuration_selfmm.py", "modeling_selfmm.py"}
+TRAVELLING = {"configuration_selfmm.py", "modeling_selfmm.py", "packing_selfmm.py"}
 ALLOWED = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
 
 FRESH_PROCESS = """

@@ -12,6 +12,7 @@ import torch
 from .calibration import axis_position, calibrated_labels
 
 EPS = 1e-8  # official `MIN`
+CHUNK = 65536  # samples whose stored representations are widened at a time
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class PseudoLabels:
 
     Class centres are running sums: each sample's last representation is stored, so that a step takes out what the
     sample added before and adds what it adds now. The cost is that of the batch, whatever the size of the set. The
-    sums are float64, which keeps them equal to a full recomputation.
+    sums are float64, which keeps them equal to a full recomputation. What is stored is float16 for the default rule,
+    whose labels that moves by less than 1e-3; the relative distances of the others have poles, which make more of it.
 
     Args:
         labels: Fused labels `y_m` of the training set, (samples,) or (samples, targets), finite.
@@ -120,7 +122,8 @@ class PseudoLabels:
         self.labels = {task: fused.clone() for task in dims}
         self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
-        self._features = {task: fused.new_zeros(len(fused), dim) for task, dim in dims.items()}
+        stored = torch.float16 if convention.distance == "axis" else torch.float32
+        self._features = {task: fused.new_zeros(len(fused), dim, dtype=stored) for task, dim in dims.items()}
         self._counted = {
             task: torch.full_like(fused[:, 0], convention.unseen_in_centres, dtype=torch.bool) for task in dims
         }
@@ -171,7 +174,9 @@ class PseudoLabels:
             old_sums, old_counts = self._contribution(task, index)
             if task in new_labels:
                 self._change_labels(task, index, new_labels[task], here, epoch)
-            self._features[task][index] = torch.where(here.unsqueeze(-1), values, torch.zeros_like(values))
+            stored = self._features[task]
+            values = torch.where(here.unsqueeze(-1), values, torch.zeros_like(values))
+            stored[index] = values.clamp(max=torch.finfo(stored.dtype).max).to(stored.dtype)
             self._counted[task][index] = here
             new_sums, new_counts = self._contribution(task, index)
             self._sums[task] += new_sums - old_sums
@@ -183,7 +188,7 @@ class PseudoLabels:
         the distribution of all positions. Adds the labels as they stand to `history`.
         """
         if epoch > 1 and self.convention.distance == "axis":
-            positions = {task: axis_position(self._features[task], self.centres(task)) for task in self.labels}
+            positions = {task: self._positions(task) for task in self.labels}
             for task in self.modalities:
                 self._calibrate(task, positions[task], positions["fusion"], epoch)
                 self._recompute_centres(task)
@@ -194,6 +199,11 @@ class PseudoLabels:
         alpha = {task: relative_distance(features[task], self.centres(task), squared) for task in features}
         fused, eps = self.labels["fusion"][index], 0.0 if squared else EPS
         return {task: shifted_label(fused, alpha[task], alpha["fusion"], eps) for task in self.modalities}
+
+    def _positions(self, task: str) -> torch.Tensor:
+        """[`axis_position`] of all samples, (samples, targets)."""
+        chunks = self._features[task].split(CHUNK)
+        return torch.cat([axis_position(chunk.float(), self.centres(task)) for chunk in chunks])
 
     def _calibrate(self, task: str, position: torch.Tensor, fusion: torch.Tensor, epoch: int) -> None:
         new = torch.full_like(position, torch.nan)
@@ -248,8 +258,8 @@ class PseudoLabels:
         }
 
     def _recompute_centres(self, task: str) -> None:
-        """From all samples, in chunks that keep the float64 copies small."""
-        chunks = torch.arange(len(self.labels[task]), device=self.labels[task].device).split(65536)
+        """From all samples."""
+        chunks = torch.arange(len(self.labels[task]), device=self.labels[task].device).split(CHUNK)
         contributions = [self._contribution(task, chunk) for chunk in chunks]
         self._sums[task] = sum(sums for sums, _ in contributions)
         self._counts[task] = sum(counts for _, counts in contributions)

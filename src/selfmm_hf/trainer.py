@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ class SelfMMTrainer(Trainer):
         own = {name: getattr(args, name) for name in ("agreement_weight", "momentum")}
         own = {name: value for name, value in own.items() if value is not None}
         self.convention = replace(convention or CONVENTIONS[args.convention], **own)
+        if args.fold_accumulation and self.convention.distance == "axis" and not self.convention.sum_accumulated:
+            args = copy(args)
+            args.per_device_train_batch_size *= args.gradient_accumulation_steps
+            args.gradient_accumulation_steps = 1
         self._field_metrics = compute_metrics
         config = model.config
         self.unimodal_tasks = unimodal_tasks(args, config.modalities)
@@ -174,7 +179,8 @@ class SelfMMTrainer(Trainer):
             groups = parameter_groups(model, self.args, self.get_decay_parameter_names(model))
             if self.args.coupled_weight_decay:
                 betas = (self.args.adam_beta1, self.args.adam_beta2)
-                self.optimizer = torch.optim.Adam(groups, betas=betas, eps=self.args.adam_epsilon)
+                fused = self.args.device.type in ("cpu", "cuda")
+                self.optimizer = torch.optim.Adam(groups, betas=betas, eps=self.args.adam_epsilon, fused=fused)
             else:
                 optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
                 self.optimizer = optimizer_class(groups, **options)

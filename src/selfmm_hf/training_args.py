@@ -30,6 +30,9 @@ class SelfMMTrainingArguments(TrainingArguments):
         weight_decays (`dict[str, float]`, *optional*): Likewise for `weight_decay`.
         coupled_weight_decay (`bool`, defaults to `True`):
             Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, `optim` decides.
+        fold_accumulation (`bool`, defaults to `True`):
+            Run the batches that are accumulated for one step as one, where the result is the same, which is several
+            times faster; the official and paper conventions update labels batch by batch. With `False`, in less memory.
         early_stopping_patience (`int`, defaults to 8):
             Stop after so many epochs without a better validation loss; 0 for never.
     """
@@ -49,6 +52,10 @@ class SelfMMTrainingArguments(TrainingArguments):
     coupled_weight_decay: bool = field(
         default=True,
         metadata={"help": "L2 inside Adam, as in the official code; with false, --optim decides."},
+    )
+    fold_accumulation: bool = field(
+        default=True,
+        metadata={"help": "Run the batches accumulated for a step as one, which is faster; false: in less memory."},
     )
     early_stopping_patience: int = field(
         default=8,
@@ -78,6 +85,9 @@ class SelfMMTrainingArguments(TrainingArguments):
     remove_unused_columns: bool | None = field(
         default=False,
         metadata={"help": "Must be false: the collator needs columns that the model does not take."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite from the log, for which each step waits."}
     )
     label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Keep as it is."})
 

@@ -1,0 +1,87 @@
+"""Texts in rows without padding: the same numbers and gradients, of every kind of encoder that can."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf import modeling_selfmm as modeling
+from selfmm_hf.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, can_pack
+
+LENGTHS = [7, 1, 12, 3, 3, 9, 2]
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 17,
+    "max_position_embeddings": 20,
+    "type_vocab_size": 2,
+    "pad_token_id": 1,
+}
+
+
+def texts(left: bool = False, absent: int | None = None) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(-1)
+    if absent is not None:
+        mask[absent] = False
+    mask = mask.flip(-1) if left else mask
+    ids = torch.randint(5, 50, mask.shape).masked_fill(~mask, 1)
+    return {"input_ids": ids, "attention_mask": mask.long(), "token_type_ids": (ids % 2) * mask}
+
+
+def model_of(model_type: str) -> SelfMMModel:
+    torch.manual_seed(1)
+    text_config = AutoConfig.for_model(model_type, **SIZES)
+    return SelfMMModel(SelfMMConfig(text_config=text_config, modalities=["text"]))
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("model_type", sorted(BY_COLUMN | AFTER_PADDING))
+def test_rows_give_what_padding_gives(model_type, left, monkeypatch):
+    model = model_of(model_type).eval()
+    if model_type in AFTER_PADDING:
+        model.encoders["text"].config.type_vocab_size = 2
+    batch = texts(left=left, absent=4)
+    assert can_pack(model.encoders["text"], batch["attention_mask"])
+
+    def losses_and_gradients():
+        model.zero_grad()
+        outputs = model(**batch, labels=torch.linspace(-3, 3, len(LENGTHS)))
+        outputs.loss.backward()
+        return outputs, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    packed, packed_gradients = losses_and_gradients()
+    monkeypatch.setattr(modeling, "can_pack", lambda *_: False)
+    padded, padded_gradients = losses_and_gradients()
+    torch.testing.assert_close(packed.logits, padded.logits, rtol=1e-5, atol=1e-6)
+    assert len(packed_gradients) == len(padded_gradients) > 10
+    for one, other in zip(packed_gradients, padded_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_hold_every_token_once_and_little_else():
+    torch.manual_seed(2)
+    lengths = torch.randint(1, 40, (64,))
+    mask = torch.arange(40) < lengths.unsqueeze(-1)
+    packed = PackedTexts.of(mask)
+    assert packed.target.unique().numel() == packed.target.numel() == lengths.sum()
+    assert packed.shape[0] * packed.shape[1] < 1.1 * lengths.sum()
+    names = torch.arange(64).unsqueeze(-1).expand_as(mask)
+    rows = packed.rows(names, -1)
+    for clip, start in enumerate(packed.start.tolist()):
+        assert (rows.view(-1)[start : start + lengths[clip]] == clip).all()
+    seen = packed.attention_mask()[:, 0]
+    assert torch.equal(seen, rows.unsqueeze(-1) == rows.unsqueeze(-2))
+
+
+def test_only_what_gains_and_is_known_is_packed():
+    mask = texts()["attention_mask"]
+    encoder = model_of("bert").encoders["text"]
+    assert can_pack(encoder, mask)
+    assert not can_pack(encoder, torch.ones_like(mask))  # nothing to gain
+    encoder.set_attn_implementation("eager")
+    assert not can_pack(encoder, mask)
+    mpnet = AutoModel.from_config(AutoConfig.for_model("mpnet", **SIZES))  # positions relative to each other, by row
+    assert not can_pack(mpnet, mask)
