@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
-from selfmm_hf import modeling_selfmm as modeling
-from selfmm_hf.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, can_pack
+from selfmm_hf import packing_selfmm as packing
+from selfmm_hf.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, by_length, can_pack
 
 LENGTHS = [7, 1, 12, 3, 3, 9, 2]
 SIZES = {
@@ -38,13 +38,15 @@ def model_of(model_type: str) -> SelfMMModel:
 
 
 @pytest.mark.parametrize("left", [False, True])
-@pytest.mark.parametrize("model_type", sorted(BY_COLUMN | AFTER_PADDING))
-def test_rows_give_what_padding_gives(model_type, left, monkeypatch):
+@pytest.mark.parametrize("model_type", [*sorted(BY_COLUMN | AFTER_PADDING), "mpnet", "distilbert"])
+def test_what_avoids_padding_gives_what_padding_gives(model_type, left, monkeypatch):
     model = model_of(model_type).eval()
-    if model_type in AFTER_PADDING:
-        model.encoders["text"].config.type_vocab_size = 2
     batch = texts(left=left, absent=4)
-    assert can_pack(model.encoders["text"], batch["attention_mask"])
+    monkeypatch.setattr(packing, "CLIPS_AT_ONCE", 3)
+    seen = []
+    model.encoders["text"].register_forward_pre_hook(
+        lambda _, args, inputs: seen.append(inputs["input_ids"].numel()), with_kwargs=True
+    )
 
     def losses_and_gradients():
         model.zero_grad()
@@ -52,12 +54,14 @@ def test_rows_give_what_padding_gives(model_type, left, monkeypatch):
         outputs.loss.backward()
         return outputs, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
-    packed, packed_gradients = losses_and_gradients()
-    monkeypatch.setattr(modeling, "can_pack", lambda *_: False)
+    spared, spared_gradients = losses_and_gradients()
+    size, seen = sum(seen), []
+    monkeypatch.setattr(packing, "minds_padding", lambda _: False)
     padded, padded_gradients = losses_and_gradients()
-    torch.testing.assert_close(packed.logits, padded.logits, rtol=1e-5, atol=1e-6)
-    assert len(packed_gradients) == len(padded_gradients) > 10
-    for one, other in zip(packed_gradients, padded_gradients, strict=True):
+    assert size < batch["input_ids"].numel() or (left and model_type not in BY_COLUMN | AFTER_PADDING)
+    torch.testing.assert_close(spared.logits, padded.logits, rtol=1e-5, atol=1e-6)
+    assert len(spared_gradients) == len(padded_gradients) > 10
+    for one, other in zip(spared_gradients, padded_gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -76,12 +80,21 @@ def test_rows_hold_every_token_once_and_little_else():
     assert torch.equal(seen, rows.unsqueeze(-1) == rows.unsqueeze(-2))
 
 
-def test_only_what_gains_and_is_known_is_packed():
-    mask = texts()["attention_mask"]
+def test_only_what_is_known_is_packed():
     encoder = model_of("bert").encoders["text"]
-    assert can_pack(encoder, mask)
-    assert not can_pack(encoder, torch.ones_like(mask))  # nothing to gain
+    assert can_pack(encoder)
     encoder.set_attn_implementation("eager")
-    assert not can_pack(encoder, mask)
-    mpnet = AutoModel.from_config(AutoConfig.for_model("mpnet", **SIZES))  # positions relative to each other, by row
-    assert not can_pack(mpnet, mask)
+    assert not can_pack(encoder)
+    assert not can_pack(model_of("mpnet").encoders["text"])  # knows of distances by the place in the row
+
+
+def test_groups_of_similar_lengths_come_back_in_order(monkeypatch):
+    monkeypatch.setattr(packing, "CLIPS_AT_ONCE", 2)
+    groups = []
+
+    def encode(clips: torch.Tensor, longest: int) -> torch.Tensor:
+        groups.append((clips.tolist(), longest))
+        return clips * 10.0
+
+    assert by_length(torch.tensor([5, 1, 4, 2, 3]), encode).tolist() == [0, 10, 20, 30, 40]
+    assert groups == [([1, 3], 2), ([4, 2], 4), ([0], 5)]

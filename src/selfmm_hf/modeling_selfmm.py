@@ -17,10 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
-from .packing_selfmm import can_pack, first_tokens
-
-# Clips of similar lengths that an LSTM reads together on a CPU.
-CLIPS_AT_ONCE = 16
+from .packing_selfmm import by_length, first_tokens, minds_padding
 
 
 @dataclass
@@ -113,13 +110,8 @@ class SelfMMSequenceEncoder(nn.Module):
         with torch.autocast(frames.device.type, enabled=False):
             if self.lstm.bidirectional:
                 last = self._last_of_both(frames, lengths)
-            elif frames.device.type == "cpu" and not torch.compiler.is_compiling():
-                order = lengths.argsort()
-                groups = [
-                    self._last(frames[clips, : lengths[clips[-1]]], lengths[clips])
-                    for clips in order.split(CLIPS_AT_ONCE)
-                ]
-                last = torch.cat(groups)[order.argsort()]
+            elif minds_padding(frames):
+                last = by_length(lengths, lambda clips, longest: self._last(frames[clips, :longest], lengths[clips]))
             else:
                 last = self._last(frames, lengths)
         return self.projection(self.dropout(last))
@@ -311,11 +303,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
-            if can_pack(encoder, attention_mask):
-                return first_tokens(encoder, **inputs), present
-            hidden = encoder(**inputs)[0]  # (batch, tokens, hidden_size)
-        first = attention_mask.bool().int().argmax(-1)  # not 0 where the tokenizer pads on the left
-        return hidden[torch.arange(len(hidden), device=hidden.device), first], present
+            return first_tokens(encoder, **inputs), present
 
     def _encode_sequence(self, modality, frames, lengths) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if frames is None or frames.shape[1] == 0:
@@ -330,7 +318,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 f"{modality}_lengths must be {len(frames)} numbers in [0, {frames.shape[1]}], got {lengths.tolist()}."
             )
         present = lengths.to(frames.device) > 0
-        # A NaN in the padding would reach the gradients. A clip without frames is read as one zero, the outcome dropped.
+        # A NaN in the padding would reach the gradients. A clip without frames is read as a zero, the outcome dropped.
         padding = torch.arange(frames.shape[1], device=frames.device) >= lengths.to(frames.device).unsqueeze(-1)
         frames = frames.masked_fill(padding.unsqueeze(-1), 0.0)
         return self.encoders[modality](frames, lengths.clamp(min=1)), present

@@ -1,5 +1,9 @@
-"""Texts laid end to end, so that a text encoder computes nothing on padding. This file travels to the Hub."""
+"""Sequences of many lengths on a CPU, where padding costs as much as words and frames do. This file travels to the Hub.
 
+Texts lie end to end in rows where the encoder allows it; other sequences are encoded in groups of similar lengths.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +13,30 @@ from torch import nn
 # of columns, or count the tokens that are not padding, from the position after that of the padding token on.
 BY_COLUMN = {"bert", "electra"}
 AFTER_PADDING = {"roberta", "xlm-roberta", "camembert"}
-# Padding that is not worth the packing: a tenth of the real tokens.
+# Padding that is not worth the trouble: a tenth of the real tokens.
 WORTHWHILE = 1.1
+CLIPS_AT_ONCE = 16
+
+
+def minds_padding(mask: torch.Tensor) -> bool:
+    """Whether to avoid the padding of a batch: not on a GPU, nor where the model is traced or compiled."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def by_length(lengths: torch.Tensor, encode: Callable[[torch.Tensor, int], torch.Tensor]) -> torch.Tensor:
+    """
+    Encodes a batch in groups of similar lengths.
+
+    Args:
+        lengths: (batch,), on the CPU.
+        encode: Given some clips, (clips,), and the longest length among them, returns what it makes of each of them.
+
+    Returns:
+        What `encode` has made, in the order of the batch.
+    """
+    order = lengths.argsort()
+    groups = [encode(clips, int(lengths[clips[-1]])) for clips in order.split(CLIPS_AT_ONCE)]
+    return torch.cat(groups)[order.argsort()]
 
 
 @dataclass
@@ -62,28 +88,43 @@ class PackedTexts:
         return (clips.unsqueeze(-1) == clips.unsqueeze(-2)).unsqueeze(1)
 
 
-def can_pack(encoder: nn.Module, attention_mask: torch.Tensor) -> bool:
-    """Whether `encoder` gives the same in rows, and sooner: on a CPU, where padding costs as much as words do."""
-    if attention_mask.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
+def can_pack(encoder: nn.Module) -> bool:
+    """Whether `encoder` gives the same in rows."""
     config = encoder.config
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    if config.model_type not in BY_COLUMN | AFTER_PADDING or not absolute or config._attn_implementation != "sdpa":
-        return False
-    return attention_mask.numel() > WORTHWHILE * int(attention_mask.bool().sum())
+    return config.model_type in BY_COLUMN | AFTER_PADDING and absolute and config._attn_implementation == "sdpa"
 
 
-def first_tokens(
-    encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: torch.Tensor
-) -> torch.Tensor:
+def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
     """
-    The last hidden state of each text's first token, (batch, hidden_size), computed without padding.
+    The last hidden state of each text's first token, (batch, hidden_size).
 
     Args:
-        encoder: One that `can_pack`.
-        input_ids, attention_mask: (batch, tokens); each text has a token.
-        inputs: Further ones of that shape, such as `token_type_ids`.
+        encoder: A text encoder of transformers.
+        input_ids: (batch, tokens).
+        inputs: Further ones of that shape: `attention_mask`, of which each text has a token, and maybe others.
     """
+    mask = inputs["attention_mask"].bool()
+    if minds_padding(mask) and mask.numel() > WORTHWHILE * int(mask.sum()):
+        if can_pack(encoder):
+            return _packed(encoder, input_ids, **inputs)
+        ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(-1)
+
+        def encode(clips: torch.Tensor, longest: int) -> torch.Tensor:
+            return _padded(encoder, **{name: v[clips, :longest] for name, v in columns.items()})
+
+        columns = {"input_ids": input_ids, **inputs}
+        return by_length(ends, encode)
+    return _padded(encoder, input_ids=input_ids, **inputs)
+
+
+def _padded(encoder: nn.Module, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+    hidden = encoder(attention_mask=attention_mask, **inputs)[0]  # (batch, tokens, hidden_size)
+    first = attention_mask.bool().int().argmax(-1)  # not 0 where the tokenizer pads on the left
+    return hidden[torch.arange(len(hidden), device=hidden.device), first]
+
+
+def _packed(encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs) -> torch.Tensor:
     padding = encoder.config.pad_token_id or 0
     if encoder.config.model_type in BY_COLUMN:
         positions = torch.arange(input_ids.shape[1]).expand_as(input_ids)
