@@ -33,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -60,9 +60,14 @@ class Shape:
     mean_lengths: dict[str, float]  # text (tokens), audio, vision
     word_vectors: int | None = None  # their width
     label_range: float = 3.0
+    unimodal_labels: bool = False
 
 
+# Means of the real file for CMU-MOSI; assumptions for the others.
+MOSI = Shape(50, (375, 5), (500, 20), {"text": 14.8, "audio": 38.8, "vision": 42.6})
 MOSEI = Shape(50, (500, 74), (500, 35), {"text": 25, "audio": 146, "vision": 109}, word_vectors=768)
+SIMS = Shape(39, (400, 33), (55, 709), {"text": 18, "audio": 180, "vision": 28}, label_range=1.0, unimodal_labels=True)
+SHAPES = {"mosi": MOSI, "mosei": replace(MOSEI, word_vectors=None), "sims": SIMS}
 
 
 @dataclass
@@ -131,6 +136,7 @@ def _columns(random: np.random.Generator, split: str, rows: int, shape: Shape) -
         "annotations": [("Negative", "Neutral", "Positive")[int(np.sign(one)) + 1] for one in label],
         "classification_labels": (np.sign(label) + 1).astype(np.float32),
         "regression_labels": label.astype(np.float32),
+        **({f"regression_labels_{one}": label.astype(np.float32) for one in "TAV"} if shape.unimodal_labels else {}),
         "audio_lengths": lengths["audio"].tolist(),
         "vision_lengths": lengths["vision"].tolist(),
     }

@@ -21,14 +21,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 import numpy as np
 import torch
-from data_preparation import BATCH, MOSEI, Shape, machine, write_file
+from data_preparation import BATCH, SHAPES, machine, write_file
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
@@ -40,11 +39,6 @@ from selfmm_hf.data import Samples, find_builder
 from selfmm_hf.options import read_options
 
 CONFIGS = Path(__file__).parents[1] / "hub_configs"
-SHAPES = {
-    "mosi": Shape(50, (375, 5), (500, 20), {"text": 14.8, "audio": 38.8, "vision": 42.6}),
-    "mosei": replace(MOSEI, word_vectors=None),
-    "sims": Shape(39, (400, 33), (55, 709), {"text": 18, "audio": 180, "vision": 28}, label_range=1.0),
-}
 STEPS = 4  # of the model in each repetition
 
 

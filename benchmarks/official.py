@@ -16,6 +16,8 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,35 +25,61 @@ import torch
 from transformers import AutoConfig
 
 
-def run(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
-    """Train once as the official ``run.py`` does and return its test metrics."""
+@contextmanager
+def checkout(reference: Path, text_encoder: Path) -> Iterator[Path]:
+    """Makes the official modules importable, in a working folder where they find their text encoder."""
+    sys.path.insert(0, str(reference.resolve()))
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        # The official code names its encoder by a path relative to the working folder.
+        names = Path(folder) / "pretrained_model"
+        names.mkdir()
+        for language in ("bert_en", "bert_cn"):
+            (names / language).symlink_to(text_encoder.resolve(), target_is_directory=True)
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def build(
+    dataset: str, data_file: Path, text_encoder: Path, feature_dims: list[int], folder: Path, seed: int, **options
+) -> tuple[argparse.Namespace, dict, torch.nn.Module, object]:
+    """The official options (those given changed), loaders, model and trainer, as `run.py` makes them."""
     from config.config_regression import ConfigRegression
     from data.load_data import MMDataLoader
     from models.AMIO import AMIO
     from trains.ATIO import ATIO
     from utils.functions import Storage
 
-    given = Storage(modelName="self_mm", datasetName=args.dataset, train_mode="regression", num_workers=0)
-    options = ConfigRegression(argparse.Namespace(**given)).get_config()
-    text_width = AutoConfig.from_pretrained(args.text_encoder).hidden_size
-    options.update(
-        dataPath=str(args.data_file),
+    given = Storage(modelName="self_mm", datasetName=dataset, train_mode="regression", num_workers=0)
+    config = ConfigRegression(argparse.Namespace(**given)).get_config()
+    text_width = AutoConfig.from_pretrained(text_encoder).hidden_size
+    config.update(
+        dataPath=str(data_file),
         text_out=text_width,
-        feature_dims=(text_width, *args.feature_dims),
+        feature_dims=(text_width, *feature_dims),
         device=torch.device("cpu"),
         model_save_path=str(folder / f"official-{seed}.pth"),
         seed=seed,
         cur_time=1,
+        **options,
     )
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    loaders = MMDataLoader(config)
+    config.train_samples = len(loaders["train"].dataset)
+    return config, loaders, AMIO(config), ATIO().getTrain(config)
 
+
+def run(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
+    """Train once as the official ``run.py`` does and return its test metrics."""
     start = time.perf_counter()
-    loaders = MMDataLoader(options)
-    options.train_samples = len(loaders["train"].dataset)
-    model = AMIO(options)
-    trainer = ATIO().getTrain(options)
+    options, loaders, model, trainer = build(
+        args.dataset, args.data_file, args.text_encoder, args.feature_dims, folder, seed
+    )
     trainer.do_train(model, loaders)
     model.load_state_dict(torch.load(options.model_save_path, weights_only=True))
     valid = trainer.do_test(model, loaders["valid"], mode="VALID")
@@ -68,19 +96,11 @@ def main() -> None:
     parser.add_argument("--feature_dims", type=int, nargs=2, required=True, metavar=("AUDIO", "VISION"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1111, 1112, 1113])
     args = parser.parse_args()
-    for name in ("reference", "data_file", "text_encoder"):
-        setattr(args, name, getattr(args, name).resolve())
-
-    sys.path.insert(0, str(args.reference))
-    with tempfile.TemporaryDirectory() as folder:
-        # The official code names its encoder by a path relative to the working folder.
-        names = Path(folder) / "pretrained_model"
-        names.mkdir()
-        for language in ("bert_en", "bert_cn"):
-            (names / language).symlink_to(args.text_encoder, target_is_directory=True)
-        os.chdir(folder)
+    args.data_file = args.data_file.resolve()
+    args.text_encoder = args.text_encoder.resolve()
+    with checkout(args.reference, args.text_encoder) as folder:
         for seed in args.seeds:
-            print(json.dumps({k: float(v) for k, v in run(args, seed, Path(folder)).items()}), flush=True)
+            print(json.dumps({k: float(v) for k, v in run(args, seed, folder).items()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ class SelfMMTrainer(Trainer):
         logits = prediction.predictions[0]
         error = np.abs(logits - prediction.label_ids.reshape(logits.shape)).mean(-1)
         if self.convention.mean_of_batch_means:
-            size = self.args.eval_batch_size
+            size = self.args.train_batch_size  # of all the official loaders
             selection = np.mean([error[start : start + size].mean() for start in range(0, len(error), size)])
         else:
             selection = error.mean()
