@@ -210,7 +210,7 @@ def leave_out(measure: str, args: argparse.Namespace) -> None:
     if measure == "rows":
         packing_selfmm.can_pack = lambda _: False
     elif measure == "groups":
-        packing_selfmm.minds_padding = modeling_selfmm.minds_padding = lambda _: False
+        packing_selfmm.may_look = modeling_selfmm.may_look = lambda _: False
     elif measure == "recurrence":
 
         def packed(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_what_avoids_padding_gives_what_padding_gives(model_type, left, monkeypa
 
     spared, spared_gradients = losses_and_gradients()
     size, seen = sum(seen), []
-    monkeypatch.setattr(packing, "minds_padding", lambda _: False)
+    monkeypatch.setattr(packing, "may_look", lambda _: False)
     padded, padded_gradients = losses_and_gradients()
     assert size < batch["input_ids"].numel() or (left and model_type not in BY_COLUMN | AFTER_PADDING)
     torch.testing.assert_close(spared.logits, padded.logits, rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
-from .packing_selfmm import by_length, first_tokens, minds_padding
+from .packing_selfmm import by_length, first_tokens, may_look, one_of_each
 
 
 @dataclass
@@ -110,7 +110,7 @@ class SelfMMSequenceEncoder(nn.Module):
         with torch.autocast(frames.device.type, enabled=False):
             if self.lstm.bidirectional:
                 last = self._last_of_both(frames, lengths)
-            elif minds_padding(frames):
+            elif may_look(frames):
                 last = by_length(lengths, lambda clips, longest: self._last(frames[clips, :longest], lengths[clips]))
             else:
                 last = self._last(frames, lengths)
@@ -119,7 +119,7 @@ class SelfMMSequenceEncoder(nn.Module):
     def _last(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """The state after the last real frame, of which those after it change nothing: much faster than packed."""
         states = self.lstm(frames)[0]  # (batch, frames, hidden_size)
-        return states[torch.arange(len(states), device=states.device), lengths.to(states.device) - 1]
+        return one_of_each(states, lengths.to(states.device) - 1)
 
     def _last_of_both(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -310,9 +310,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
             return None, None
         if lengths is None:
             lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
-        # On a GPU nothing waits for a look at the lengths.
         if lengths.shape != frames.shape[:1] or (
-            lengths.device.type == "cpu" and (lengths.min() < 0 or lengths.max() > frames.shape[1])
+            may_look(lengths) and (lengths.min() < 0 or lengths.max() > frames.shape[1])
         ):
             raise ValueError(
                 f"{modality}_lengths must be {len(frames)} numbers in [0, {frames.shape[1]}], got {lengths.tolist()}."

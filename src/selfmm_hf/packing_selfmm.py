@@ -18,9 +18,9 @@ WORTHWHILE = 1.1
 CLIPS_AT_ONCE = 16
 
 
-def minds_padding(mask: torch.Tensor) -> bool:
-    """Whether to avoid the padding of a batch: not on a GPU, nor where the model is traced or compiled."""
-    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+def may_look(values: torch.Tensor) -> bool:
+    """Whether values may decide what is computed: where nothing waits for a look at them, and nothing is traced."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def by_length(lengths: torch.Tensor, encode: Callable[[torch.Tensor, int], torch.Tensor]) -> torch.Tensor:
@@ -105,7 +105,7 @@ def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Te
         inputs: Further ones of that shape: `attention_mask`, of which each text has a token, and maybe others.
     """
     mask = inputs["attention_mask"].bool()
-    if minds_padding(mask) and mask.numel() > WORTHWHILE * int(mask.sum()):
+    if may_look(mask) and mask.numel() > WORTHWHILE * int(mask.sum()):
         if can_pack(encoder):
             return _packed(encoder, input_ids, **inputs)
         ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(-1)
@@ -120,8 +120,12 @@ def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Te
 
 def _padded(encoder: nn.Module, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
     hidden = encoder(attention_mask=attention_mask, **inputs)[0]  # (batch, tokens, hidden_size)
-    first = attention_mask.bool().int().argmax(-1)  # not 0 where the tokenizer pads on the left
-    return hidden[torch.arange(len(hidden), device=hidden.device), first]
+    return one_of_each(hidden, attention_mask.bool().int().argmax(-1))  # not 0 where the tokenizer pads on the left
+
+
+def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """`values` (batch, length, dim) of each clip at its `place`, (batch,); gives (batch, dim)."""
+    return values.gather(1, place.view(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(1)
 
 
 def _packed(encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs) -> torch.Tensor:
