@@ -171,14 +171,14 @@ class PseudoLabels:
         for task, values in features.items():
             # One clip that is not finite must not spoil the centres for good.
             here = present.get(task, everywhere) & values.isfinite().all(-1)
-            old_sums, old_counts = self._contribution(task, index)
+            store, counted, labels = self._features[task], self._counted[task], self.labels[task]
+            old_sums, old_counts = self._contribution(labels[index], counted[index], store[index])
             if task in new_labels:
                 self._change_labels(task, index, new_labels[task], here, epoch)
-            stored = self._features[task]
             values = torch.where(here.unsqueeze(-1), values, torch.zeros_like(values))
-            stored[index] = values.clamp(max=torch.finfo(stored.dtype).max).to(stored.dtype)
-            self._counted[task][index] = here
-            new_sums, new_counts = self._contribution(task, index)
+            values = values.clamp(max=torch.finfo(store.dtype).max).to(store.dtype)
+            store[index], counted[index] = values, here
+            new_sums, new_counts = self._contribution(labels[index], here, values)
             self._sums[task] += new_sums - old_sums
             self._counts[task] += new_counts - old_counts
 
@@ -259,15 +259,16 @@ class PseudoLabels:
 
     def _recompute_centres(self, task: str) -> None:
         """From all samples."""
-        chunks = torch.arange(len(self.labels[task]), device=self.labels[task].device).split(CHUNK)
-        contributions = [self._contribution(task, chunk) for chunk in chunks]
-        self._sums[task] = sum(sums for sums, _ in contributions)
-        self._counts[task] = sum(counts for _, counts in contributions)
+        stored = (self.labels[task], self._counted[task], self._features[task])
+        chunks = zip(*(values.split(CHUNK) for values in stored), strict=True)
+        sums, counts = zip(*(self._contribution(*chunk) for chunk in chunks), strict=True)
+        self._sums[task], self._counts[task] = sum(sums), sum(counts)
 
-    def _contribution(self, task: str, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the samples `index` add to the sums (2, targets, dim) and counts (2, targets) of `task`."""
-        labels = self.labels[task][index]
+    def _contribution(
+        self, labels: torch.Tensor, counted: torch.Tensor, features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What samples add to the sums (2, targets, dim) and counts (2, targets) of the task they are of."""
         positive = labels >= 0 if self.convention.zero_is_positive else labels > 0
         member = torch.stack([positive, labels < 0], dim=1)  # (batch, 2, targets)
-        member = (member & self._counted[task][index, None, None]).double()
-        return torch.einsum("bct,bd->ctd", member, self._features[task][index].double()), member.sum(0)
+        member = (member & counted[:, None, None]).double()
+        return torch.einsum("bct,bd->ctd", member, features.double()), member.sum(0)
