@@ -3,7 +3,15 @@ import dataclasses
 import pytest
 import torch
 
-from selfmm_hf.pseudo_labels import CONVENTIONS, PseudoLabels, loss_weights, momentum, relative_distance, shifted_label
+from selfmm_hf.pseudo_labels import (
+    CONVENTIONS,
+    LARGE,
+    PseudoLabels,
+    loss_weights,
+    momentum,
+    relative_distance,
+    shifted_label,
+)
 
 DIMS = {"fusion": 7, "text": 5, "audio": 3, "vision": 4}
 SAMPLES = 23
@@ -52,6 +60,31 @@ def test_running_centres_equal_a_full_recomputation_without_drift(convention, ta
         torch.testing.assert_close(
             state.centres(task).double(), recomputed_centres(state, task), rtol=1e-6, atol=1e-7, msg=task
         )
+
+
+def test_half_precision_moves_no_label_by_a_thousandth():
+    """On representations that tell of the labels, so that there is something to move."""
+    generator = torch.Generator().manual_seed(4)
+    dims = {"fusion": 32, "text": 24, "audio": 16, "vision": 16}
+    y = labels(generator, LARGE)
+    directions = {task: torch.randn(dim, generator=generator) for task, dim in dims.items()}
+    states = [PseudoLabels(y, dims, CONVENTIONS["default"], 3.0) for _ in range(2)]
+    exact, half = states
+    assert all(values.dtype == torch.float16 for values in half._features.values())
+    exact._features = {task: values.double() for task, values in exact._features.items()}
+    for epoch in range(1, 5):
+        for index in torch.randperm(LARGE, generator=generator).split(10_000):
+            batch = {
+                task: (y[index] * line + torch.randn(len(index), len(line), generator=generator) * 3).relu()
+                for task, line in directions.items()
+            }
+            for state in states:
+                state.update(index, batch, everywhere(index), epoch)
+        for state in states:
+            state.end_epoch(epoch)
+    true, found = (torch.stack([state.labels[task] for task in state.modalities]) for state in states)
+    assert (true - y).abs().mean() > 0.05
+    assert 0 < (found - true).abs().max() < 1e-3
 
 
 def test_official_centres_count_unseen_samples_as_zeros():

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback, set_seed
 
-from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf import SelfMMConfig, SelfMMModel, modeling_selfmm, packing_selfmm
 from selfmm_hf.checkpoints import CheckpointError
 from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.pseudo_labels import CONVENTIONS
@@ -418,3 +419,55 @@ def test_weight_adjustment_and_momentum_can_be_switched_off(tmp_path):
     assert torch.equal(labels.labels["text"], new)
     with pytest.raises(ValueError, match=r"agreement_weight must be in \[0, 1\], got 2"):
         arguments(tmp_path, agreement_weight=2.0)
+
+
+def test_folded_batches_take_the_same_steps(tmp_path):
+    def trained(fold, convention):
+        args = arguments(tmp_path / f"{convention}-{fold}", fold_accumulation=fold, convention=convention)
+        batches = []
+        trainer = InOrder(model(), args, corpus(22), corpus(9, 1))
+        trainer.model.register_forward_pre_hook(
+            lambda net, _, inputs: batches.append(len(inputs["audio"])) if net.training else None, with_kwargs=True
+        )
+        trainer.train()
+        return trainer, batches
+
+    whole, batches = trained(True, "default")
+    parts, small = trained(False, "default")
+    assert (batches[:3], small[:6]) == ([8, 8, 6], [4, 4, 4, 4, 4, 2])
+    assert whole.args.gradient_accumulation_steps == 1 and parts.args.gradient_accumulation_steps == 2
+    assert whole.state.global_step == parts.state.global_step == 12
+    assert_same(state_of(whole), state_of(parts), atol=1e-4)
+    _, official = trained(True, "official")
+    assert official[:6] == small[:6]  # its labels are updated batch by batch
+
+
+class Looks(TorchDispatchMode):
+    """Counts where Python asks for a value: there a GPU has to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **kwargs or {})
+
+
+def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
+    for module in (modeling_selfmm, packing_selfmm):
+        monkeypatch.setattr(module, "may_look", lambda _: False)  # as on a GPU
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=1, eval_strategy="no", save_strategy="no",
+                                               load_best_model_at_end=False), corpus(64))  # fmt: skip
+    counts, looks, step = [], Looks(), trainer.training_step
+
+    def training_step(*args, **kwargs):
+        counts.append(looks.seen)
+        return step(*args, **kwargs)
+
+    trainer.training_step = training_step
+    with looks:
+        trainer.train()
+    # From one step to the next, with all that `Trainer` does in between.
+    assert len(counts) == 8 and len(set(counts)) == 1
+    assert looks.seen > counts[-1]  # the log at the end of the epoch

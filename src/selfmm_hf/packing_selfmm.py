@@ -119,8 +119,11 @@ def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Te
 
 
 def _padded(encoder: nn.Module, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+    real = attention_mask.bool()
+    if can_pack(encoder) and not may_look(real):  # transformers would look whether there is any padding
+        attention_mask = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
     hidden = encoder(attention_mask=attention_mask, **inputs)[0]  # (batch, tokens, hidden_size)
-    return one_of_each(hidden, attention_mask.bool().int().argmax(-1))  # not 0 where the tokenizer pads on the left
+    return one_of_each(hidden, real.int().argmax(-1))  # not 0 where the tokenizer pads on the left
 
 
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:

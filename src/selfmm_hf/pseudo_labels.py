@@ -12,6 +12,7 @@ import torch
 from .calibration import axis_position, calibrated_labels
 
 EPS = 1e-8  # official `MIN`
+LARGE = 50_000  # samples, from which on representations are stored in half precision
 CHUNK = 65536  # samples whose stored representations are widened at a time
 
 
@@ -101,8 +102,9 @@ class PseudoLabels:
 
     Class centres are running sums: each sample's last representation is stored, so that a step takes out what the
     sample added before and adds what it adds now. The cost is that of the batch, whatever the size of the set. The
-    sums are float64, which keeps them equal to a full recomputation. What is stored is float16 for the default rule,
-    whose labels that moves by less than 1e-3; the relative distances of the others have poles, which make more of it.
+    sums are float64, which keeps them equal to a full recomputation. The representations of large sets are stored as
+    float16, which moves no label of the default convention by more than 1e-3; in small ones, where samples lie far from
+    each other, it could, and so it does in the other conventions, whose relative distances have poles.
 
     Args:
         labels: Fused labels `y_m` of the training set, (samples,) or (samples, targets), finite.
@@ -122,7 +124,7 @@ class PseudoLabels:
         self.labels = {task: fused.clone() for task in dims}
         self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
-        stored = torch.float16 if convention.distance == "axis" else torch.float32
+        stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
         self._features = {task: fused.new_zeros(len(fused), dim, dtype=stored) for task, dim in dims.items()}
         self._counted = {
             task: torch.full_like(fused[:, 0], convention.unseen_in_centres, dtype=torch.bool) for task in dims
@@ -176,7 +178,7 @@ class PseudoLabels:
             if task in new_labels:
                 self._change_labels(task, index, new_labels[task], here, epoch)
             values = torch.where(here.unsqueeze(-1), values, torch.zeros_like(values))
-            values = values.clamp(max=torch.finfo(store.dtype).max).to(store.dtype)
+            values = values.clamp(max=torch.finfo(torch.float16).max).to(store.dtype)
             store[index], counted[index] = values, here
             new_sums, new_counts = self._contribution(labels[index], here, values)
             self._sums[task] += new_sums - old_sums
