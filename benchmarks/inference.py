@@ -5,8 +5,8 @@
 RUN is what `selfmm train` has left; its options tell the data, of which the test split is predicted as a whole, by all
 three in turns, in this one process. Batches are made by the model's processor beforehand, and not timed; the first
 turn of each is not counted. "sorted" are batches of texts of similar lengths: the files compute padding, which the
-model under torch passes over. Prints clips per second, medians, and the mean absolute error: in 8 bits it depends on
-the batch, for whose largest value there is one scale.
+model under torch passes over. Prints clips per second, medians, the mean absolute error, and how far scores are from
+those under torch: in 8 bits they depend on the batch, for whose largest value there is one scale.
 """
 
 import argparse
@@ -86,30 +86,37 @@ def main() -> None:
     orders |= {f"{size} sorted": (size, by_length) for size in args.batches if size > 1}
     speeds: dict[str, list[float]] = {kind: [] for kind in predictors}
     errors: dict[str, list[float]] = {kind: [] for kind in predictors}
+    moved: dict[str, list[float]] = {kind: [] for kind in predictors}
     for size, rows in orders.values():
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         batches = [dict(processor.pad([clips[row] for row in part])) for part in parts]
         seconds: dict[str, list[float]] = {kind: [] for kind in predictors}
-        for turn in range(args.repetitions + 1):
+        scores: dict[str, np.ndarray] = {}
+        for _ in range(args.repetitions + 1):
             for kind, predict in predictors.items():
                 begin = time.perf_counter()
                 predictions = [predict(batch) for batch in batches]
                 seconds[kind].append(time.perf_counter() - begin)
-                if turn == 0:
-                    errors[kind].append(float(np.abs(np.concatenate(predictions)[:, 0] - labels[list(rows)]).mean()))
+                scores[kind] = np.concatenate(predictions)[:, 0]
         for kind, times in seconds.items():
             speeds[kind].append(len(clips) / statistics.median(times[1:]))
+            errors[kind].append(float(np.abs(scores[kind] - labels[list(rows)]).mean()))
+            moved[kind].append(float(np.abs(scores[kind] - scores["torch"]).mean()))
 
     results = json.loads((args.run / "all_results.json").read_text(encoding="utf-8"))
-    print(machine("transformers", "onnx", "onnxruntime"))
+    print(f"{machine('transformers', 'onnx', 'onnxruntime')}; load average {os.getloadavg()[0]:.1f}")
     print(
         f"{len(clips)} test clips, {args.threads} threads, medians of {args.repetitions} turns; "
         f"the run itself found a mean absolute error of {results['test_mae']:.4f}\n"
     )
-    for title, table, form in (("clips/s, batches of", speeds, ".0f"), ("MAE", errors, ".4f")):
-        print(f"{title:<20}" + "".join(f"{name:>12}" for name in orders))
+    for title, table, form in (
+        ("clips/s, batches of", speeds, ".0f"),
+        ("MAE", errors, ".4f"),
+        ("mean change of score", moved, ".4f"),
+    ):
+        print(f"{title:<22}" + "".join(f"{name:>12}" for name in orders))
         for kind, values in table.items():
-            print(f"{kind:<20}" + "".join(f"{value:>12{form}}" for value in values))
+            print(f"{kind:<22}" + "".join(f"{value:>12{form}}" for value in values))
         print()
     print("MB: " + ", ".join(f"{kind} {size / 1e6:.1f}" for kind, size in sizes.items()))
 
