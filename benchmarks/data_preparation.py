@@ -342,9 +342,10 @@ def show(name: str, measured: Measured) -> None:
     )
 
 
-def machine() -> str:
+def machine(*packages: str) -> str:
+    """Cores, memory and versions, with those of further packages."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    versions = ", ".join(f"{name} {version(name)}" for name in ("datasets", "pyarrow", "numpy", "torch"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("datasets", "pyarrow", "numpy", "torch", *packages))
     return (
         f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), "
         f"{memory('MemTotal') / 1e9:.0f} GB of memory, Python {platform.python_version()}, {versions}"

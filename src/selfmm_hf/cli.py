@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         "data": (data, "prepare, inspect or verify a data set"),
         "report": (report, "runs or a sweep to be looked at: a page and pictures"),
         "convert": (convert, "convert a checkpoint of the official code or of MMSA into a model folder"),
+        "export": (export, "a model -> an ONNX file, which runs without torch"),
         "robustness": (robustness, "how a finished model fares where data are missing: tables and curves"),
         "push": (push, "a model, a data set or a Space -> a repository on the Hub"),
     }
@@ -236,6 +237,28 @@ def convert(arguments: list[str]) -> None:
     model, processor = _or_exit(prepare)
     save_loadable(Path(options.out), model, processor)
     print(f"{options.out}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
+
+
+def export(arguments: list[str]) -> None:
+    """`selfmm export`: a model becomes one ONNX file, which is run and compared with it."""
+    parser = argparse.ArgumentParser(prog=f"{PROG} export", description=_described(export))
+    parser.add_argument("model", help="folder, or repository on the Hub")
+    parser.add_argument("--revision", help="of the repository, to pin it")
+    parser.add_argument("--out", required=True, metavar="FILE.onnx", help="file to write; an earlier one is replaced")
+    parser.add_argument(
+        "--int8", action="store_true", help="weights of the text encoder in 8 bits: smaller, less exact"
+    )
+    options = parser.parse_args(arguments)
+    for package in ("onnx", "onnxruntime"):
+        _need(package, "onnx")
+
+    def told():
+        from .onnx_export import export as write
+
+        for line in write(options):
+            print(line, flush=True)
+
+    _or_exit(told)
 
 
 def robustness(arguments: list[str]) -> None:

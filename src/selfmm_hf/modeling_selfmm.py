@@ -123,7 +123,9 @@ class SelfMMSequenceEncoder(nn.Module):
 
     def _last_of_both(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        hidden = self.lstm(packed)[1][0]  # (layers * directions, batch, hidden_size)
+        # The zeros it would begin with anyway, of which torch's ONNX exporter cannot find out how many there are.
+        zeros = frames.new_zeros(2 * self.lstm.num_layers, frames.shape[0], self.lstm.hidden_size)
+        hidden = self.lstm(packed, (zeros, zeros))[1][0]  # (layers * directions, batch, hidden_size)
         return hidden[-2:].transpose(0, 1).flatten(1)  # (batch, 2 * hidden_size)
 
 

@@ -38,7 +38,24 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
         raise ValueError(f"There is no folder for the page {options.html}.")
     if options.model is None and not Path(DEMO_MODEL).is_dir():
         raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
-    name, revision = options.model or DEMO_MODEL, options.revision
+    model, processor = load_model(options.model or DEMO_MODEL, options.revision)
+    window_seconds = options.window_seconds or (WINDOW_SECONDS if options.html else None)
+    return MultimodalSentimentPipeline(
+        model, processor=processor, transcriber=options.transcriber, window_seconds=window_seconds
+    )
+
+
+def load_model(name: str, revision: str | None) -> tuple[SelfMMModel, SelfMMProcessor]:
+    """
+    A model in eval mode and its processor, by the package's own code: none is taken from the repository.
+
+    Args:
+        name: A folder, or a repository on the Hub.
+        revision: Of the repository.
+
+    Raises:
+        ValueError: There is no such thing, or it cannot be loaded.
+    """
     if not Path(name).is_dir() and (Path(name).is_absolute() or name.count("/") != 1):
         raise ValueError(f"There is no folder {name}, and it is no name of a repository either.")
     logging.disable_progress_bar()
@@ -47,10 +64,7 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
         processor = SelfMMProcessor.from_pretrained(name, revision=revision)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded as a model with its processor: {error}") from error
-    window_seconds = options.window_seconds or (WINDOW_SECONDS if options.html else None)
-    return MultimodalSentimentPipeline(
-        model, processor=processor, transcriber=options.transcriber, window_seconds=window_seconds
-    )
+    return model, processor
 
 
 def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> int:
