@@ -208,7 +208,7 @@ def leave_out(measure: str, args: argparse.Namespace) -> None:
     from selfmm_hf import modeling_selfmm, packing_selfmm
 
     if measure == "rows":
-        packing_selfmm.can_pack = lambda _: False
+        packing_selfmm.is_plain = lambda _: False
     elif measure == "groups":
         packing_selfmm.may_look = modeling_selfmm.may_look = lambda _: False
     elif measure == "recurrence":

@@ -6,7 +6,7 @@ from transformers import AutoConfig
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
 from selfmm_hf import packing_selfmm as packing
-from selfmm_hf.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, by_length, can_pack
+from selfmm_hf.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, by_length, is_plain
 
 LENGTHS = [7, 1, 12, 3, 3, 9, 2]
 SIZES = {
@@ -44,9 +44,7 @@ def test_what_avoids_padding_gives_what_padding_gives(model_type, left, monkeypa
     batch = texts(left=left, absent=4)
     monkeypatch.setattr(packing, "CLIPS_AT_ONCE", 3)
     seen = []
-    model.encoders["text"].register_forward_pre_hook(
-        lambda _, args, inputs: seen.append(inputs["input_ids"].numel()), with_kwargs=True
-    )
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel()))
 
     def losses_and_gradients():
         model.zero_grad()
@@ -57,6 +55,7 @@ def test_what_avoids_padding_gives_what_padding_gives(model_type, left, monkeypa
     spared, spared_gradients = losses_and_gradients()
     size, seen = sum(seen), []
     monkeypatch.setattr(packing, "may_look", lambda _: False)
+    monkeypatch.setattr(packing, "is_plain", lambda _: False)
     padded, padded_gradients = losses_and_gradients()
     assert size < batch["input_ids"].numel() or (left and model_type not in BY_COLUMN | AFTER_PADDING)
     torch.testing.assert_close(spared.logits, padded.logits, rtol=1e-5, atol=1e-6)
@@ -82,10 +81,10 @@ def test_rows_hold_every_token_once_and_little_else():
 
 def test_only_what_is_known_is_packed():
     encoder = model_of("bert").encoders["text"]
-    assert can_pack(encoder)
+    assert is_plain(encoder)
     encoder.set_attn_implementation("eager")
-    assert not can_pack(encoder)
-    assert not can_pack(model_of("mpnet").encoders["text"])  # knows of distances by the place in the row
+    assert not is_plain(encoder)
+    assert not is_plain(model_of("mpnet").encoders["text"])  # knows of distances by the place in the row
 
 
 def test_groups_of_similar_lengths_come_back_in_order(monkeypatch):

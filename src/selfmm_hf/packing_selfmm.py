@@ -88,11 +88,13 @@ class PackedTexts:
         return (clips.unsqueeze(-1) == clips.unsqueeze(-2)).unsqueeze(1)
 
 
-def can_pack(encoder: nn.Module) -> bool:
-    """Whether `encoder` gives the same in rows."""
+def is_plain(encoder: nn.Module) -> bool:
+    """Whether `encoder` is one whose layers [`_first_tokens`] can run."""
     config = encoder.config
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    return config.model_type in BY_COLUMN | AFTER_PADDING and absolute and config._attn_implementation == "sdpa"
+    if config.model_type not in BY_COLUMN | AFTER_PADDING or not absolute or config._attn_implementation != "sdpa":
+        return False
+    return not hasattr(next(encoder.parameters()), "to_local")  # FSDP puts weights together where a layer is called
 
 
 def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
@@ -104,26 +106,75 @@ def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Te
         input_ids: (batch, tokens).
         inputs: Further ones of that shape: `attention_mask`, of which each text has a token, and maybe others.
     """
-    mask = inputs["attention_mask"].bool()
-    if may_look(mask) and mask.numel() > WORTHWHILE * int(mask.sum()):
-        if can_pack(encoder):
-            return _packed(encoder, input_ids, **inputs)
-        ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(-1)
+    real = inputs["attention_mask"].bool()
+    wasteful = may_look(real) and real.numel() > WORTHWHILE * int(real.sum())
+    first = real.int().argmax(-1)  # not 0 where the tokenizer pads on the left
+    if is_plain(encoder):
+        inputs["attention_mask"] = real
+        inputs["position_ids"] = _positions(encoder, input_ids)
+        if wasteful:
+            packed = PackedTexts.of(real)
+            inputs = {name: packed.rows(values) for name, values in inputs.items()}
+            inputs["attention_mask"] = packed.attention_mask()
+            input_ids = packed.rows(input_ids, encoder.config.pad_token_id or 0)
+            row, column = packed.start // packed.shape[1], packed.start % packed.shape[1]
+        else:
+            inputs["attention_mask"] = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
+            row, column = torch.arange(real.shape[0], device=first.device), first
+        return _first_tokens(encoder, row, column, input_ids, **inputs)
+    if wasteful:
+        columns = {"input_ids": input_ids, **inputs}
+        ends = (real * torch.arange(1, real.shape[1] + 1)).amax(-1)
 
         def encode(clips: torch.Tensor, longest: int) -> torch.Tensor:
-            return _padded(encoder, **{name: v[clips, :longest] for name, v in columns.items()})
+            hidden = encoder(**{name: values[clips, :longest] for name, values in columns.items()})[0]
+            return one_of_each(hidden, first[clips])
 
-        columns = {"input_ids": input_ids, **inputs}
         return by_length(ends, encode)
-    return _padded(encoder, input_ids=input_ids, **inputs)
+    return one_of_each(encoder(input_ids=input_ids, **inputs)[0], first)
 
 
-def _padded(encoder: nn.Module, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-    real = attention_mask.bool()
-    if can_pack(encoder) and not may_look(real):  # transformers would look whether there is any padding
-        attention_mask = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
-    hidden = encoder(attention_mask=attention_mask, **inputs)[0]  # (batch, tokens, hidden_size)
-    return one_of_each(hidden, real.int().argmax(-1))  # not 0 where the tokenizer pads on the left
+def _positions(encoder: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
+    if encoder.config.model_type in BY_COLUMN:
+        return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    words = (input_ids != encoder.config.pad_token_id).long()
+    return words.cumsum(-1) * words + encoder.config.pad_token_id
+
+
+def _first_tokens(
+    encoder: nn.Module, row: torch.Tensor, column: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor,
+    **embedded: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """
+    What `encoder` makes of the tokens at `row` and `column`, both (batch,). The last layer, of which nothing else is
+    read, computes them alone: the others take part by their keys and values.
+
+    Args:
+        input_ids: (rows, length).
+        attention_mask: Which tokens each token sees, (rows, 1, length, length).
+        embedded: Further inputs of the embeddings, (rows, length).
+    """
+    hidden = encoder.embeddings(input_ids=input_ids, **embedded)
+    if hasattr(encoder, "embeddings_project"):  # ELECTRA
+        hidden = encoder.embeddings_project(hidden)
+    *layers, last = encoder.encoder.layer
+    for layer in layers:
+        hidden = layer(hidden, attention_mask)
+    own = hidden[row, column].unsqueeze(1)  # (batch, 1, hidden_size)
+    attention = last.attention.self
+
+    def heads(states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+    context = nn.functional.scaled_dot_product_attention(
+        heads(attention.query(own)),
+        heads(attention.key(hidden).index_select(0, row)),
+        heads(attention.value(hidden).index_select(0, row)),
+        attention_mask[row, :, column].unsqueeze(2),  # (batch, 1, 1, length)
+        dropout_p=attention.dropout.p if attention.training else 0.0,
+    )
+    own = last.attention.output(context.transpose(1, 2).flatten(2), own)
+    return last.output(last.intermediate(own), own).squeeze(1)
 
 
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
