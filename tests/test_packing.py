@@ -82,6 +82,9 @@ def test_rows_hold_every_token_once_and_little_else():
 def test_only_what_is_known_is_packed():
     encoder = model_of("bert").encoders["text"]
     assert is_plain(encoder)
+    encoder.config.is_decoder = True
+    assert not is_plain(encoder)
+    encoder.config.is_decoder = False
     encoder.set_attn_implementation("eager")
     assert not is_plain(encoder)
     assert not is_plain(model_of("mpnet").encoders["text"])  # knows of distances by the place in the row

@@ -60,17 +60,17 @@ class PackedTexts:
     def of(cls, attention_mask: torch.Tensor) -> "PackedTexts":
         """`attention_mask` (batch, tokens) is on the CPU, and each clip has a token."""
         real = attention_mask.bool()
-        lengths = real.sum(-1)
-        longest = int(lengths.max())
+        lengths = real.sum(-1).tolist()
+        longest = max(lengths)
         room: list[int] = []  # what is left of each row
-        start = torch.empty_like(lengths)
-        for clip in lengths.argsort(descending=True, stable=True).tolist():  # first fit, the longest first
-            length = int(lengths[clip])
-            row = next((row for row, left in enumerate(room) if left >= length), len(room))
+        places = [0] * len(lengths)
+        for clip in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):  # first fit, the longest first
+            row = next((row for row, left in enumerate(room) if left >= lengths[clip]), len(room))
             if row == len(room):
                 room.append(longest)
-            start[clip] = row * longest + longest - room[row]
-            room[row] -= length
+            places[clip] = row * longest + longest - room[row]
+            room[row] -= lengths[clip]
+        start = torch.tensor(places)
         clip, column = real.nonzero(as_tuple=True)
         target = start[clip] + (real.cumsum(-1) - 1)[clip, column]
         return cls((clip, column), target, start, (len(room), longest))
@@ -89,12 +89,13 @@ class PackedTexts:
 
 
 def is_plain(encoder: nn.Module) -> bool:
-    """Whether `encoder` is one whose layers [`_first_tokens`] can run."""
+    """Whether `encoder` is one whose layers [`_first_tokens`] can run: as transformers has it, and not sharded."""
     config = encoder.config
-    absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    if config.model_type not in BY_COLUMN | AFTER_PADDING or not absolute or config._attn_implementation != "sdpa":
+    if config.model_type not in BY_COLUMN | AFTER_PADDING or not type(encoder).__module__.startswith("transformers."):
         return False
-    return not hasattr(next(encoder.parameters()), "to_local")  # FSDP puts weights together where a layer is called
+    absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
+    sharded = hasattr(next(encoder.parameters()), "to_local")  # FSDP puts weights together where a layer is called
+    return absolute and not config.is_decoder and config._attn_implementation == "sdpa" and not sharded
 
 
 def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:

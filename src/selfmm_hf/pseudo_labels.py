@@ -121,14 +121,16 @@ class PseudoLabels:
         self.convention = convention
         self.label_range = label_range
         self.modalities = [task for task in dims if task != "fusion"]
-        self.labels = {task: fused.clone() for task in dims}
         self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
+        # Side by side what a sample has of all tasks: in a large set each look at another place is a wait for memory.
         stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
-        self._features = {task: fused.new_zeros(len(fused), dim, dtype=stored) for task, dim in dims.items()}
-        self._counted = {
-            task: torch.full_like(fused[:, 0], convention.unseen_in_centres, dtype=torch.bool) for task in dims
-        }
+        labels = fused.unsqueeze(1).repeat(1, len(dims), 1)
+        features = fused.new_zeros(len(fused), sum(dims.values()), dtype=stored)
+        counted = torch.full_like(labels[..., 0], convention.unseen_in_centres, dtype=torch.bool)
+        self.labels = dict(zip(dims, labels.unbind(1), strict=True))
+        self._features = dict(zip(dims, features.split(list(dims.values()), dim=1), strict=True))
+        self._counted = dict(zip(dims, counted.unbind(1), strict=True))
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, torch.Tensor] = {}
         for task in dims:
@@ -229,7 +231,11 @@ class PseudoLabels:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All that a resumed run needs, by names that safetensors can store."""
-        state = {f"{name}.{task}": value for name, values in self._tensors().items() for task, value in values.items()}
+        state = {
+            f"{name}.{task}": value.contiguous()
+            for name, values in self._tensors().items()
+            for task, value in values.items()
+        }
         return {**state, "history": torch.stack(self.history) if self.history else torch.zeros(0)}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
