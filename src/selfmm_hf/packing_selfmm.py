@@ -1,6 +1,7 @@
-"""Sequences of many lengths on a CPU, where padding costs as much as words and frames do. This file travels to the Hub.
+"""Encoders that compute what is read and nothing else. This file travels to the Hub.
 
-Texts lie end to end in rows where the encoder allows it; other sequences are encoded in groups of similar lengths.
+On a CPU, where padding costs as much as words and frames do, texts lie end to end in rows if the encoder allows it, and
+other sequences are encoded in groups of similar lengths. The last layer of a text encoder computes one token.
 """
 
 from collections.abc import Callable
@@ -181,20 +182,3 @@ def _first_tokens(
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     """`values` (batch, length, dim) of each clip at its `place`, (batch,); gives (batch, dim)."""
     return values.gather(1, place.view(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(1)
-
-
-def _packed(encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs) -> torch.Tensor:
-    padding = encoder.config.pad_token_id or 0
-    if encoder.config.model_type in BY_COLUMN:
-        positions = torch.arange(input_ids.shape[1]).expand_as(input_ids)
-    else:
-        words = input_ids != padding
-        positions = words.cumsum(-1) * words + padding
-    packed = PackedTexts.of(attention_mask)
-    hidden = encoder(
-        input_ids=packed.rows(input_ids, padding),
-        attention_mask=packed.attention_mask(),
-        position_ids=packed.rows(positions),
-        **{name: packed.rows(values) for name, values in inputs.items()},
-    )[0]  # (rows, length, hidden_size)
-    return hidden.flatten(0, 1)[packed.start]
