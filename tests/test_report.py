@@ -20,6 +20,7 @@ from selfmm_hf.plots import correlation
 from selfmm_hf.pseudo_labels import PseudoLabels
 from selfmm_hf.report.clips import _widest
 from selfmm_hf.report.data import ReportError, RunData, find_runs, group_runs, read_run
+from selfmm_hf.report.drawing import axis_ends
 from selfmm_hf.report.predictions import classes, confusion
 from selfmm_hf.report.representations import class_centres, project
 
@@ -450,3 +451,8 @@ def test_a_whole_run_with_its_data_and_its_model(tmp_path, monkeypatch, sketched
     assert correlation(run.generated["text"][-1], np.array(corpus["label_text"])) == pytest.approx(
         results["generated_label_text_corr"]
     )
+
+
+def test_a_group_that_reaches_far_flattens_no_other():
+    assert axis_ends([1.0, 2.5, 3.9]) == [3.9, 3.9, 3.9]
+    assert axis_ends([1.0, 3.0, 30.0]) == [3.0, 3.0, 30.0]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..plots import COLOURS, FAINT, GREY
 
+FLATTENING = 4  # times as far as the group that reaches least
 # In the SVG these become the page's, which has others in the dark.
 INK, PAPER = "#1a1a1a", "#ffffff"
 VARIABLES = {
@@ -109,3 +110,13 @@ def _for_page(svg: str, name: str) -> str:
     colours = "|".join(VARIABLES)
     by_hex = {colour.lower(): variable for colour, variable in VARIABLES.items()}
     return re.sub(colours, lambda match: by_hex[match[0].lower()], svg, flags=re.IGNORECASE).strip()
+
+
+def axis_ends(reaches: Sequence[float]) -> list[float]:
+    """
+    Where an axis ends for each group: at the same place for all that reach about as far, so that they can be compared.
+    One that reaches much farther than the least would flatten the others, and has an axis of its own.
+    """
+    alike = [reach <= FLATTENING * min(reaches) for reach in reaches]
+    common = max(reach for reach, one in zip(reaches, alike, strict=True) if one)
+    return [common if one else reach for reach, one in zip(reaches, alike, strict=True)]

@@ -5,7 +5,7 @@ import numpy as np
 from ..data.columns import UNIMODAL_LABELS
 from ..plots import COLOURS, FAINT, correlation, draw_by_modality, draw_losses, mean_error, quality
 from .data import Data, Group
-from .drawing import Figure, Panel, Table
+from .drawing import Figure, Panel, Table, axis_ends
 
 LOSSES = ("loss", "eval_selection_loss")
 MEASURES = [
@@ -26,7 +26,9 @@ def learning_curves(groups: list[Group]) -> Figure:
     )
     if not groups:
         return Figure("learning", "Learning curves", "No run has come to the end of its first epoch.")
-    top = 1.05 * max(max(run.losses(name), default=0) for group in groups for run in group.runs for name in LOSSES)
+    tops = axis_ends(
+        [1.05 * max(max(run.losses(name), default=0) for run in group.runs for name in LOSSES) for group in groups]
+    )
 
     def panel(number: int, group: Group) -> Panel:
         runs = [run for run in group.runs if run.log_history]
@@ -34,7 +36,7 @@ def learning_curves(groups: list[Group]) -> Figure:
         def draw(axes) -> None:
             losses = [[run.losses(name) for run in runs] for name in LOSSES]
             draw_losses(axes, *losses, [run.results.get("best_epoch") for run in runs])
-            axes.set(ylim=(0, top))
+            axes.set(ylim=(0, tops[number - 1]))
 
         said = "; ".join(
             f"seed {run.seed}: validation error {losses[0]:.3f} after the first epoch, lowest {min(losses):.3f} after "
@@ -109,7 +111,10 @@ def _some_epochs(count: int) -> list[int]:
 
 
 def _ridges(labels: np.ndarray, shown: list[int], modality: str):
-    limit = max(np.abs(labels).max(), 1e-3)
+    farthest, limit = np.abs(labels).max(), max(4 * np.abs(labels[0]).max(), 1e-3)  # that of the fused labels
+    beyond = ", or beyond at the ends" if farthest > limit else ""
+    limit = max(min(farthest, limit), 1e-3)
+    labels = labels.clip(-limit, limit)
     edges = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     counts = {epoch: np.histogram(labels[epoch - 1], edges)[0] for epoch in shown}
     height = 0.95 / max(1, max(of.max() for of in counts.values()))
@@ -124,7 +129,7 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str):
             median = np.median(labels[epoch - 1])
             axes.plot([median] * 2, [place, place + 0.22], color=colour, linewidth=2, zorder=depth + 1)
         axes.set_yticks(range(len(shown)), [f"epoch {epoch}" for epoch in shown])
-        axes.set(xlabel=f"generated {modality} label", xlim=(edges[0], edges[-1]), ylim=(-0.05, None))
+        axes.set(xlabel=f"generated {modality} label{beyond}", xlim=(edges[0], edges[-1]), ylim=(-0.05, None))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
 
@@ -144,13 +149,19 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
                 name: [quality(run.generated[name], target, measure) for run in group.finished]
                 for name, target in targets.items()
             }
-        values = np.concatenate([[], *(seed for of in curves.values() for seeds in of.values() for seed in seeds)])
-        if not np.isfinite(values).any():
+        values = {
+            number: finite
+            for number, of in curves.items()
+            if (finite := [one for seeds in of.values() for seed in seeds for one in seed if np.isfinite(one)])
+        }
+        if not values:
             continue
-        reach = np.nanmin(values), np.nanmax(values)
+        lowest = min(map(min, values.values()))
+        tops = dict(zip(values, axis_ends([max(of) - lowest for of in values.values()]), strict=True))
         for number, group in enumerate(groups):
             if not (of := curves[number]):
                 continue
+            reach = lowest, lowest + tops.get(number, 0.0)
             ends = {name: [np.mean([seed[at] for seed in seeds]) for at in (0, -1)] for name, seeds in of.items()}
             alt = f"{title}, of the labels of the last epoch (of the fused labels): "
             alt += ", ".join(f"{name} {last:.3f} ({first:.3f})" for name, (first, last) in ends.items()) + "."
@@ -183,7 +194,7 @@ def _by_modality(curves: dict[str, list[list[float]]], unit: str, reach: tuple[f
     def draw(axes) -> None:
         draw_by_modality(axes, curves, dotted)
         margin = 0.05 * (reach[1] - reach[0]) + 1e-3
-        axes.set(ylabel=unit, ylim=(reach[0] - margin, reach[1] + margin))  # the same in all groups
+        axes.set(ylabel=unit, ylim=(reach[0] - margin, reach[1] + margin))
 
     return draw
 

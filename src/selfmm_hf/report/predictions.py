@@ -9,7 +9,7 @@ from ..metrics import SIMS_LIMITS
 from ..model_card import METRIC_NAMES
 from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend, mean_error
 from .data import Data, Group
-from .drawing import PAPER, Figure, Panel, Table
+from .drawing import PAPER, Figure, Panel, Table, axis_ends
 
 POINTS = 1000  # drawn at most
 SEVEN = ["\N{MINUS SIGN}3", "\N{MINUS SIGN}2", "\N{MINUS SIGN}1", "0", "+1", "+2", "+3"]
@@ -205,8 +205,10 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
         known |= any(own for _, own in errors.values())
         clips = {task: int(np.isfinite(group.finished[0].of_split("test")[task]).sum()) for task in tasks}
         measured.append((group, errors, clips))
-    top = 1.12 * max(max(max(of), 1e-3) for _, errors, _ in measured for pair in errors.values() for of in pair if of)
-    for number, (group, errors, clips) in enumerate(measured, start=1):
+    tops = axis_ends(
+        [1.12 * max(max(max(of), 1e-3) for pair in errors.values() for of in pair if of) for _, errors, _ in measured]
+    )
+    for number, ((group, errors, clips), top) in enumerate(zip(measured, tops, strict=True), start=1):
         said = ", ".join(f"{task} {np.mean(of):.3f}" for task, (of, _) in errors.items() if of)
         alt = f"Mean absolute error against the label of the clip: {said}."
         panels.append(
