@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass
@@ -45,20 +44,16 @@ class SelfMMCollator:
         return batch
 
     def _tokens(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        def rows(name: str, otherwise: int) -> list[torch.Tensor]:
-            """Of samples without this column but with tokens: `otherwise` for each of them."""
-            given = [sample.get(name) for sample in samples]
-            missing = [torch.full((count,), otherwise) for count in lengths]
-            return [other if one is None else torch.tensor(one) for one, other in zip(given, missing, strict=True)]
-
-        lengths = [len(sample["input_ids"]) if sample.get("input_ids") is not None else 0 for sample in samples]
-        columns = {
-            "input_ids": (rows("input_ids", 0), self.pad_token_id),
-            "attention_mask": (rows("attention_mask", 1), 0),
-        }
+        lengths = [0 if sample.get("input_ids") is None else len(sample["input_ids"]) for sample in samples]
+        # The padding of each column, and what fills it for a sample that has tokens, but not this column.
+        columns = {"input_ids": (self.pad_token_id, 0), "attention_mask": (0, 1)}
         if any(sample.get("token_type_ids") is not None for sample in samples):
-            columns["token_type_ids"] = (rows("token_type_ids", 0), 0)
-        return {
-            name: pad_sequence([one.long() for one in values], True, float(padding))
-            for name, (values, padding) in columns.items()
-        }
+            columns["token_type_ids"] = (0, 0)
+        batch = {}
+        for name, (padding, otherwise) in columns.items():
+            padded = np.full((len(samples), max(lengths)), padding, dtype=np.int64)
+            for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
+                given = sample.get(name)
+                padded[row, :length] = otherwise if given is None else given
+            batch[name] = torch.from_numpy(padded)
+        return batch
