@@ -32,10 +32,8 @@ class SelfMMCollator:
             rows = [() if sample.get(name) is None else sample[name] for sample in samples]
             lengths = [len(frames) for frames in rows]
             if any(lengths):
-                padded = np.zeros((len(rows), max(lengths), len(rows[np.argmax(lengths)][0])), dtype=np.float32)
-                for row, frames in enumerate(rows):
-                    padded[row, : lengths[row]] = frames if lengths[row] else 0
-                batch[name] = torch.from_numpy(padded)  # (batch, frames, dim)
+                width = len(rows[np.argmax(lengths)][0])
+                batch[name] = _padded(rows, np.float32, 0, width)  # (batch, frames, dim)
                 batch[f"{name}_lengths"] = torch.tensor(lengths)
         if "label" in samples[0]:
             batch["labels"] = torch.tensor(np.array([sample["label"] for sample in samples], dtype=np.float32))
@@ -51,9 +49,16 @@ class SelfMMCollator:
             columns["token_type_ids"] = (0, 0)
         batch = {}
         for name, (padding, otherwise) in columns.items():
-            padded = np.full((len(samples), max(lengths)), padding, dtype=np.int64)
-            for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
-                given = sample.get(name)
-                padded[row, :length] = otherwise if given is None else given
-            batch[name] = torch.from_numpy(padded)
+            given = [sample.get(name) for sample in samples]
+            rows = [[otherwise] * n if one is None else one for one, n in zip(given, lengths, strict=True)]
+            batch[name] = _padded(rows, np.int64, padding)
         return batch
+
+
+def _padded(rows: list, dtype: type, padding: int, *width: int) -> torch.Tensor:
+    """Sequences one below the other, as long as the longest, (rows, length, *width)."""
+    padded = np.full((len(rows), max(map(len, rows)), *width), padding, dtype)
+    for line, row in zip(padded, rows, strict=True):
+        if len(row):
+            line[: len(row)] = row
+    return torch.from_numpy(padded)

@@ -99,33 +99,33 @@ def is_plain(encoder: nn.Module) -> bool:
     return absolute and not config.is_decoder and config._attn_implementation == "sdpa" and not sharded
 
 
-def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+def first_tokens(
+    encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: torch.Tensor
+) -> torch.Tensor:
     """
     The last hidden state of each text's first token, (batch, hidden_size).
 
     Args:
         encoder: A text encoder of transformers.
-        input_ids: (batch, tokens).
-        inputs: Further ones of that shape: `attention_mask`, of which each text has a token, and maybe others.
+        input_ids, attention_mask: (batch, tokens); each text has a token.
+        inputs: Further ones of that shape.
     """
-    real = inputs["attention_mask"].bool()
+    real = attention_mask.bool()
     wasteful = may_look(real) and real.numel() > WORTHWHILE * int(real.sum())
     first = real.int().argmax(-1)  # not 0 where the tokenizer pads on the left
+    columns = {"input_ids": input_ids, **inputs}
     if is_plain(encoder):
-        inputs["attention_mask"] = real
-        inputs["position_ids"] = _positions(encoder, input_ids)
+        columns["position_ids"] = _positions(encoder, input_ids)
         if wasteful:
             packed = PackedTexts.of(real)
-            inputs = {name: packed.rows(values) for name, values in inputs.items()}
-            inputs["attention_mask"] = packed.attention_mask()
-            input_ids = packed.rows(input_ids, encoder.config.pad_token_id or 0)
+            columns = {name: packed.rows(values) for name, values in columns.items()}
             row, column = packed.start // packed.shape[1], packed.start % packed.shape[1]
-        else:
-            inputs["attention_mask"] = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
-            row, column = torch.arange(real.shape[0], device=first.device), first
-        return _first_tokens(encoder, row, column, input_ids, **inputs)
+            return _first_tokens(encoder, row, column, attention_mask=packed.attention_mask(), **columns)
+        row, seen = torch.arange(real.shape[0], device=real.device), real[:, None, None, :]
+        seen = seen.expand(-1, 1, real.shape[1], -1)
+        return _first_tokens(encoder, row, first, attention_mask=seen, **columns)
+    columns["attention_mask"] = attention_mask
     if wasteful:
-        columns = {"input_ids": input_ids, **inputs}
         ends = (real * torch.arange(1, real.shape[1] + 1)).amax(-1)
 
         def encode(clips: torch.Tensor, longest: int) -> torch.Tensor:
@@ -133,7 +133,7 @@ def first_tokens(encoder: nn.Module, input_ids: torch.Tensor, **inputs: torch.Te
             return one_of_each(hidden, first[clips])
 
         return by_length(ends, encode)
-    return one_of_each(encoder(input_ids=input_ids, **inputs)[0], first)
+    return one_of_each(encoder(**columns)[0], first)
 
 
 def _positions(encoder: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:

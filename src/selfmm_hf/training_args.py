@@ -31,8 +31,8 @@ class SelfMMTrainingArguments(TrainingArguments):
         coupled_weight_decay (`bool`, defaults to `True`):
             Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, `optim` decides.
         fold_accumulation (`bool`, defaults to `True`):
-            Run the batches that are accumulated for one step as one, where the result is the same, which is several
-            times faster; the official and paper conventions update labels batch by batch. With `False`, in less memory.
+            Run the batches that are accumulated for one step as one, where the result is the same, which is faster; the
+            official and paper conventions update labels batch by batch. With `False`, in less memory.
         early_stopping_patience (`int`, defaults to 8):
             Stop after so many epochs without a better validation loss; 0 for never.
     """

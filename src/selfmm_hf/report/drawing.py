@@ -8,7 +8,7 @@ from typing import Any
 
 from ..plots import COLOURS, FAINT, GREY
 
-FLATTENING = 4  # times as far as the group that reaches least
+FLATTENING = 4  # times as far as what else is to be seen
 # In the SVG these become the page's, which has others in the dark.
 INK, PAPER = "#1a1a1a", "#ffffff"
 VARIABLES = {

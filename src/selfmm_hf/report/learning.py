@@ -5,7 +5,7 @@ import numpy as np
 from ..data.columns import UNIMODAL_LABELS
 from ..plots import COLOURS, FAINT, correlation, draw_by_modality, draw_losses, mean_error, quality
 from .data import Data, Group
-from .drawing import Figure, Panel, Table, axis_ends
+from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
 
 LOSSES = ("loss", "eval_selection_loss")
 MEASURES = [
@@ -111,9 +111,9 @@ def _some_epochs(count: int) -> list[int]:
 
 
 def _ridges(labels: np.ndarray, shown: list[int], modality: str):
-    farthest, limit = np.abs(labels).max(), max(4 * np.abs(labels[0]).max(), 1e-3)  # that of the fused labels
+    farthest, fused = np.abs(labels).max(), np.abs(labels[0]).max()
+    limit = max(min(farthest, FLATTENING * fused), 1e-3)
     beyond = ", or beyond at the ends" if farthest > limit else ""
-    limit = max(min(farthest, limit), 1e-3)
     labels = labels.clip(-limit, limit)
     edges = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     counts = {epoch: np.histogram(labels[epoch - 1], edges)[0] for epoch in shown}
