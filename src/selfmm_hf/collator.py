@@ -12,7 +12,8 @@ class SelfMMCollator:
     """
     Pads samples to the longest of the batch.
 
-    A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids` (lists of int), sequences such as
+    A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids` (lists of int), or
+    `text_embeds` ((hidden_size,), all samples or none) instead of these, sequences such as
     `audio` and `vision` (float arrays (frames, dim)), `label` (float or floats) and `index`. A sequence that a sample
     lacks, or that is `None` or empty, is absent: its length is 0. Other keys are left out.
 
@@ -28,6 +29,8 @@ class SelfMMCollator:
         batch = {}
         if any(sample.get("input_ids") is not None for sample in samples):
             batch.update(self._tokens(samples))
+        elif "text_embeds" in samples[0]:
+            batch["text_embeds"] = torch.tensor(np.stack([sample["text_embeds"] for sample in samples]))
         for name in self.sequences:
             rows = [() if sample.get(name) is None else sample[name] for sample in samples]
             lengths = [len(frames) for frames in rows]

@@ -237,6 +237,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         audio_lengths: torch.LongTensor | None = None,
         vision: torch.FloatTensor | None = None,
         vision_lengths: torch.LongTensor | None = None,
+        text_embeds: torch.FloatTensor | None = None,
         labels: torch.FloatTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         return_dict: bool | None = None,
@@ -248,6 +249,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 `token_type_ids` are ignored by encoders that have none.
             audio, vision: Frames, `(batch, frames, audio_dim)` and `(batch, frames, vision_dim)`, padded at the end.
             audio_lengths, vision_lengths: Number of real frames, `(batch,)`, in `[0, frames]`; all, where not given.
+            text_embeds: Instead of `input_ids`, what [`encode_text`] has made of them, `(batch, hidden_size)`.
             labels: Fused labels `y_m`, `(batch,)` or `(batch, num_labels)`. The unimodal tasks learn `y_m` too, as
                 in the first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
             num_items_in_batch: Number of labels in all the accumulated batches, from the `Trainer`.
@@ -257,13 +259,15 @@ class SelfMMModel(SelfMMPreTrainedModel):
             ValueError: No modality is given, a name is unknown, or frames have another width than the model's.
         """
         sequences.update(audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths)
-        batch, device = self._check_inputs(input_ids, attention_mask, sequences)
+        batch, device = self._check_inputs(input_ids, attention_mask, text_embeds, sequences)
 
         features, present = {}, {}
         for modality in self.config.modalities:
             if self.config.is_sequence(modality):
                 frames, lengths = sequences.get(modality), sequences.get(f"{modality}_lengths")
                 encoded, present[modality] = self._encode_sequence(modality, frames, lengths)
+            elif text_embeds is not None:
+                encoded, present[modality] = text_embeds, text_embeds.any(-1)
             else:
                 encoded, present[modality] = self._encode_text(input_ids, attention_mask, token_type_ids)
             if encoded is None:  # absent from the whole batch
@@ -286,6 +290,19 @@ class SelfMMModel(SelfMMPreTrainedModel):
             # A new output: a loss set on the old one would come last in `to_tuple`.
             output = SelfMMOutput(multitask_loss(output, labels, num_items=num_items_in_batch), *output.to_tuple())
         return output if return_dict is not False else output.to_tuple()
+
+    @torch.no_grad()
+    def encode_text(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+    ) -> torch.FloatTensor:
+        """`F_t`, (batch, hidden_size), zeros where there is no text: `text_embeds` for as long as the encoder stays."""
+        encoded, present = self._encode_text(input_ids, attention_mask, token_type_ids)
+        if encoded is None:
+            return torch.zeros(len(input_ids), self.widths["text"], dtype=self.dtype, device=input_ids.device)
+        return encoded.masked_fill(~present.unsqueeze(-1), 0.0)
 
     def _encode_text(
         self, input_ids, attention_mask, token_type_ids
@@ -324,7 +341,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         frames = frames.masked_fill(padding.unsqueeze(-1), 0.0)
         return self.encoders[modality](frames, lengths.clamp(min=1)), present
 
-    def _check_inputs(self, input_ids, attention_mask, sequences: dict) -> tuple[int, torch.device]:
+    def _check_inputs(self, input_ids, attention_mask, text_embeds, sequences: dict) -> tuple[int, torch.device]:
         known = self.config.sequences
         inputs = {name: sequences[name] for name in known if sequences.get(name) is not None}
         unknown = {
@@ -332,21 +349,30 @@ class SelfMMModel(SelfMMPreTrainedModel):
             for name, value in sequences.items()
             if value is not None and name.removesuffix("_lengths") not in known
         }
+        texts = {"input_ids": input_ids, "text_embeds": text_embeds}
+        texts = {name: value for name, value in texts.items() if value is not None}
         if "text" in self.config.modalities and not self.config.is_sequence("text"):
-            if input_ids is not None:
-                inputs["input_ids"] = input_ids
-        elif input_ids is not None:
-            unknown.add("input_ids")
+            inputs |= texts
+        else:
+            unknown |= texts.keys()
         if unknown:
             raise ValueError(
                 f"This model has the modalities {self.config.modalities} and cannot take {sorted(unknown)}."
             )
         if not inputs:
             raise ValueError(f"Give at least one of the modalities {self.config.modalities}; none came.")
+        if len(texts) > 1:
+            raise ValueError("Give either input_ids or text_embeds, which are made of them.")
         for name, value in inputs.items():
-            width = None if name == "input_ids" else self.config.sequence_options(name)["input_dim"]
-            if value.ndim != (2 if width is None else 3) or width not in (None, value.shape[-1]):
-                shape = "(batch, tokens)" if width is None else f"(batch, frames, {width})"
+            if name == "input_ids":
+                shape, fits = "(batch, tokens)", value.ndim == 2
+            elif name == "text_embeds":
+                width = self.widths["text"]
+                shape, fits = f"(batch, {width})", value.ndim == 2 and value.shape[1] == width
+            else:
+                width = self.config.sequence_options(name)["input_dim"]
+                shape, fits = f"(batch, frames, {width})", value.ndim == 3 and value.shape[2] == width
+            if not fits:
                 raise ValueError(f"{name} must be of shape {shape}, got {tuple(value.shape)}.")
         sizes = {name: len(value) for name, value in inputs.items()}
         if len(set(sizes.values())) > 1 or 0 in sizes.values():

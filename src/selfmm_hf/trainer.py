@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from . import checkpoints
 from .checkpoints import CheckpointError
 from .collator import SelfMMCollator
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
+from .packed_weights import packed_weights
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
 from .training_args import SelfMMTrainingArguments
 
@@ -186,6 +188,10 @@ class SelfMMTrainer(Trainer):
                 self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
+    def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
+        with nullcontext() if self.args.torch_compile else packed_weights(self.model):
+            return super().evaluation_loop(*args, **kwargs)
+
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = prediction.predictions[0]
         error = np.abs(logits - prediction.label_ids.reshape(logits.shape)).mean(-1)
@@ -341,7 +347,7 @@ def _with_every_modality(inputs: dict[str, torch.Tensor], config: Any, batch: in
     nothing = torch.zeros(batch, dtype=torch.long, device=device)
     filled = dict(inputs)
     for name in config.modalities:
-        if not config.is_sequence(name) and "input_ids" not in inputs:
+        if not config.is_sequence(name) and not {"input_ids", "text_embeds"} & inputs.keys():
             filled["input_ids"] = filled["attention_mask"] = nothing.unsqueeze(-1)
         elif config.is_sequence(name) and name not in inputs:
             width = config.sequence_options(name)["input_dim"]

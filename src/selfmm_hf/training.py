@@ -28,6 +28,7 @@ from .data.demo import demo_text_config, demo_tokenizer
 from .data.recipe import find_recipe
 from .environment import environment
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
+from .frozen_text import FrozenText
 from .hub import Pushed, push_run, take_destination
 from .metrics import METRICS
 from .model_folder import save_model_folder
@@ -243,7 +244,8 @@ class Run:
             return field_metrics(prediction.predictions[0], prediction.label_ids)
 
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
-        train, validation, callbacks = self.splits["train"], self.splits["validation"], []
+        splits, callbacks = self._read_texts(), []
+        train, validation = splits["train"], splits["validation"]
         if rate := self.options.max_missing_rate:
             train, validation = (
                 MissingData(samples, self.unknown, rate, self.args.seed) for samples in (train, validation)
@@ -264,7 +266,7 @@ class Run:
         trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
         outputs = {
             split: trainer.predict(samples, metric_key_prefix=split)
-            for split, samples in self.splits.items()
+            for split, samples in splits.items()
             if split != "train"
         }
         self.model = trainer.whole_model()
@@ -285,6 +287,14 @@ class Run:
         known = {name: None if value != value else value for name, value in results.items()}
         self._write_json("all_results.json", known)
         return results
+
+    def _read_texts(self) -> dict[str, Samples | FrozenText]:
+        """The splits, their texts read already where that is the same in each epoch."""
+        if self.tokenizer is None or not self.model.config.freeze_text_encoder or self.options.max_missing_rate:
+            return self.splits
+        model = self.model.to(self.args.device)
+        size, progress = self.args.eval_batch_size, not self.args.disable_tqdm and self.args.local_process_index == 0
+        return {split: FrozenText(samples, model, size, progress) for split, samples in self.splits.items()}
 
     def publish(self) -> Pushed | None:
         """
