@@ -31,7 +31,7 @@ from selfmm_hf.modeling_selfmm import SelfMMModel
 from selfmm_hf.onnx_export import export
 from selfmm_hf.predict import load_model
 from selfmm_hf.processing_selfmm import SelfMMProcessor
-from selfmm_hf.training import OPTIONS_FILE
+from selfmm_hf.run_folder import OPTIONS_FILE
 
 Batch = dict[str, torch.Tensor]
 

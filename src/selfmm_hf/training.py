@@ -3,9 +3,6 @@
 import importlib.util
 import json
 import math
-import os
-import re
-import shutil
 import time
 from pathlib import Path
 
@@ -15,7 +12,6 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import logging
 
@@ -37,27 +33,21 @@ from .options import RunOptions
 from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
 from .robustness import EpochOf, MissingData, Tokens
+from .run_folder import (
+    ENVIRONMENT_FILE,
+    OPTIONS_FILE,
+    RESULTS_FILE,
+    check_new,
+    check_writable,
+    checkpoint_of,
+    delete_run,
+    replace,
+    write_json,
+)
 from .trainer import SelfMMTrainer, parameter_groups, unimodal_tasks
 from .training_args import SelfMMTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-OPTIONS_FILE = "options.yaml"
-ENVIRONMENT_FILE = "environment.json"
-RESULT_FILES = [
-    "all_results.json",
-    ENVIRONMENT_FILE,
-    OPTIONS_FILE,
-    "predictions.parquet",
-    "pseudo_labels.parquet",
-    "run.png",
-    "trainer_state.json",
-]
-# Options that name places, or change nothing of what is learned.
-FREE_OPTIONS = re.compile(
-    "data|output_dir|save_total_limit|disable_tqdm|report_to"
-    "|run_name|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
-)
 
 
 class Run:
@@ -79,9 +69,14 @@ class Run:
     def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments, test: bool = True):
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
-        self._check_folder()
-        self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
-        self.checkpoint = self._checkpoint()
+        check_writable(self.folder)
+        resume = args.resume_from_checkpoint or "false"
+        self.resumes = resume.lower() not in ("false", "0", "no")
+        self.checkpoint: Path | None = None
+        if self.resumes:
+            self.checkpoint = checkpoint_of(self.folder, resume, options.given, args.num_train_epochs)
+        elif not options.overwrite_output_dir:
+            check_new(self.folder)
         self.label_range = label_range(options, model_options)
         self.splits = load_splits(
             options.dataset,
@@ -105,12 +100,6 @@ class Run:
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)
 
-    def _check_folder(self) -> None:
-        existing = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            problem = "cannot be written to" if existing.is_dir() else "is no folder"
-            raise ValueError(f"{existing} {problem}: name another --output_dir.")
-
     def _leave_out(self, modalities: list[str]) -> None:
         """Forgets what a preset or the data say of modalities that are not wanted."""
         if unknown := set(modalities) - set(MODALITIES):
@@ -124,50 +113,6 @@ class Run:
         for name in set(modalities) - {"text"} - self.splits["train"].widths.keys():
             there = ["text", *self.splits["train"].widths]
             raise ValueError(f"The data have no {name}; leave it out by --modalities, which may be {' '.join(there)}.")
-
-    def _checkpoint(self) -> Path | None:
-        """The checkpoint to go on from, having seen to it that no earlier run is mixed up with this one."""
-        resume = self.args.resume_from_checkpoint
-        started = (self.folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(self.folder))
-        if not self.resumes:
-            if started and not self.options.overwrite_output_dir:
-                raise ValueError(
-                    f"{self.folder} holds an earlier run: go on with it by --resume_from_checkpoint true, replace it "
-                    "by --overwrite_output_dir, or name another --output_dir."
-                )
-            return None
-        if resume.lower() in ("true", "1", "yes"):
-            if not started:
-                raise ValueError(f"There is no checkpoint in {self.folder} to resume from, nor any run.")
-            checkpoint = checkpoints.last_whole(self.folder)
-        else:
-            checkpoint = Path(resume)
-            if not checkpoint.is_dir():
-                raise ValueError(f"There is no checkpoint folder {resume}.")
-            if fault := checkpoints.fault(checkpoint):
-                raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
-        self._check_options(self.folder if checkpoint is None else checkpoint.parent)
-        if checkpoint is not None:
-            epoch = json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))["epoch"]
-            if epoch > self.args.num_train_epochs:
-                raise ValueError(
-                    f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
-                    f"{self.args.num_train_epochs:g}: it may be raised, not lowered."
-                )
-        return checkpoint
-
-    def _check_options(self, folder: Path) -> None:
-        """Refuses to go on with a run by other options than it was started with."""
-        file = folder / OPTIONS_FILE
-        if not file.is_file():
-            return
-        before, now = yaml.safe_load(file.read_text(encoding="utf-8")), self.options.given
-        if name := difference(before, now, "num_train_epochs"):
-            was, wanted = (options.get(name, "the default") for options in (before, now))
-            raise ValueError(
-                f"The run in {folder} was started with {name}: {was}, and cannot go on with {wanted}; "
-                f"--config {file} has its options."
-            )
 
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
@@ -282,10 +227,10 @@ class Run:
                 plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
             save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
         self._environment["sessions"][-1]["seconds"] = round(time.monotonic() - started, 1)
-        self._write_json(ENVIRONMENT_FILE, self._environment)
+        write_json(self.folder / ENVIRONMENT_FILE, self._environment)
         # JSON knows no NaN, which a correlation is where all predictions are equal.
         known = {name: None if value != value else value for name, value in results.items()}
-        self._write_json("all_results.json", known)
+        write_json(self.folder / RESULTS_FILE, known)
         return results
 
     def _read_texts(self) -> dict[str, Samples | FrozenText]:
@@ -309,7 +254,7 @@ class Run:
 
     def _prepare_folder(self, trainer: SelfMMTrainer) -> None:
         if self.options.overwrite_output_dir and not self.resumes:
-            _delete_run(self.folder)
+            delete_run(self.folder)
         for checkpoint in checkpoints.checkpoints(self.folder):
             if fault := checkpoints.fault(checkpoint):
                 logger.warning(f"{checkpoint} is not whole and deleted: {fault}.")
@@ -327,11 +272,7 @@ class Run:
             "seconds": None,
         }
         self._environment = {"data": self.data_fingerprint(), "sessions": [*before, environment() | device]}
-        self._write_json(ENVIRONMENT_FILE, self._environment)
-
-    def _write_json(self, name: str, content: dict) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        replace(self.folder / name, lambda file: file.write_text(text, encoding="utf-8"))
+        write_json(self.folder / ENVIRONMENT_FILE, self._environment)
 
     def data_fingerprint(self) -> dict[str, str]:
         """Of the training and the validation split: runs of other data have others."""
@@ -421,14 +362,6 @@ def label_range(options: RunOptions, model_options: dict) -> float:
     return limit
 
 
-def difference(before: dict, now: dict, *free: str) -> str | None:
-    """The first option that is another one in `now` and matters for what is learned; those named `free` do not."""
-    for name in sorted(before.keys() | now.keys()):
-        if not FREE_OPTIONS.fullmatch(name) and name not in free and before.get(name) != now.get(name):
-            return name
-    return None
-
-
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
     """
     Correlation and mean absolute error of generated unimodal labels against the true ones, beside those of `y_m`,
@@ -457,21 +390,5 @@ def _hardware(trainer: SelfMMTrainer) -> str:
     return f"trained on {processes} x {name}, {precision}" if processes > 1 else f"trained on a {name}, {precision}"
 
 
-def _delete_run(folder: Path) -> None:
-    """Deletes what a run leaves, and nothing else that may lie in the folder."""
-    for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path)
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    for name in RESULT_FILES:
-        (folder / name).unlink(missing_ok=True)
-
-
 def _write_parquet(file: Path, table: pa.Table) -> None:
     replace(file, lambda path: pq.write_table(table, path))
-
-
-def replace(file: Path, write) -> None:
-    """Writes beside `file` and moves it there, so that a file is never half-written."""
-    beside = file.with_name(f".{file.name}.part")
-    write(beside)
-    os.replace(beside, file)

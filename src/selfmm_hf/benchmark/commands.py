@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ..training import replace
+from ..run_folder import replace
 from . import search as searching
 from .runs import RunElsewhere
 from .sweep import Sweep, prepare, read_configurations, run_sweep

@@ -10,9 +10,9 @@ from filelock import FileLock, Timeout
 
 from .. import checkpoints
 from ..options import read_options
-from ..training import OPTIONS_FILE, Run
+from ..run_folder import RESULTS_FILE, has_begun
+from ..training import Run
 
-RESULTS_FILE = "all_results.json"
 FAILURE_FILE = "failure.txt"
 
 
@@ -56,8 +56,7 @@ def complete(folder: Path, arguments: list[str], test: bool) -> dict:
 
 
 def _train(folder: Path, arguments: list[str], test: bool) -> None:
-    begun = (folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(folder))
-    places = ["--output_dir", str(folder), "--resume_from_checkpoint", str(begun).lower()]
+    places = ["--output_dir", str(folder), "--resume_from_checkpoint", str(has_begun(folder)).lower()]
     failure = folder / FAILURE_FILE
     failure.unlink(missing_ok=True)
     try:

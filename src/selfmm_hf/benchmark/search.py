@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from ..options import as_arguments, find_file, read_map, read_options
-from ..training import OPTIONS_FILE, Run, difference, replace
+from ..run_folder import OPTIONS_FILE, difference, replace
+from ..training import Run
 from .runs import RunFailed, complete
 from .sweep import base_options
 

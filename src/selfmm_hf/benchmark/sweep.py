@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from ..options import as_arguments, find_file, read_map, read_options
-from ..training import ENVIRONMENT_FILE, OPTIONS_FILE, Run, difference, replace
+from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference, replace
+from ..training import Run
 from ..training_args import SelfMMTrainingArguments
 from .runs import RunElsewhere, RunFailed, complete, is_done
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..metrics import METRICS
 from ..model_card import METRIC_NAMES
 from ..options import RunOptions
-from ..training import ENVIRONMENT_FILE, OPTIONS_FILE, difference, label_range
+from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference
+from ..training import label_range
 from .runs import FAILURE_FILE, RESULTS_FILE, is_done
 from .statistics import bootstrap_interval, compare, summary
 from .sweep import OWN_OPTIONS, Sweep, minutes, read_sweep, run_folder

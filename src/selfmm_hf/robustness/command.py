@@ -18,7 +18,7 @@ from ..data import Samples, load_splits
 from ..data.columns import MODALITIES
 from ..modeling_selfmm import SelfMMModel
 from ..processing_selfmm import SelfMMProcessor
-from ..training import OPTIONS_FILE
+from ..run_folder import OPTIONS_FILE, RESULTS_FILE
 from .curves import plot_robustness
 from .masking import Tokens
 from .protocols import Condition, conditions, predict
@@ -119,10 +119,10 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
         raise ValueError(f"{name} holds no finished model; name one: a run's folder, or a model's.")
     if not (run / OPTIONS_FILE).is_file():
         return str(source), {}, None
-    if not (run / "all_results.json").is_file():
+    if not (run / RESULTS_FILE).is_file():
         raise ValueError(f"The run in {run} has not ended; go on with it by --resume_from_checkpoint true.")
     given = yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8"))
-    results = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
+    results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
     return str(source), {"dataset": "demo", **given}, results.get("test_mae")
 
 

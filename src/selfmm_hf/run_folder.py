@@ -1,0 +1,136 @@
+"""The folder of a run: what lies in it, and whether a run may begin or go on there."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers.trainer import TRAINER_STATE_NAME
+
+from . import checkpoints
+
+OPTIONS_FILE = "options.yaml"
+ENVIRONMENT_FILE = "environment.json"
+RESULTS_FILE = "all_results.json"
+FILES = [
+    RESULTS_FILE,
+    ENVIRONMENT_FILE,
+    OPTIONS_FILE,
+    "predictions.parquet",
+    "pseudo_labels.parquet",
+    "run.png",
+    TRAINER_STATE_NAME,
+]
+# Options that name places, or change nothing of what is learned.
+FREE_OPTIONS = re.compile(
+    "data|output_dir|save_total_limit|disable_tqdm|report_to"
+    "|run_name|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
+)
+
+
+def check_writable(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: `folder` cannot be made or written to.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        problem = "cannot be written to" if existing.is_dir() else "is no folder"
+        raise ValueError(f"{existing} {problem}: name another --output_dir.")
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run has left anything in `folder`."""
+    return (folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(folder))
+
+
+def check_new(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: `folder` holds a run already.
+    """
+    if has_begun(folder):
+        raise ValueError(
+            f"{folder} holds an earlier run: go on with it by --resume_from_checkpoint true, replace it "
+            "by --overwrite_output_dir, or name another --output_dir."
+        )
+
+
+def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: float) -> Path | None:
+    """
+    The checkpoint from which a run goes on, `None` where it had not come to any.
+
+    Args:
+        folder: Of the run.
+        resume: `true`, or the path of a checkpoint.
+        given: The options with which it is to go on.
+        epochs: For how long.
+
+    Raises:
+        ValueError: There is no such checkpoint, it is not whole, or it is of a run with other options.
+    """
+    if resume.lower() in ("true", "1", "yes"):
+        if not has_begun(folder):
+            raise ValueError(f"There is no checkpoint in {folder} to resume from, nor any run.")
+        checkpoint = checkpoints.last_whole(folder)
+    else:
+        checkpoint = Path(resume)
+        if not checkpoint.is_dir():
+            raise ValueError(f"There is no checkpoint folder {resume}.")
+        if fault := checkpoints.fault(checkpoint):
+            raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
+    _check_options(folder if checkpoint is None else checkpoint.parent, given)
+    if checkpoint is not None:
+        epoch = json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))["epoch"]
+        if epoch > epochs:
+            raise ValueError(
+                f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
+                f"{epochs:g}: it may be raised, not lowered."
+            )
+    return checkpoint
+
+
+def _check_options(folder: Path, given: dict[str, Any]) -> None:
+    file = folder / OPTIONS_FILE
+    if not file.is_file():
+        return
+    before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if name := difference(before, given, "num_train_epochs"):
+        was, wanted = (options.get(name, "the default") for options in (before, given))
+        raise ValueError(
+            f"The run in {folder} was started with {name}: {was}, and cannot go on with {wanted}; "
+            f"--config {file} has its options."
+        )
+
+
+def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str | None:
+    """The first option that is another one in `now` and matters for what is learned; those named `free` do not."""
+    for name in sorted(before.keys() | now.keys()):
+        if not FREE_OPTIONS.fullmatch(name) and name not in free and before.get(name) != now.get(name):
+            return name
+    return None
+
+
+def delete_run(folder: Path) -> None:
+    """Deletes what a run leaves, and nothing else that may lie in the folder."""
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def replace(file: Path, write: Callable[[Path], Any]) -> None:
+    """Writes beside `file` and moves it there, so that a file is never half-written."""
+    beside = file.with_name(f".{file.name}.part")
+    write(beside)
+    os.replace(beside, file)
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    replace(file, lambda beside: beside.write_text(text, encoding="utf-8"))
