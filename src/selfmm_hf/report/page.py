@@ -25,7 +25,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin
 .content > * { flex: 0 1 auto; max-width: 100%; }
 figure { margin: 0; break-inside: avoid; width: 21.5rem; }
 figcaption { display: flex; justify-content: space-between; gap: 1rem; font-weight: 600; margin-bottom: .25rem; }
-.content > .break { flex-basis: 100%; }
+.content > .break, .content > details { flex-basis: 100%; }
 figcaption a { white-space: nowrap; font-weight: normal; font-size: .8rem; opacity: .8; }
 svg { fill: currentColor; max-width: none; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
