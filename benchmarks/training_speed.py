@@ -16,7 +16,8 @@ With --ablation, `SelfMMTrainer` takes further turns, each without one of its me
 (they are read in groups of similar lengths then, and by the whole last layer); "groups", neither texts nor frames in
 rows or groups; "last", the text encoder's last layer for the first token alone; "recurrence", the LSTMs over padded
 frames (packed sequences then, as in the official code); "folding", accumulated batches as one; "fused", the fused
-optimizer.
+optimizer; "weights", those laid out beforehand for evaluation; "reading", with --options freeze_text_encoder=true, each
+text once.
 
 The first epoch of each is not counted: it warms up, and generates no labels. Then the test split is predicted.
 Prints medians, ratios and each process's peak memory; the last line is the ratio of training, and the exit status is
@@ -34,6 +35,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -46,7 +48,7 @@ from transformers.utils import logging as transformers_logging
 
 CONFIGS = Path(__file__).parents[1] / "hub_configs"
 KINDS = ("official", "selfmm", "limit")
-WITHOUT = ("rows", "groups", "last", "recurrence", "folding", "fused")
+WITHOUT = ("rows", "groups", "last", "recurrence", "folding", "fused", "weights", "reading")
 
 
 class Turns:
@@ -137,12 +139,17 @@ def selfmm_run(args: argparse.Namespace, folder: str):
 
 def selfmm(args: argparse.Namespace) -> None:
     from selfmm_hf.collator import SelfMMCollator
+    from selfmm_hf.frozen_text import FrozenText
     from selfmm_hf.trainer import SelfMMTrainer
 
     with tempfile.TemporaryDirectory() as folder:
         run = selfmm_run(args, folder)
         collator = SelfMMCollator(tuple(run.model.config.sequences), run.tokenizer.pad_token_id)
         predictor = SelfMMTrainer(run.model, run.args, data_collator=collator)
+        samples = run.splits["train"]
+        if run.model.config.freeze_text_encoder:
+            samples = FrozenText(samples)
+            samples.read(run.model, collator, run.args.eval_batch_size)
         turns = Turns(lambda: predictor.predict(run.splits["test"]))
 
         class Epochs(TrainerCallback):
@@ -152,7 +159,7 @@ def selfmm(args: argparse.Namespace) -> None:
             def on_epoch_end(self, *_, **__):
                 turns.end()
 
-        SelfMMTrainer(run.model, run.args, run.splits["train"], data_collator=collator, callbacks=[Epochs()]).train()
+        SelfMMTrainer(run.model, run.args, samples, data_collator=collator, callbacks=[Epochs()]).train()
 
 
 def limit(args: argparse.Namespace) -> None:
@@ -206,7 +213,7 @@ def equal(sequences: list[torch.Tensor], size: int) -> list[torch.Tensor]:
 
 def leave_out(measure: str, args: argparse.Namespace) -> None:
     """Takes one measure away from this process's `selfmm_hf`."""
-    from selfmm_hf import modeling_selfmm, packing_selfmm
+    from selfmm_hf import frozen_text, modeling_selfmm, packing_selfmm, trainer
 
     if measure == "rows":
         packing_selfmm.is_plain = lambda _: False
@@ -227,6 +234,10 @@ def leave_out(measure: str, args: argparse.Namespace) -> None:
         modeling_selfmm.SelfMMSequenceEncoder.forward = packed
     elif measure == "folding":
         args.options = [*args.options, "fold_accumulation=false"]
+    elif measure == "weights":
+        trainer.packed_weights = lambda _: nullcontext()
+    elif measure == "reading":
+        frozen_text.FrozenText.read = lambda *_, **__: None
     else:
         original = torch.optim.Adam
         torch.optim.Adam = lambda *inputs, **options: original(*inputs, **options | {"fused": False})

@@ -90,3 +90,23 @@ def test_a_collated_batch_goes_through_the_model(tiny_model):
         "text": [True, False, True], "audio": [True, True, False], "vision": [True, False, False],
     }  # fmt: skip
     assert outputs.loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([{"audio": frames(3)}, {"audio": frames(2, 1)}], r"of one width, got \[5\] and \[1\]"),
+        ([{"audio": frames(3)}, {"audio": frames(2, 4)}], r"of one width, got \[5\] and \[4\]"),
+        ([{"input_ids": [1, 2, 3]}, {"input_ids": [1, 2], "attention_mask": [1]}], "attention_mask must have a value"),
+    ],
+)
+def test_what_does_not_fit_is_refused(samples, message):
+    with pytest.raises(ValueError, match=message):
+        SelfMMCollator()(samples)
+
+
+def test_embeds_stand_for_tokens():
+    samples = [{"input_ids": [1, 2], "text_embeds": [0.5, 1.0]}, {"input_ids": [], "text_embeds": np.zeros(2)}]
+    batch = SelfMMCollator()(samples)
+    assert batch.keys() == {"text_embeds"} and batch["text_embeds"].dtype == torch.float32
+    assert batch["text_embeds"].tolist() == [[0.5, 1.0], [0.0, 0.0]]

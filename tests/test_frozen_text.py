@@ -7,12 +7,14 @@ import pytest
 import torch
 from conftest import assert_same_outputs
 from datasets import Dataset
+from transformers import BertModel
 
 from selfmm_hf import cli
 from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import Samples, demo
 from selfmm_hf.frozen_text import FrozenText
 from selfmm_hf.training import Run
+from selfmm_hf.training_args import SelfMMTrainingArguments
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["the food is great", "", "the movie was wonderful and the food is great", "great"]
@@ -35,7 +37,9 @@ def model(tiny_model, samples):
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
 def test_embeds_stand_for_the_tokens(samples, model, batch_size):
     torch.nn.init.normal_(model.absent["text"])
-    frozen = FrozenText(samples, model, batch_size, progress=False)
+    frozen = FrozenText(samples)
+    assert frozen[0].keys() == samples[0].keys()
+    frozen.read(model, SelfMMCollator(sequences=()), batch_size, progress=False)
     assert len(frozen) == 4 and frozen["id"] == list("abcd") and (frozen.embeds[1] == 0).all()
     collate = SelfMMCollator(sequences=())
     tokens, embeds = (collate([one[clip] for clip in range(4)]) for one in (samples, frozen))
@@ -83,11 +87,52 @@ def test_a_run_reads_its_texts_once(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
     once, tokens = run(tmp_path / "once")
     assert 50 * 4 < tokens < 50 * 20, "50 clips of a dozen words at most"
-    monkeypatch.setattr(Run, "_read_texts", lambda self: self.splits)
+    monkeypatch.setattr(Run, "_read_texts", lambda *_: None)
     each_time, more_tokens = run(tmp_path / "each_time")
     assert more_tokens > 2.5 * tokens
     for name, value in each_time.items():
         assert once[name] == (pytest.approx(value, abs=1e-3) if isinstance(value, float) else value), name
+
+
+def test_a_resumed_run_reads_by_the_encoder_that_it_began_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+    folder, tokenizer = tmp_path / "encoder", demo.demo_tokenizer()
+    tokenizer.save_pretrained(folder)
+
+    def results(name, *options):
+        run(tmp_path / name, "--text_encoder", folder, *options)
+        return (tmp_path / name / "predictions.parquet").read_bytes()
+
+    def save_encoder(seed):
+        torch.manual_seed(seed)
+        BertModel(demo.demo_text_config()).save_pretrained(folder)
+
+    save_encoder(1)
+    undisturbed = results("whole")
+    results("resumed", "--num_train_epochs", "2")
+    save_encoder(2)
+    assert results("resumed", "--resume_from_checkpoint", "true") == undisturbed
+
+
+BY_LENGTH = ["--train_sampling_strategy", "group_by_length"]
+if "train_sampling_strategy" not in SelfMMTrainingArguments.__dataclass_fields__:  # of older transformers
+    BY_LENGTH = ["--group_by_length", "true"]
+
+
+@pytest.mark.parametrize("options", [["--bf16_full_eval", "true"], BY_LENGTH])
+def test_options_of_the_trainer(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+    assert run(tmp_path / "run", *options)[0]["epochs"] == 3
+
+
+def test_a_run_killed_while_reading_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+    undisturbed = run(tmp_path / "whole")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenText, "read", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "run")
+    assert run(tmp_path / "run", "--resume_from_checkpoint", "true")[0] == undisturbed
 
 
 def test_texts_of_which_parts_are_missing_are_read_each_time(tmp_path, monkeypatch):

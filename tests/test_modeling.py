@@ -124,6 +124,12 @@ def test_learned_vectors_learn_where_a_clip_lacks_the_modality(tiny_model, tiny_
     assert set(model.absent) == {"text", "audio", "vision"}
 
 
+def test_lengths_of_any_integer_type(tiny_model, tiny_batch):
+    model, batch = tiny_model(), tiny_batch()
+    short = {name: value.int() if name.endswith("_lengths") else value for name, value in batch.items()}
+    assert_same_outputs(model(**short), model(**batch))
+
+
 def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, tiny_batch):
     text = tiny_text_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     plain = tiny_model(text_config=text, fusion_head_dropout=0.0, audio_head_dropout=0.0, vision_head_dropout=0.0)

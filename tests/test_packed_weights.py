@@ -36,7 +36,8 @@ def test_the_same_products(layer, shape, bias):
         expected = layer(values)
         with packed_weights(nn.Sequential(layer)):
             assert layer.forward.func is module._linear
-            torch.testing.assert_close(layer(values), expected, atol=1e-5, rtol=0)
+            for found in (layer(values), layer(input=values)):
+                torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert layer.forward == nn.Linear.forward.__get__(layer)
 
 
@@ -94,4 +95,31 @@ def test_a_model_within_says_the_same(packs_all, tiny_model, tiny_batch):
     with torch.no_grad():
         expected = model(**batch)
         with packed_weights(model):
+            assert any("forward" in vars(one) for one in model.modules())
             assert_same_outputs(model(**batch), expected)
+
+
+def test_where_nothing_can_be_packed_all_is_as_ever(tiny_model, tiny_batch, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    monkeypatch.setattr(module, "WORTHWHILE", 1)
+    model, batch = tiny_model(), tiny_batch()
+    expected = model(**batch)
+    with packed_weights(model):
+        assert not any("forward" in vars(one) for one in model.modules())
+        assert_same_outputs(model(**batch), expected)
+
+
+def test_what_others_have_put_in_place_of_a_layer_stays(layer):
+    layer.forward = lambda values: values * 0
+    with packed_weights(layer):
+        assert (layer(torch.ones(3)) == 0).all()
+    assert (layer(torch.ones(3)) == 0).all()
+
+
+def test_packing_twice_is_packing_once(layer):
+    values = torch.randn(2, 300)
+    with torch.no_grad(), packed_weights(layer):
+        expected = layer(values)
+        with packed_weights(layer):
+            assert torch.equal(layer(values), expected)
+        assert layer.forward.func is module._linear

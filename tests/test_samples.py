@@ -144,3 +144,12 @@ def test_an_epoch_does_not_fill_the_memory(tmp_path):
     assert process.returncode == 0, process.stderr
     anonymous, resident = map(float, process.stdout.split())
     assert anonymous < 20 and resident < 150, (anonymous, resident)
+
+
+@pytest.mark.parametrize("texts", [["", " "], [""] * 1000 + ["great"], ["great"] + [""] * 1000])
+def test_blank_texts_have_no_tokens(texts):
+    rows = {"id": [str(row) for row in range(len(texts))], "text": texts, "label": [0.0] * len(texts)}
+    samples = Samples(Dataset.from_dict(rows))
+    samples.tokenize(demo_tokenizer(), 20)
+    assert (samples.lengths("text") > 0).tolist() == [bool(text.strip()) for text in texts]
+    assert len(samples[0]["input_ids"]) == len(samples[0]["attention_mask"]) == samples.lengths("text")[0]

@@ -307,9 +307,13 @@ def test_only_what_a_run_leaves_is_overwritten(tmp_path):
     folder = tmp_path / "run"
     train("--output_dir", folder)
     (folder / "thesis.tex").write_text("years of work")
+    (folder / "checkpoint-notes.txt").write_text("of the years")
+    (folder / "checkpoint-keep").mkdir()
+    (folder / ".all_results.json.part").write_text("of a run that was killed")
     train("--output_dir", folder, "--overwrite_output_dir", "--num_train_epochs", "1")
     assert (folder / "thesis.tex").read_text() == "years of work"
-    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-1"]
+    kept = {"checkpoint-1", "checkpoint-keep", "checkpoint-notes.txt"}
+    assert {path.name for path in folder.glob("checkpoint-*")} == kept and not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize("modalities", [["vision"], ["audio", "vision"], ["text", "audio"]])

@@ -12,10 +12,10 @@ class SelfMMCollator:
     """
     Pads samples to the longest of the batch.
 
-    A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids` (lists of int), or
-    `text_embeds` ((hidden_size,), all samples or none) instead of these, sequences such as
+    A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids` (lists of int), sequences such as
     `audio` and `vision` (float arrays (frames, dim)), `label` (float or floats) and `index`. A sequence that a sample
-    lacks, or that is `None` or empty, is absent: its length is 0. Other keys are left out.
+    lacks, or that is `None` or empty, is absent: its length is 0. Where all samples have `text_embeds` (hidden_size,),
+    these stand for the tokens. Other keys are left out.
 
     Args:
         sequences: Names of the sequences, the modalities that are not tokens.
@@ -27,10 +27,11 @@ class SelfMMCollator:
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = {}
-        if any(sample.get("input_ids") is not None for sample in samples):
+        if "text_embeds" in samples[0]:
+            embeds = np.array([sample["text_embeds"] for sample in samples], dtype=np.float32)
+            batch["text_embeds"] = torch.from_numpy(embeds)  # (batch, hidden_size)
+        elif any(sample.get("input_ids") is not None for sample in samples):
             batch.update(self._tokens(samples))
-        elif "text_embeds" in samples[0]:
-            batch["text_embeds"] = torch.tensor(np.stack([sample["text_embeds"] for sample in samples]))
         for name in self.sequences:
             rows = [() if sample.get(name) is None else sample[name] for sample in samples]
             lengths = [len(frames) for frames in rows]
@@ -54,6 +55,8 @@ class SelfMMCollator:
         for name, (padding, otherwise) in columns.items():
             given = [sample.get(name) for sample in samples]
             rows = [[otherwise] * n if one is None else one for one, n in zip(given, lengths, strict=True)]
+            if (found := [len(row) for row in rows]) != lengths:
+                raise ValueError(f"{name} must have a value for each of the input_ids, {lengths}, got {found}.")
             batch[name] = _padded(rows, np.int64, padding)
         return batch
 
@@ -63,5 +66,10 @@ def _padded(rows: list, dtype: type, padding: int, *width: int) -> torch.Tensor:
     padded = np.full((len(rows), max(map(len, rows)), *width), padding, dtype)
     for line, row in zip(padded, rows, strict=True):
         if len(row):
-            line[: len(row)] = row
+            values = np.asarray(row, dtype)
+            if values.shape[1:] != width:
+                raise ValueError(
+                    f"Frames of one sequence must be of one width, got {[*width]} and {[*values.shape[1:]]}."
+                )
+            line[: len(row)] = values
     return torch.from_numpy(padded)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -12,33 +13,32 @@ from .modeling_selfmm import SelfMMModel
 
 
 class FrozenText(Dataset):
-    """
-    Samples with `text_embeds`, as [`SelfMMModel`] takes them, in place of their tokens.
+    """Samples, with `text_embeds` as [`SelfMMModel`] takes them once they have been read; without until then."""
 
-    Args:
-        samples: With tokens.
-        model: Whose text encoder reads them, on the device where it is.
-        batch_size: Texts read at once.
-        progress: Whether a bar is shown.
-    """
-
-    def __init__(self, samples: Samples, model: SelfMMModel, batch_size: int, progress: bool = True):
+    def __init__(self, samples: Samples):
         self.samples = samples
-        self.embeds = np.zeros((len(samples), model.widths["text"]), dtype=np.float32)
-        collate = SelfMMCollator(sequences=())
-        order = samples.lengths("text").argsort()  # as little padding as can be
+        self.embeds: NDArray[np.float32] | None = None  # (samples, hidden_size)
+
+    def read(self, model: SelfMMModel, collator: SelfMMCollator, batch_size: int, progress: bool = True) -> None:
+        """
+        Args:
+            model: Whose text encoder reads, on the device where it is.
+            collator: Of the training.
+            batch_size: Texts read at once.
+            progress: Whether a bar is shown.
+        """
+        embeds = np.zeros((len(self), model.widths["text"]), dtype=np.float32)
+        order = self.samples.lengths("text").argsort()  # as little padding as can be
         batches = np.split(order, range(batch_size, len(order), batch_size))
         for rows in tqdm(batches, desc="Reading texts", disable=not progress):
-            batch = collate([{name: tokens[row] for name, tokens in samples.tokens.items()} for row in rows])
+            batch = collator([{name: tokens[row] for name, tokens in self.samples.tokens.items()} for row in rows])
             inputs = {name: values.to(model.device) for name, values in batch.items()}
-            self.embeds[rows] = model.encode_text(**inputs).float().cpu().numpy()
+            embeds[rows] = model.encode_text(**inputs).float().cpu().numpy()
+        self.embeds = embeds
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: int | str) -> Any:
         sample = self.samples[key]
-        if isinstance(key, str):
-            return sample
-        sample = {name: value for name, value in sample.items() if name not in self.samples.tokens}
-        return sample | {"text_embeds": self.embeds[key]}
+        return sample if self.embeds is None or isinstance(key, str) else sample | {"text_embeds": self.embeds[key]}

@@ -267,7 +267,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 frames, lengths = sequences.get(modality), sequences.get(f"{modality}_lengths")
                 encoded, present[modality] = self._encode_sequence(modality, frames, lengths)
             elif text_embeds is not None:
-                encoded, present[modality] = text_embeds, text_embeds.any(-1)
+                encoded, present[modality] = text_embeds.to(self.dtype), text_embeds.any(-1)
             else:
                 encoded, present[modality] = self._encode_text(input_ids, attention_mask, token_type_ids)
             if encoded is None:  # absent from the whole batch

@@ -32,13 +32,15 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            layer.__dict__.pop("forward", None)
+            vars(layer).pop("forward", None)
 
 
 def _can_be_packed(module: nn.Module) -> bool:
     return (
         type(module) is nn.Linear
-        and type(module.weight) is nn.Parameter  # and not sharded
+        and "forward" not in vars(module)  # which someone else has replaced
+        and type(module.weight) is nn.Parameter
+        and module.weight.shape == (module.out_features, module.in_features)  # and not sharded
         and module.weight.device.type == "cpu"
         and module.weight.dtype == torch.float32
         and module.weight.numel() >= WORTHWHILE
@@ -52,8 +54,8 @@ def _linear(
     plain: Callable[[torch.Tensor], torch.Tensor],
     packed: torch.Tensor,
     bias: torch.Tensor | None,
-    values: torch.Tensor,
+    input: torch.Tensor,
 ) -> torch.Tensor:
-    if values.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-        return plain(values)
-    return torch.ops.mkldnn._linear_pointwise(values, packed, bias, "none", [], "")
+    if input.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return plain(input)
+    return torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")

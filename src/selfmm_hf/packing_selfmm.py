@@ -181,4 +181,4 @@ def _first_tokens(
 
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     """`values` (batch, length, dim) of each clip at its `place`, (batch,); gives (batch, dim)."""
-    return values.gather(1, place.view(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(1)
+    return values.gather(1, place.long().view(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(1)

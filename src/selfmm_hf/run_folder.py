@@ -117,18 +117,22 @@ def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str |
 
 def delete_run(folder: Path) -> None:
     """Deletes what a run leaves, and nothing else that may lie in the folder."""
-    for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path)
-    shutil.rmtree(folder / "model", ignore_errors=True)
+    for path in [*checkpoints.checkpoints(folder), folder / "model", _beside(folder / "model")]:
+        shutil.rmtree(path, ignore_errors=True)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
+        _beside(folder / name).unlink(missing_ok=True)
 
 
 def replace(file: Path, write: Callable[[Path], Any]) -> None:
     """Writes beside `file` and moves it there, so that a file is never half-written."""
-    beside = file.with_name(f".{file.name}.part")
+    beside = _beside(file)
     write(beside)
     os.replace(beside, file)
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f".{file.name}.part")
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

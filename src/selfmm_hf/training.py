@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from safetensors.torch import load_model
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_utils import EvalPrediction
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from . import checkpoints
 from .collator import SelfMMCollator
@@ -189,9 +190,13 @@ class Run:
             return field_metrics(prediction.predictions[0], prediction.label_ids)
 
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
-        splits, callbacks = self._read_texts(), []
+        splits, callbacks = self.splits, []
+        rate = self.options.max_missing_rate
+        frozen = self.tokenizer is not None and self.model.config.freeze_text_encoder and not rate
+        if frozen:
+            splits = {split: FrozenText(samples) for split, samples in self.splits.items()}
         train, validation = splits["train"], splits["validation"]
-        if rate := self.options.max_missing_rate:
+        if rate:
             train, validation = (
                 MissingData(samples, self.unknown, rate, self.args.seed) for samples in (train, validation)
             )
@@ -208,6 +213,8 @@ class Run:
         started = time.monotonic()
         if trainer.is_world_process_zero():
             self._prepare_folder(trainer)
+        if frozen:
+            self._read_texts(trainer, splits)
         trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
         outputs = {
             split: trainer.predict(samples, metric_key_prefix=split)
@@ -233,13 +240,15 @@ class Run:
         write_json(self.folder / RESULTS_FILE, known)
         return results
 
-    def _read_texts(self) -> dict[str, Samples | FrozenText]:
-        """The splits, their texts read already where that is the same in each epoch."""
-        if self.tokenizer is None or not self.model.config.freeze_text_encoder or self.options.max_missing_rate:
-            return self.splits
-        model = self.model.to(self.args.device)
-        size, progress = self.args.eval_batch_size, not self.args.disable_tqdm and self.args.local_process_index == 0
-        return {split: FrozenText(samples, model, size, progress) for split, samples in self.splits.items()}
+    def _read_texts(self, trainer: SelfMMTrainer, splits: dict[str, FrozenText]) -> None:
+        """Once, where one process has the whole encoder; else they are read in each batch."""
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            return
+        if self.checkpoint is not None:  # the encoder of then, whatever has become of its source
+            load_model(self.model, self.checkpoint / SAFE_WEIGHTS_NAME)
+        progress = not self.args.disable_tqdm and trainer.is_local_process_zero()
+        for samples in splits.values():
+            samples.read(self.model, trainer.data_collator, self.args.eval_batch_size, progress)
 
     def publish(self) -> Pushed | None:
         """

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Array2D, Dataset, Features
+from datasets import Array2D, Dataset, Features, List, Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -130,8 +130,11 @@ class Samples:
             spoken = [bool(text.strip()) for text in batch["text"]]
             return {name: [v if s else [] for v, s in zip(made[name], spoken, strict=True)] for name in made}
 
-        texts = self.dataset.select_columns(["text"])
-        made = texts.map(tokens, batched=True, remove_columns=["text"], keep_in_memory=True, desc="Tokenizing")
+        # Named, as it cannot be seen in texts that are all blank.
+        features = Features({name: List(Value("int64")) for name in tokenizer("")})
+        made = self.dataset.select_columns(["text"]).map(
+            tokens, batched=True, remove_columns=["text"], features=features, keep_in_memory=True, desc="Tokenizing"
+        )
         self.tokens = {name: _Ragged(made.data.column(name).chunks) for name in made.column_names}
 
 
