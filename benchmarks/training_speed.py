@@ -319,7 +319,9 @@ def main() -> None:
             arguments += [f"--{name}", str(getattr(args, name).resolve())]
         if args.options:
             arguments += ["--options", *args.options]
-        kinds = [*args.kinds, *(WITHOUT if args.ablation else ())]
+        frozen = "freeze_text_encoder=true" in args.options  # else there is nothing to leave out
+        measures = [one for one in WITHOUT if args.ablation and (frozen or one != "reading")]
+        kinds = [*args.kinds, *measures]
         workers = {kind: Worker(kind, arguments, Path(folder) / f"{kind}.log") for kind in kinds}
         found: dict[str, dict[str, list[float]]] = {"train": {}, "test": {}}
         peaks: dict[str, float] = {}
