@@ -117,7 +117,9 @@ def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str |
 
 def delete_run(folder: Path) -> None:
     """Deletes what a run leaves, and nothing else that may lie in the folder."""
-    for path in [*checkpoints.checkpoints(folder), folder / "model", _beside(folder / "model")]:
+    for path in checkpoints.checkpoints(folder):
+        shutil.rmtree(path)
+    for path in (folder / "model", _beside(folder / "model")):
         shutil.rmtree(path, ignore_errors=True)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
