@@ -20,6 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["the food is great", "", "the movie was wonderful and the food is great", "great"]
 
 
+@pytest.fixture(autouse=True)
+def small_corpus(monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+
+
 @pytest.fixture
 def samples():
     """Four clips of text, the second without any."""
@@ -84,7 +89,6 @@ def run(folder, *options):
 
 
 def test_a_run_reads_its_texts_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
     once, tokens = run(tmp_path / "once")
     assert 50 * 4 < tokens < 50 * 20, "50 clips of a dozen words at most"
     monkeypatch.setattr(Run, "_read_texts", lambda *_: None)
@@ -94,8 +98,7 @@ def test_a_run_reads_its_texts_once(tmp_path, monkeypatch):
         assert once[name] == (pytest.approx(value, abs=1e-3) if isinstance(value, float) else value), name
 
 
-def test_a_resumed_run_reads_by_the_encoder_that_it_began_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+def test_a_resumed_run_reads_by_the_encoder_that_it_began_with(tmp_path):
     folder, tokenizer = tmp_path / "encoder", demo.demo_tokenizer()
     tokenizer.save_pretrained(folder)
 
@@ -120,13 +123,11 @@ if "train_sampling_strategy" not in SelfMMTrainingArguments.__dataclass_fields__
 
 
 @pytest.mark.parametrize("options", [["--bf16_full_eval", "true"], BY_LENGTH])
-def test_options_of_the_trainer(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+def test_options_of_the_trainer(tmp_path, options):
     assert run(tmp_path / "run", *options)[0]["epochs"] == 3
 
 
 def test_a_run_killed_while_reading_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
     undisturbed = run(tmp_path / "whole")[0]
     with monkeypatch.context() as patch:
         patch.setattr(FrozenText, "read", lambda *_, **__: 1 / 0)
@@ -135,7 +136,6 @@ def test_a_run_killed_while_reading_goes_on(tmp_path, monkeypatch):
     assert run(tmp_path / "run", "--resume_from_checkpoint", "true")[0] == undisturbed
 
 
-def test_texts_of_which_parts_are_missing_are_read_each_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+def test_texts_of_which_parts_are_missing_are_read_each_time(tmp_path):
     whole = run(tmp_path / "whole")[1]
     assert run(tmp_path / "missing", "--max_missing_rate", "1.0")[1] > 2.5 * whole

@@ -128,15 +128,19 @@ def delete_run(folder: Path) -> None:
 
 def replace(file: Path, write: Callable[[Path], Any]) -> None:
     """Writes beside `file` and moves it there, so that a file is never half-written."""
-    beside = _beside(file)
-    write(beside)
-    os.replace(beside, file)
+    part = _beside(file)
+    write(part)
+    os.replace(part, file)
 
 
 def _beside(file: Path) -> Path:
+    """Where a file or folder is written, until it is whole."""
     return file.with_name(f".{file.name}.part")
 
 
+def write_text(file: Path, text: str) -> None:
+    replace(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    replace(file, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -44,6 +44,7 @@ from .run_folder import (
     delete_run,
     replace,
     write_json,
+    write_text,
 )
 from .trainer import SelfMMTrainer, parameter_groups, unimodal_tasks
 from .training_args import SelfMMTrainingArguments
@@ -272,7 +273,7 @@ class Run:
             logger.warning(f"Going on from {self.checkpoint or 'the beginning: no checkpoint had been completed'}.")
         self.folder.mkdir(parents=True, exist_ok=True)
         given = yaml.safe_dump(self.options.given, allow_unicode=True)
-        replace(self.folder / OPTIONS_FILE, lambda file: file.write_text(given, encoding="utf-8"))
+        write_text(self.folder / OPTIONS_FILE, given)
         file = self.folder / ENVIRONMENT_FILE
         before = json.loads(file.read_text("utf-8"))["sessions"] if self.resumes and file.is_file() else []
         device = {

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ..run_folder import replace
+from ..run_folder import write_text
 from . import search as searching
 from .runs import RunElsewhere
 from .sweep import Sweep, prepare, read_configurations, run_sweep
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, sweep: Sweep, training: list[str]) -> int:
         _tell(str(error))
         return undone
     for name, text in (("table.md", markdown(table)), ("table.json", _as_json(table))):
-        replace(folder / name, lambda file, text=text: file.write_text(text, encoding="utf-8"))
+        write_text(folder / name, text)
     print(f"\n{markdown(table)}\n{folder / 'table.md'}, {folder / 'table.json'}")
     return undone
 

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from ..options import as_arguments, find_file, read_map, read_options
-from ..run_folder import OPTIONS_FILE, difference, replace
+from ..run_folder import OPTIONS_FILE, difference, write_text
 from ..training import Run
 from .runs import RunFailed, complete
 from .sweep import base_options
@@ -104,7 +104,7 @@ def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False)
-    replace(folder / SEARCH_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(folder / SEARCH_FILE, text)
 
 
 def search(
@@ -133,7 +133,7 @@ def search(
         options = {name: asked.suggest_categorical(name, choices) for name, choices in space.items()}
         run.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(options, sort_keys=False)
-        replace(run / TRIAL_FILE, lambda file, text=text: file.write_text(text, encoding="utf-8"))
+        write_text(run / TRIAL_FILE, text)
         try:
             loss = complete(run, [*arguments, *trial_arguments(options)], test=False)["selection_loss"]
         except RunFailed as error:
@@ -157,4 +157,4 @@ def _keep(folder: Path, run: Path, trial: Trial) -> None:
         f"# Trial {trial.number} of a search: validation loss {trial.loss!r}, flattering, as the best of many.\n"
         + yaml.safe_dump(given, allow_unicode=True)
     )
-    replace(folder / BEST_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(folder / BEST_FILE, text)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..options import as_arguments, find_file, read_map, read_options
-from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference, replace
+from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference, write_text
 from ..training import Run
 from ..training_args import SelfMMTrainingArguments
 from .runs import RunElsewhere, RunFailed, complete, is_done
@@ -137,7 +137,7 @@ def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int,
         check_run(run_folder(folder, name, seed), unread[name][0].given | {"seed": seed}, data)
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(asdict(sweep), allow_unicode=True, sort_keys=False)
-    replace(folder / SWEEP_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(folder / SWEEP_FILE, text)
     return sweep
 
 
