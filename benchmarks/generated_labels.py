@@ -9,9 +9,12 @@ validation chose. Means over the seeds, with the standard deviation of the fused
 """
 
 import argparse
+import io
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,12 +44,15 @@ def columns(table: pa.Table) -> np.ndarray:
     return np.stack([table[name].to_numpy() for name in MODALITIES], axis=1)
 
 
-def train(convention: str, seed: int) -> tuple[list[np.ndarray], np.ndarray, float]:
+def train(convention: str, seed: int, *more: str) -> tuple[list[np.ndarray], np.ndarray, float]:
     """Quality of the labels after each of EPOCHS and of the unimodal predictions, and the fused test error."""
-    with tempfile.TemporaryDirectory() as folder:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         options = f"--config {CONFIG} --convention {convention} --seed {seed} --output_dir {folder}/run"
         fixed = f"--num_train_epochs {max(EPOCHS)} --early_stopping_patience 0 --disable_tqdm true --use_cpu true"
-        run = Run(*read_options(f"{options} {fixed}".split()))
+        run = Run(*read_options([*f"{options} {fixed}".split(), *more]))
         results = run.train()
         generated = pq.read_table(run.folder / "pseudo_labels.parquet")
         predicted = pq.read_table(run.folder / "predictions.parquet")
@@ -66,7 +72,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--conventions", nargs="+", default=["default", "official", "paper"])
     args = parser.parse_args()
-    logging.set_verbosity_error()
     samples = load_splits("demo")["train"]
     fused = np.array([samples["label"]] * len(MODALITIES)).T
     print(f"{'correlation / MAE':>24}  " + "   ".join(f"{name:^13}" for name in MODALITIES))
