@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import mmsa_file
 
 from selfmm_hf import cli, training
 from selfmm_hf.benchmark.sweep import SWEEPS, read_configurations, read_sweep
-from selfmm_hf.benchmark.table import StoredRun, read_table
+from selfmm_hf.benchmark.table import _mean, read_table
 from selfmm_hf.data import Samples, demo
 from selfmm_hf.options import as_arguments, read_options
+from selfmm_hf.stored_run import StoredRun
 
 SIZES = {"train": 30, "validation": 9, "test": 11}  # as in test_training.py, which need not be rendered twice
 BASE = ["--config", "demo", "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"]
@@ -115,7 +117,7 @@ def test_what_it_was_computed_with_is_stored(done):
     (session,) = stored["sessions"]
     assert session["torch"] and session["processor"] and session["cores"] > 0 and session["seconds"] > 0
     assert re.fullmatch(r"\S+ \([0-9a-f]{8}\)", session["selfmm-hf"]) and session["device"].startswith("trained on")
-    assert set(stored["data"]) == {"train", "validation"}
+    assert set(stored["data"]) == {"train", "validation", "test"}
 
 
 def test_what_is_done_is_not_done_again(copy, monkeypatch, capsys):
@@ -154,6 +156,8 @@ def test_what_the_table_says(done):
     assert compared["bootstrap"][0] <= compared["difference"] <= compared["bootstrap"][1]
     text = (done / "table.md").read_text()
     assert "| default | 2 | " in text and "1111 to 1112" in text and "cannot be less than 0.5" in text
+    validation = _mean("mae", table["configurations"]["paper"]["validation"]["mae"])
+    assert text.splitlines()[2].endswith("| MAE, validation |") and f"| {validation} |" in text.splitlines()[5]
     assert "11 clips of the test split" in text and "torch " in text and "a run." in text and "MISSING" not in text
     assert "| `y_m` itself | " in text and str(done) not in text
     assert max(map(len, text.splitlines())) < 600
@@ -165,8 +169,9 @@ def test_the_errors_of_clips_are_those_of_the_metric(limit):
     random = np.random.default_rng(0)
     predictions, labels = random.normal(0, 2, 40).astype(np.float32), random.uniform(-1, 1, 40).astype(np.float32)
     given = {"dataset": "mosi" if limit == 3 else "sims"}
-    run = StoredRun(Path(), given, {}, {}, {}, {"test": labels}, {"test": predictions})
-    assert run.errors().mean() == pytest.approx(run.metrics("test")["mae"])
+    split = np.array(["test"] * 40, dtype=object)
+    run = StoredRun(Path(), given, predictions={"split": split, "label": labels, "fusion": predictions})
+    assert run.errors("test").mean() == pytest.approx(run.metrics("test")["mae"])
 
 
 def test_more_seeds_and_configurations_are_added(copy, tmp_path):
@@ -176,7 +181,10 @@ def test_more_seeds_and_configurations_are_added(copy, tmp_path):
     assert {name: one["seeds"] for name, one in table["configurations"].items()} == {
         "default": [1111, 1112], "paper": [1111, 1112], "audio": [1111, 1112],
     }  # fmt: skip
-    assert "| audio | 2 |" in (copy / "table.md").read_text()
+    text = (copy / "table.md").read_text()
+    assert "| audio | 2 |" in text and "looking several times" not in text
+    assert benchmark("run", "--sweep", file, "--seeds", 3, "--out", copy, *BASE) == 0
+    assert "looking several times: there were 2, then 3 seeds" in (copy / "table.md").read_text()
 
 
 def test_a_killed_sweep_ends_as_an_undisturbed_one(done, tmp_path):
@@ -243,6 +251,23 @@ def test_runs_of_other_data_are_not_mixed_in(copy, refused, monkeypatch):
     assert "has other data: its train split" in refused(*command)
 
 
+def test_a_sweep_over_data_of_the_same_clips(tmp_path, refused):
+    options = ["--dataset", "mosi", "--modalities", "audio", "vision", "--num_train_epochs", 1, *BASE[4:]]
+    one = mmsa_file(tmp_path / "one.pkl")
+    two = mmsa_file(tmp_path / "two.pkl", audio=lambda rows: np.ones((rows, 4, 7), np.float32))
+    other = mmsa_file(tmp_path / "other.pkl", id=lambda rows: [f"other{row}$_$1" for row in range(rows)])
+    command = ["run", "--seeds", 1, "--out", tmp_path / "out", *options, "--sweep"]
+    files = {name: {"data": str(file)} for name, file in (("one", one), ("other", other))}
+    assert "one and other are of different clips" in refused(*command, sweep_file(tmp_path, **files))
+    assert not (tmp_path / "out").exists()
+    files = {name: {"data": str(file)} for name, file in (("one", one), ("two", two))}
+    for _ in range(2):  # the second time, it goes on with what is done
+        assert benchmark(*command, sweep_file(tmp_path, **files)) == 0
+    assert "| two | 1 |" in (tmp_path / "out" / "table.md").read_text()
+    shutil.copy(two, one)
+    assert "other data: its train split" in refused(*command, sweep_file(tmp_path, **files))
+
+
 def spoil_options(run):
     options = yaml.safe_load((run / "options.yaml").read_text())
     (run / "options.yaml").write_text(yaml.safe_dump({**options, "weight_decay": 0.3}))
@@ -269,7 +294,7 @@ def spoil_data(run):
     ("spoil", "message"),
     [
         (spoil_options, "has weight_decay: 0.3, others have 0.0001"),
-        (spoil_labels, "are of different data"),
+        (spoil_labels, "are of different clips"),
         (spoil_data, "are of different data"),
         (spoil_seed, "has the seed 1111"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
+from selfmm_hf.metrics import METRICS, absolute_errors, mosi_metrics, sims_metrics
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CASES = SHARED / "parity" / "metrics_cases.json"
@@ -156,3 +156,9 @@ def test_errors(metrics, predictions, labels, message):
 
 def test_scores_near_the_end_of_float32_do_not_warn():
     assert mosi_metrics([3e38, -3e38], [-3e38, 1.0])["mae"] == math.inf
+
+
+def test_errors_are_those_of_which_the_mae_is_the_mean():
+    predictions, labels = [1.4, -3.5, 0.2], [1.0, -1.0, 0.4]
+    assert absolute_errors(predictions, labels, 3.0) == pytest.approx([0.4, 2.5, 0.2])
+    assert absolute_errors(predictions, labels, 1.0) == pytest.approx([0.0, 0.0, 0.2])  # both sides within [-1, 1]

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import mmsa_file
+from matplotlib.figure import Figure
 from test_training import DEMO
 
 from selfmm_hf import cli
@@ -19,10 +20,12 @@ from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
 from selfmm_hf.plots import correlation
 from selfmm_hf.pseudo_labels import PseudoLabels
 from selfmm_hf.report.clips import _widest
-from selfmm_hf.report.data import ReportError, RunData, find_runs, group_runs, read_run
+from selfmm_hf.report.data import find_runs, group_runs
 from selfmm_hf.report.drawing import axis_ends
 from selfmm_hf.report.predictions import classes, confusion
 from selfmm_hf.report.representations import class_centres, project
+from selfmm_hf.report.robustness import robustness
+from selfmm_hf.stored_run import RunError, StoredRun
 
 pytest.importorskip("matplotlib")
 EPOCHS, TRAIN, TEST = 4, 18, 30
@@ -249,6 +252,29 @@ def test_runs_that_do_not_go_together(tmp_path, capsys):
     assert "not the same clips" in refused(capsys, run, other)
 
 
+def test_the_same_run_in_two_sweeps_counts_once(tmp_path, sketched, capsys):
+    for sweep in ("first", "second"):
+        for seed in (1111, 1112):
+            write_run(tmp_path / sweep / "default" / str(seed), seed, dataloader_num_workers=int(sweep == "second"))
+        write_run(tmp_path / sweep / sweep / "1111", convention="paper", momentum=sweep == "first")
+        (tmp_path / sweep / "sweep.yaml").touch()
+    groups = group_runs(find_runs([tmp_path / "first", tmp_path / "second"]))
+    assert [(one.name, [run.seed for run in one.runs]) for one in groups] == [
+        ("default", [1111, 1112]), ("first", [1111]), ("second", [1111]),
+    ]  # fmt: skip
+    report(tmp_path / "out", tmp_path / "first", tmp_path / "second")
+
+    write_run(tmp_path / "third" / "default" / "1111", weight_decay=0.5)
+    (tmp_path / "third" / "sweep.yaml").touch()
+    groups = group_runs(find_runs([tmp_path / "first", tmp_path / "third"]))
+    assert [group.name for group in groups] == ["default (first)", "first", "default (third)"]
+
+    file = write_run(tmp_path / "fourth", 1111) / "predictions.parquet"
+    table = pq.read_table(file).to_pydict()
+    pq.write_table(pa.table(table | {"fusion": [value + 0.1 for value in table["fusion"]]}), file)
+    assert "not the same predictions" in refused(capsys, tmp_path / "first", tmp_path / "fourth")
+
+
 def test_a_smaller_report_leaves_no_pictures_of_the_larger_one(tmp_path, sketched):
     write_run(tmp_path / "a"), write_run(tmp_path / "b", convention="paper")
     report(tmp_path / "out", tmp_path / "a", tmp_path / "b")
@@ -306,7 +332,7 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
     )
     (checkpoint / "files.json").write_text("{}")
     (broken / "trainer_state.json").unlink()
-    assert len(read_run(broken).losses("loss")) == 2
+    assert len(StoredRun.read(broken).losses("loss")) == 2
     page = report(tmp_path / "out", broken)
     assert page.sections == ["learning"] and "Not finished: seed 2" in page.source
     page = report(tmp_path / "out", whole, broken)
@@ -361,8 +387,8 @@ def test_tables_that_do_not_fit(tmp_path, fault):
     else:
         table["fusion"] = [float("nan") if fault == "NaN" else "words"] * rows
     pq.write_table(pa.table(table), file)
-    with pytest.raises(ReportError, match=folder.name):
-        read_run(folder)
+    with pytest.raises(RunError, match=folder.name):
+        find_runs([folder])[0].generated  # noqa: B018
 
 
 def test_robustness_is_drawn_where_it_was_measured(tmp_path, sketched):
@@ -373,6 +399,16 @@ def test_robustness_is_drawn_where_it_was_measured(tmp_path, sketched):
     (folder / "robustness" / "robustness.json").write_text(json.dumps(stored))
     page = report(tmp_path / "out", folder)
     assert (tmp_path / "out" / "robustness-mae.png").is_file() and "1.234" in page.cells
+    assert "Published figures are of other features" in page.source  # of CMU-MOSI
+
+    other = write_run(tmp_path / "other", seed=2)
+    stored["random"] = {rate: one | {"mae": one["mae"] + 0.2} for rate, one in stored["random"].items()}
+    (other / "robustness.json").write_text(json.dumps(stored))
+    figure = robustness(group_runs(find_runs([folder, other])))
+    assert "0 1.012, 0.5 1.334." in figure.panels[0].alt
+    axes = Figure().subplots()
+    figure.panels[0].draw(axes)
+    assert len(axes.collections) == 1 and len(axes.lines) == 2  # a band, its mean, and what is published
 
 
 def test_sentences_are_shown_and_escaped(tmp_path, sketched):
@@ -386,7 +422,7 @@ def test_sentences_are_shown_and_escaped(tmp_path, sketched):
     from selfmm_hf.report.data import Data
     from selfmm_hf.report.page import page
 
-    figure = case_study(group_runs([read_run(folder)]), Data())
+    figure = case_study(group_runs([StoredRun.read(folder)]), Data())
     source = page("<title>", ["a & b"], [figure], {panel.name: "<svg ></svg>" for panel in figure.panels})
     assert html.escape("<b>&amp; $x_1$ ") in source and "<b>" not in source and "\x00" not in source
     assert "<h1>&lt;title&gt;</h1>" in source and "a &amp; b" in source
@@ -429,7 +465,7 @@ def test_class_centres_are_those_of_the_label_generation(tmp_path, convention):
     features, labels = torch.randn(9, 3, generator=random), torch.tensor([1.0, -1, 0, 2, -3, 0, 1, -0.2, 0.4])
     state = PseudoLabels(labels, {"fusion": 3, "text": 3}, CONVENTIONS[convention], 3.0)
     state.update(torch.arange(9), {"fusion": features, "text": features}, {}, 1)
-    run = RunData(tmp_path, {}, results={"convention": convention})
+    run = StoredRun(tmp_path, {}, results={"convention": convention})
     found = class_centres(features.double().numpy(), labels.numpy(), run)
     np.testing.assert_allclose(found, state.centres("fusion")[:, 0], atol=1e-6)
 
@@ -446,7 +482,7 @@ def test_a_whole_run_with_its_data_and_its_model(tmp_path, monkeypatch, sketched
     results = json.loads((folder / "all_results.json").read_text())
     assert f"{results['generated_label_text_corr']:.3f}" in page.cells
     assert any(sentence in page.cells for sentence in demo.demo_corpus()["test"]["text"])
-    run = read_run(folder)
+    run = StoredRun.read(folder)
     corpus = demo.demo_corpus()["train"]
     assert correlation(run.generated["text"][-1], np.array(corpus["label_text"])) == pytest.approx(
         results["generated_label_text_corr"]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,9 +17,9 @@ from selfmm_hf import cli
 from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import demo, load_splits
 from selfmm_hf.data.demo import demo_tokenizer
-from selfmm_hf.metrics import METRICS, mosi_metrics
+from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
 from selfmm_hf.options import read_options
-from selfmm_hf.robustness import Condition, MissingData, Tokens, conditions, predict, with_missing, without
+from selfmm_hf.robustness import Condition, MissingData, Tokens, command, conditions, predict, with_missing, without
 from selfmm_hf.robustness.curves import plot_robustness
 from selfmm_hf.robustness.published import published
 from selfmm_hf.robustness.report import HEADLINES, label, markdown, measure, summarise
@@ -368,7 +369,7 @@ def test_pictures(tmp_path):
     plot_robustness(reports, published("mosi"), files)
     assert files[0].stat().st_size > 20_000 and "<svg" in files[1].read_text()
     with pytest.raises(ValueError, match="at most"):
-        plot_robustness(reports * 3, [], files)
+        plot_robustness(reports * 4, [], files)
 
 
 def test_published_figures_are_consistent():
@@ -385,3 +386,14 @@ def test_published_figures_are_consistent():
             parts = [value for key, value in cells.items() if key not in ("mean", "all")]
             if "mean" in cells and len(parts) > 1 and len(parts) == (10 if row.protocol == "random" else 6):
                 assert np.mean(parts) == pytest.approx(cells["mean"], abs=0.0051 if name != "mae" else 0.00051)
+
+
+def test_scores_beyond_the_range_of_sims_are_no_sign_of_other_data(small_corpus, monkeypatch):
+    labels = np.array([1.0, -1.0, 0.5], dtype=np.float32)
+    monkeypatch.setattr(command, "predict", lambda *_: labels * 1.4)
+    net, processor = Mock(), Mock(tokenizer=None)
+    net.config.modalities, net.config.label_range = ["audio"], 1.0
+    found = sims_metrics(labels * 1.4, labels)["mae"]
+    assert command._predictions(net, [], processor, labels, found)
+    with pytest.raises(ValueError, match="not the data that it was tested on"):
+        command._predictions(net, [], processor, labels, found + 0.1)

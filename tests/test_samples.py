@@ -83,6 +83,18 @@ def test_other_data_have_another_fingerprint():
         assert Samples(other).fingerprint() != known, name
 
 
+def test_no_clip_is_left_out_of_the_fingerprint(tmp_path):
+    def fingerprint(change=lambda audio: audio):
+        file = mmsa_file(tmp_path / "unaligned_50.pkl", audio=lambda rows: change(np.ones((rows, 4, 7), np.float32)))
+        return load_splits("mosi", str(file))["train"].fingerprint()
+
+    def last_frame_of_the_last_clip(audio):
+        audio[-1, 1] += 0.5  # the second of two
+        return audio
+
+    assert fingerprint() == fingerprint() != fingerprint(last_frame_of_the_last_clip)
+
+
 def test_tokens(samples):
     tokenizer = demo_tokenizer()
     samples.tokenize(tokenizer, 3)

@@ -154,3 +154,12 @@ def test_the_official_space():
     _, model, args = read_options(["--config", "mosi", "--use_cpu", *trial_arguments(last)])
     assert (args.per_device_train_batch_size, args.learning_rates["encoders.vision"]) == (32, 5e-3)
     assert (model["text_head_dim"], model["label_range"]) == (64, 3.0)
+
+
+def test_asked_for_fewer_trials_it_forgets_none(tmp_path, space):
+    assert search("--space", space, "--trials", 3, "--out", tmp_path / "out") == 0
+    best = (tmp_path / "out" / "best.yaml").read_bytes()
+    losses = [results["selection_loss"] for _, results in trials(tmp_path / "out")]
+    assert losses[0] > min(losses), "the first is not the best, or this shows nothing"
+    assert search("--space", space, "--trials", 1, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "best.yaml").read_bytes() == best

@@ -471,3 +471,35 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     # From one step to the next, with all that `Trainer` does in between.
     assert len(counts) == 8 and len(set(counts)) == 1
     assert looks.seen > counts[-1]  # the log at the end of the epoch
+
+
+def test_a_second_training_begins_anew(tmp_path):
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, early_stopping_patience=2), corpus(), corpus(9, 1))
+    for _ in range(2):
+        trainer.train()
+        assert len(trainer.pseudo_labels.history) == round(trainer.state.epoch)
+
+
+def test_hyperparameter_search_of_the_trainer(tmp_path):
+    pytest.importorskip("optuna")
+    best_epochs, begun = [], []
+
+    class Watched(SelfMMTrainer):
+        def train(self, *args, **kwargs):
+            result = super().train(*args, **kwargs)
+            history = [one["eval_selection_loss"] for one in self.state.log_history if "eval_selection_loss" in one]
+            best_epochs.append(min(history))
+            begun.append((len(self.pseudo_labels.history), self.pseudo_labels.centres("text").shape[-1]))
+            return result
+
+    def init(trial):
+        return model(text_head_dim=16 if trial is None else trial.suggest_int("text_head_dim", 4, 30))
+
+    trainer = Watched(
+        None, arguments(tmp_path, learning_rate=0.05, save_total_limit=1), corpus(), corpus(9, 1), model_init=init
+    )
+    best = trainer.hyperparameter_search(
+        lambda trial: {"weight_decay": trial.suggest_float("weight_decay", 1e-4, 1e-2)}, n_trials=3, backend="optuna"
+    )
+    assert best.objective == min(best_epochs) and set(best.hyperparameters) == {"weight_decay", "text_head_dim"}
+    assert [epochs for epochs, _ in begun] == [4, 4, 4] and len({dim for _, dim in begun}) > 1

@@ -16,6 +16,8 @@ from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 from selfmm_hf import cli
 from selfmm_hf.data import demo
 from selfmm_hf.metrics import mosi_metrics
+from selfmm_hf.stored_run import StoredRun
+from selfmm_hf.training import generated_label_quality
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]
@@ -137,7 +139,10 @@ def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, messag
                       "--resume_from_checkpoint", "true")  # fmt: skip
     assert re.search(message, refusal), refusal
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    train("--output_dir", folder, "--num_train_epochs", 4, "--resume_from_checkpoint", "true", "--save_total_limit", 3)
+    more = ["--num_train_epochs", 4, "--resume_from_checkpoint", "true", "--save_total_limit", 3]
+    assert "is read once" in refused(capsys, *DEMO, "--output_dir", folder, *more)
+    (folder / "all_results.json").unlink()  # as if it had been stopped
+    train("--output_dir", folder, *more)
     assert json.loads((folder / "all_results.json").read_text())["epochs"] == 4
     lowered = [*DEMO, "--num_train_epochs", 3, "--output_dir", folder, "--resume_from_checkpoint", "true"]
     assert "trained for 4 epochs, and num_train_epochs is 3" in refused(capsys, *lowered)
@@ -334,3 +339,39 @@ def test_rates_on_the_command_line_add_to_those_of_the_preset():
     assert args.learning_rates == {
         "encoders.text": 2e-5, "encoders.audio": 1e-3, "encoders.vision": 1e-4, "heads.fusion": 3e-3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--load_best_model_at_end", "false"], ["--metric_for_best_model", "mae"], ["--greater_is_better", "true"]],
+)
+def test_nothing_else_than_the_validation_loss_chooses(tmp_path, capsys, option):
+    assert f"{option[0][2:]} must be" in refused(capsys, *DEMO, "--output_dir", tmp_path / "run", *option)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_looked_at_several_times_an_epoch_or_not_from_the_first_one_on(tmp_path):
+    steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", 1, "--save_steps", 1,
+             "--per_device_train_batch_size", 8]  # fmt: skip
+    for name, options in (("steps", steps), ("late", ["--eval_delay", 2])):
+        train("--output_dir", tmp_path / name, *options)
+        run = StoredRun.read(tmp_path / name)
+        looked = [one["eval_selection_loss"] for one in run.log_history if "eval_selection_loss" in one]
+        losses = run.losses("eval_selection_loss")
+        assert len(losses) == run.results["epochs"] == 3 and len(looked) == (12 if name == "steps" else 2)
+        assert losses[run.results["best_epoch"] - 1] == min(looked) == run.results["selection_loss"]
+        assert np.isnan(losses[0]) == (name == "late") and (tmp_path / name / "run.png").stat().st_size > 20_000
+
+
+def test_unimodal_labels_that_are_known_of_some_clips_and_modalities():
+    columns = {"label": [1.0, -1.0, 2.0, 0.5], "label_text": [1.0, np.nan, 2.0, 0.0]}
+
+    class Known(dict):
+        column_names = tuple(columns)
+
+    labels = np.tile(np.array([1.0, 9.0, 2.0, 0.0])[:, None, None], (1, 2, 1))
+    found = generated_label_quality({"train": Known(columns)}, labels, ["audio", "text"])
+    assert found == pytest.approx({
+        "generated_label_text_corr": 1.0, "generated_label_text_mae": 0.0,
+        "fused_label_text_corr": np.corrcoef([1, 2, 0.5], [1, 2, 0])[0, 1], "fused_label_text_mae": 0.5 / 3,
+    })  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["METRICS", "mosi_metrics", "sims_metrics"]
+__all__ = ["METRICS", "absolute_errors", "mosi_metrics", "sims_metrics"]
 
 # Upper limits of all classes but the last, over [-1, 1]; a limit belongs to the class below it.
 SIMS_LIMITS = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
@@ -64,7 +64,7 @@ def sims_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     Raises:
         ValueError: as `mosi_metrics`.
     """
-    predictions, labels = (np.clip(scores, -1, 1) for scores in _scores(predictions, labels))
+    predictions, labels = _sims_scores(predictions, labels)
     classes = {
         count: [np.digitize(scores, np.float32(limits), right=True) for scores in (predictions, labels)]
         for count, limits in SIMS_LIMITS.items()
@@ -78,6 +78,16 @@ def sims_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 METRICS: dict[float, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {3.0: mosi_metrics, 1.0: sims_metrics}
 """By the range of the labels, [-range, range], the metrics that the field reports."""
+
+
+def absolute_errors(predictions: ArrayLike, labels: ArrayLike, label_range: float) -> NDArray[np.float32]:
+    """Of each sample, `(n,)`; their mean is the `mae` of the metrics of this range."""
+    predictions, labels = (_sims_scores if label_range == 1 else _scores)(predictions, labels)
+    return np.abs(predictions - labels)
+
+
+def _sims_scores(*pair: ArrayLike) -> list[NDArray[np.float32]]:
+    return [np.clip(scores, -1, 1) for scores in _scores(*pair)]
 
 
 def _scores(*pair: ArrayLike) -> list[NDArray[np.float32]]:

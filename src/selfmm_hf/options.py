@@ -17,8 +17,10 @@ from transformers import HfArgumentParser
 from .configuration_selfmm import SelfMMConfig
 from .training_args import SelfMMTrainingArguments
 
-NOT_RECIPE = re.compile(
-    "output_dir|overwrite_output_dir|resume_from_checkpoint|push_to_hub|hub_.*|disable_tqdm|run_name"
+# They name places, or change nothing of what is learned.
+UNLEARNED_OPTIONS = re.compile(
+    "output_dir|overwrite_output_dir|resume_from_checkpoint|save_total_limit|disable_tqdm|report_to|run_name"
+    "|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
 )
 # From the root, from home, or from where one is: neither a URL nor the name of a repository.
 LOCAL_PATH = re.compile(r"""(?<![\w:/.~])(?:~\w*|\.{1,2})?/(?:[^\s"'/]+/)*([^\s"'/,]+)/?""")
@@ -164,7 +166,7 @@ def _recipe(arguments: list[str]) -> Iterator[str]:
         if not name.startswith("--"):
             name, equals, value = "", "", argument
         else:
-            told = not NOT_RECIPE.fullmatch(name.lstrip("-").replace("-", "_"))
+            told = not UNLEARNED_OPTIONS.fullmatch(name.lstrip("-").replace("-", "_"))
         if told:
             value = Path(value).resolve().name if value and Path(value).exists() else _without_folders(value)
             yield name + equals + value

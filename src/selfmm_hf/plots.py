@@ -1,26 +1,37 @@
 """The drawings that the picture of a run and the report have in common; each fills one axes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import Splits
+from .data import Samples, Splits
 from .data.columns import UNIMODAL_LABELS
-from .report.data import read_generated, read_predictions
+from .metrics import absolute_errors
+from .stored_run import losses_by_epoch, read_generated, read_predictions
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lines and marks differ, too.
 COLOURS = {"fusion": "#000000", "text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
 LINES = {"fusion": "-", "text": "-", "audio": "--", "vision": "-."}
 MARKS = {"fusion": "D", "text": "o", "audio": "s", "vision": "^"}
+# Of runs or groups of them, in one drawing.
+STYLES = [
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#009E73", "-.", "^"),
+    ("#CC79A7", ":", "v"),
+    ("#E69F00", (0, (5, 1, 1, 1, 1, 1)), "P"),
+    ("#56B4E9", (0, (8, 2)), "X"),
+]
+PUBLISHED = ("#000000", (0, (1, 1)), "D")
 GREY, FAINT = "#767676", "#CCCCCC"
 
 Labels = dict[str, NDArray[np.float64]]
 """Generated labels by modality, (epochs, training clips)."""
 
 
-def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Splits) -> Path:
+def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Splits, label_range: float) -> Path:
     """
     Draws learning curves, predictions against labels, and the generated labels over the epochs.
 
@@ -29,6 +40,7 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
         log_history: Of the trainer's state.
         best_epoch: The epoch that validation chose.
         splits: The data. Where they know the unimodal labels, the generated ones are held against them.
+        label_range: Of the labels.
 
     Returns:
         The picture's file.
@@ -42,13 +54,12 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     _, generated = read_generated(folder)
     predictions = read_predictions(folder)
     test = predictions["split"] == "test"
-    losses = {name: [entry[name] for entry in log_history if name in entry] for name in ("loss", "eval_selection_loss")}
-    draw_losses(curves, [losses["loss"]], [losses["eval_selection_loss"]], [best_epoch])
+    losses = [[losses_by_epoch(log_history, name)] for name in ("loss", "eval_selection_loss")]
+    draw_losses(curves, *losses, [best_epoch])
     draw_predictions(scatter, predictions["label"][test], predictions["fusion"][test])
-    error = np.abs(predictions["label"] - predictions["fusion"])[test].mean()
-    if UNIMODAL_LABELS["text"] in splits["train"].column_names:
-        truth = {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in generated}
-        curves_of = {name: [quality(generated[name], truth[name], correlation)] for name in generated}
+    error = absolute_errors(predictions["fusion"][test], predictions["label"][test], label_range).mean()
+    if truth := true_labels(splits["train"], generated):
+        curves_of = {name: [quality(generated[name], truth[name], correlation)] for name in truth}
         draw_by_modality(labels, curves_of, dotted=True)
         labels.set(title="Generated unimodal labels against the true ones", ylabel="correlation")
     else:
@@ -77,7 +88,11 @@ def draw_losses(
     """
     draw_over_epochs(axes, training, color=GREY, linestyle="--", label="training, all tasks")
     draw_over_epochs(axes, validation, color=COLOURS["fusion"], label="validation, fusion")
-    points = [(best, losses[best - 1]) for best, losses in zip(chosen, validation, strict=True) if best and losses]
+    points = [
+        (best, losses[best - 1])
+        for best, losses in zip(chosen, validation, strict=True)
+        if best is not None and best <= len(losses)
+    ]
     if points:
         label = f"chosen: epoch {points[0][0]}" if len(points) == 1 else "chosen epochs"
         axes.plot(*zip(*points, strict=True), "o", color=COLOURS["fusion"], label=label)
@@ -114,6 +129,12 @@ def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
     axes.plot([-limit, limit], [-limit, limit], color=GREY, linewidth=1)
     axes.scatter(labels, predictions, s=14, alpha=0.5, color=COLOURS["text"], linewidths=0)
     axes.set(xlabel="label", ylabel="prediction", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+
+
+def true_labels(samples: Samples, modalities: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+    """What each of `modalities` truly says, (clips,), of those of which the data know it; NaN where of a clip not."""
+    there = [name for name in modalities if UNIMODAL_LABELS[name] in samples.column_names]
+    return {name: np.array(samples[UNIMODAL_LABELS[name]], dtype=float) for name in there}
 
 
 def correlation(one: NDArray, other: NDArray) -> float:

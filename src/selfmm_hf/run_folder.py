@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +11,22 @@ import yaml
 from transformers.trainer import TRAINER_STATE_NAME
 
 from . import checkpoints
+from .options import UNLEARNED_OPTIONS
 
 OPTIONS_FILE = "options.yaml"
 ENVIRONMENT_FILE = "environment.json"
 RESULTS_FILE = "all_results.json"
+PREDICTIONS_FILE = "predictions.parquet"
+GENERATED_FILE = "pseudo_labels.parquet"
 FILES = [
     RESULTS_FILE,
     ENVIRONMENT_FILE,
     OPTIONS_FILE,
-    "predictions.parquet",
-    "pseudo_labels.parquet",
+    PREDICTIONS_FILE,
+    GENERATED_FILE,
     "run.png",
     TRAINER_STATE_NAME,
 ]
-# Options that name places, or change nothing of what is learned.
-FREE_OPTIONS = re.compile(
-    "data|output_dir|save_total_limit|disable_tqdm|report_to"
-    "|run_name|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
-)
 
 
 def check_writable(folder: Path) -> None:
@@ -83,7 +80,14 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
             raise ValueError(f"There is no checkpoint folder {resume}.")
         if fault := checkpoints.fault(checkpoint):
             raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
-    _check_options(folder if checkpoint is None else checkpoint.parent, given)
+    begun = folder if checkpoint is None else checkpoint.parent
+    before = _options(begun) or given
+    if name := difference(before, given, "num_train_epochs"):
+        was, wanted = (options.get(name, "the default") for options in (before, given))
+        raise ValueError(
+            f"The run in {begun} was started with {name}: {was}, and cannot go on with {wanted}; "
+            f"--config {begun / OPTIONS_FILE} has its options."
+        )
     if checkpoint is not None:
         epoch = json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))["epoch"]
         if epoch > epochs:
@@ -91,26 +95,27 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
                 f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
                 f"{epochs:g}: it may be raised, not lowered."
             )
+    if (folder / RESULTS_FILE).is_file() and difference(_options(folder) or given, given):
+        raise ValueError(
+            f"The run in {folder} is done, and has read the test split, which is read once: to train on from its "
+            "last checkpoint, name that, and another --output_dir."
+        )
     return checkpoint
 
 
-def _check_options(folder: Path, given: dict[str, Any]) -> None:
+def _options(folder: Path) -> dict[str, Any] | None:
+    """Of the run in `folder`, where there is one."""
     file = folder / OPTIONS_FILE
-    if not file.is_file():
-        return
-    before = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if name := difference(before, given, "num_train_epochs"):
-        was, wanted = (options.get(name, "the default") for options in (before, given))
-        raise ValueError(
-            f"The run in {folder} was started with {name}: {was}, and cannot go on with {wanted}; "
-            f"--config {file} has its options."
-        )
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str | None:
-    """The first option that is another one in `now` and matters for what is learned; those named `free` do not."""
+    """
+    The first option that is another one in `now` and matters for what is learned; those named `free` do not, nor does
+    the place of the data, which tell themselves whether they are others.
+    """
     for name in sorted(before.keys() | now.keys()):
-        if not FREE_OPTIONS.fullmatch(name) and name not in free and before.get(name) != now.get(name):
+        if name not in ("data", *free) and not UNLEARNED_OPTIONS.fullmatch(name) and before.get(name) != now.get(name):
             return name
     return None
 

@@ -22,6 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from . import checkpoints
 from .checkpoints import CheckpointError
 from .collator import SelfMMCollator
+from .configuration_selfmm import SelfMMConfig
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
 from .packed_weights import packed_weights
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
@@ -45,7 +46,7 @@ class SelfMMTrainer(Trainer):
     - each module may have its own learning rate and weight decay.
 
     Args:
-        model, args, eval_dataset, callbacks, compute_metrics, ...: As in [`Trainer`].
+        model, args, eval_dataset, callbacks, compute_metrics, model_init, ...: As in [`Trainer`].
         train_dataset: Samples as [`SelfMMCollator`] takes them, with `label`: a list, or a data set with columns such
             as [`Samples`] or one of `datasets`. The order gives a sample its identity.
         convention: A convention of your own, in place of the one that `args.convention` names.
@@ -56,7 +57,7 @@ class SelfMMTrainer(Trainer):
 
     def __init__(
         self,
-        model: SelfMMModel,
+        model: SelfMMModel | None,
         args: SelfMMTrainingArguments,
         train_dataset: Dataset | list[dict[str, Any]] | None = None,
         eval_dataset: Dataset | list[dict[str, Any]] | None = None,
@@ -74,8 +75,6 @@ class SelfMMTrainer(Trainer):
             args.per_device_train_batch_size *= args.gradient_accumulation_steps
             args.gradient_accumulation_steps = 1
         self._field_metrics = compute_metrics
-        config = model.config
-        self.unimodal_tasks = unimodal_tasks(args, config.modalities)
         callbacks = [_Epochs(self), *(callbacks or [])]
         if args.early_stopping_patience and eval_dataset is not None:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
@@ -84,20 +83,31 @@ class SelfMMTrainer(Trainer):
             args=args,
             train_dataset=None if train_dataset is None else _Indexed(train_dataset),
             eval_dataset=eval_dataset,
-            data_collator=data_collator or SelfMMCollator(tuple(config.sequences)),
+            data_collator=data_collator,
             compute_metrics=self._compute_metrics,
             callbacks=callbacks,
             **kwargs,
         )
+        if data_collator is None:
+            self.data_collator = SelfMMCollator(tuple(self.model.config.sequences))
         self.pseudo_labels: PseudoLabels | None = None
-        if train_dataset is not None:
-            # A data set with columns does not read its frames for this.
-            samples = isinstance(train_dataset, list)
-            labels = [sample["label"] for sample in train_dataset] if samples else train_dataset["label"][:]
-            labels = torch.tensor(np.array(labels, dtype=np.float32))
-            dims = {task: config.head_options(task)["dim"] for task in ["fusion", *config.modalities]}
-            self.pseudo_labels = PseudoLabels(labels.to(args.device), dims, self.convention, config.label_range)
         self._batch: tuple | None = None
+        self._begin(self.model.config)
+
+    def _begin(self, config: SelfMMConfig) -> None:
+        """All that a training changes beside the model, as it is before the first step."""
+        self.unimodal_tasks = unimodal_tasks(self.args, config.modalities)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                callback.early_stopping_patience_counter = 0
+        if self.train_dataset is None:
+            return
+        samples = self.train_dataset.samples
+        # A data set with columns does not read its frames for this.
+        labels = [one["label"] for one in samples] if isinstance(samples, list) else samples["label"][:]
+        labels = torch.tensor(np.array(labels, dtype=np.float32), device=self.args.device)
+        dims = {task: config.head_options(task)["dim"] for task in ["fusion", *config.modalities]}
+        self.pseudo_labels = PseudoLabels(labels, dims, self.convention, config.label_range)
 
     @property
     def current_epoch(self) -> int:
@@ -218,7 +228,33 @@ class SelfMMTrainer(Trainer):
             state = TrainerState.load_from_json(os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))
             if stopped_early(state):  # the loop of `Trainer` would train one epoch more
                 self.args.num_train_epochs = state.epoch
+        elif self.state.global_step and self.model_init is None:  # trained before
+            self._begin(self.model.config)
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def call_model_init(self, trial: Any = None) -> SelfMMModel:
+        model = super().call_model_init(trial)
+        if getattr(self, "is_in_train", False):  # and is not being made
+            self._begin(model.config)
+        return model
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        **kwargs,
+    ):
+        """
+        As [`Trainer.hyperparameter_search`], but that a trial counts by the validation loss of its best epoch, which it
+        keeps, where `compute_objective` is not given. It needs `model_init`, and to try batch sizes,
+        `fold_accumulation=False`. `selfmm search` can be interrupted, and leaves options that reproduce a trial.
+        """
+
+        def best_epoch(metrics: dict[str, float]) -> float:
+            before = self.state.best_metric
+            return metrics["eval_selection_loss"] if before is None else min(before, metrics["eval_selection_loss"])
+
+        return super().hyperparameter_search(hp_space, compute_objective or best_epoch, **kwargs)
 
     def whole_model(self) -> SelfMMModel | None:
         """The trained model, put together again where processes share it; for the first process, but called by all."""

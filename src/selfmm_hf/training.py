@@ -19,8 +19,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 from . import checkpoints
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
-from .data import LABEL_RANGES, Samples, Splits, load_splits
-from .data.columns import MODALITIES, SPLITS, UNIMODAL_LABELS
+from .data import Samples, Splits, load_splits, range_of_labels
+from .data.columns import MODALITIES, SPLITS
 from .data.demo import demo_text_config, demo_tokenizer
 from .data.recipe import find_recipe
 from .environment import environment
@@ -31,12 +31,14 @@ from .metrics import METRICS
 from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
 from .options import RunOptions
-from .plots import plot_run
+from .plots import correlation, mean_error, plot_run, quality, true_labels
 from .processing_selfmm import SelfMMProcessor
 from .robustness import EpochOf, MissingData, Tokens
 from .run_folder import (
     ENVIRONMENT_FILE,
+    GENERATED_FILE,
     OPTIONS_FILE,
+    PREDICTIONS_FILE,
     RESULTS_FILE,
     check_new,
     check_writable,
@@ -79,7 +81,8 @@ class Run:
             self.checkpoint = checkpoint_of(self.folder, resume, options.given, args.num_train_epochs)
         elif not options.overwrite_output_dir:
             check_new(self.folder)
-        self.label_range = label_range(options, model_options)
+        _check_selection(args)
+        self.label_range = range_of_labels(options.dataset, model_options.get("label_range"))
         self.splits = load_splits(
             options.dataset,
             options.data,
@@ -228,11 +231,11 @@ class Run:
         trainer.save_state()
         results = self._results(trainer, outputs)
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.options.max_text_tokens)
-        _write_parquet(self.folder / "predictions.parquet", self._predictions(outputs))
-        _write_parquet(self.folder / "pseudo_labels.parquet", self._pseudo_labels(trainer))
+        _write_parquet(self.folder / PREDICTIONS_FILE, self._predictions(outputs))
+        _write_parquet(self.folder / GENERATED_FILE, self._pseudo_labels(trainer))
         if "test" in self.splits:
             if importlib.util.find_spec("matplotlib"):
-                plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
+                plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits, self.label_range)
             save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
         self._environment["sessions"][-1]["seconds"] = round(time.monotonic() - started, 1)
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
@@ -285,8 +288,8 @@ class Run:
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
 
     def data_fingerprint(self) -> dict[str, str]:
-        """Of the training and the validation split: runs of other data have others."""
-        return {split: self.splits[split].fingerprint() for split in ("train", "validation")}
+        """By split: runs of other data have others."""
+        return {split: samples.fingerprint() for split, samples in self.splits.items()}
 
     def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
         state = trainer.state
@@ -300,7 +303,9 @@ class Run:
             "seed": self.args.seed,
             "epochs": epochs,
             "best_epoch": math.ceil(best["epoch"]),
-            "selection_loss": outputs["validation"].metrics["validation_selection_loss"],
+            "selection_loss": best.get(
+                "eval_selection_loss", outputs["validation"].metrics["validation_selection_loss"]
+            ),
         }
         for output in outputs.values():
             skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
@@ -354,22 +359,22 @@ class Run:
         }
 
 
-def label_range(options: RunOptions, model_options: dict) -> float:
+def _check_selection(args: SelfMMTrainingArguments) -> None:
     """
-    Of the labels, by which their metrics are chosen too.
-
     Raises:
-        ValueError: No metrics are known for a custom data set of this range.
+        ValueError: Something else than the validation loss would choose the model.
     """
-    if options.dataset != "custom":
-        return LABEL_RANGES.get(options.dataset, 3.0)
-    limit = model_options.get("label_range", LABEL_RANGES["custom"])
-    if limit not in METRICS:
-        raise ValueError(
-            f"Labels of a custom data set lie in [-3, 3], scored as for MOSI, or in [-1, 1], scored as for SIMS; "
-            f"got label_range {limit:g}. Scale them."
-        )
-    return limit
+    expected = {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "selection_loss",
+        "greater_is_better": False,
+    }
+    for name, value in expected.items():
+        if getattr(args, name) != value:
+            raise ValueError(
+                f"A run keeps the model with the best validation loss, and says so of its results: {name} must be "
+                f"{value}, got {getattr(args, name)}. `SelfMMTrainer` in Python takes any."
+            )
 
 
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
@@ -380,17 +385,15 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
     Args:
         labels: (training samples, modalities, targets).
     """
-    samples = splits["train"]
-    if UNIMODAL_LABELS["text"] not in samples.column_names:
-        return {}
-    quality = {}
-    fused = np.array(samples["label"])
-    for column, modality in enumerate(modalities):
-        truth = np.array(samples[UNIMODAL_LABELS[modality]])
-        for name, values in (("generated", labels[:, column, 0]), ("fused", fused)):
-            quality[f"{name}_label_{modality}_corr"] = float(np.corrcoef(values, truth)[0, 1])
-            quality[f"{name}_label_{modality}_mae"] = float(np.abs(values - truth).mean())
-    return quality
+    fused, found = np.array(splits["train"]["label"]), {}
+    for modality, truth in true_labels(splits["train"], modalities).items():
+        generated = labels[:, modalities.index(modality), 0]
+        for name, measure in (("corr", correlation), ("mae", mean_error)):
+            values = quality(np.array([generated, fused]), truth, measure)
+            found |= {
+                f"{kind}_label_{modality}_{name}": v for kind, v in zip(("generated", "fused"), values, strict=True)
+            }
+    return found
 
 
 def _hardware(trainer: SelfMMTrainer) -> str:

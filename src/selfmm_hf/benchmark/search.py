@@ -111,8 +111,8 @@ def search(
     folder: Path, space: dict[str, list], trials: int, arguments: list[str], tell: Callable[[str], None]
 ) -> Iterator[Trial]:
     """
-    Tries, one after the other, up to `trials`, those of earlier calls included, and keeps the options of the best in
-    `best.yaml`, as `train.py --config` takes them.
+    Tries, one after the other, up to `trials`, those of earlier calls included, of which none is left out, and keeps
+    the options of the best in `best.yaml`, as `train.py --config` takes them.
 
     Args:
         folder, space, arguments: As for [`prepare`], which comes first.
@@ -124,8 +124,10 @@ def search(
     seed = read_options(arguments)[2].seed
     study = optuna.create_study(direction="minimize")
     best: Trial | None = None
+    before = len(list((folder / "trials").glob(f"*/{TRIAL_FILE}")))
+    trials = max(trials, before)
     for number in range(trials):
-        run = folder / "trials" / f"{number:04d}"
+        run = _trial_folder(folder, number)
         if (run / TRIAL_FILE).is_file():
             study.enqueue_trial(yaml.safe_load((run / TRIAL_FILE).read_text("utf-8")))
         study.sampler = optuna.samplers.TPESampler(seed=seed + number)
@@ -145,13 +147,18 @@ def search(
         trial = Trial(number, options, loss)
         if best is None or loss < best.loss:
             best = trial
-            _keep(folder, run, trial)
+        if number >= before - 1:  # not while the earlier ones are told once more
+            _keep(folder, best)
         tell(f"trial {number + 1} of {trials}: validation loss {loss:.4f}, the best {best.loss:.4f}")
         yield trial
 
 
-def _keep(folder: Path, run: Path, trial: Trial) -> None:
-    given = yaml.safe_load((run / OPTIONS_FILE).read_text("utf-8"))
+def _trial_folder(folder: Path, number: int) -> Path:
+    return folder / "trials" / f"{number:04d}"
+
+
+def _keep(folder: Path, trial: Trial) -> None:
+    given = yaml.safe_load((_trial_folder(folder, trial.number) / OPTIONS_FILE).read_text("utf-8"))
     given.pop("output_dir", None)
     text = (
         f"# Trial {trial.number} of a search: validation loss {trial.loss!r}, flattering, as the best of many.\n"

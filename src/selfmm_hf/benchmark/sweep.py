@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,15 @@ class Sweep:
             compared with.
         first_seed, seeds: Each configuration is run with `seeds` seeds from `first_seed` on, and with no others: nobody
             can choose among them afterwards.
+        seeds_before: How many they had been before more were added, which the table tells: who adds seeds until a
+            difference shows has tested it many times.
     """
 
     base: dict[str, Any]
     configurations: dict[str, dict[str, Any]]
     first_seed: int
     seeds: int
+    seeds_before: list[int] = field(default_factory=list)
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Configuration and seed of each, the first seed of all configurations first."""
@@ -130,15 +133,37 @@ def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int,
             unread[name] = read_options(run_arguments(sweep, arguments, name, sweep.first_seed))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    options, model_options, args = next(iter(unread.values()))
-    args.output_dir = str(folder / "none")  # of a run that is only made, not begun
-    data = Run(options, model_options, args, test=False).data_fingerprint()
+    data = _data_fingerprints(folder, unread)
     for name, seed in sweep.runs():
-        check_run(run_folder(folder, name, seed), unread[name][0].given | {"seed": seed}, data)
+        check_run(run_folder(folder, name, seed), unread[name][0].given | {"seed": seed}, data[name])
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(asdict(sweep), allow_unicode=True, sort_keys=False)
     write_text(folder / SWEEP_FILE, text)
     return sweep
+
+
+def _data_fingerprints(folder: Path, unread: dict[str, tuple]) -> dict[str, dict[str, str]]:
+    """
+    Of the data of each configuration.
+
+    Raises:
+        ValueError: They are not the same clips, or cannot be trained on.
+    """
+    found: dict[tuple, dict[str, str]] = {}
+    clips: dict[str, Any] = {}
+    data = {}
+    for name, (options, model_options, args) in unread.items():
+        place = tuple(getattr(options, one) for one in ("dataset", "data", "data_config", "data_revision"))
+        if place not in found:
+            args.output_dir = str(folder / "none")  # of a run that is only made, not begun
+            run = Run(options, model_options, args, test=False)
+            found[place] = run.data_fingerprint()
+            clips[name] = {split: (samples["id"], samples["label"]) for split, samples in run.splits.items()}
+            first = next(iter(clips))
+            if clips[name] != clips[first]:
+                raise ValueError(f"{first} and {name} are of different clips: they make no table together.")
+        data[name] = found[place]
+    return data
 
 
 def _added(folder: Path, sweep: Sweep) -> Sweep:
@@ -160,6 +185,7 @@ def _added(folder: Path, sweep: Sweep) -> Sweep:
         before.configurations | sweep.configurations,
         sweep.first_seed,
         max(before.seeds, sweep.seeds),
+        before.seeds_before + [before.seeds] * (sweep.seeds > before.seeds),
     )
 
 
@@ -175,8 +201,7 @@ def check_run(folder: Path, given: dict[str, Any], data: dict[str, str]) -> None
             raise ValueError(f"The run in {folder} has {name}: {was}, not {wanted}: name another --out.")
     if (folder / ENVIRONMENT_FILE).is_file():
         before = json.loads((folder / ENVIRONMENT_FILE).read_text("utf-8"))["data"]
-        if before != data:
-            split = next(split for split in data if before.get(split) != data[split])
+        if split := next((split for split in data if before.get(split) != data[split]), None):
             raise ValueError(f"The run in {folder} has other data: its {split} split is another one.")
 
 

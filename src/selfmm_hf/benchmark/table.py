@@ -1,75 +1,21 @@
 """The table of a sweep, from what its runs have left: nothing is trained, and no model is loaded."""
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import yaml
-from numpy.typing import NDArray
 
-from ..metrics import METRICS
 from ..model_card import METRIC_NAMES
-from ..options import RunOptions
-from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference
-from ..training import label_range
-from .runs import FAILURE_FILE, RESULTS_FILE, is_done
+from ..run_folder import OPTIONS_FILE, difference
+from ..stored_run import StoredRun
+from .runs import FAILURE_FILE, is_done
 from .statistics import bootstrap_interval, compare, summary
 from .sweep import OWN_OPTIONS, Sweep, minutes, read_sweep, run_folder
 
 SPLITS = ("validation", "test")
-
-
-@dataclass
-class StoredRun:
-    """
-    What a run has left.
-
-    Attributes:
-        given: Its options.
-        results, environment: Of `all_results.json` and `environment.json`.
-        clips: By split, the ids of its clips.
-        labels, predictions: By split, (clips,).
-    """
-
-    folder: Path
-    given: dict[str, Any]
-    results: dict[str, Any]
-    environment: dict[str, Any]
-    clips: dict[str, list[str]]
-    labels: dict[str, NDArray]
-    predictions: dict[str, NDArray]
-
-    @classmethod
-    def read(cls, folder: Path) -> "StoredRun":
-        table = pq.read_table(folder / "predictions.parquet")
-        parts = {split: table.filter(pc.field("split") == split) for split in SPLITS}
-        return cls(
-            folder,
-            yaml.safe_load((folder / OPTIONS_FILE).read_text("utf-8")),
-            *(json.loads((folder / name).read_text("utf-8")) for name in (RESULTS_FILE, ENVIRONMENT_FILE)),
-            {split: part["id"].to_pylist() for split, part in parts.items()},
-            {split: part["label"].to_numpy() for split, part in parts.items()},
-            {split: part["fusion"].to_numpy() for split, part in parts.items()},
-        )
-
-    @property
-    def label_range(self) -> float:
-        return label_range(RunOptions(dataset=self.given.get("dataset", RunOptions.dataset)), self.given)
-
-    def metrics(self, split: str) -> dict[str, float]:
-        return METRICS[self.label_range](self.predictions[split], self.labels[split])
-
-    def errors(self) -> NDArray:
-        """Of the clips of the test split, (clips,): their mean is the MAE."""
-        scores = self.predictions["test"], self.labels["test"]
-        predicted, true = (np.clip(one, -1, 1) for one in scores) if self.label_range == 1 else scores
-        return np.abs(predicted - true)
 
 
 def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
@@ -84,8 +30,8 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
         As JSON has it, `None` for what is not defined: `configurations`, by name `options`, `seeds`, `best_epochs`, and
         for each of `validation`, `test` and `generated_labels` (where their truth is known) by metric a [`Summary`]
         and the seeds' `values`; `comparisons` with `against`, by name, of the test split by metric a [`Comparison`],
-        for `mae` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the reason;
-        `base`, the options of all; `measured`, by fact the different values that it had.
+        for `mae` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the reason; `base`, the
+        options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values that it had.
 
     Raises:
         ValueError: The folder holds no sweep, no run that is done, or runs of different options or data.
@@ -109,8 +55,9 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
     return _json(
         {
             "base": sweep.base,
-            "clips": {split: len(stored[0].clips[split]) for split in SPLITS},
+            "clips": {split: len(_clips(stored[0], split)) for split in SPLITS},
             "seeds": list(range(sweep.first_seed, sweep.first_seed + sweep.seeds)),
+            "seeds_before": sweep.seeds_before,
             "configurations": {
                 name: _configuration(sweep.configurations[name], by_seed) for name, by_seed in runs.items()
             },
@@ -137,18 +84,25 @@ def _check_alike(sweep: Sweep, runs: dict[str, dict[int, StoredRun]]) -> None:
         first = next(iter(by_seed.values()))
         varied = sweep.configurations[name]
         for seed, run in by_seed.items():
-            if run.given.get("seed", run.results["seed"]) != seed or run.results["seed"] != seed:
+            if run.options.get("seed", run.results["seed"]) != seed or run.results["seed"] != seed:
                 raise ValueError(f"The run in {run.folder} has the seed {run.results['seed']}.")
-            for other, free in ((sweep.base, varied), (first.given, ())):
-                if option := difference(other, run.given, *OWN_OPTIONS, *free):
+            for other, free in ((sweep.base, varied), (first.options, ())):
+                if option := difference(other, run.options, *OWN_OPTIONS, *free):
                     raise ValueError(
-                        f"The run in {run.folder} has {option}: {run.given.get(option, 'the default')}, others have "
+                        f"The run in {run.folder} has {option}: {run.options.get(option, 'the default')}, others have "
                         f"{other.get(option, 'the default')}: they make no table together."
                     )
             for split in SPLITS:
-                same = run.clips[split] == one.clips[split] and np.array_equal(run.labels[split], one.labels[split])
-                if not same or run.environment["data"] != one.environment["data"]:
-                    raise ValueError(f"The runs in {run.folder} and {one.folder} are of different data.")
+                same = _clips(run, split) == _clips(one, split)
+                if not same:
+                    raise ValueError(f"The runs in {run.folder} and {one.folder} are of different clips.")
+            if run.environment["data"] != first.environment["data"]:
+                raise ValueError(f"The runs in {run.folder} and {first.folder} are of different data.")
+
+
+def _clips(run: StoredRun, split: str) -> list[tuple[str, float]]:
+    rows = run.of_split(split)
+    return list(zip(rows["id"], rows["label"], strict=True))
 
 
 def _configuration(options: dict[str, Any], by_seed: dict[int, StoredRun]) -> dict[str, Any]:
@@ -180,7 +134,7 @@ def _comparison(one: dict[int, StoredRun], other: dict[int, StoredRun]) -> dict[
         name: asdict(compare([pair[0][name] for pair in pairs], [pair[1][name] for pair in pairs]))
         for name in pairs[0][0]
     }
-    errors = [np.array([runs[seed].errors() for seed in seeds]) for runs in (one, other)]
+    errors = [np.array([runs[seed].errors("test") for seed in seeds]) for runs in (one, other)]
     compared["mae"]["bootstrap"] = bootstrap_interval(*errors)
     return compared
 
@@ -216,10 +170,12 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
         f"{table['clips']['validation']} of the validation split. Mean +- standard deviation over seeds, "
         f"{_seeds(seeds)}."
     )
-    yield from ("", *_row("", "seeds", *heads), _rule(len(heads) + 2))
+    yield from ("", *_row("", "seeds", *heads, "MAE, validation"), _rule(len(heads) + 3))
     for name, one in configurations.items():
         cells = (_mean(metric, one["test"][metric]) for metric in metrics)
-        yield from _row(name, str(len(one["seeds"])), *cells)
+        yield from _row(name, str(len(one["seeds"])), *cells, _mean("mae", one["validation"]["mae"]))
+    if len(configurations) > 1:
+        yield from ("", "Who wants to choose one of them chooses by the last column.")
     if len(seeds) > 1:
         yield from ("", "95 % intervals of the means, for other seeds (t):", "")
         yield from (*_row("", *heads), _rule(len(heads) + 1))
@@ -242,6 +198,9 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
         )
         if len(compared) > 1:
             yield f"It is not corrected for {len(compared)} comparisons."
+        if table["seeds_before"]:
+            counts = ", then ".join(map(str, [*table["seeds_before"], len(seeds)]))
+            yield f"Nor is it for looking several times: there were {counts} seeds."
     if any(one["generated_labels"] for one in configurations.values()):
         yield from _label_lines(configurations)
     for name, seed, why in table["missing"]:

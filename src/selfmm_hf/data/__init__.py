@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
 from pyarrow.dataset import ParquetFragmentScanOptions
 
+from ..metrics import METRICS
 from .builder import FeatureBuilder, check_reach, layout
 from .columns import SEQUENCES, SPLITS, features
 from .custom import Custom, is_custom
@@ -31,6 +32,29 @@ LABEL_RANGES = {"demo": 3.0, **{name: builder.LABEL_RANGE for name, builder in B
 
 Splits = dict[str, Samples]
 
+
+def range_of_labels(dataset: str, wanted: float | None = None) -> float:
+    """
+    Labels lie in [-range, range], by which their metrics are chosen too.
+
+    Args:
+        wanted: Of a `custom` data set; the others have theirs.
+
+    Raises:
+        DataError: The data set is unknown, or no metrics are known for a custom one of this range.
+    """
+    if dataset not in LABEL_RANGES:
+        raise DataError(f"There is no data set {dataset!r}; expected one of {', '.join(LABEL_RANGES)}.")
+    if dataset != "custom" or wanted is None:
+        return LABEL_RANGES[dataset]
+    if wanted not in METRICS:
+        raise DataError(
+            f"Labels of a custom data set lie in [-3, 3], scored as for MOSI, or in [-1, 1], scored as for SIMS; "
+            f"got label_range {wanted:g}. Scale them."
+        )
+    return float(wanted)
+
+
 # Parquet's row groups one after the other: `datasets` would hold hundreds of MB of those to come.
 ONE_BY_ONE = ParquetFragmentScanOptions(pre_buffer=False)
 
@@ -52,14 +76,13 @@ def load_splits(
             own (see [`Custom`]), or a data set repository on the Hub. Nothing for `demo`.
         config: `aligned` or `unaligned`, where there are both.
         revision: Of the repository.
-        label_range: Of a `custom` data set; the others have theirs.
+        label_range: As in [`range_of_labels`].
         wanted: The splits of which anything is read.
 
     Raises:
         DataError: The data set is unknown, its data are missing or wrong, or labels are out of range.
     """
-    if dataset not in LABEL_RANGES:
-        raise DataError(f"There is no data set {dataset!r}; expected one of {', '.join(LABEL_RANGES)}.")
+    limit = range_of_labels(dataset, label_range)
     if dataset == "demo":
         if data is not None:
             raise DataError(f"The data set demo is generated and takes no data, got {data}; name --dataset.")
@@ -67,7 +90,6 @@ def load_splits(
         return {split: Samples(corpus[split]) for split in wanted}
     if data is None:
         raise DataError(f"The data set {dataset} needs --data: a feature file, a prepared folder, or a repository.")
-    limit = label_range if dataset == "custom" and label_range else LABEL_RANGES[dataset]
     builder = find_builder(dataset, data, config, label_range=limit)
     if builder is None:
         if any(one["not_finite"] == "keep" for one in origins(Path(data))):

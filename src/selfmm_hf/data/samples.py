@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
-from .columns import SEQUENCES
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
-FINGERPRINTED = 8  # clips, whose frames stand for those of all
 
 
 class Samples:
@@ -111,12 +109,19 @@ class Samples:
         return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self._labels[key]}
 
     def fingerprint(self) -> str:
-        """A hash of all ids, texts and labels, and of the first clips' frames, whatever is left out."""
+        """
+        A hash of all labels, ids and texts, and of the number of frames and the first, the middle and the last frame
+        of each clip, whatever is left out.
+        """
         digest = hashlib.sha256(self._labels.tobytes())
         for name in ("id", "text"):
             digest.update("\0".join(self.dataset[name][:]).encode())
-        first = self.dataset.with_format(None)[:FINGERPRINTED]
-        digest.update(repr([(name, first[name]) for name in SEQUENCES if name in first]).encode())
+        whole = Samples(self.dataset) if self.leave_out else self
+        for name in whole.widths:
+            digest.update(whole.lengths(name).tobytes())
+            for row in range(len(whole)):
+                if len(frames := whole.frames(name, row)):
+                    digest.update(frames[[0, len(frames) // 2, -1]])
         return digest.hexdigest()
 
     def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:

@@ -4,8 +4,9 @@ import os
 import re
 from pathlib import Path
 
+from ..run_folder import OPTIONS_FILE
 from .clips import case_study
-from .data import OPTIONS, Data, Group, find_runs, group_runs
+from .data import Data, Group, find_runs, group_runs
 from .drawing import Figure, render
 from .learning import label_distributions, label_quality, learning_curves
 from .page import page
@@ -29,14 +30,14 @@ def write_report(paths: list[Path], out: Path) -> Path:
         The page's file.
 
     Raises:
-        ReportError: A folder holds no run, or one that is damaged.
+        RunError: A folder holds no run, or one that is damaged.
     """
     groups = group_runs(find_runs(paths))
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the report.")
     figures = make_figures(groups)
     drawn = {panel.name: render(panel) for figure in figures for panel in figure.panels}
-    if (out / OPTIONS).exists():
+    if (out / OPTIONS_FILE).exists():
         raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     out.mkdir(parents=True, exist_ok=True)
     if (out / PAGE).is_file():  # pictures that this report may not have

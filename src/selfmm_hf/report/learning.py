@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ..data.columns import UNIMODAL_LABELS
-from ..plots import COLOURS, FAINT, correlation, draw_by_modality, draw_losses, mean_error, quality
+from ..plots import COLOURS, FAINT, correlation, draw_by_modality, draw_losses, mean_error, quality, true_labels
 from .data import Data, Group
 from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
 
@@ -27,7 +26,7 @@ def learning_curves(groups: list[Group]) -> Figure:
     if not groups:
         return Figure("learning", "Learning curves", "No run has come to the end of its first epoch.")
     tops = axis_ends(
-        [1.05 * max(max(run.losses(name), default=0) for run in group.runs for name in LOSSES) for group in groups]
+        [1.05 * max(np.nanmax([0, *run.losses(name)]) for run in group.runs for name in LOSSES) for group in groups]
     )
 
     def panel(number: int, group: Group) -> Panel:
@@ -39,10 +38,10 @@ def learning_curves(groups: list[Group]) -> Figure:
             axes.set(ylim=(0, tops[number - 1]))
 
         said = "; ".join(
-            f"seed {run.seed}: validation error {losses[0]:.3f} after the first epoch, lowest {min(losses):.3f} after "
-            f"epoch {int(np.argmin(losses)) + 1} of {len(losses)}"
+            f"seed {run.seed}: validation error {losses[0]:.3f} after the first epoch, lowest {np.nanmin(losses):.3f} "
+            f"after epoch {int(np.nanargmin(losses)) + 1} of {len(losses)}"
             for run in runs
-            if (losses := run.losses("eval_selection_loss"))
+            if np.isfinite(losses := run.losses("eval_selection_loss")).any()
         )
         return Panel(f"learning-{number}", group.titled("Losses"), f"Losses by epoch. {said}.", draw)
 
@@ -185,9 +184,7 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
     """What each modality of the training clips truly says, where that is known."""
     splits = data.of(group.finished[0])
-    columns = [] if isinstance(splits, str) else splits["train"].column_names
-    there = [name for name in group.finished[0].tasks if UNIMODAL_LABELS[name] in columns]
-    return {name: np.array(splits["train"][UNIMODAL_LABELS[name]], dtype=float) for name in there}
+    return {} if isinstance(splits, str) else true_labels(splits["train"], group.finished[0].tasks)
 
 
 def _by_modality(curves: dict[str, list[list[float]]], unit: str, reach: tuple[float, float], dotted: bool):

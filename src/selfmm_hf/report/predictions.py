@@ -3,11 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Splits
-from ..data.columns import UNIMODAL_LABELS
-from ..metrics import SIMS_LIMITS
+from ..metrics import SIMS_LIMITS, absolute_errors
 from ..model_card import METRIC_NAMES
-from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend, mean_error
+from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend, true_labels
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table, axis_ends
 
@@ -144,6 +142,7 @@ def scatter(groups: list[Group]) -> Figure:
         test = group.of_split("test")
         labels, predictions = test["label"], test["fusion"]
         residuals = predictions - labels
+        error = np.mean([run.errors("test").mean() for run in group.finished])
         drawn = np.unique(np.linspace(0, len(labels) - 1, min(POINTS, len(labels))).round().astype(int))
         of_labels, names = classes(labels, group.finished[0].label_range, 5)
         found = [one for one in range(len(names)) if (of_labels == one).any()]
@@ -164,8 +163,8 @@ def scatter(groups: list[Group]) -> Figure:
             legend(axes)
 
         alt = (
-            f"Predictions against labels of {len(labels)} predictions: mean absolute error "
-            f"{np.abs(residuals).mean():.3f}, mean difference {residuals.mean():+.3f}."
+            f"Predictions against labels of {len(labels)} predictions: mean absolute error {error:.3f}, mean "
+            f"difference {residuals.mean():+.3f}."
         )
         said = ", ".join(f"{middle:+.1f}: {of[1]:+.2f}" for middle, of in zip(middles, quartiles, strict=True))
         panels.append(Panel(f"predicted-{number}", group.titled("Predicted against true"), alt, draw, number))
@@ -193,7 +192,9 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
     for group in groups:
         tasks = ["fusion", *group.finished[0].tasks]
         splits = data.of(group.finished[0])
-        truth = {} if isinstance(splits, str) else _truth(splits, group.finished[0].of_split("test")["id"])
+        truth = {}
+        if not isinstance(splits, str) and splits["test"]["id"] == list(group.finished[0].of_split("test")["id"]):
+            truth = true_labels(splits["test"], tasks[1:])
         errors = {task: ([], []) for task in tasks}
         for run in group.finished:
             test = run.of_split("test")
@@ -201,7 +202,8 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
                 here = np.isfinite(test[task])
                 for number, target in enumerate((test["label"], truth.get(task))):
                     if target is not None and (both := here & np.isfinite(target)).any():
-                        errors[task][number].append(mean_error(test[task][both], target[both]))
+                        error = absolute_errors(test[task][both], target[both], run.label_range).mean()
+                        errors[task][number].append(float(error))
         known |= any(own for _, own in errors.values())
         clips = {task: int(np.isfinite(group.finished[0].of_split("test")[task]).sum()) for task in tasks}
         measured.append((group, errors, clips))
@@ -223,15 +225,6 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
     )
     head = [*["runs"] * bool(groups[0].name), "task", "clips", "error", *["error against its own label"] * known]
     return Figure("modalities", "Error by modality", text, panels, [Table(head, rows)])
-
-
-def _truth(splits: Splits, ids: NDArray) -> dict[str, NDArray[np.float64]]:
-    """What each modality of the test clips truly says, in the order of `ids`."""
-    test = splits["test"]
-    there = {name: column for name, column in UNIMODAL_LABELS.items() if column in test.column_names}
-    if test["id"] != list(ids):
-        return {}
-    return {name: np.array(test[column], dtype=float) for name, column in there.items()}
 
 
 def _errors(errors: dict[str, tuple[list[float], list[float]]], top: float):

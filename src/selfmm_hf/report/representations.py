@@ -14,7 +14,8 @@ from ..modeling_selfmm import SelfMMModel
 from ..plots import COLOURS, GREY, legend
 from ..processing_selfmm import SelfMMProcessor
 from ..pseudo_labels import CONVENTIONS
-from .data import Data, Group, ReportError, RunData
+from ..stored_run import RunError, StoredRun
+from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table
 
 CLIPS = 1000
@@ -28,7 +29,7 @@ def representations(groups: list[Group], data: Data) -> Figure:
     The representations `F*` that labels are generated from, of one run of each group: the first seed.
 
     Raises:
-        ReportError: A model cannot be loaded.
+        RunError: A model cannot be loaded.
     """
     panels, rows, notes = [], [], []
     for number, group in enumerate(groups, start=1):
@@ -71,7 +72,7 @@ def representations(groups: list[Group], data: Data) -> Figure:
     return Figure("space", "Representations and class centres", text, panels, tables if rows else [])
 
 
-def compute(run: RunData, splits: Splits, chosen: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """F* of the training clips `chosen` by task, (clips, dim), NaN where a clip lacks the modality."""
     folder = run.folder / "model"
     model, processor = _load(folder)
@@ -103,13 +104,13 @@ def _load(folder: Path) -> tuple[SelfMMModel, SelfMMProcessor]:
     try:
         return SelfMMModel.from_pretrained(folder, local_files_only=True), SelfMMProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ReportError(f"{folder} cannot be loaded as the model of the run: {error}") from error
+        raise RunError(f"{folder} cannot be loaded as the model of the run: {error}") from error
     finally:
         if bars:
             logging.enable_progress_bar()
 
 
-def class_centres(features: NDArray, labels: NDArray, run: RunData) -> NDArray[np.float64]:
+def class_centres(features: NDArray, labels: NDArray, run: StoredRun) -> NDArray[np.float64]:
     """The means of the positive and of the negative class, (2, dim), NaN without clips."""
     zero_is_positive = CONVENTIONS[run.results.get("convention", "default")].zero_is_positive
     positive = labels >= 0 if zero_is_positive else labels > 0

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..data import Samples, load_splits
 from ..data.columns import MODALITIES
+from ..metrics import absolute_errors
 from ..modeling_selfmm import SelfMMModel
 from ..processing_selfmm import SelfMMProcessor
 from ..run_folder import OPTIONS_FILE, RESULTS_FILE
@@ -145,7 +146,7 @@ def _predictions(
     for one in logging.tqdm(every, desc="Conditions", disable=None):
         predictions[one] = predict(model, samples, one, tokens, pad)
         if one.protocol == "complete" and expected is not None:
-            error = float(np.abs(predictions[one] - labels).mean())
+            error = float(absolute_errors(predictions[one], labels, model.config.label_range).mean())
             if abs(error - expected) > SAME:
                 raise ValueError(
                     f"On the complete data the mean absolute error is {error:.3f}, but the run found {expected:.3f}: "

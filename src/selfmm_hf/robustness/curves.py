@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..model_card import METRIC_NAMES
+from ..plots import PUBLISHED, STYLES
 from .published import Published
-from .report import HEADLINES, NAMES
+from .report import HEADLINES
 
-# Okabe and Ito's colours; lines and marks differ, too, for prints without colour.
-STYLES = [("#0072B2", "-", "o"), ("#D55E00", "-", "s"), ("#009E73", "-", "D"), ("#CC79A7", "-", "v")]
-PUBLISHED = ("#000000", "--", "^")
 GUESS = "#777777"
 
 
@@ -55,7 +54,9 @@ def _plot_rates(axes, reports, rows: list[Published], name: str) -> None:
     guess = reports[0]["guess"][name] * (1 if name == "mae" else 100)
     axes.axhline(guess, color=GUESS, linestyle=":", label="guessing the median")
     unit = "" if name == "mae" else ", %"
-    axes.set(title=NAMES[name], xlabel="rate of missing tokens and frames", ylabel=f"{NAMES[name]}{unit}")
+    axes.set(
+        title=METRIC_NAMES[name][1], xlabel="rate of missing tokens and frames", ylabel=f"{METRIC_NAMES[name][1]}{unit}"
+    )
     axes.grid(alpha=0.25)
 
 
@@ -87,13 +88,13 @@ def _plot_subsets(axes, reports, rows: list[Published], name: str) -> None:
     for place in range(len(places) - 1):
         axes.axhline(place + 0.5, color="#dddddd", linewidth=0.8)
     axes.set_yticks(list(places.values()), list(places))
-    axes.set(title=f"{NAMES[name]} with only these modalities", xlabel=f"{NAMES[name]}, %")
+    axes.set(title=f"{METRIC_NAMES[name][1]} with only these modalities", xlabel=f"{METRIC_NAMES[name][1]}, %")
     axes.grid(alpha=0.25, axis="x")
 
 
 def _draw(axes, points: dict[float, float], colour, line, mark, text: str, scale: float) -> None:
     values = [value * scale for value in points.values()]
-    axes.plot(list(points), values, line, marker=mark, markersize=5, color=colour, label=text)
+    axes.plot(list(points), values, linestyle=line, marker=mark, markersize=5, color=colour, label=text)
 
 
 def _who(row: Published) -> str:

@@ -8,15 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import METRICS
+from ..model_card import METRIC_NAMES
 from .protocols import SEEDS, Condition
 from .published import Published
 
 # What the field's tables of robustness show, by the range of the labels.
 HEADLINES = {3.0: ["mae", "acc_2_negative_positive", "f1_negative_positive"], 1.0: ["mae", "acc_2", "f1"]}
-NAMES = {
-    "mae": "MAE", "acc_2_negative_positive": "Acc-2 neg./pos.", "f1_negative_positive": "F1 neg./pos.",
-    "acc_2": "Acc-2", "f1": "F1",
-}  # fmt: skip
 
 Figures = dict[str, float | None]
 
@@ -72,15 +69,15 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
         rows: Published ones, of this data set.
     """
     names = HEADLINES[report["label_range"]]
-    random = [("", NAMES[name], _cells(report["random"], name)) for name in names]
+    random = [("", METRIC_NAMES[name][1], _cells(report["random"], name)) for name in names]
     random += _columns([row for row in rows if row.protocol == "random"], names)
     subsets = [
-        (f"missing as {fill}", NAMES[name], _cells(report[fill], name))
+        (f"missing as {fill}", METRIC_NAMES[name][1], _cells(report[fill], name))
         for fill in ("absent", "zeros")
         for name in names
     ]
     subsets += _columns([row for row in rows if row.protocol == "subsets"], names)
-    guess = ", ".join(f"{NAMES[name]} {_printed(name, report['guess'][name])}" for name in names)
+    guess = ", ".join(f"{METRIC_NAMES[name][1]} {_printed(name, report['guess'][name])}" for name in names)
     parts = [
         f"# {report['name']} on {report['dataset']}, test split, with missing data",
         f"{report['clips']} clips. A report on a finished model: nothing may be chosen by these figures. "
@@ -136,7 +133,7 @@ def _cells(figures: dict[str, Figures], name: str) -> dict[str, str]:
 def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
     """Of published figures, those of one method in one source beside each other."""
     return [
-        (f"{row.method} ({row.paper})", NAMES[name], {
+        (f"{row.method} ({row.paper})", METRIC_NAMES[name][1], {
             key: f"{value:.3f}" if name == "mae" else f"{value:.2f}" for key, value in row.metrics[name].items()
         })
         for row in rows
