@@ -453,7 +453,11 @@ def test_whatever_ends_it_it_goes_on_where_it_was(media, tmp_path, inline):
             [sys.executable, "-c", COMMAND, *arguments], cwd=Path(__file__).parent, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HALT": f"{out}:{lines}"},
         )  # fmt: skip
+        deadline = time.monotonic() + 120
         while len(journal(out)) < lines and process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"no {lines} clips after two minutes: {process.communicate()}")
             time.sleep(0.01)
         at_work = [int(path.stem) for path in (out / ".part").glob("*.log")]
         (os.kill if signum == signal.SIGKILL else os.killpg)(process.pid, signum)

@@ -175,7 +175,7 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
         cells = (_mean(metric, one["test"][metric]) for metric in metrics)
         yield from _row(name, str(len(one["seeds"])), *cells, _mean("mae", one["validation"]["mae"]))
     if len(configurations) > 1:
-        yield from ("", "Who wants to choose one of them chooses by the last column.")
+        yield from ("", "To choose among them, go by the last column: the test split is for the one that is chosen.")
     if len(seeds) > 1:
         yield from ("", "95 % intervals of the means, for other seeds (t):", "")
         yield from (*_row("", *heads), _rule(len(heads) + 1))
