@@ -141,8 +141,11 @@ def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, messag
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     more = ["--num_train_epochs", 4, "--resume_from_checkpoint", "true", "--save_total_limit", 3]
     assert "is read once" in refused(capsys, *DEMO, "--output_dir", folder, *more)
+    checkpoint = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    train("--output_dir", tmp_path / "on", *more[:2], "--resume_from_checkpoint", checkpoint)
     (folder / "all_results.json").unlink()  # as if it had been stopped
     train("--output_dir", folder, *more)
+    assert (tmp_path / "on" / "all_results.json").read_bytes() == (folder / "all_results.json").read_bytes()
     assert json.loads((folder / "all_results.json").read_text())["epochs"] == 4
     lowered = [*DEMO, "--num_train_epochs", 3, "--output_dir", folder, "--resume_from_checkpoint", "true"]
     assert "trained for 4 epochs, and num_train_epochs is 3" in refused(capsys, *lowered)
