@@ -355,6 +355,7 @@ def test_tables_of_models_with_few_modalities():
                   "guessed": 0.0, **summarise(measured, 0.0, labels, 3.0)}  # fmt: skip
         assert report["random"]["0"]["corr"] is None is report["random"]["mean"]["corr"]
         assert ("Only some modalities" in markdown(report, [])) == (len(modalities) > 1)
+        assert all("mae" in figures for kind in ("random", "absent", "zeros") for figures in report[kind].values())
 
 
 def test_pictures(tmp_path):

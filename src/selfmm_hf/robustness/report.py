@@ -53,7 +53,8 @@ def summarise(measured: dict[Condition, Figures], guess: float, labels: ArrayLik
     for (protocol, name), figures in grouped.items():
         rows[protocol][name] = _mean(figures)
     for figures in rows.values():
-        figures["mean"] = _mean(list(figures.values()))
+        if figures:  # a model of one modality has no subsets
+            figures["mean"] = _mean(list(figures.values()))
     for fill in ("absent", "zeros"):
         rows[fill]["all"] = complete
     guesses = _metrics(np.full(len(labels), guess), labels, label_range)
@@ -116,7 +117,7 @@ def _mean(figures: list[Figures]) -> Figures:
     """Of each metric; `None` where one of them is not defined."""
     return {
         name: None if any(one[name] is None for one in figures) else float(np.mean([one[name] for one in figures]))
-        for name in (figures[0] if figures else ())
+        for name in figures[0]
     }
 
 
