@@ -22,8 +22,7 @@ from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMP
 from selfmm_hf.data import demo, find_builder
 from selfmm_hf.data.prepare import prepare
 from selfmm_hf.hub import PushError, push
-from selfmm_hf.metrics import METRICS
-from selfmm_hf.model_card import METRIC_NAMES
+from selfmm_hf.metrics import METRIC_NAMES, METRICS
 from selfmm_hf.model_folder import save_model_folder
 from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
 from selfmm_hf.publication import PublicationError

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["METRICS", "absolute_errors", "mosi_metrics", "sims_metrics"]
+__all__ = ["METRICS", "METRIC_NAMES", "absolute_errors", "mosi_metrics", "sims_metrics"]
 
 # Upper limits of all classes but the last, over [-1, 1]; a limit belongs to the class below it.
 SIMS_LIMITS = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
@@ -78,6 +78,21 @@ def sims_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 METRICS: dict[float, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {3.0: mosi_metrics, 1.0: sims_metrics}
 """By the range of the labels, [-range, range], the metrics that the field reports."""
+
+METRIC_NAMES = {
+    "mae": ("mae", "MAE"),
+    "corr": ("pearsonr", "Corr"),
+    "acc_7": ("accuracy", "Acc-7"),
+    "acc_5": ("accuracy", "Acc-5"),
+    "acc_3": ("accuracy", "Acc-3"),
+    "acc_2": ("accuracy", "Acc-2"),
+    "acc_2_non_negative": ("accuracy", "Acc-2, negative / non-negative"),
+    "acc_2_negative_positive": ("accuracy", "Acc-2, negative / positive"),
+    "f1": ("f1", "F1"),
+    "f1_non_negative": ("f1", "F1, negative / non-negative"),
+    "f1_negative_positive": ("f1", "F1, negative / positive"),
+}
+"""By name, the identifier of its kind among the Hub's metrics, and what it is called."""
 
 
 def absolute_errors(predictions: ArrayLike, labels: ArrayLike, label_range: float) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .data import BUILDERS
+from .metrics import METRIC_NAMES
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
 from .version import __version__
@@ -18,21 +19,6 @@ from .version import __version__
 TEMPLATE = Path(__file__).with_name("hub_configs") / "cards" / "model.md"
 PICTURE = "run.png"
 SPLITS = ("validation", "test")
-
-# Of `metrics.py`: its identifier among the Hub's metrics, and its name.
-METRIC_NAMES = {
-    "mae": ("mae", "MAE"),
-    "corr": ("pearsonr", "Corr"),
-    "acc_7": ("accuracy", "Acc-7"),
-    "acc_5": ("accuracy", "Acc-5"),
-    "acc_3": ("accuracy", "Acc-3"),
-    "acc_2": ("accuracy", "Acc-2"),
-    "acc_2_non_negative": ("accuracy", "Acc-2, negative / non-negative"),
-    "acc_2_negative_positive": ("accuracy", "Acc-2, negative / positive"),
-    "f1": ("f1", "F1"),
-    "f1_non_negative": ("f1", "F1, negative / non-negative"),
-    "f1_negative_positive": ("f1", "F1, negative / positive"),
-}
 
 DEMO = (
     "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, synthesised voices and "

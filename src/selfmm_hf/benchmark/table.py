@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model_card import METRIC_NAMES
+from ..metrics import METRIC_NAMES
 from ..run_folder import OPTIONS_FILE, difference
 from ..stored_run import StoredRun
 from .runs import FAILURE_FILE, is_done

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import SIMS_LIMITS, absolute_errors
-from ..model_card import METRIC_NAMES
+from ..metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors
 from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend, true_labels
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table, axis_ends

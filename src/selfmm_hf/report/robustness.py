@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model_card import METRIC_NAMES
+from ..metrics import METRIC_NAMES
 from ..plots import GREY, PUBLISHED, STYLES, legend
 from ..robustness.published import published
 from ..robustness.report import HEADLINES

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..model_card import METRIC_NAMES
+from ..metrics import METRIC_NAMES
 from ..plots import PUBLISHED, STYLES
 from .published import Published
 from .report import HEADLINES

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..metrics import METRICS
-from ..model_card import METRIC_NAMES
+from ..metrics import METRIC_NAMES, METRICS
 from .protocols import SEEDS, Condition
 from .published import Published
 
