@@ -87,7 +87,9 @@ def _published(dataset: str, name: str) -> dict[str, dict[float, float]]:
     """Of Self-MM at several rates, by source; in the units of `metrics.py`."""
     unit = 1 if name == "mae" else 100
     curves = {
-        f"published ({row.paper})": {rate: value / unit for rate, value in _rates(row.metrics.get(name, {})).items()}
+        f"Self-MM, published ({row.paper})": {
+            rate: value / unit for rate, value in _rates(row.metrics.get(name, {})).items()
+        }
         for row in published(dataset)
         if row.method == "Self-MM" and row.protocol == "random"
     }
