@@ -269,6 +269,10 @@ def test_the_same_run_in_two_sweeps_counts_once(tmp_path, sketched, capsys):
     groups = group_runs(find_runs([tmp_path / "first", tmp_path / "third"]))
     assert [group.name for group in groups] == ["default (first)", "first", "default (third)"]
 
+    runs = [write_run(tmp_path / name, momentum=False, **{name: 3.0}) for name in ("weight_decay", "learning_rate")]
+    groups = group_runs(find_runs([*runs, tmp_path / "third" / "default" / "1111"]))
+    assert [group.name for group in groups] == ["weight_decay", "learning_rate", "default"]  # options: too long
+
     file = write_run(tmp_path / "fourth", 1111) / "predictions.parquet"
     table = pq.read_table(file).to_pydict()
     pq.write_table(pa.table(table | {"fusion": [value + 0.1 for value in table["fusion"]]}), file)

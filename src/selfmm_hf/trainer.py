@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+from transformers.utils import logging
 
 from . import checkpoints
 from .checkpoints import CheckpointError
@@ -27,6 +28,8 @@ from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
 from .packed_weights import packed_weights
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
 from .training_args import SelfMMTrainingArguments
+
+logger = logging.get_logger(__name__)
 
 PSEUDO_LABELS_FILE = "pseudo_labels.safetensors"
 
@@ -227,6 +230,9 @@ class SelfMMTrainer(Trainer):
             resume_from_checkpoint = str(self._whole_checkpoint(resume_from_checkpoint))
             state = TrainerState.load_from_json(os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))
             if stopped_early(state):  # the loop of `Trainer` would train one epoch more
+                logger.warning(
+                    f"Nothing is left to train: early stopping had ended the run of {resume_from_checkpoint}."
+                )
                 self.args.num_train_epochs = state.epoch
         elif self.state.global_step and self.model_init is None:  # trained before
             self._begin(self.model.config)

@@ -375,6 +375,15 @@ def _check_selection(args: SelfMMTrainingArguments) -> None:
                 f"A run keeps the model with the best validation loss, and says so of its results: {name} must be "
                 f"{value}, got {getattr(args, name)}. `SelfMMTrainer` in Python takes any."
             )
+    if args.eval_strategy == "no" or (args.eval_strategy == "epoch" and args.eval_delay >= args.num_train_epochs):
+        raise ValueError(
+            "The validation split is never looked at, which chooses the model: see eval_strategy, eval_delay."
+        )
+    if args.eval_strategy == "steps" == args.save_strategy and args.save_steps != args.eval_steps:
+        raise ValueError(
+            f"save_steps must be eval_steps, {args.eval_steps:g}, got {args.save_steps:g}: the best model may be that "
+            "of any evaluation, and has to have been saved."
+        )
 
 
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from ..run_folder import OPTIONS_FILE
 from ..stored_run import RunError, StoredRun
 
 SWEEP = "sweep.yaml"
+LONGEST = 30  # letters that fit beside a drawing
 
 
 @dataclass
@@ -102,7 +103,7 @@ def _once(runs: list[StoredRun]) -> list[StoredRun]:
 
 
 def _names(runs: list[StoredRun]) -> list[str]:
-    """What sets each apart: the configuration of its sweep, or its options; where that is not enough, the folder."""
+    """What sets each apart: the configuration of its sweep, or its options; where that says nothing, the folder."""
     recipes = [_recipe(run) for run in runs]
     everything = sorted({name for recipe in recipes for name in recipe})
     apart = [name for name in everything if len({str(recipe.get(name)) for recipe in recipes}) > 1]
@@ -110,6 +111,8 @@ def _names(runs: list[StoredRun]) -> list[str]:
         _configuration(run.folder) or ", ".join(_named(name, recipe.get(name)) for name in apart)
         for run, recipe in zip(runs, recipes, strict=True)
     ]
+    if max(map(len, names)) > LONGEST:
+        names = [_configuration(run.folder) or run.folder.name for run in runs]
     places = [run.folder.absolute().parent.parent if _configuration(run.folder) else run.folder for run in runs]
     return [
         name if names.count(name) == 1 else f"{name} ({place.name})".lstrip()

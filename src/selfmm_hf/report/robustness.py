@@ -119,7 +119,7 @@ def _panel(name: str, curves: Curves, guess: float | None, dataset: str) -> Pane
         if guess is not None:
             axes.axhline(guess, color=GREY, linestyle=(0, (1, 2)), label="a guess without looking")
         axes.set(xlabel="share of the data that is missing", ylabel=title)
-        legend(axes, 2)
+        legend(axes, 1 if max(map(len, curves)) > 15 else 2)
 
     said = "; ".join(
         f"{group}: ".removeprefix(": ") + ", ".join(f"{rate:g} {np.mean(seeds):.3f}" for rate, seeds in of.items())
