@@ -50,8 +50,8 @@ def robustness(options: argparse.Namespace) -> str:
     if dataset is None and not Path(options.model).is_dir() and options.model.count("/") != 1:
         raise ValueError(f"There is no folder {options.model}, and it is no name of a repository either.")
     if dataset is None:
-        what = "does not tell its data set" if Path(options.model).is_dir() else "is no folder; if it is a repository"
-        raise ValueError(f"{options.model} {what}: name --dataset, and --data where it lies.")
+        what = "does not tell its data set:" if Path(options.model).is_dir() else "is no folder; if it is a repository,"
+        raise ValueError(f"{options.model} {what} name --dataset, and --data where it lies.")
     if odd := next((one for one in beside if one["dataset"] != dataset), None):
         raise ValueError(f"The report of {odd['name']} is of the data set {odd['dataset']}, not of {dataset}.")
     if len(beside) > 3:
