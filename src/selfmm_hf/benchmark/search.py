@@ -1,10 +1,9 @@
 """
 The search for options: many runs that differ in options drawn from a space, scored on the validation split.
 
-Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, because there
+Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, which is for Python, because there
 
-- a trial's value is that of its last epoch, of which a run keeps the best;
-- options of the training alone can vary, those of the model and the data cannot;
+- options of the training alone can vary, those of the model by a function of one's own, those of the data not;
 - a trial that was interrupted is lost, and its random numbers are not those of a run of `train.py`, which therefore
   would not reproduce it.
 
