@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 from selfmm_hf import cli
 from selfmm_hf.data import demo
 from selfmm_hf.metrics import mosi_metrics
+from selfmm_hf.run_folder import checkpoint_of
 from selfmm_hf.stored_run import StoredRun
 from selfmm_hf.training import generated_label_quality
 
@@ -149,6 +150,18 @@ def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, messag
     assert json.loads((folder / "all_results.json").read_text())["epochs"] == 4
     lowered = [*DEMO, "--num_train_epochs", 3, "--output_dir", folder, "--resume_from_checkpoint", "true"]
     assert "trained for 4 epochs, and num_train_epochs is 3" in refused(capsys, *lowered)
+
+
+def test_a_run_of_defaults_alone_goes_on_by_them_only(tmp_path):
+    (tmp_path / "options.yaml").write_text("{}\n")
+    for file in (None, "all_results.json"):
+        if file:
+            (tmp_path / file).write_text("{}")
+        assert checkpoint_of(tmp_path, "true", {}, 30) is None
+        with pytest.raises(ValueError, match="started with convention: the default, and cannot go on with paper"):
+            checkpoint_of(tmp_path, "true", {"convention": "paper"}, 30)
+    with pytest.raises(ValueError, match="read once"):
+        checkpoint_of(tmp_path, "true", {"num_train_epochs": 40.0}, 40)
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path, caplog):

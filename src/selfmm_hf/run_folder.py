@@ -81,7 +81,7 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
         if fault := checkpoints.fault(checkpoint):
             raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
     begun = folder if checkpoint is None else checkpoint.parent
-    before = _options(begun) or given
+    before = _options(begun, given)
     if name := difference(before, given, "num_train_epochs"):
         was, wanted = (options.get(name, "the default") for options in (before, given))
         raise ValueError(
@@ -95,7 +95,7 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
                 f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
                 f"{epochs:g}: it may be raised, not lowered."
             )
-    if (folder / RESULTS_FILE).is_file() and difference(_options(folder) or given, given):
+    if (folder / RESULTS_FILE).is_file() and difference(_options(folder, given), given):
         raise ValueError(
             f"The run in {folder} is done, and has read the test split, which is read once: to train on from its "
             "last checkpoint, name that, and another --output_dir."
@@ -103,10 +103,10 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
     return checkpoint
 
 
-def _options(folder: Path) -> dict[str, Any] | None:
-    """Of the run in `folder`, where there is one."""
+def _options(folder: Path, otherwise: dict[str, Any]) -> dict[str, Any]:
+    """Of the run in `folder`; `otherwise` where it has left none."""
     file = folder / OPTIONS_FILE
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else otherwise
 
 
 def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str | None:
