@@ -9,12 +9,11 @@ import numpy as np
 from ..metrics import METRIC_NAMES
 from ..plots import GREY, PUBLISHED, STYLES, legend
 from ..robustness.published import published
-from ..robustness.report import HEADLINES
+from ..robustness.report import HEADLINES, REPORT_FILE
 from ..stored_run import RunError, StoredRun, read_json
 from .data import Group
 from .drawing import Figure, Panel, Table
 
-FILE = "robustness.json"
 KINDS = {
     "random": ("Missing at random", "rate"),
     "absent": ("Only some modalities present, and the model is told so", "present"),
@@ -65,7 +64,7 @@ def robustness(groups: list[Group]) -> Figure:
 def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
     """The runs of which there is a report, beside their other files or in a folder of its own."""
     for run in group.finished:
-        places: list[Path] = [run.folder / FILE, run.folder / "robustness" / FILE]
+        places: list[Path] = [run.folder / REPORT_FILE, run.folder / "robustness" / REPORT_FILE]
         if found := [file for file in places if file.is_file()]:
             yield run, read_json(found[-1], "random")
 
@@ -76,7 +75,7 @@ def _figures(run: StoredRun, report: dict[str, Any], kind: str, name: str) -> di
         figures = {label: of[name] for label, of in report.get(kind, {}).items()}
         return {label: float("nan") if value is None else float(value) for label, value in figures.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{FILE} in {run.folder} is damaged: {type(error).__name__} {error}") from error
+        raise RunError(f"{REPORT_FILE} in {run.folder} is damaged: {type(error).__name__} {error}") from error
 
 
 def _rates(figures: dict[str, float]) -> dict[float, float]:

@@ -24,9 +24,8 @@ from .curves import plot_robustness
 from .masking import Tokens
 from .protocols import Condition, conditions, predict
 from .published import published
-from .report import markdown, measure, summarise
+from .report import REPORT_FILE, markdown, measure, summarise
 
-REPORT = "robustness.json"
 # Of the mean absolute error, for another device or precision.
 SAME = 0.01
 
@@ -86,7 +85,7 @@ def robustness(options: argparse.Namespace) -> str:
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    (part / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (part / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     (part / "robustness.md").write_text(text, encoding="utf-8")
     pq.write_table(_metrics_table(measured), part / "metrics.parquet")
     pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
@@ -179,7 +178,7 @@ def _told(condition: Condition) -> dict[str, Any]:
 
 def _earlier(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        return json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no report of `selfmm robustness`: {error}") from error
 
