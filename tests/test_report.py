@@ -16,8 +16,8 @@ from test_training import DEMO
 from selfmm_hf import cli
 from selfmm_hf.data import demo
 from selfmm_hf.data.columns import MODALITIES
+from selfmm_hf.label_quality import correlation
 from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
-from selfmm_hf.plots import correlation
 from selfmm_hf.pseudo_labels import PseudoLabels
 from selfmm_hf.report.clips import _widest
 from selfmm_hf.report.data import find_runs, group_runs

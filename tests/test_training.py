@@ -15,10 +15,10 @@ from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 
 from selfmm_hf import cli
 from selfmm_hf.data import demo
+from selfmm_hf.label_quality import generated_label_quality
 from selfmm_hf.metrics import mosi_metrics
 from selfmm_hf.run_folder import checkpoint_of
 from selfmm_hf.stored_run import StoredRun
-from selfmm_hf.training import generated_label_quality
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]

@@ -1,13 +1,13 @@
 """The drawings that the picture of a run and the report have in common; each fills one axes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import Samples, Splits
-from .data.columns import UNIMODAL_LABELS
+from .data import Splits
+from .label_quality import correlation, mean_error, quality, true_labels
 from .metrics import absolute_errors
 from .stored_run import losses_by_epoch, read_generated, read_predictions
 
@@ -129,28 +129,6 @@ def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
     axes.plot([-limit, limit], [-limit, limit], color=GREY, linewidth=1)
     axes.scatter(labels, predictions, s=14, alpha=0.5, color=COLOURS["text"], linewidths=0)
     axes.set(xlabel="label", ylabel="prediction", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-
-
-def true_labels(samples: Samples, modalities: Iterable[str]) -> dict[str, NDArray[np.float64]]:
-    """What each of `modalities` truly says, (clips,), of those of which the data know it; NaN where of a clip not."""
-    there = [name for name in modalities if UNIMODAL_LABELS[name] in samples.column_names]
-    return {name: np.array(samples[UNIMODAL_LABELS[name]], dtype=float) for name in there}
-
-
-def correlation(one: NDArray, other: NDArray) -> float:
-    """Pearson's; NaN where either is constant."""
-    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else float("nan")
-
-
-def mean_error(one: NDArray, other: NDArray) -> float:
-    """Mean absolute difference."""
-    return float(np.abs(one - other).mean())
-
-
-def quality(labels: NDArray, truth: NDArray, measure) -> list[float]:
-    """`measure`, [`correlation`] or [`mean_error`], of one modality's generated labels, epoch by epoch."""
-    known = np.isfinite(truth)
-    return [measure(epoch[known], truth[known]) for epoch in labels]
 
 
 def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool = False) -> None:

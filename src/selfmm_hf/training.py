@@ -19,7 +19,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 from . import checkpoints
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
-from .data import Samples, Splits, load_splits, range_of_labels
+from .data import Samples, load_splits, range_of_labels
 from .data.columns import MODALITIES, SPLITS
 from .data.demo import demo_text_config, demo_tokenizer
 from .data.recipe import find_recipe
@@ -27,11 +27,12 @@ from .environment import environment
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .frozen_text import FrozenText
 from .hub import Pushed, push_run, take_destination
+from .label_quality import generated_label_quality
 from .metrics import METRICS
 from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
 from .options import RunOptions
-from .plots import correlation, mean_error, plot_run, quality, true_labels
+from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
 from .robustness import EpochOf, MissingData, Tokens
 from .run_folder import (
@@ -384,25 +385,6 @@ def _check_selection(args: SelfMMTrainingArguments) -> None:
             f"save_steps must be eval_steps, {args.eval_steps:g}, got {args.save_steps:g}: the best model may be that "
             "of any evaluation, and has to have been saved."
         )
-
-
-def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
-    """
-    Correlation and mean absolute error of generated unimodal labels against the true ones, beside those of `y_m`,
-    where the data have true ones (the demo corpus, SIMS).
-
-    Args:
-        labels: (training samples, modalities, targets).
-    """
-    fused, found = np.array(splits["train"]["label"]), {}
-    for modality, truth in true_labels(splits["train"], modalities).items():
-        generated = labels[:, modalities.index(modality), 0]
-        for name, measure in (("corr", correlation), ("mae", mean_error)):
-            values = quality(np.array([generated, fused]), truth, measure)
-            found |= {
-                f"{kind}_label_{modality}_{name}": v for kind, v in zip(("generated", "fused"), values, strict=True)
-            }
-    return found
 
 
 def _hardware(trainer: SelfMMTrainer) -> str:

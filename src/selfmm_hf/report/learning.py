@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..plots import COLOURS, FAINT, correlation, draw_by_modality, draw_losses, mean_error, quality, true_labels
+from ..label_quality import correlation, mean_error, quality, true_labels
+from ..plots import COLOURS, FAINT, draw_by_modality, draw_losses
 from .data import Data, Group
 from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
 

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ..label_quality import true_labels
 from ..metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors
-from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend, true_labels
+from ..plots import COLOURS, GREY, MARKS, draw_predictions, legend
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table, axis_ends
 
