@@ -21,7 +21,7 @@ from transformers import BertConfig, BertModel
 from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor, cli
 from selfmm_hf.data import demo, find_builder
 from selfmm_hf.data.prepare import prepare
-from selfmm_hf.hub import PushError, push
+from selfmm_hf.hub import PushError, plan, push
 from selfmm_hf.metrics import METRIC_NAMES, METRICS
 from selfmm_hf.model_folder import save_model_folder
 from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
@@ -448,15 +448,78 @@ def test_a_data_set_that_is_not_whole_is_not_sent(hub, dataset, spoil, message):
     assert not hub.requests
 
 
-def test_no_token_and_nothing_private_goes_up(hub, model):
-    for name in (".env", ".venv/pyvenv.cfg", "runs/log.txt", "__pycache__/a.pyc", "training_args.bin"):
-        (model / name).parent.mkdir(exist_ok=True)
-        (model / name).write_text(hub.token)
-    push(model, "me/demo")
-    assert not any(hub.token.encode() in content for content in hub.files("model", "me/demo").values())
-    (model / "notes.md").write_text(f"my token: {hub.token}")
-    with pytest.raises(PushError, match=r"notes\.md holds your token"):
+STRAY = (
+    ".env", ".venv/pyvenv.cfg", "runs/log.txt", "__pycache__/a.pyc", "training_args.bin", "id_rsa", "optimizer.pt",
+    "table.csv", "report/index.html", "raw.pkl", "notes.md", "helper.py", "models/extra.bin", "data/train.parquet",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
+def test_what_does_not_belong_to_a_repository_stays_here(hub, model, dataset, tmp_path, kind):
+    push(model, "me/shown")
+    folder = {"model": model, "dataset": dataset, "space": tmp_path / "space"}[kind]
+    if kind == "space":
+        shutil.copytree(ROOT / "spaces_demo", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    options = {"model": "me/shown"} if kind == "space" else {}
+    before = contents(folder).keys()
+    stray = [name for name in STRAY if (kind, name) != ("space", "helper.py")]  # a Space may have modules of its own
+    for name in stray:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(hub.token)
+    expected = tuple(sorted(name for name in stray if not name.startswith(".")))
+    planned = plan(folder, "me/one", **options)
+    assert planned.sizes.keys() == before and planned.left == expected
+    assert not any("/me/one" in line for line in hub.requests)
+    assert push(folder, "me/one", **options).left == expected
+    files = hub.files(kind, "me/one")
+    assert files.keys() == before | {".gitattributes"}
+    assert not any(hub.token.encode() in content for content in files.values())
+    assert planned.sizes == {name: len(files[name]) for name in before}
+
+
+def test_a_tokenizer_is_sent_with_all_its_files(hub, saved, tmp_path):
+    folder = shutil.copytree(saved[0], tmp_path / "model")
+    vocabulary = SelfMMProcessor.from_pretrained(folder).tokenizer.vocab_files_names.values()
+    for name in vocabulary:
+        (folder / name).touch()
+    assert plan(folder, "me/demo").sizes.keys() >= {*vocabulary, "tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "run.png", "preset.yaml", "models/NOTICE", "configuration_selfmm.py"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(hub, model, tmp_path, name):
+    secret = tmp_path / "id_rsa"
+    secret.write_bytes((model / name).read_bytes() if (model / name).exists() else b"key")
+    (model / name).unlink(missing_ok=True)
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).symlink_to(secret)
+    with pytest.raises(PublicationError, match=rf"{name} is a link to .*id_rsa, outside the folder: put a copy"):
         push(model, "me/demo")
+    assert not hub.requests
+
+
+def test_a_link_within_the_folder_is_followed(hub, model):
+    (model / "text").write_text("seed: 2\n")
+    (model / "preset_2.yaml").symlink_to("text")
+    assert push(model, "me/demo").left == ("text",)
+    assert hub.files("model", "me/demo")["preset_2.yaml"] == b"seed: 2\n"
+
+
+@pytest.mark.parametrize("token", ["of the login", "hf_" + "aB3" * 11])
+def test_a_token_in_a_file_that_is_sent_is_found(hub, model, token):
+    with (model / "README.md").open("a") as card:
+        card.write(f"log in with {hub.token if token == 'of the login' else token}\n")
+    with pytest.raises(PushError, match=r"README\.md holds a token of the Hub"):
+        push(model, "me/demo")
+
+
+def test_dry_run_lists_what_would_be_sent(hub, model, capsys):
+    (model / "optimizer.pt").touch()
+    (model / "\x1b[31m").touch()
+    cli.main(["push", str(model.parent), "me/demo", "--dry_run"])
+    *lines, total, left = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == sorted(contents(model).keys() - {"optimizer.pt", "\x1b[31m"})
+    assert total.startswith(f"{len(lines)} files, ") and left.endswith(r"'\x1b[31m' 'optimizer.pt'")
+    assert not hub.requests
 
 
 def test_the_card_tells_the_results_in_metadata(model):

@@ -294,10 +294,16 @@ def push(arguments: list[str]) -> None:
     parser.add_argument("--revision", help="branch; main by default")
     parser.add_argument("--message", help="of the commit")
     parser.add_argument("--model", help="of a Space: the repository of the model that it shows")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--dry_run", action="store_true", help="list what would be sent, with sizes, and send nothing")
+    options = vars(parser.parse_args(arguments))
     from . import hub
 
-    _print_pushed(_or_exit(lambda: hub.push(**vars(options))))
+    if options.pop("dry_run"):
+        plan = _or_exit(lambda: hub.plan(options["folder"], options["repository"], model=options["model"]))
+        print(plan)
+        _print_left(plan.left)
+    else:
+        _print_pushed(_or_exit(lambda: hub.push(**options)))
 
 
 def _described(command: Callable) -> str:
@@ -353,3 +359,9 @@ def _print_pushed(pushed) -> None:
     if pushed is not None:
         print(f"{pushed.url} ({'private' if pushed.private else 'public'}), commit {pushed.commit}")
         print(*filter(None, (pushed.note, pushed.code)), sep="\n")
+        _print_left(pushed.left)
+
+
+def _print_left(names) -> None:
+    if names:
+        print("Not sent, since they do not belong to such a repository:", *(ascii(name) for name in names))

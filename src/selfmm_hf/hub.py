@@ -1,5 +1,6 @@
 """A folder becomes a repository of the Hub, by one commit."""
 
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from .training_args import SelfMMTrainingArguments
 from .version import __version__
 
 MAIN = "main"
+HUB_TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}")
 # What the Hub itself puts into a new repository: there is nothing yet that anybody could load.
 UNFINISHED = {".gitattributes", "README.md"}
 RESEARCH = (
@@ -53,13 +55,29 @@ class Destination(NamedTuple):
 
 
 class Pushed(NamedTuple):
-    """What a push has done: the repository's page, the commit, who sees it, code that loads it, what is left to do."""
+    """
+    What a push has done: the repository's page, the commit, who sees it, code that loads it, what is left to do, and
+    the files of the folder that were not sent.
+    """
 
     url: str
     commit: str
     private: bool
     code: str
     note: str
+    left: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+    """What a push would do: the files that it sends, their sizes in bytes, and those of the folder that it leaves."""
+
+    sizes: dict[str, int]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        width = max(len(f"{size:,}") for size in self.sizes.values())
+        lines = [f"{size:>{width},}  {name}" for name, size in sorted(self.sizes.items())]
+        return "\n".join([*lines, f"{len(lines)} files, {sum(self.sizes.values()):,} bytes"])
 
 
 class _Remote(NamedTuple):
@@ -68,6 +86,25 @@ class _Remote(NamedTuple):
     head: str
     names: set[str]
     private: bool
+
+
+def plan(folder: str | Path, repository: str, *, model: str | None = None) -> Plan:
+    """
+    What [`push`] would send. Nothing leaves the machine.
+
+    Args:
+        folder, repository, model: As in [`push`].
+
+    Raises:
+        PublicationError: The folder is not whole.
+        PushError: A file holds a token.
+    """
+    publication = _checked(folder, repository, model)
+    sizes = {
+        name: len(source) if isinstance(source, bytes) else source.stat().st_size
+        for name, source in publication.files.items()
+    }
+    return Plan(sizes, publication.left)
 
 
 def push(
@@ -97,13 +134,9 @@ def push(
         PublicationError: The folder is not whole.
         PushError: It cannot be pushed, or the push broke off.
     """
-    publication = read_publication(Path(folder), repository, model)
+    publication = _checked(folder, repository, model)
     if publication.research and public:
         raise PushError(RESEARCH.format(data=publication.research))
-    if publication.metric and f"{repository.rpartition('/')[2]}.py" not in publication.files:
-        name = repository.rpartition("/")[2]
-        raise PushError(f"evaluate looks for a module of the repository's name, but {folder} has no {name}.py.")
-    _check_secrets(publication)
     api = HfApi(library_name="selfmm-hf", library_version=__version__)
     with _explained(repository):
         remote = _check_destination(api, publication.kind, repository, revision)
@@ -140,7 +173,17 @@ def push(
         private=remote.private and not public,
         code=loading_code(publication, repository, commit.oid),
         note=note,
+        left=publication.left,
     )
+
+
+def _checked(folder: str | Path, repository: str, model: str | None) -> Publication:
+    publication = read_publication(Path(folder), repository, model)
+    name = repository.rpartition("/")[2]
+    if publication.metric and f"{name}.py" not in publication.files:
+        raise PushError(f"evaluate looks for a module of the repository's name, but {folder} has no {name}.py.")
+    _check_secrets(publication)
+    return publication
 
 
 def take_destination(args: SelfMMTrainingArguments) -> Destination | None:
@@ -253,8 +296,11 @@ def _check_shown(api: HfApi, model: str, public: bool) -> str:
 def _check_secrets(publication: Publication) -> None:
     token = get_token()
     for name, source in publication.files.items():
-        if token and token.encode() in (source if isinstance(source, bytes) else _small(source)):
-            raise PushError(f"{name} holds your token: take it out, and revoke it where others may have seen it.")
+        content = source if isinstance(source, bytes) else _small(source)
+        if HUB_TOKEN.search(content) or (token and token.encode() in content):
+            raise PushError(
+                f"{name} holds a token of the Hub: take it out, and revoke it where others may have seen it."
+            )
 
 
 def _small(file: Path) -> bytes:

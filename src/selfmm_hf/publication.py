@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from datasets.config import DATASET_INFO_FILENAME
 from huggingface_hub import RepoCard
 from transformers.dynamic_module_utils import get_relative_import_files
 
@@ -16,12 +17,32 @@ from .data import BUILDERS, DataError
 from .data.builder import checksums
 from .data.prepare import ORIGIN_FILE, origins
 from .data.recipe import RECIPE_FILE
+from .face_landmarks_selfmm import MODEL_FILES
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
 
 THIS_REPOSITORY = re.compile(rb"THIS_REPOSITORY(_OR_FOLDER)?")  # in cards, until they are pushed
 PLACEHOLDER = "NAME/selfmm-demo"  # the model of a Space, until it is pushed
-NEVER = ("__pycache__", "runs", "*.pyc", "*.egg-info", "checkpoint-*", "training_args.bin")  # and what is hidden
+PACKAGE = Path(__file__).resolve().parent
+
+# The files that a push sends, by pattern; it leaves all others. Of a model also its code and the tokenizer's files, of
+# a data set those that `origin.json` names.
+SENT = {
+    "model": (
+        "README.md", "LICENSE", "config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors",
+        "model-*-of-*.safetensors", "model.safetensors.index.json", "preset.yaml", "preset_*.yaml", "run.png",
+        *(f"models/{name}" for name in ("LICENSE", "NOTICE", *MODEL_FILES)),
+    ),
+    "dataset": ("README.md", "LICENSE", RECIPE_FILE),
+    "space": (
+        "README.md", "LICENSE", "*.py", "requirements.txt", "pre-requirements.txt", "packages.txt", "examples/*.txt",
+        "examples/*.mp4", "examples/*.webm", "examples/*.wav", "examples/*.flac",
+    ),
+}  # fmt: skip
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
 
 # What we have put into a repository, by pattern: what is not in the folder any more is deleted with the next push.
 OWNED = {
@@ -47,6 +68,7 @@ class Publication:
         owned: Patterns of what we have put there.
         research: The title of data that are for research use, if it is such a data set.
         metric: Whether it is a metric of `evaluate`, which looks for a module of the repository's name.
+        left: Files of the folder that are not sent.
     """
 
     kind: str
@@ -55,6 +77,7 @@ class Publication:
     owned: tuple[str, ...]
     research: str | None = None
     metric: bool = False
+    left: tuple[str, ...] = ()
 
     def stale(self, names: Collection[str]) -> list[str]:
         """Those of the files `names` of the repository that an earlier push put there and this one does not have."""
@@ -80,11 +103,11 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
         raise PublicationError(f"There is no folder {folder}.")
     if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
         folder = folder / "model"
-    files = _files(folder)
+    names = _names(folder)
     card = _card(folder)
     if (folder / "config.json").is_file():
         make = _model
-    elif any(name.endswith(f"/{ORIGIN_FILE}") for name in files):
+    elif any(name.endswith(f"/{ORIGIN_FILE}") for name in names):
         make = _dataset
     elif card is not None and "sdk" in card.data.to_dict():
         make = _space
@@ -97,7 +120,8 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
         raise PublicationError(f"{folder} has no README.md: write its card, with metadata between two lines `---`.")
     if model is not None and make is not _space:
         raise PublicationError(f"--model names the model that a Space shows, but {folder} is none.")
-    publication = _space(folder, files, card, model) if make is _space else make(folder, files, card)
+    publication = _space(folder, names, card, model) if make is _space else make(folder, names, card)
+    publication.left = tuple(name for name in names if name not in publication.files)
     text = THIS_REPOSITORY.sub(repository.encode(), _content(publication.files["README.md"]))
     if publication.metric:
         text = text.replace(f"NAME/{repository.rpartition('/')[2]}".encode(), repository.encode())
@@ -154,14 +178,31 @@ def _content(source: Path | bytes) -> bytes:
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
-def _files(folder: Path) -> dict[str, Path | bytes]:
-    """The files that may be pushed, by their path in the folder."""
+def _names(folder: Path) -> list[str]:
+    """The files of a folder, by their path in it; what is hidden does not count."""
+    paths = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+
+
+def _sent(folder: Path, names: Collection[str], patterns: Collection[str]) -> dict[str, Path | bytes]:
+    """
+    The files whose names fit one of the patterns, level by level.
+
+    Raises:
+        PublicationError: One is a link to something outside, which nobody who looks at the folder would expect to send.
+    """
     found: dict[str, Path | bytes] = {}
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        unwanted = any(part.startswith(".") or any(fnmatch.fnmatch(part, one) for one in NEVER) for part in parts)
-        if path.is_file() and not unwanted:
-            found["/".join(parts)] = path
+    for name in names:
+        if not any(fnmatch.fnmatchcase(name, one) and name.count("/") == one.count("/") for one in patterns):
+            continue
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder.resolve()) and not (file.suffix == ".py" and file.is_relative_to(PACKAGE)):
+            raise PublicationError(
+                f"{folder / name} is a link to {file}, outside the folder: put a copy of the file in its place, or "
+                "delete the link."
+            )
+        found[name] = folder / name
     return found
 
 
@@ -178,28 +219,34 @@ def _card(folder: Path) -> RepoCard | None:
     return card
 
 
-def _model(folder: Path, files: dict[str, Path | bytes], card: RepoCard) -> Publication:
+def _model(folder: Path, names: Collection[str], card: RepoCard) -> Publication:
     """Its code is all there, and its weights and processor load, by the package's code."""
-    named = identity("model", files, lambda name: (folder / name).read_bytes())
+    named = identity("model", names, lambda name: (folder / name).read_bytes())
     if named != "a model of the type 'selfmm'":
         raise PublicationError(f"{folder / 'config.json'} is none of Self-MM: it tells of {named or 'no model'}.")
-    _check_code(folder, files)
+    code = _code(folder, names)
     try:
         _, report = SelfMMModel.from_pretrained(folder, output_loading_info=True)
-        SelfMMProcessor.from_pretrained(folder)
+        tokenizer = SelfMMProcessor.from_pretrained(folder).tokenizer
     except Exception as error:  # a damaged file raises anything
         raise PublicationError(f"{folder} does not load: {error}") from error
     if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         raise PublicationError(f"{folder}: the weights are not those of config.json, as {wrong[0]} shows.")
     if not card.data.to_dict().get("license"):
         raise PublicationError(f"{folder / 'README.md'} names no `license`.")
-    return Publication("model", named, files, OWNED["model"])
+    vocabulary = () if tokenizer is None else (*TOKENIZER_FILES, *tokenizer.vocab_files_names.values())
+    return Publication("model", named, _sent(folder, names, (*SENT["model"], *code, *vocabulary)), OWNED["model"])
 
 
-def _check_code(folder: Path, files: Collection[str]) -> None:
-    """Every module that a configuration names is there, with all that it imports, and is Python."""
+def _code(folder: Path, names: Collection[str]) -> set[str]:
+    """
+    The files of the modules that a configuration names, and of all that these import.
+
+    Raises:
+        PublicationError: One of them is missing, or is not Python.
+    """
     named: dict[str, str] = {}
-    for name in [name for name in files if "/" not in name and name.endswith("config.json")]:
+    for name in [name for name in names if "/" not in name and name.endswith("config.json")]:
         try:
             options = json.loads((folder / name).read_text("utf-8"))
         except ValueError as error:
@@ -214,19 +261,22 @@ def _check_code(folder: Path, files: Collection[str]) -> None:
             f"{folder} does not name its code for AutoModel, AutoProcessor and pipeline; training, or `selfmm "
             "convert`, makes whole model folders."
         )
+    files: set[str] = set()
     for module, config in named.items():
         file = folder / f"{module}.py"
         try:
             for path in [file, *map(Path, get_relative_import_files(file))]:
                 ast.parse(path.read_text("utf-8"))
+                files.add(path.name)
         except OSError as error:
             missing = Path(error.filename or file).name
             raise PublicationError(f"{folder} lacks {missing}, which the code that {config} names needs.") from error
         except (SyntaxError, ValueError) as error:
             raise PublicationError(f"{folder}: the code that {config} names is damaged: {error}") from error
+    return files
 
 
-def _dataset(folder: Path, files: dict[str, Path | bytes], card: RepoCard) -> Publication:
+def _dataset(folder: Path, names: Collection[str], card: RepoCard) -> Publication:
     """Its files are those that were made, and the card tells `load_dataset` of them."""
     try:
         facts = origins(folder)
@@ -249,24 +299,26 @@ def _dataset(folder: Path, files: dict[str, Path | bytes], card: RepoCard) -> Pu
     builder = BUILDERS.get(facts[0]["dataset"])
     owned = (*OWNED["dataset"], *(f"{one['config']}/*" for one in facts))
     research = builder.TITLE if builder is not None and builder.CITATION else None
-    return Publication("dataset", f"the data set {facts[0]['dataset']!r}", files, owned, research)
+    described = [f"{one['config']}/{name}" for one in facts for name in (ORIGIN_FILE, DATASET_INFO_FILENAME)]
+    sent = _sent(folder, names, (*SENT["dataset"], *made, *described))
+    return Publication("dataset", f"the data set {facts[0]['dataset']!r}", sent, owned, research)
 
 
-def _space(folder: Path, files: dict[str, Path | bytes], card: RepoCard, model: str | None) -> Publication:
+def _space(folder: Path, names: Collection[str], card: RepoCard, model: str | None) -> Publication:
     """It has what the Hub starts it with, and in the copy that is sent the name of its model."""
     data = card.data.to_dict()
     if data["sdk"] != "gradio" or not data.get("title"):
         raise PublicationError(f"{folder / 'README.md'} must say `sdk: gradio` and have a `title`.")
     script = data.get("app_file", "app.py")
+    sent = _sent(folder, names, (*SENT["space"], script))
     for name in (script, "requirements.txt"):
-        if name not in files:
+        if name not in sent:
             raise PublicationError(f"{folder} lacks {name}, which a Space needs.")
-    for name in [name for name in files if name.endswith(".py")]:
+    for name in [name for name in sent if name.endswith(".py")]:
         try:
             ast.parse((folder / name).read_text("utf-8"))
         except (SyntaxError, ValueError) as error:
             raise PublicationError(f"{folder / name} is damaged: {error}") from error
-    sent = dict(files)
     holders = {name: (folder / name).read_bytes() for name in (script, "README.md")}
     holders = {name: content for name, content in holders.items() if PLACEHOLDER.encode() in content}
     if model is None and holders:
