@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from selfmm_hf import cli, extraction  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.data.recipe import find_recipe  # noqa: E402
 from selfmm_hf.extraction import ExtractionError, extract_clips, workers  # noqa: E402
+from selfmm_hf.extraction.folder import ExtractionFolder  # noqa: E402
 from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
 
 ODD = 'v/1 é$_$\'; x\n&"y"'  # an id
@@ -240,6 +242,42 @@ def test_a_torn_journal_is_mended(media, copy, inline):
     assert inline == ["late"]
     after = content(copy)
     assert {name for name in after if after[name] != before[name]} == {"table.csv"} - {"table.csv"}
+
+
+@pytest.mark.parametrize("where", ["id", "frames", "a linked folder", "the folder of parts"])
+def test_nothing_outside_the_folder_is_deleted(media, copy, tmp_path, where):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "weights.npy").write_bytes(b"mine")
+    lines = (copy / "extraction.jsonl").read_text().splitlines()
+    stranger = json.loads(lines[0]) | {"id": "../../victim/weights"}
+    if where == "frames":
+        stranger = json.loads(lines[0]) | {"id": "weights", "frames": {"../../victim": 4}}
+    elif where == "a linked folder":
+        stranger["id"] = "weights"
+        for name in ("audio", "vision"):
+            (copy / name).rename(tmp_path / name)
+            (copy / name).symlink_to(victim)
+    elif where == "the folder of parts":
+        stranger = json.loads(lines[0])
+        (copy / ".part").symlink_to(victim)
+    (copy / "extraction.jsonl").write_text("\n".join([*lines, json.dumps(stranger), ""]))
+    try:
+        extract_clips(media / "clips", media / "good.csv", copy, Dying())
+    except (DataError, ExtractionError) as error:
+        assert re.search("would lie outside the folder|is a link; delete it|is a link to a folder", str(error)), error
+    else:
+        assert where == "frames"
+    assert (victim / "weights.npy").read_bytes() == b"mine"
+
+
+def test_a_spreadsheet_computes_nothing_in_the_failures(tmp_path):
+    folder = ExtractionFolder(tmp_path)
+    (tmp_path / ".part").mkdir()
+    folder.write_failures([("=1+1", "@SUM(A1)", "-2+3|cmd"), ("plain", "a=b.mp4", "\tempty")])
+    with (tmp_path / "failures.csv").open(newline="") as file:
+        rows = [*csv.reader(file)]
+    assert rows[1:] == [["'=1+1", "'@SUM(A1)", "'-2+3|cmd"], ["plain", "a=b.mp4", "'\tempty"]]
 
 
 def test_another_recipe_is_refused(media, copy):

@@ -17,12 +17,14 @@ import pyarrow.csv
 from filelock import FileLock, Timeout
 
 from ..data.columns import SEQUENCES, UNIMODAL_LABELS
+from ..data.custom.table import stays_within
 from ..data.recipe import RECIPE_FILE
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
 
 JOURNAL = "extraction.jsonl"
 TABLE = "table.csv"
 FAILURES = "failures.csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet computes
 PART = ".part"  # what is being written, and the lock
 
 
@@ -96,6 +98,8 @@ class ExtractionFolder:
                 "folder."
             )
         part = self.root / PART
+        if part.is_symlink():  # its files are deleted
+            raise ExtractionError(f"{part} is a link; delete it, or name a new folder.")
         part.mkdir(parents=True, exist_ok=True)
         lock = FileLock(part / "lock")
         try:
@@ -117,13 +121,20 @@ class ExtractionFolder:
                     self.root.rmdir()  # where nothing was written
 
     def records(self) -> dict[str, Extracted]:
-        """The journal by id. What is no whole line, because of a sudden end, is no finished clip."""
-        found = {}
+        """
+        The journal by id. What is no whole line, because of a sudden end, is no finished clip.
+
+        Raises:
+            ExtractionError: An id names files outside the folder.
+        """
+        found: dict[str, Extracted] = {}
         if (self.root / JOURNAL).exists():
             for line in (self.root / JOURNAL).read_bytes().splitlines():
                 with suppress(ValueError, TypeError):
                     record = Extracted(**json.loads(line))
                     found[record.id] = record
+        for clip in found:
+            self.feature_file(SEQUENCES[0], clip)
         return found
 
     def check_recipe(self, extractor: SelfMMFeatureExtractor) -> None:
@@ -161,7 +172,19 @@ class ExtractionFolder:
         return True
 
     def feature_file(self, modality: str, clip: str) -> Path:
-        return self.root / modality / f"{clip}.npy"
+        """
+        Where the features of a clip lie.
+
+        Raises:
+            ExtractionError: That would be outside the folder.
+        """
+        file = f"{modality}/{clip}.npy"
+        if not stays_within(file):
+            raise ExtractionError(
+                f"{self.root}: {file!r:.100} would lie outside the folder. Somebody has changed {JOURNAL}: delete that "
+                "line, or name a new folder."
+            )
+        return self.root / file
 
     def begin(self, extractor: SelfMMFeatureExtractor, kept: Mapping[str, Extracted], again: Collection[str]) -> None:
         """
@@ -210,11 +233,11 @@ class ExtractionFolder:
                     (self.root / folder).rmdir()
 
     def write_failures(self, failures: Iterable[tuple[str, str, str]]) -> None:
-        """`failures.csv`: id, clip, reason; no file if there are none."""
+        """`failures.csv`: id, clip, reason; no file if there are none. No spreadsheet takes a cell for a formula."""
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
         writer.writerow(["id", "clip", "reason"])
-        writer.writerows(failures)
+        writer.writerows([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in row] for row in failures)
         if rows.getvalue().count("\n") > 1:
             self._replace(FAILURES, rows.getvalue().encode())
         else:

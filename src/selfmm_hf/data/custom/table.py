@@ -1,7 +1,7 @@
 """The table of the clips in a folder of one's own."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pyarrow as pa
@@ -110,5 +110,5 @@ def check_splits(path: Path, columns: dict[str, list[Any]]) -> None:
 
 def stays_within(name: str) -> bool:
     """Whether a relative path stays within its folder, by its spelling."""
-    parts = name.replace("\\", "/").split("/")
-    return ".." not in parts and parts[0] != ""
+    path = PureWindowsPath(name)  # knows both kinds of slashes
+    return bool(path.parts) and not (path.root or Path(name).anchor) and ".." not in path.parts and "\0" not in name
