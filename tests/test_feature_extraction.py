@@ -1,8 +1,11 @@
 """The recipe: what is computed, saved with the extractor, and refused when it is another's."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -229,3 +232,20 @@ def test_the_real_clip(shared, extractor):
     features, absent = extractor.extract(shared / "data" / "clips" / "obama_speech.mp4")
     assert absent == {} and len(features["vision"]) == 88 and features["vision"][:, 0].mean() > 0.9
     assert extractor.extract(shared / "data" / "clips" / "jfk.flac")[1] == {"vision": "no picture"}
+
+
+def test_encoders_are_loaded_once_for_all_threads(encoders):
+    extractor, made = SelfMMFeatureExtractor(**encoders), []
+    extractor._encoder, make = lambda name, recipe: made.append(name) or make(name, recipe), extractor._encoder
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: extractor.extract(clip())[0], range(8)))
+    assert sorted(made) == ["audio", "vision"]
+    expected, _ = SelfMMFeatureExtractor(**encoders).extract(clip())
+    assert all(np.array_equal(one[name], expected[name]) for one in found for name in expected)
+
+
+def test_an_extractor_that_was_used_can_be_copied(extractor):
+    expected, _ = extractor.extract(clip())
+    for copied in (pickle.loads(pickle.dumps(extractor)), copy.deepcopy(extractor)):
+        found, _ = copied.extract(clip())
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)

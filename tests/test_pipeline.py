@@ -8,6 +8,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -33,6 +36,7 @@ for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)
 
 from test_decoding import voice, write_clip  # noqa: E402
+from test_face_landmarks import draw_face  # noqa: E402
 from test_feature_extraction import RATE, clip  # noqa: E402
 
 
@@ -118,6 +122,36 @@ def test_a_column_of_a_dataset(pipe, path, workers):
     assert [one["transcript"] for one in pipe(KeyDataset(words, "clip"))] == ["the movie was good", "so"]
     with pytest.raises(ValueError, match="A clip is Dataset, expected the path of a file, or a dict"):
         pipe(clips)
+
+
+class Busy:
+    """Answers in its own time, and not to two at once."""
+
+    type, feature_extractor, at_work = "ctc", Wav2Vec2FeatureExtractor(), False
+
+    def __call__(self, inputs, return_timestamps):
+        assert not self.at_work, "called by two threads at once"
+        self.at_work = True
+        time.sleep(0.005)
+        self.at_work = False
+        return {"text": "the movie was " + ("good" if inputs["raw"][0] else "bad")}
+
+
+def test_four_threads_get_what_one_gets(folder):
+    clips = [
+        clip(audio=voice(0.5 + number / 5, RATE), vision=[draw_face(smile=number - 1, size=96 + 32 * number)] * 3)
+        for number in range(3)
+    ]
+    clips[1]["text"], clips[2]["audio"] = "so", np.zeros(RATE, np.float32)
+    clips.append({"text": "the movie was good and this film is bad"})
+    pipe = load(folder, transcriber=Busy())  # its tools are not made yet: the threads make them
+    settings = list(warnings.filters), torch.get_num_threads()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda number: pipe(clips[number % 4], window_seconds=0.5), range(40)))
+    assert (list(warnings.filters), torch.get_num_threads()) == settings
+    alone = load(folder, transcriber=Busy())
+    for number, result in enumerate(found):
+        assert result == alone(clips[number % 4], window_seconds=0.5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -4,6 +4,7 @@ Audio sequences from sound: the 33 columns of CH-SIMS, or any Hugging Face speec
 
 import hashlib
 import math
+import threading
 import warnings
 from contextlib import nullcontext
 from functools import cache, cached_property
@@ -20,6 +21,10 @@ LIBROSA33_COLUMNS = (
     *(f"mfcc_{number}" for number in range(20)),
     *(f"chroma_{note}" for note in ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")),
 )
+
+# Filters of warnings and the threads of BLAS belong to the process: two threads that set them for a while would leave
+# them wrong.
+_LIBROSA = threading.Lock()
 
 
 def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
@@ -65,7 +70,7 @@ def _columns(samples: np.ndarray) -> np.ndarray:
         ) from error
 
     # The arrays are small: more threads would only wait for each other, for twice the time.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with _LIBROSA, warnings.catch_warnings(), threadpool_limits(1):
         warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set", UserWarning)  # silence
         warnings.filterwarnings("ignore", "n_fft=.* is too large for input signal", UserWarning)  # below 1.5 s
         columns = [

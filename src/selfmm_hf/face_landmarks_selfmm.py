@@ -10,6 +10,7 @@ Constants are those of MediaPipe 0.10.21 (Apache-2.0), each with the file below 
 
 import hashlib
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -196,8 +197,13 @@ class FaceLandmarker:
         return Face((landmarks / frame.shape[1]).astype(np.float32), presence)
 
 
-class Network:
-    """A LiteRT model with one input: (height, width, channels) float32 in, the list of its outputs out."""
+class Network(threading.local):
+    """
+    A LiteRT model with one input: (height, width, channels) float32 in, the list of its outputs out.
+
+    An interpreter may run in one thread only. So each thread that uses this has its own: Python calls `__init__` in
+    each of them.
+    """
 
     def __init__(self, content: bytes, threads: int):
         self.interpreter = Interpreter(model_content=content, num_threads=threads)

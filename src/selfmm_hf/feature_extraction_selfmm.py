@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
@@ -37,6 +38,8 @@ MODELS = "models"  # the folder of the face models, in the package as in a repos
 
 # Normalised values are cut here: what is farther out than anything in training says no more than that.
 MAX_DEVIATIONS = 5.0
+
+_LOADING = threading.Lock()  # `from_pretrained` is not made for two threads at once
 
 
 class SelfMMFeatureExtractor(FeatureExtractionMixin):
@@ -305,28 +308,30 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         return self.known_width(name) or self._tool(name).width
 
     def _tool(self, name: str) -> Any:
-        """What computes the modality."""
-        if name not in self._tools:
-            recipe = self.recipe[name]
-            if recipe["kind"] == "features":
-                raise ValueError(
-                    f"The {name} features that this was made for come from another program and cannot be computed "
-                    f"here; give them as an array (frames, {recipe['dim']}), or take a model with a recipe."
-                )
-            if recipe["kind"] == "librosa33":
-                tool = librosa33
-            elif recipe["kind"] == "face":
-                tool = FaceFeatures(self._face_models(), recipe["frame_rate"])
-            else:
-                tool = self._encoder(name, recipe)
-                recipe["checksum"] = recipe["checksum"] or tool.checksum
-                if recipe["checksum"] != tool.checksum:
-                    raise ValueError(
-                        f"The {name} encoder {recipe['model']} has other weights than the recipe was made with: "
-                        f"checksum {tool.checksum}, expected {recipe['checksum']}. Pin its revision."
-                    )
-            self._tools[name] = tool
-        return self._tools[name]
+        """What computes the modality; it is made once, whichever thread asks first."""
+        with _LOADING:
+            if name not in self._tools:
+                self._tools[name] = self._made_tool(name, self.recipe[name])
+            return self._tools[name]
+
+    def _made_tool(self, name: str, recipe: dict[str, Any]) -> Any:
+        if recipe["kind"] == "features":
+            raise ValueError(
+                f"The {name} features that this was made for come from another program and cannot be computed "
+                f"here; give them as an array (frames, {recipe['dim']}), or take a model with a recipe."
+            )
+        if recipe["kind"] == "librosa33":
+            return librosa33
+        if recipe["kind"] == "face":
+            return FaceFeatures(self._face_models(), recipe["frame_rate"])
+        tool = self._encoder(name, recipe)
+        recipe["checksum"] = recipe["checksum"] or tool.checksum
+        if recipe["checksum"] != tool.checksum:
+            raise ValueError(
+                f"The {name} encoder {recipe['model']} has other weights than the recipe was made with: "
+                f"checksum {tool.checksum}, expected {recipe['checksum']}. Pin its revision."
+            )
+        return tool
 
     def _encoder(self, name: str, recipe: dict[str, Any]) -> AudioEncoder | ImageEncoder:
         model, revision = recipe["model"], recipe["revision"]

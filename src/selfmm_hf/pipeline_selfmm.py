@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,8 @@ MAX_DOWNLOAD = 500_000_000  # bytes
 TIMEOUT = 30  # seconds without an answer
 MAX_DOWNLOAD_SECONDS = 600
 
+_TRANSCRIBING = threading.Lock()  # a pipeline for speech recognition is not made for two threads at once
+
 
 class MultimodalSentimentPipeline(ChunkPipeline):
     """
@@ -46,7 +49,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         pipe({"text": "I loved it", "audio": samples, "sampling_rate": 22050})
 
     Takes what `SelfMMProcessor.extract` takes: the path or URL of a clip, or a dict of `text`, `audio` (with
-    `sampling_rate`) and `vision`; or a list or a generator of them, with `batch_size`.
+    `sampling_rate`) and `vision`; or a list or a generator of them, with `batch_size`. Several threads may call one
+    pipeline.
 
     Args:
         text (`str`, *optional*): What is said in the clip.
@@ -195,9 +199,9 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         if sound is None or np.ndim(sound) != 1 or not len(sound):
             return "", []
         times = "word" if str(getattr(self.transcriber, "type", "")).startswith("ctc") else True
-        said = self.transcriber(
-            {"raw": np.asarray(sound, dtype=np.float32), "sampling_rate": rate}, return_timestamps=times
-        )
+        inputs = {"raw": np.asarray(sound, dtype=np.float32), "sampling_rate": rate}
+        with _TRANSCRIBING:
+            said = self.transcriber(inputs, return_timestamps=times)
         parts = [(part["text"].strip(), part["timestamp"][0]) for part in said.get("chunks", ())]
         return said["text"].strip(), [(words, begin) for words, begin in parts if begin is not None]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
+
+_TOKENIZING = threading.Lock()  # a fast tokenizer keeps padding and truncation of one call for the next
 
 
 class SelfMMProcessor(ProcessorMixin):
@@ -123,9 +126,10 @@ class SelfMMProcessor(ProcessorMixin):
         batch = self.feature_extractor.pad(clips)
         if self._tokenizes("text"):
             texts = [clip["text"] for clip in clips]
-            tokens = self.tokenizer(
-                texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
-            )
+            with _TOKENIZING:
+                tokens = self.tokenizer(
+                    texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
+                )
             spoken = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
             tokens["attention_mask"] = tokens["attention_mask"] * spoken
             batch.update(tokens)
@@ -163,7 +167,8 @@ class SelfMMProcessor(ProcessorMixin):
         """Why a text says nothing to the model, if it does not."""
         if not text.strip():
             return "no words"
-        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        with _TOKENIZING:
+            tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not tokens or set(tokens) == {self.tokenizer.unk_token_id}:
             return "no word that the model knows"
         return None
