@@ -134,7 +134,8 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
     parts = [f'<p class="said">{html.escape(remark)}</p>']
     if result["transcript"]:
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
-    hints = [str(one.message) for one in caught if one.category.__name__ == "ClipWarning"]
+    told = [str(one.message) for one in caught if one.category.__name__ == "ClipWarning"]
+    hints = list(dict.fromkeys([*result.get("remarks", ()), *told]))
     if clip and "text" in result["absent"]:
         hints.append("Type what is said in the clip, and the words are judged too.")
     return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result

@@ -35,6 +35,11 @@ def result(score=0.84, text=2.1, audio=-1.4, vision=None, **changes):
     } | changes
 
 
+def test_the_page_has_the_remarks():
+    page = sentiment_html([("a", result(remarks=["4 of 5 words are unknown <to> this model."])), ("b", result())])
+    assert page.count("<p>4 of 5 words are unknown &lt;to&gt; this model.</p>") == 1
+
+
 def words_only(**changes):
     return result(unimodal={"text": 2.1}, present={"text": True}, absent={}, **changes)
 

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.pipelines.pt_utils import KeyDataset
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
-from selfmm_hf.decoding_selfmm import decode_audio
+from selfmm_hf.decoding_selfmm import ClipWarning, decode_audio
 from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline, label_of
 from selfmm_hf.processing_selfmm import SelfMMProcessor
@@ -64,7 +64,8 @@ def path(tmp_path_factory):
 
 def test_a_clip(pipe, path):
     result = pipe(str(path))
-    assert set(result) == {"score", "label", "label_range", "unimodal", "present", "absent", "transcript"}
+    keys = {"score", "label", "label_range", "unimodal", "present", "absent", "transcript", "words", "remarks"}
+    assert keys <= set(result) and result["words"] is None and result["remarks"] == []
     assert result["present"] == {"text": False, "audio": True, "vision": False}
     assert result["absent"] == {"text": "no words", "vision": "no face"}
     assert [name for name, value in result["unimodal"].items() if value is not None] == ["audio"]
@@ -165,6 +166,29 @@ def test_a_model_of_half_precision(folder, pipe, path, dtype):
     json.dumps(found)
     several = half([{"text": "so"}, str(path), {"text": "the movie was good"}], batch_size=2)
     assert [one["present"]["audio"] for one in several] == [False, True, False]
+
+
+def test_a_long_text_is_read_to_its_end(pipe):
+    halves = "the food is great " * 15, "the movie was terrible " * 15
+    with pytest.warns(ClipWarning, match="longer than the 50 tokens") as caught:
+        result = pipe({"text": "".join(halves)}, window_seconds=1.0)
+    assert len(caught) == 1 and result["remarks"] == [str(caught[0].message)]
+    assert result["words"] == {"count": 120, "unknown": 0, "parts": 4} and result["transcript"] == "".join(halves)
+    with pytest.warns(ClipWarning):
+        first, second = (pipe({"text": half})["unimodal"]["text"] for half in halves)
+    assert min(first, second) < result["unimodal"]["text"] < max(first, second)
+    with pytest.warns(ClipWarning):
+        short, long = pipe([{"text": "the food is great"}, {"text": "".join(halves)}], batch_size=2)
+    assert long["score"] == pytest.approx(result["score"], abs=1e-5) and short["remarks"] == []
+    assert short["score"] == pytest.approx(pipe({"text": "the food is great"})["score"], abs=1e-5)
+
+
+def test_unknown_words_are_told(pipe):
+    result = pipe({"text": "The board approved quarterly dividends"})
+    assert result["words"] == {"count": 5, "unknown": 4, "parts": 1}
+    assert result["remarks"] == ["4 of 5 words are unknown to this model."]
+    assert pipe({"text": "the movie was zany"})["remarks"] == ["1 of 4 words is unknown to this model."]
+    assert pipe({"text": "the movie was good!"})["remarks"] == []
 
 
 def test_a_timeline_scores_the_pieces(pipe):

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_outputs
+from datasets import Dataset
 from transformers import AutoProcessor
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf.collator import SelfMMCollator
+from selfmm_hf.data import Samples
 from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer
+from selfmm_hf.decoding_selfmm import ClipWarning
 from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.processing_selfmm import SelfMMProcessor, windows
 
@@ -39,10 +43,10 @@ def model():
 
 def test_a_batch_is_what_the_model_takes(processor, model):
     short = clip(audio=voice(0.5, RATE), vision=None)
-    batch = processor([clip(), short, {}], ["the movie was good", None, "well this film is bad and long"])
+    batch = processor([clip(), short, {}], ["the movie was good", None, "this film is bad"])
     assert set(batch) == set(processor.model_input_names)
     assert batch["audio_lengths"].tolist() == [44, 22, 0] and batch["vision_lengths"].tolist() == [6, 0, 0]
-    assert batch["attention_mask"].sum(1).tolist() == [6, 0, 6] and batch["input_ids"].shape == (3, 6)  # cut
+    assert batch["attention_mask"].sum(1).tolist() == [6, 0, 6] and batch["input_ids"].shape == (3, 6)
     with torch.no_grad():
         together = model(**batch)
         alone = model(**processor(clip(), "the movie was good"))
@@ -59,6 +63,57 @@ def test_what_is_absent_is_said(processor):
     assert "text" not in processor.extract({"text": "qwertz movie"})[1]
     assert "text" not in processor.extract(clip(), "the movie")[1]
     assert processor.extract(clip(text="the movie"), "other words")[0]["text"] == "the movie"
+
+
+def test_a_long_text_is_read_in_parts(processor, model):
+    """The mean of the parts, weighted by their tokens; those beside it are as they are alone."""
+    halves = ["the movie was", "good this is bad"]
+    with pytest.warns(ClipWarning, match="longer than the 6 tokens that this model reads at once: it was read in 2 pa"):
+        batch = processor(text=["the movie", " ".join(halves), None, "\U0001f600"])
+    assert batch["input_ids"].shape == (4, 2, 6)
+    assert batch["attention_mask"].sum(-1).tolist() == [[4, 0], [5, 6], [0, 0], [0, 0]]
+    tokens = [*processor.tokenizer.model_input_names]
+
+    def states_of(batch):
+        return model.encode_text(**{name: batch[name] for name in tokens})
+
+    states = states_of(processor(text=halves))
+    expected = (5 * states[0] + 6 * states[1]) / 11
+    torch.testing.assert_close(states_of(batch)[1], expected, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        together = model(**batch)
+        assert together.present["text"].tolist() == [True, True, False, False]
+        assert_same_outputs(model(**processor(text="the movie")), together, slice(0, 1))
+        with_embeds = model(text_embeds=expected.unsqueeze(0))
+    assert_same_outputs(with_embeds, together, slice(1, 2))
+    assert processor.words(" ".join(halves)) == {"count": 7, "unknown": 0, "parts": 2}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_score_does_not_depend_on_the_side_of_the_padding(processor, model, side):
+    tokenizer = demo_tokenizer()
+    tokenizer.padding_side = side
+    texts = ["so", "the movie was good"]
+    expected = model(**processor(text=texts))
+    given = tokenizer(texts, padding=True, return_tensors="pt")
+    assert given["attention_mask"][0, 0] == (side == "right")
+    assert_same_outputs(model(**given), expected)
+    assert_same_outputs(model(**SelfMMProcessor(processor.feature_extractor, tokenizer)(text=texts)), expected)
+
+
+def test_training_reads_what_the_processor_reads(processor, model):
+    texts = ["the movie was good", "", " ", "\U0001f600", "qwertz \U0001f600", "qwertz movie", "[UNK]", "..."]
+    rows = {"id": [*map(str, range(len(texts)))], "text": texts, "label": [0.0] * len(texts)}
+    samples = Samples(Dataset.from_dict(rows))
+    samples.tokenize(processor.tokenizer, processor.max_text_tokens)
+    trained = SelfMMCollator()([samples[row] for row in range(len(texts))])
+    trained.pop("labels")
+    output = model(**trained)
+    assert output.present["text"].tolist() == [True, False, False, False, False, True, False, False]
+    assert_same_outputs(output, model(**processor(text=texts)))
+    absent = [processor.extract({"text": text})[1].get("text") for text in texts]
+    unknown = "no word that the model knows"
+    assert absent == [None, "no words", "no words", unknown, unknown, None, unknown, unknown]
 
 
 def test_features_pass_as_they_are(processor):

@@ -158,6 +158,14 @@ def test_an_epoch_does_not_fill_the_memory(tmp_path):
     assert anonymous < 20 and resident < 150, (anonymous, resident)
 
 
+def test_texts_that_are_cut_are_counted():
+    texts = ["great", "the food is great", "the movie was wonderful and the food is great", "\U0001f600 " * 30]
+    rows = {"id": list("abcd"), "text": texts, "label": [0.0] * 4}
+    samples = Samples(Dataset.from_dict(rows))
+    assert samples.tokenize(demo_tokenizer(), 6) == 1 and samples.tokenize(demo_tokenizer(), 11) == 0
+    assert samples.lengths("text").tolist() == [3, 6, 11, 0]
+
+
 @pytest.mark.parametrize("texts", [["", " "], [""] * 1000 + ["great"], ["great"] + [""] * 1000])
 def test_blank_texts_have_no_tokens(texts):
     rows = {"id": [str(row) for row in range(len(texts))], "text": texts, "label": [0.0] * len(texts)}

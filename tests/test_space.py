@@ -55,6 +55,7 @@ def result(transcript=None, **unimodal):
     return {
         "score": 0.5, "label": "neutral", "label_range": 3.0, "unimodal": unimodal, "absent": absent,
         "present": {name: value is not None for name, value in unimodal.items()}, "transcript": transcript,
+        "remarks": [],
     }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class ClipError(ValueError):
 
 
 class ClipWarning(UserWarning):
-    """A clip of which a part could not be read."""
+    """Something to bear in mind about a clip: that a part of it could not be read, for instance."""
 
 
 @dataclass

@@ -19,6 +19,8 @@ from transformers.utils import ModelOutput
 from .configuration_selfmm import SelfMMConfig
 from .packing_selfmm import by_length, first_tokens, may_look, one_of_each
 
+PARTS = 64  # of long texts, encoded at once
+
 
 @dataclass
 class SelfMMOutput(ModelOutput):
@@ -245,8 +247,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
     ) -> SelfMMOutput | tuple:
         r"""
         Args:
-            input_ids, attention_mask, token_type_ids: What the text encoder's tokenizer gives, `(batch, tokens)`.
-                `token_type_ids` are ignored by encoders that have none.
+            input_ids, attention_mask, token_type_ids: What the text encoder's tokenizer gives, `(batch, tokens)`, or,
+                of texts that are read in parts, `(batch, parts, tokens)`. `token_type_ids` are ignored by encoders that
+                have none. Padding may stand on either side.
             audio, vision: Frames, `(batch, frames, audio_dim)` and `(batch, frames, vision_dim)`, padded at the end.
             audio_lengths, vision_lengths: Number of real frames, `(batch,)`, in `[0, frames]`; all, where not given.
             text_embeds: Instead of `input_ids`, what [`encode_text`] has made of them, `(batch, hidden_size)`.
@@ -312,6 +315,12 @@ class SelfMMModel(SelfMMPreTrainedModel):
             return None, None
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if input_ids.ndim == 3:
+            return self._encode_parts(input_ids, attention_mask, token_type_ids)
+        # Encoders count positions from the first column, wherever a tokenizer puts its padding: real tokens come first.
+        begin = attention_mask.bool().int().argmax(-1, keepdim=True)
+        order = (begin + torch.arange(input_ids.shape[1], device=input_ids.device)) % input_ids.shape[1]
+        input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         present = attention_mask.bool().any(-1)  # (batch,)
         # Attention over no token at all is not defined: let those clips see one, and drop the outcome.
         one = torch.zeros_like(attention_mask)
@@ -320,9 +329,26 @@ class SelfMMModel(SelfMMPreTrainedModel):
         encoder = self.encoders["text"]
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
-            inputs["token_type_ids"] = token_type_ids
+            inputs["token_type_ids"] = token_type_ids.gather(1, order)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
             return first_tokens(encoder, **inputs), present
+
+    def _encode_parts(
+        self, input_ids, attention_mask, token_type_ids
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Of texts in parts, (batch, parts, tokens): the mean of what the parts give, weighted by their tokens."""
+        tokens = attention_mask.sum(-1).float()  # (batch, parts)
+        shares = tokens / tokens.sum(-1, keepdim=True).clamp(min=1)
+        clips, parts = tokens.nonzero(as_tuple=True)
+        if not len(clips):
+            return None, None
+        columns = [one if one is None else one[clips, parts] for one in (input_ids, attention_mask, token_type_ids)]
+        states = []
+        for begin in range(0, len(clips), PARTS):
+            some = [one if one is None else one[begin : begin + PARTS] for one in columns]
+            states.append(self._encode_text(*some)[0])
+        weighted = torch.cat(states) * shares[clips, parts].unsqueeze(-1).to(states[0].dtype)
+        return weighted.new_zeros(len(input_ids), weighted.shape[1]).index_add(0, clips, weighted), tokens.any(-1)
 
     def _encode_sequence(self, modality, frames, lengths) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if frames is None or frames.shape[1] == 0:
@@ -365,7 +391,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
             raise ValueError("Give either input_ids or text_embeds, which are made of them.")
         for name, value in inputs.items():
             if name == "input_ids":
-                shape, fits = "(batch, tokens)", value.ndim == 2
+                shape, fits = "(batch, tokens) or (batch, parts, tokens)", value.ndim in (2, 3)
             elif name == "text_embeds":
                 width = self.widths["text"]
                 shape, fits = f"(batch, {width})", value.ndim == 2 and value.shape[1] == width

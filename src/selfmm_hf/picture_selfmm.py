@@ -409,6 +409,7 @@ def _section(number: int, name: str, result: dict[str, Any]) -> str:
         sentiment_svg(result),
         f'<p class="disagreement">{_escaped(sentence)}</p>' if sentence else "",
         f'<blockquote dir="auto">{_escaped(transcript)}</blockquote>' if transcript else "",
+        *(f"<p>{_escaped(remark)}</p>" for remark in result.get("remarks", ())),
         f"<table><caption>Scores from \N{MINUS SIGN}{limit:g} (negative) to +{limit:g} (positive): "
         f"{_escaped(_label(result))}"
         f"</caption><tbody>{numbers}</tbody></table>",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .text_selfmm import text_batch  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 # The classes of CMU-MOSI and CMU-MOSEI, scores rounded; and those of CH-SIMS, with the upper bound of each.
@@ -67,6 +68,10 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         - `unimodal`: by modality, the score of it alone, `None` where the clip lacks it;
         - `present`: by modality, whether the clip has it, and `absent`: where not, why;
         - `transcript`: the words that were read, if any;
+        - `words`: how many words that are (`count`), how many of them are `unknown` to the text encoder, and in how
+          many `parts` it read them, more than one where they have more than the processor's `max_text_tokens`; `None`
+          without words;
+        - `remarks`: sentences on what to bear in mind about this result;
         - `timeline`, where `window_seconds` is given: `begin` and `end` in seconds, `score`, `label`, `unimodal` and
           `present` of each piece. Words are in a piece only where the transcriber tells their times.
 
@@ -146,6 +151,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             "absent": whole["absent"],
             "transcript": text if isinstance(text, str) and text else None,
         }
+        result["words"] = self.processor.words(text) if result["transcript"] else None
+        result["remarks"] = self._remarks(result)
         if whole["windowed"]:
             result["timeline"] = [
                 {"begin": piece["begin"], "end": piece["end"], **self._scores(piece)} for piece in pieces
@@ -159,6 +166,15 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     def disagreement(self, result: dict[str, Any]) -> str | None:
         """Which modalities disagree in what the pipeline has returned, as a sentence; `None` where they do not."""
         return disagreement(result)
+
+    def _remarks(self, result: dict[str, Any]) -> list[str]:
+        remarks, words = [], result["words"] or {}
+        if unknown := words.get("unknown"):
+            verb = "is" if unknown == 1 else "are"
+            remarks.append(f"{unknown} of {words['count']} words {verb} unknown to this model.")
+        if words.get("parts", 1) > 1:
+            remarks.append(self.processor.parts_remark(words["parts"]))
+        return remarks
 
     @property
     def _modalities(self) -> list[str]:

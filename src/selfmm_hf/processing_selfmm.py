@@ -2,26 +2,25 @@
 
 import json
 import os
-import threading
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import PROCESSOR_NAME
 
+from .decoding_selfmm import ClipWarning
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
+from .text_selfmm import count_words, parts, text_batch, tokenize
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
-
-_TOKENIZING = threading.Lock()  # a fast tokenizer keeps padding and truncation of one call for the next
 
 
 class SelfMMProcessor(ProcessorMixin):
@@ -31,7 +30,7 @@ class SelfMMProcessor(ProcessorMixin):
     Args:
         feature_extractor ([`SelfMMFeatureExtractor`]): The recipe of the audio and vision sequences.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): Of the text encoder, where the model has one.
-        max_text_tokens (`int`, defaults to 50): Longer texts are cut, as they were in training.
+        max_text_tokens (`int`, defaults to 50): Longer texts are read in parts; in training they were cut.
     """
 
     def __init__(
@@ -110,9 +109,26 @@ class SelfMMProcessor(ProcessorMixin):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"text is {type(words).__name__}, expected a string: what is said in the clip.")
             features["text"] = words or ""
-            if reason := self._why_no_words(features["text"]):
-                features["text"], absent["text"] = "", reason
+            pieces = parts(self.tokenizer, features["text"], self.max_text_tokens)
+            if not any(tokenize(self.tokenizer, pieces, self.max_text_tokens)["input_ids"]):
+                absent["text"] = "no word that the model knows" if features["text"].strip() else "no words"
+                features["text"] = ""
+            elif len(pieces) > 1:
+                warnings.warn(self.parts_remark(len(pieces)), ClipWarning, stacklevel=2)
         return features, {name: absent[name] for name in self.modalities if name in absent}
+
+    def words(self, text: str) -> dict[str, int]:
+        """How many words a text has (`count`), how many of them are `unknown`, and in how many `parts` it is read."""
+        count, unknown = count_words(self.tokenizer, text)
+        number = len(parts(self.tokenizer, text, self.max_text_tokens))
+        return {"count": count, "unknown": unknown, "parts": number}
+
+    def parts_remark(self, number: int) -> str:
+        """What is to be said of a text that is read in so many parts."""
+        return (
+            f"The text is longer than the {self.max_text_tokens} tokens that this model reads at once: it was read in "
+            f"{number} parts and counts as their mean."
+        )
 
     def pad(self, clips: list[dict[str, Any]]) -> BatchFeature:
         """
@@ -120,19 +136,13 @@ class SelfMMProcessor(ProcessorMixin):
 
         Returns:
             `audio`, `vision` (clips, frames, width) float32, normalised and padded at the end, `audio_lengths`,
-            `vision_lengths` (clips,), and what the tokenizer gives, (clips, tokens). A clip that lacks a modality has
-            the length 0, or an attention mask of zeros.
+            `vision_lengths` (clips,), and what the tokenizer gives, (clips, tokens), or (clips, parts, tokens) where a
+            text is longer than `max_text_tokens`. A clip that lacks a modality has the length 0, or an attention mask
+            of zeros.
         """
         batch = self.feature_extractor.pad(clips)
         if self._tokenizes("text"):
-            texts = [clip["text"] for clip in clips]
-            with _TOKENIZING:
-                tokens = self.tokenizer(
-                    texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
-                )
-            spoken = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
-            tokens["attention_mask"] = tokens["attention_mask"] * spoken
-            batch.update(tokens)
+            batch.update(text_batch(self.tokenizer, [clip["text"] for clip in clips], self.max_text_tokens))
         return batch
 
     def __call__(self, clips: Any = None, text: str | list[str | None] | None = None, **kwargs: Any) -> BatchFeature:
@@ -162,16 +172,6 @@ class SelfMMProcessor(ProcessorMixin):
 
     def _tokenizes(self, name: str) -> bool:
         return name == "text" and self.tokenizer is not None
-
-    def _why_no_words(self, text: str) -> str | None:
-        """Why a text says nothing to the model, if it does not."""
-        if not text.strip():
-            return "no words"
-        with _TOKENIZING:
-            tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not tokens or set(tokens) == {self.tokenizer.unk_token_id}:
-            return "no word that the model knows"
-        return None
 
 
 def windows(

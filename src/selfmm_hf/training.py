@@ -97,8 +97,13 @@ class Run:
         self._leave_out(modalities)
         self.tokenizer = self._tokenizer() if "text" in modalities else None
         if self.tokenizer is not None:
-            for samples in self.splits.values():
-                samples.tokenize(self.tokenizer, options.max_text_tokens)
+            for split, samples in self.splits.items():
+                cut = samples.tokenize(self.tokenizer, options.max_text_tokens)
+                if cut and args.should_log:
+                    logger.warning(
+                        f"{cut} of {len(samples)} texts of the {split} split have more than {options.max_text_tokens} "
+                        "tokens and are cut; see --max_text_tokens."
+                    )
         self.extractor = self._extractor()
         self.model = self._model(model_options)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..text_selfmm import length, tokenize
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
@@ -124,16 +125,17 @@ class Samples:
                     digest.update(frames[[0, len(frames) // 2, -1]])
         return digest.hexdigest()
 
-    def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+    def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
         """
-        Gives each clip what `tokenizer` makes of its text, cut to `max_tokens`. A blank text has no tokens, which
-        means that the text is absent.
+        Gives each clip what `tokenizer` makes of its text, cut to `max_tokens`. Without tokens the text is absent: it
+        is blank, or of no word that the encoder knows.
+
+        Returns:
+            How many texts are cut.
         """
 
         def tokens(batch: dict[str, list]) -> dict[str, list]:
-            made = tokenizer(batch["text"], truncation=True, max_length=max_tokens)
-            spoken = [bool(text.strip()) for text in batch["text"]]
-            return {name: [v if s else [] for v, s in zip(made[name], spoken, strict=True)] for name in made}
+            return tokenize(tokenizer, batch["text"], max_tokens)
 
         # Named, as it cannot be seen in texts that are all blank.
         features = Features({name: List(Value("int64")) for name in tokenizer("")})
@@ -141,6 +143,8 @@ class Samples:
             tokens, batched=True, remove_columns=["text"], features=features, keep_in_memory=True, desc="Tokenizing"
         )
         self.tokens = {name: _Ragged(made.data.column(name).chunks) for name in made.column_names}
+        full = self.lengths("text") >= max_tokens
+        return sum(length(tokenizer, self.dataset[int(row)]["text"]) > max_tokens for row in np.flatnonzero(full))
 
 
 class _Ragged:
