@@ -4,12 +4,15 @@ import hashlib
 import pickle
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import mmsa_file
 from datasets import Array2D, Dataset, List, Value, concatenate_datasets
+from test_verify import column, narrower
 
 from selfmm_hf.data import BUILDERS, LABEL_RANGES, DataError, Mosi, Sims, find_builder, load_splits
 from selfmm_hf.data.builder import FeatureBuilder, FeatureConfig, published_as
+from selfmm_hf.data.prepare import prepare
 from selfmm_hf.data.safe_pickle import load_pickle
 
 
@@ -141,6 +144,11 @@ def _rated(label):
     return lambda _: {"label": label}
 
 
+def _spoilt(column, value):
+    """Of the fourth clip of the training split."""
+    return lambda row: {column: value if row["id"] == "train3$_$1" else row[column]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -150,6 +158,27 @@ def _rated(label):
         (lambda rows: concatenate_datasets([rows, rows.select([0]).map(_rated(9.0))]), "row 18 .*label is 9"),
         (lambda rows: concatenate_datasets([rows, rows.select([0]).map(_rated(None))]), "label is None"),
         (lambda rows: rows.map(lambda row: {"label": row["label"] / 4}), "no label is beyond"),
+        (
+            lambda rows: rows.map(_spoilt("text", None)),
+            r"split 'train', column 'text', row 3 \(id 'train3\$_\$1'\): .*null",
+        ),
+        (
+            lambda rows: rows.map(_spoilt("id", None)),
+            r"split 'train', column 'id', row 3 \(id None\): the value is null",
+        ),
+        (lambda rows: rows.map(_spoilt("id", "train1$_$1")), "split 'train', .*ids occur twice, .* in rows 1 and 3"),
+        (
+            lambda rows: rows.map(_spoilt("audio", [[1.0] * 6 + [float("nan")]])),
+            r"split 'train', column 'audio', row 3 \(id 'train3\$_\$1'\): values that are not finite, first in frame 0",
+        ),
+        (
+            lambda rows: rows.cast_column("audio", List(List(Value("float32")))),
+            r"split 'train', column 'audio': expected Array2D.*width.*, got List",
+        ),
+        (
+            lambda rows: rows if len(rows) == 18 else rows.remove_columns("audio"),
+            r"split 'validation', column 'audio', row 0 \(id 'valid0\$_\$1'\): null instead of frames",
+        ),
     ],
 )
 def test_parquet_of_others_is_checked(tmp_path, change, message):
@@ -159,8 +188,24 @@ def test_parquet_of_others_is_checked(tmp_path, change, message):
         rows = change(rows)
         rows = Dataset.from_dict(rows[:], rows.features)  # in one piece
         rows.to_parquet(tmp_path / "parquet" / f"{split}.parquet")
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         load_splits("mosi", str(tmp_path / "parquet"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_frame_of_another_width_shifts_no_others(tmp_path, prepared):
+    """In a prepared folder, and in anybody's Parquet files, as a repository has them."""
+    folder = tmp_path / "out"
+    prepare(find_builder("mosi", str(mmsa_file(tmp_path / "file.pkl"))), folder)
+    (train,) = folder.glob("unaligned/train-*")
+    table = pq.read_table(train)
+    pq.write_table(column(table, "audio", narrower(table)), train)
+    if not prepared:
+        (folder / "unaligned" / "origin.json").unlink()
+    message = r"split 'train', column 'audio', row 2 \(id 'train2\$_\$1'\): frame 1 has 6 values, expected 7"
+    with pytest.raises(DataError, match=message):
+        load_splits("mosi", str(folder))
 
 
 @pytest.mark.parametrize(

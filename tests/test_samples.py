@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import mmsa_file
 from datasets import Dataset
@@ -14,6 +15,7 @@ from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import load_splits
 from selfmm_hf.data.columns import features
 from selfmm_hf.data.demo.words import demo_tokenizer
+from selfmm_hf.data.safe_pickle import DataError
 from selfmm_hf.data.samples import Samples
 
 
@@ -93,6 +95,70 @@ def test_no_clip_is_left_out_of_the_fingerprint(tmp_path):
         return audio
 
     assert fingerprint() == fingerprint() != fingerprint(last_frame_of_the_last_clip)
+
+
+def of_frames(*clips, chunks=1, text="so"):
+    """A data set, three wide by its type, whatever `clips` hold."""
+    types = features({"audio": 3})
+    kind = types.arrow_schema.field("audio").type
+    columns = {"id": [f"clip{row}" for row in range(len(clips))], "text": [text] * len(clips), "audio": list(clips)}
+    columns["label"] = [1.0] * len(clips)
+    tables = []
+    for part in np.array_split(np.arange(len(clips)), chunks):
+        arrays = {name: pa.array([values[row] for row in part]) for name, values in columns.items() if name != "audio"}
+        frames = pa.array([columns["audio"][row] for row in part], pa.list_(pa.list_(pa.float32())))
+        arrays["audio"] = pa.ExtensionArray.from_storage(kind, frames)
+        tables.append(pa.table(arrays).select([*types]))
+    return Dataset(pa.concat_tables(tables).cast(types.arrow_schema))
+
+
+ONE, NONE = [[1.0, 2.0, 3.0]], []
+
+
+@pytest.mark.parametrize(
+    ("clips", "problem"),
+    [
+        ([ONE, ONE * 2, [[9.0] * 4], ONE], r"row 2 \(id 'clip2'\): frame 0 has 4 values, expected 3"),
+        ([ONE, [*ONE, [9.0] * 4, [9.0] * 2], ONE], r"row 1 \(id 'clip1'\): frame 1 has 4 values"),
+        ([NONE, NONE, ONE, [[]]], r"row 3 \(id 'clip3'\): frame 0 has 0 values"),
+        ([ONE, NONE, None, ONE], r"row 2 \(id 'clip2'\): null instead of frames"),
+        ([ONE, [*ONE, None], ONE], r"row 1 \(id 'clip1'\): frame 1 is null"),
+        ([ONE, NONE, [*ONE, [1.0, None, 1.0]]], r"row 2 \(id 'clip2'\): frame 1 holds a null"),
+    ],
+)
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_frames_of_another_width_are_never_read_shifted(clips, problem, chunks):
+    with pytest.raises(DataError, match=f"column 'audio', {problem}"):
+        Samples(of_frames(*clips, chunks=chunks))
+    sound = [clip for clip in clips if clip and all(frame and len(frame) == 3 and None not in frame for frame in clip)]
+    assert [samples["audio"].tolist() for samples in Samples(of_frames(*sound, chunks=1))] == sound
+
+
+def test_what_lies_outside_of_a_slice_is_of_no_interest():
+    rows = of_frames([[9.0] * 4], None, ONE, [*ONE, [4.0, 5.0, 6.0]], [None])
+    samples = Samples(rows.select(range(2, 4)))
+    assert [samples[row]["audio"].tolist() for row in range(2)] == [ONE, [*ONE, [4.0, 5.0, 6.0]]]
+    assert list(samples.faults()) == []
+
+
+def test_texts_that_are_null():
+    with pytest.raises(DataError, match=r"column 'text', row 0 \(id 'clip0'\): the value is null"):
+        Samples(of_frames(ONE, text=None))
+
+
+def test_ids_that_occur_twice_and_frames_that_are_not_finite(monkeypatch):
+    monkeypatch.setattr("selfmm_hf.data.samples.VALUES_AT_ONCE", 6)  # two frames at a time
+    rows = of_frames(
+        ONE, [*ONE, [1.0, np.inf, 1.0], [np.nan] * 3], [[3e38, 3e38, 3e38]], NONE, [[np.nan] * 3], chunks=2
+    )
+    table = rows.data.table.set_column(0, "id", pa.array(["a", "b", "c", "b", "a"]))
+    samples = Samples(Dataset(table))
+    assert list(samples.faults()) == [
+        "column 'id': ids occur twice, 'b' in rows 1 and 3",
+        "column 'audio', row 1 (id 'b'): values that are not finite, first in frame 1",
+        "column 'audio', row 4 (id 'a'): values that are not finite, first in frame 0",
+    ]
+    assert len(list(samples.faults(not_finite=False))) == 1
 
 
 def test_tokens(samples):

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import mmsa_file
@@ -47,6 +48,14 @@ def column(table, name, values):
     return table.set_column(index, table.schema.field(name), [values])
 
 
+def narrower(table):
+    """The audio with one frame of six values."""
+    clips = table["audio"].to_pylist()
+    clips[2][1].pop()
+    kind = table.schema.field("audio").type
+    return pa.ExtensionArray.from_storage(kind, pa.array(clips, kind.storage_type))
+
+
 def test_a_whole_folder(folder, file, tmp_path):
     assert list(verify_folder(folder)) == list(verify_folder(folder, file)) == []
     other = mmsa_file(tmp_path / "other.pkl")
@@ -63,6 +72,11 @@ def test_a_whole_folder(folder, file, tmp_path):
             r"column 'label': labels beyond \[-3, 3\]",
         ),
         (lambda table: column(table, "label", np.full(18, np.nan, np.float32)), "column 'label': labels beyond"),
+        (
+            lambda table: column(table, "id", pa.nulls(18, pa.string())),
+            r"split 'train', column 'id', row 0 \(id None\): .*null",
+        ),
+        (lambda table: column(table, "audio", narrower(table)), r"column 'audio', row 2 .*: frame 1 has 6 values, exp"),
         (lambda table: column(table, "text", ["other"] * 18), None),
     ],
 )

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .data import find_builder, load_prepared
+from .data import find_builder, load_prepared, open_splits
 from .data.columns import SPLITS
 from .data.custom import is_custom
 from .data.custom.folder import read_folder
@@ -57,7 +57,8 @@ def _clips(path: str, config: str | None) -> dict[str, Clips]:
     if is_custom(Path(path)):
         return read_folder(path, Rules("keep"))
     splits = load_prepared(path, config)
-    return {split: DatasetClips(splits[split]) for split in SPLITS if split in splits}
+    opened = open_splits(splits, path, [split for split in SPLITS if split in splits])
+    return {split: DatasetClips(samples) for split, samples in opened.items()}
 
 
 def verify(options: argparse.Namespace) -> None:

@@ -4,12 +4,12 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
+from datasets import DatasetDict, load_dataset, load_dataset_builder
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from ..metrics import METRICS
 from .builder import FeatureBuilder, check_reach, layout
-from .columns import SEQUENCES, SPLITS, features
+from .columns import SPLITS, odd_column
 from .custom import Custom, is_custom
 from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
@@ -98,7 +98,7 @@ def load_splits(
     else:
         builder.download_and_prepare()
         splits = builder.as_dataset()
-    return {split: Samples(rows) for split, rows in _checked(splits, data, limit, wanted).items()}
+    return _checked(splits, data, limit, wanted)
 
 
 def find_builder(
@@ -159,24 +159,40 @@ def load_prepared(data: str, config: str | None = None, revision: str | None = N
         raise DataError(f"{data} cannot be loaded as {what}: {reason:.400}") from error
 
 
-def _checked(splits: DatasetDict, data: str, limit: float, wanted: Sequence[str]) -> dict[str, Dataset]:
-    """What builders see to, of data that anybody may have made."""
+def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS) -> Splits:
+    """
+    Splits that anybody may have made, with the columns of [`features`] and no nulls in them.
+
+    Raises:
+        DataError: A split is missing or empty, or something of it is not so; with split, column, row and id.
+    """
+    opened: Splits = {}
     for split in wanted:
         if split not in splits or not len(splits[split]):
             raise DataError(f"{data}: split {split!r} is missing or empty; expected {', '.join(SPLITS)}.")
-        rows = splits[split]
-        widths = {name: getattr(rows.features.get(name), "shape", (0, 0))[-1] for name in SEQUENCES}
-        expected = features({name: width for name, width in widths.items() if width}, rows.column_names)
-        if odd := [name for name, kind in expected.items() if rows.features.get(name) != kind]:
-            raise DataError(
-                f"{data}, split {split!r}, column {odd[0]!r}: expected {expected[odd[0]]}, got "
-                f"{rows.features.get(odd[0], 'nothing')}; make the data set with `selfmm data prepare`."
-            )
-        for row, label in enumerate(rows["label"]):
+        where = f"{data}, split {split!r}"
+        if odd := odd_column(splits[split].features):
+            raise DataError(f"{where}, {odd}; make the data set with `selfmm data prepare`.")
+        try:
+            opened[split] = Samples(splits[split])
+        except DataError as error:
+            raise DataError(f"{where}, {error}") from None
+        if (widths := opened[split].widths) != (first := next(iter(opened.values())).widths):
+            raise DataError(f"{where}: the sequences have the widths {widths}, but {first} in {next(iter(opened))!r}.")
+    return opened
+
+
+def _checked(splits: DatasetDict, data: str, limit: float, wanted: Sequence[str]) -> Splits:
+    """What builders see to, of data that anybody may have made."""
+    opened = open_splits(splits, data, wanted)
+    for split, samples in opened.items():
+        for row, label in enumerate(samples["label"]):
             if label is None or not abs(label) <= limit + 1e-6:
                 raise DataError(
-                    f"{data}, split {split!r}, column 'label', row {row} (id {rows['id'][row]!r:.80}): the label is "
+                    f"{data}, split {split!r}, column 'label', row {row} (id {samples['id'][row]!r:.80}): the label is "
                     f"{label}, but those of this data set lie in [-{limit:g}, {limit:g}]; is this another data set?"
                 )
-    check_reach([label for split in wanted for label in splits[split]["label"]], limit, data)
-    return {split: splits[split] for split in wanted}
+        if fault := next(samples.faults(), None):
+            raise DataError(f"{data}, split {split!r}, {fault}")
+    check_reach([label for samples in opened.values() for label in samples["label"]], limit, data)
+    return opened

@@ -33,3 +33,13 @@ def features(widths: dict[str, int], others: Collection[str] = ()) -> Features:
     if "input_ids" in others:
         types["input_ids"] = List(Value("int32"))
     return Features(types)
+
+
+def odd_column(found: Features) -> str | None:
+    """The first column that is missing or of another type than [`features`] says, in words."""
+    widths = {name: getattr(found[name], "shape", (0, 0))[-1] for name in SEQUENCES if name in found}
+    for name, kind in features(widths, found).items():
+        if found.get(name) != kind:
+            expected = str(kind).replace(", 0)", ", width)")
+            return f"column {name!r}: expected {expected}, got {found.get(name, 'nothing')}"
+    return None

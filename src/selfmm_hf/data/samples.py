@@ -2,20 +2,24 @@
 
 import hashlib
 import mmap
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Array2D, Dataset, Features, List, Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..text_selfmm import length, tokenize
+from .safe_pickle import DataError
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
+# Values looked at before their pages are given back: 16 MB.
+VALUES_AT_ONCE = 2**22
 
 
 class Samples:
@@ -32,6 +36,9 @@ class Samples:
             class, which gives back the pages that were read: an epoch touches each row, and would in the end hold the
             whole file.
         leave_out: Columns not to be read.
+
+    Raises:
+        DataError: A value is null, or a frame is not as wide as its column says; with column, row and id.
     """
 
     def __init__(self, dataset: Dataset, leave_out: Collection[str] = ()):
@@ -56,11 +63,17 @@ class Samples:
             else:
                 self._maps = []
         self._reads = 0
+        for name in ("id", "text", "input_ids"):
+            if name in table.column_names and table.column(name).null_count:
+                row = pc.index(table.column(name).is_null(), True).as_py()
+                raise DataError(self._at(name, row, "the value is null"))
         self._labels = np.array(self.dataset["label"][:], dtype=np.float32)
-        self._sequences = {
-            name: _Ragged([chunk.storage for chunk in table.column(name).chunks], width)
-            for name, width in self.widths.items()
-        }
+        self._sequences = {}
+        for name, width in self.widths.items():
+            frames = _Ragged([chunk.storage for chunk in table.column(name).chunks], width)
+            if frames.fault is not None:
+                raise DataError(self._at(name, *frames.fault))
+            self._sequences[name] = frames
 
     def __getstate__(self) -> dict[str, Any]:  # for worker processes: the file is opened there, not copied
         return {name: getattr(self, name) for name in ("dataset", "leave_out", "tokens", "extractor")}
@@ -92,9 +105,33 @@ class Samples:
         """One sequence of one clip, (frames, width)."""
         self._reads += 1
         if self._reads % READS_KEPT == 0:
-            for part in self._maps:
-                part.madvise(mmap.MADV_DONTNEED)
+            self._give_back()
         return self._sequences[name][row]
+
+    def faults(self, not_finite: bool = True) -> Iterator[str]:
+        """
+        What is wrong with the values, with column, row and id: the first id that occurs twice, and each clip with
+        frames that are not finite. Reads every frame once, and keeps none.
+
+        Args:
+            not_finite: Whether the frames are looked at.
+        """
+        seen: dict[str, int] = {}
+        for row, one in enumerate(self["id"]):
+            if (first := seen.setdefault(one, row)) != row:
+                yield f"column 'id': ids occur twice, {one!r:.80} in rows {first} and {row}"
+                break
+        for name, frames in self._sequences.items() if not_finite else ():
+            for row, frame in frames.not_finite(self._give_back):
+                yield self._at(name, row, f"values that are not finite, first in frame {frame}")
+
+    def _at(self, column: str, row: int, problem: str) -> str:
+        name = self.dataset.data.column("id")[row].as_py()
+        return f"column {column!r}, row {row} (id {name!r:.80}): {problem}"
+
+    def _give_back(self) -> None:
+        for part in self._maps:
+            part.madvise(mmap.MADV_DONTNEED)
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
@@ -148,15 +185,28 @@ class Samples:
 
 
 class _Ragged:
-    """A column of lists, or of lists of lists of one width, row by row without copies."""
+    """
+    A column of lists, or of lists of lists of one width, row by row without copies.
+
+    Attributes:
+        fault: The first row that is not so, and what is wrong with it.
+    """
 
     def __init__(self, chunks: list[pa.ListArray], width: int | None = None):
-        self._chunks = []
-        for chunk in chunks:
-            values = chunk.values if width is None else chunk.values.flatten()
+        self._chunks: list[tuple[NDArray, NDArray]] = []
+        self.fault: tuple[int, str] | None = None
+        self._starts = np.cumsum([0, *map(len, chunks)])
+        for start, chunk in zip(self._starts, chunks, strict=False):
+            offsets, values = chunk.offsets.to_numpy(), chunk.values
+            if width is not None:
+                frames = values.slice(offsets[0], offsets[-1] - offsets[0])
+                offsets = offsets - offsets[0]
+                if odd := _odd_frame(chunk, offsets, frames, width):
+                    self.fault = (int(start) + odd[0], odd[1])
+                    return
+                values = frames.values.slice(frames.offsets[0].as_py(), len(frames) * width)
             values = values.to_numpy()
-            self._chunks.append((chunk.offsets.to_numpy(), values if width is None else values.reshape(-1, width)))
-        self._starts = np.cumsum([0, *(len(offsets) - 1 for offsets, _ in self._chunks)])
+            self._chunks.append((offsets, values if width is None else values.reshape(-1, width)))
 
     def __getitem__(self, row: int) -> NDArray:
         number = int(np.searchsorted(self._starts, row, "right")) - 1
@@ -167,3 +217,37 @@ class _Ragged:
     @property
     def lengths(self) -> NDArray[np.int64]:
         return np.concatenate([np.diff(offsets) for offsets, _ in self._chunks]).astype(np.int64)
+
+    def not_finite(self, give_back: Callable[[], None]) -> Iterator[tuple[int, int]]:
+        """The rows with values that are not finite, and the first such frame of each; `give_back` is called often."""
+        for start, (offsets, values) in zip(self._starts, self._chunks, strict=False):
+            seen = -1
+            step = max(1, VALUES_AT_ONCE // values.shape[1])
+            for first in range(0, len(values), step):
+                block = values[first : first + step]
+                with np.errstate(over="ignore", invalid="ignore"):
+                    suspect = not np.isfinite(block.sum())  # much faster than to look at each value
+                for frame in first + np.flatnonzero(~np.isfinite(block).all(1)) if suspect else ():
+                    row = int(np.searchsorted(offsets, frame, "right")) - 1
+                    if row != seen:
+                        yield int(start) + row, int(frame - offsets[row])
+                    seen = row
+                del block
+                give_back()
+
+
+def _odd_frame(chunk: pa.ListArray, offsets: NDArray, frames: pa.ListArray, width: int) -> tuple[int, str] | None:
+    """The first row of `chunk` with something else than frames of `width` values, and what is wrong with it."""
+    if chunk.null_count:
+        return pc.index(chunk.is_null(), True).as_py(), "null instead of frames; a clip that has none has an empty list"
+    if frames.null_count:
+        frame, problem = pc.index(frames.is_null(), True).as_py(), "is null"
+    elif (odd := np.diff(frames.offsets.to_numpy()) != width).any():
+        frame = int(odd.argmax())
+        problem = f"has {len(frames[frame])} values, expected {width} as in the type of the column"
+    elif (values := frames.flatten()).null_count:
+        frame, problem = pc.index(values.is_null(), True).as_py() // width, "holds a null"
+    else:
+        return None
+    row = int(np.searchsorted(offsets, frame, "right")) - 1
+    return row, f"frame {frame - offsets[row]} {problem}"
