@@ -1,7 +1,8 @@
 import pytest
 import torch
+from no_float64 import DEVICE, NoFloat64
 
-from selfmm_hf.calibration import axis_position, calibrated_labels, confidence, on_label_scale
+from selfmm_hf.calibration import axis_position, calibrated_labels, confidence, float64_device, on_label_scale
 
 
 def test_position_is_1_and_minus_1_at_the_centres_and_linear_between():
@@ -104,3 +105,15 @@ def test_confidence_by_hand():
 def test_tiny_sets_and_constant_labels(samples):
     labels = torch.ones(samples)
     torch.testing.assert_close(calibrated_labels(torch.arange(samples).float(), torch.ones(samples), labels), labels)
+
+
+def test_a_device_without_float64_gets_the_same_labels():
+    _, labels, position, fusion = _corpus(0.5, torch.Generator().manual_seed(3), samples=200)
+    expected = calibrated_labels(position, fusion, labels)
+    with NoFloat64():
+        with pytest.raises(TypeError, match="float64"):
+            labels.to(DEVICE).double()
+        found = calibrated_labels(position.to(DEVICE), fusion.to(DEVICE), labels.to(DEVICE))
+        assert found.device == DEVICE and float64_device(DEVICE).type == "cpu"
+        assert torch.equal(found.cpu(), expected)
+    assert float64_device(torch.device("cpu")).type == "cpu"

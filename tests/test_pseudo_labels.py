@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 import torch
+from no_float64 import DEVICE, NoFloat64
 
 from selfmm_hf.pseudo_labels import (
     CONVENTIONS,
@@ -234,3 +235,27 @@ def test_conventions_differ_where_the_table_says():
         "sum_accumulated",
         "mean_of_batch_means",
     }
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_device_without_float64_leaves_the_same_state(convention):
+    y, index = labels(torch.Generator().manual_seed(1)), torch.tensor([0, 5, 7])
+    expected = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    train(expected, epochs=4)
+    with NoFloat64():
+        found = PseudoLabels(y.to(DEVICE), DIMS, CONVENTIONS[convention], 3.0)
+        update = found.update
+
+        def on_device(rows, representations, present, epoch):
+            moved = ({task: value.to(DEVICE) for task, value in one.items()} for one in (representations, present))
+            update(rows.to(DEVICE), *moved, epoch)
+
+        found.update = on_device
+        train(found, epochs=4)
+        asked = [found.targets(index.to(DEVICE)), found.weights(index.to(DEVICE))]
+        assert all(value.device == DEVICE for one in asked for value in one.values())
+        assert found.seen(index.to(DEVICE), 4).cpu().all() and found.centres("text").dtype == torch.float32
+        for values, true in zip(asked, (expected.targets(index), expected.weights(index)), strict=True):
+            assert all(torch.equal(values[task].cpu(), true[task]) for task in true)
+    state = found.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in expected.state_dict().items())

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
+from no_float64 import DEVICE, NoFloat64
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback, set_seed
@@ -471,6 +473,30 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     # From one step to the next, with all that `Trainer` does in between.
     assert len(counts) == 8 and len(set(counts)) == 1
     assert looks.seen > counts[-1]  # the log at the end of the epoch
+
+
+@pytest.mark.parametrize("convention", ["default", "official"])
+def test_a_device_without_float64(tmp_path, monkeypatch, convention):
+    """All of a training, step by step, on a stand-in for Apple's MPS; it ends as on the CPU."""
+
+    def trained(device):
+        monkeypatch.setattr(SelfMMTrainingArguments, "device", property(lambda self: self._setup_devices and device))
+        options = dict(load_best_model_at_end=False, eval_strategy="no", save_strategy="no", num_train_epochs=3)
+        args = arguments(tmp_path, convention=convention, **options)
+        monkeypatch.setitem(PartialState._shared_state, "device", device)
+        trainer = SelfMMTrainer(model(), args, corpus())
+        trainer.train()
+        assert trainer.model.device == device
+        weights, labels = state_of(trainer)
+        return {name: value.cpu() for name, value in weights.items()}, labels
+
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda kind, **given: autocast(kind.replace(DEVICE.type, "cpu"), **given))
+    expected = trained(torch.device("cpu"))
+    with NoFloat64():
+        found = trained(DEVICE)
+    assert_same(expected, found, atol=1e-4)
+    assert any((found[1][f"labels.{task}"] != found[1]["labels.fusion"]).any() for task in ("text", "audio", "vision"))
 
 
 def test_a_second_training_begins_anew(tmp_path):

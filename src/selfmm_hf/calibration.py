@@ -9,6 +9,15 @@ Here the labels borrow their scale from `y_m`, and are believed only as far as t
 import torch
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for `device`: there, or on the CPU where it has none, as Apple's MPS has not."""
+    try:
+        torch.ones(2, dtype=torch.float64, device=device).sum()
+        return device
+    except (TypeError, RuntimeError):
+        return torch.device("cpu")
+
+
 def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """
     `(||F* - C^n||^2 - ||F* - C^p||^2) / ||C^p - C^n||^2`: 1 at the positive centre, -1 at the negative one.
@@ -44,6 +53,8 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor, rounds: int = 5
     Returns:
         (samples,), a non-decreasing function of `position` within the range of `labels`.
     """
+    home, device = position.device, float64_device(position.device)
+    position, labels = position.to(device), labels.to(device)
     weights = torch.ones_like(labels, dtype=torch.float64)
     positions, position_index = position.unique(return_inverse=True)
     values, value_index = labels.double().unique(return_inverse=True)
@@ -51,7 +62,7 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor, rounds: int = 5
         levels = _levels(position_index, len(positions), weights)
         calibrated = _interpolate(levels, _levels(value_index, len(values), weights), values)[position_index]
         weights = 1 - (calibrated - labels).abs().tanh()
-    return calibrated.float()
+    return calibrated.float().to(home)
 
 
 def confidence(calibrated: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

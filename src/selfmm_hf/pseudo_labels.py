@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .calibration import axis_position, calibrated_labels
+from .calibration import axis_position, calibrated_labels, float64_device
 
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples, from which on representations are stored in half precision
@@ -106,6 +106,9 @@ class PseudoLabels:
     float16, which moves no label of the default convention by more than 1e-3; in small ones, where samples lie far from
     each other, it could, and so it does in the other conventions, whose relative distances have poles.
 
+    Everything lies on the device of `labels`, or on the CPU where that device has no float64. What is asked for by
+    `index` comes on the device of `index`.
+
     Args:
         labels: Fused labels `y_m` of the training set, (samples,) or (samples, targets), finite.
         dims: Width of the representation of `fusion` and of each modality.
@@ -114,7 +117,8 @@ class PseudoLabels:
     """
 
     def __init__(self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, label_range: float):
-        fused = labels.float().reshape(len(labels), -1)
+        self.device = float64_device(labels.device)
+        fused = labels.float().reshape(len(labels), -1).to(self.device)
         if not torch.isfinite(fused).all():
             row = int((~torch.isfinite(fused)).any(-1).nonzero()[0])
             raise ValueError(f"Labels must be finite numbers, but that of training sample {row} is not.")
@@ -142,12 +146,17 @@ class PseudoLabels:
 
     def seen(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
         """Which of the samples `index` have been taken in in `epoch` already, (batch,)."""
-        return self._last_epoch[index] == epoch
+        return (self._last_epoch[index.to(self.device)] == epoch).to(index.device)
+
+    def targets(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`y_s` of each modality for the samples `index`, (batch, targets)."""
+        rows = index.to(self.device)
+        return {task: self.labels[task][rows].to(index.device) for task in self.modalities}
 
     def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
         """`W_s` of each modality for the samples `index`, (batch, targets)."""
-        fused, floor = self.labels["fusion"][index], self.convention.agreement_weight
-        return {task: loss_weights(self.labels[task][index], fused, floor) for task in self.modalities}
+        fused, floor = self.labels["fusion"][index.to(self.device)].to(index.device), self.convention.agreement_weight
+        return {task: loss_weights(labels, fused, floor) for task, labels in self.targets(index).items()}
 
     def update(
         self,
@@ -162,12 +171,14 @@ class PseudoLabels:
 
         Args:
             index: Positions of the samples in the training set, (batch,), each once.
-            features: `F*` of `fusion` and each modality, (batch, dim), detached.
+            features: `F*` of `fusion` and each modality, (batch, dim).
             present: Whether each sample has the modality, (batch,). A sample without it keeps its label.
             epoch: Counted from 1.
         """
+        index = index.to(self.device)
+        features = {task: values.detach().float().to(self.device) for task, values in features.items()}
+        present = {task: values.to(self.device) for task, values in present.items()}
         self._last_epoch[index] = epoch
-        features = {task: values.detach().float() for task, values in features.items()}
         new_labels = {}
         if epoch > 1 and self.convention.distance != "axis":
             new_labels = self._shifted_labels(index, features)

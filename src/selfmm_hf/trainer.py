@@ -142,7 +142,7 @@ class SelfMMTrainer(Trainer):
         loss = multitask_loss(
             outputs,
             labels,
-            {task: self.pseudo_labels.labels[task][index] for task in self.pseudo_labels.modalities},
+            self.pseudo_labels.targets(index),
             self._weights(index),
             count,
             first,

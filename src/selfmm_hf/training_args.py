@@ -107,7 +107,7 @@ class SelfMMTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {getattr(self, name)}.")
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns must be false: the collator needs columns the model does not take.")
-        if self.device.type == "cpu":
+        if self.device.type in ("cpu", "mps"):
             self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
