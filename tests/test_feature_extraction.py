@@ -152,7 +152,12 @@ def test_features_of_another_recipe_are_refused(extractor):
     ("options", "message"),
     [
         ({"audio": "librosa34"}, "audio recipe is of kind 'librosa34', expected one of features, librosa33, encoder"),
-        ({"audio": {"kind": "librosa33", "hop": 256}}, "librosa33 has no hop; it has nothing"),
+        ({"audio": {"kind": "librosa33", "hop": 256}}, "librosa33 has no hop; it has silence_db"),
+        (
+            {"audio": {"kind": "librosa33", "silence_db": -40.0}},
+            "silence_db is -40.0, expected a number above 0, or none",
+        ),
+        ({"vision": {"kind": "face", "still_change": "little"}}, "still_change is 'little', expected a number above 0"),
         ({"vision": {"kind": "face", "fps": 3}}, "face has no fps; it has frame_rate, checksums"),
         ({"vision": "encoder"}, "needs the name or folder of its model"),
         ({"vision": {"kind": "face", "checksums": {}}}, "other face models than these"),

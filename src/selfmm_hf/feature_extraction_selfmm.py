@@ -1,6 +1,7 @@
 """Sound and picture of a clip -> the audio and vision sequences of a model. This file travels to the Hub."""
 
 import copy
+import json
 import os
 import shutil
 import threading
@@ -18,6 +19,7 @@ from transformers.utils import cached_file
 from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
 from .decoding_selfmm import decode_audio, decode_video, resample
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
+from .tracks_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
 # What each kind of recipe may say, with its defaults. `features`: of another program, given as they are.
@@ -25,14 +27,21 @@ FEATURES = {"features": {"dim": None}}
 TEXT_RECIPES = FEATURES
 AUDIO_RECIPES = {
     **FEATURES,
-    "librosa33": {},
-    "encoder": {"model": None, "revision": None, "frame_rate": 10.0, "window_seconds": 20.0, "checksum": None},
-}
+    "librosa33": {"silence_db": 40.0},
+    "encoder": {
+        "model": None, "revision": None, "frame_rate": 10.0, "window_seconds": 20.0, "checksum": None,
+        "silence_db": 40.0,
+    },
+}  # fmt: skip
 VISION_RECIPES = {
     **FEATURES,
-    "face": {"frame_rate": 10.0, "checksums": MODEL_FILES},
-    "encoder": {"model": None, "revision": None, "frame_rate": 2.0, "face_only": False, "checksum": None},
-}
+    "face": {"frame_rate": 10.0, "checksums": MODEL_FILES, "still_change": 3.0},
+    "encoder": {
+        "model": None, "revision": None, "frame_rate": 2.0, "face_only": False, "checksum": None, "still_change": 3.0,
+    },
+}  # fmt: skip
+# By which edges are cut. Recipes that were saved without them cut none.
+EDGE_OPTIONS = {"audio": "silence_db", "vision": "still_change"}
 WIDTHS = {"librosa33": len(LIBROSA33_COLUMNS), "face": len(COLUMNS)}  # of those that are the same anywhere
 MODELS = "models"  # the folder of the face models, in the package as in a repository
 
@@ -106,6 +115,19 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         extractor._source = (str(pretrained_model_name_or_path), given)
         return loaded
 
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any):
+        """As it was saved: a recipe that names no threshold for its edges keeps them."""
+        saved = dict(feature_extractor_dict)
+        for name, option in EDGE_OPTIONS.items():
+            if isinstance(saved.get(name), dict) and saved[name].get("kind") != "features":
+                saved[name] = {option: None, **saved[name]}
+        return super().from_dict(saved, **kwargs)
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike) -> "SelfMMFeatureExtractor":
+        return cls.from_dict(json.loads(Path(json_file).read_text("utf-8")))
+
     def to_dict(self) -> dict[str, Any]:
         fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "_source")}
         return {**copy.deepcopy(fields), "feature_extractor_type": type(self).__name__}
@@ -166,7 +188,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             if recipe["kind"] != "features"
         }
 
-    def extract(self, clip: str | os.PathLike | Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    def extract(self, clip: str | os.PathLike | Mapping[str, Any]) -> tuple[Features, dict[str, str]]:
         """
         The features of one clip, as they are computed, not normalised.
 
@@ -177,7 +199,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width).
 
         Returns:
-            By modality, (frames, width) float32, and, for each that is absent (0, width), why.
+            By modality, (frames, width) float32, and, for each that is absent (0, width), why. Edges of the clip
+            without voice or face are cut, as the recipe says; what was given as features stays as it is. The dict also
+            has `tracks`, from which [`windows`] takes parts of the clip.
 
         Raises:
             ClipError: A file cannot be read, or is too long.
@@ -193,33 +217,38 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(
                 f"A clip is a file, or has text, audio, sampling_rate and vision; got {', '.join(sorted(unknown))}."
             )
-        features, absent = {}, {}
+        tracks, absent = {}, {}
         for name in self.recipe:
-            part, seen = parts.get(name), False
+            part = parts.get(name)
             if self._is_sequence(part):
-                features[name] = self._given(name, part)
+                tracks[name] = self._given(name, part)
             elif part is None:
-                features[name] = np.zeros((0, self._width(name)), np.float32)
+                tracks[name] = self._given(name, np.zeros((0, self._width(name)), np.float32))
             elif name == "vision":
-                features[name], seen = self._picture(part)
+                tracks[name] = self._picture(part)
             else:
-                features[name] = self._sound(name, part, parts.get("sampling_rate"))
-            if not len(features[name]):
+                tracks[name] = self._sound(name, part, parts.get("sampling_rate"))
+            if not tracks[name].active.any():
                 nothing = {"text": "no words", "audio": "no sound", "vision": "no picture"}
-                absent[name] = "no face" if seen else nothing[name]
-        return features, absent
+                something = {"audio": "no voice", "vision": "no face"}
+                absent[name] = (something if tracks[name].end else nothing)[name]
+        return Features(tracks), absent
 
     @staticmethod
     def _is_sequence(part: Any) -> bool:
         return not isinstance(part, str | os.PathLike) and hasattr(part, "__array__") and np.ndim(part) == 2
 
-    def _given(self, name: str, frames: Any) -> np.ndarray:
+    def _given(self, name: str, frames: Any) -> Track:
         frames = np.asarray(frames, dtype=np.float32)
         if frames.shape[1] != self._width(name):
             raise ValueError(f"{name} is {frames.shape[1]} wide, expected (frames, {self._width(name)}).")
         if not np.isfinite(frames).all():
             raise ValueError(f"{name} has values that are not finite; expected a number in each place.")
-        return frames
+        return Track(frames, self.frame_rates.get(name, 1.0), self._shows_faces(name, frames))
+
+    def _shows_faces(self, name: str, frames: np.ndarray) -> np.ndarray:
+        """(frames,) bool: which have a face; all of them where nothing tells."""
+        return frames[:, 0] > 0 if self._marks_faces(name) else np.ones(len(frames), bool)
 
     def __call__(self, clips: Any, return_tensors: str | None = "pt") -> BatchFeature:
         """
@@ -339,13 +368,12 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             return AudioEncoder(model, recipe["frame_rate"], recipe["window_seconds"], revision)
         return ImageEncoder(model, revision, FaceLandmarker(self._face_models()) if recipe["face_only"] else None)
 
-    def _sound(self, name: str, sound: Any, sampling_rate: int | None) -> np.ndarray:
-        tool = self._tool(name)
+    def _sound(self, name: str, sound: Any, sampling_rate: int | None) -> Track:
+        tool, frame_rate = self._tool(name), self.frame_rates[name]
         rate = getattr(tool, "sampling_rate", SAMPLING_RATE)
         if isinstance(sound, str | os.PathLike):
             sound, sampling_rate = decode_audio(sound, rate, self.max_seconds), rate
-            if sound is None:
-                return np.zeros((0, self._width("audio")), np.float32)
+            sound = np.zeros(0, np.float32) if sound is None else sound
         elif not isinstance(sampling_rate, Integral) or sampling_rate < 1:
             raise ValueError(f"The sampling_rate of the audio is {sampling_rate}, expected its samples per second.")
         else:
@@ -353,23 +381,35 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             if len(sound) > self.max_seconds * sampling_rate:
                 raise ValueError(f"The audio is longer than the {self.max_seconds:g} s that are allowed; cut it.")
             sound = resample(sound, int(sampling_rate), rate)
-        return tool(sound, rate)
+        end, silence_db = len(sound) / rate, self.recipe[name]["silence_db"]
+        if silence_db is None:
+            return Track(tool(sound, rate), frame_rate, end=end)
+        activity = voice_activity(sound, rate, silence_db)
+        if not activity.any():
+            return Track(np.zeros((0, self._width(name)), np.float32), frame_rate, end=end)
+        # The sound is cut before it is read: what an encoder makes of a voice depends on all that it hears.
+        first, last = kept(activity, 1 / STEP_SECONDS, MARGIN_SECONDS)
+        size = round(STEP_SECONDS * rate)
+        frames = tool(sound[first * size : last * size], rate)
+        active = is_voiced(activity[first:last], len(frames), frame_rate)
+        return Track(frames, frame_rate, active, first * size / rate, end, MARGIN_SECONDS)
 
-    def _picture(self, video: Any) -> tuple[np.ndarray, bool]:
-        """The features, and whether there was any picture."""
-        tool = self._tool("vision")
+    def _picture(self, video: Any) -> Track:
+        tool, frame_rate, still_change = self._tool("vision"), self.frame_rates["vision"], self.vision["still_change"]
         if isinstance(video, str | os.PathLike):
-            video = decode_video(video, self.vision["frame_rate"], self.max_seconds)
-        seen = False
+            video = decode_video(video, frame_rate, self.max_seconds)
+        movement = Movement()
 
         def frames():
-            nonlocal seen
             for frame in video:
-                seen = True
+                movement.see(frame)
                 yield frame
 
         features, _ = tool(frames())
-        return features, seen
+        active, end = self._shows_faces("vision", features), len(movement.changes) / frame_rate
+        if still_change is None or not active.any():
+            return Track(features, frame_rate, active, end=end)
+        return Track(features, frame_rate, active & movement.moving(still_change), end=end, margin=0.0)
 
 
 def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, dict]) -> dict[str, Any] | None:
@@ -385,6 +425,12 @@ def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, 
     complete = {"kind": kind, **copy.deepcopy(known[kind]), **recipe}
     if kind == "features" and not complete["dim"]:
         raise ValueError(f"The {name} recipe features needs dim, the columns of each frame.")
+    option = EDGE_OPTIONS.get(name)
+    threshold = complete.get(option)
+    if not (threshold is None or (isinstance(threshold, int | float) and threshold > 0)):
+        raise ValueError(
+            f"The {name} recipe's {option} is {threshold!r}, expected a number above 0, or none, which cuts no edges."
+        )
     if "model" in complete and not complete["model"]:
         raise ValueError(f"The {name} recipe encoder needs the name or folder of its model.")
     if complete.get("checksums", MODEL_FILES) != MODEL_FILES:

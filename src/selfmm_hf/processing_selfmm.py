@@ -15,6 +15,7 @@ from transformers.utils import PROCESSOR_NAME
 from .decoding_selfmm import ClipWarning
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .text_selfmm import count_words, parts, text_batch, tokenize
+from .tracks_selfmm import Track
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
@@ -181,23 +182,23 @@ def windows(
     A clip cut into pieces of equal length, the last one at least half as long as the others.
 
     Args:
-        features: As [`SelfMMProcessor.extract`] returns them. Words have no time and are left out.
+        features: As [`SelfMMProcessor.extract`] returns them; arrays alone count from the clip's begin. Words have no
+            time and are left out.
         frame_rates: Frames per second, by modality; others are left out.
         seconds: Length of a piece, above 0.
 
     Returns:
-        Begin and end in seconds, and the frames in between, by modality.
+        Begin and end in seconds, and the frames in between, by modality: without edges in which nobody speaks or is to
+        be seen, and none where nobody is.
     """
-    duration = max((len(features[name]) / rate for name, rate in frame_rates.items()), default=0.0)
+    tracks = {name: Track(features[name], rate) for name, rate in frame_rates.items()}
+    tracks |= {name: track for name, track in getattr(features, "tracks", {}).items() if name in tracks}
+    duration = max((track.end for track in tracks.values()), default=0.0)
     count = max(1, round(duration / seconds)) if duration else 0
     pieces = []
     for number in range(count):
         begin, end = number * seconds, duration if number == count - 1 else (number + 1) * seconds
-        part = {
-            name: features[name][round(begin * rate) : max(round(end * rate), round(begin * rate) + 1)]
-            for name, rate in frame_rates.items()
-        }
-        pieces.append((begin, end, part))
+        pieces.append((begin, end, {name: track.between(begin, end) for name, track in tracks.items()}))
     return pieces
 
 

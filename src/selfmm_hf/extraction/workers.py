@@ -243,12 +243,13 @@ def _main(connection: Connection, job: Job) -> None:
 
 
 def _try(job: Job) -> None:
-    """Loads what is needed, on a second of silence and a black picture: what fails here is no clip's fault."""
-    silence = job.out / PART / f"{os.getpid()}.wav"
-    with wave.open(str(silence), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", None))
-        file.writeframes(bytes(32000))
-    job.extractor.extract({"audio": silence, "vision": [np.zeros((64, 64, 3), np.uint8)]})
+    """Loads what is needed, on a second of hoots and a black picture: what fails here is no clip's fault."""
+    hoots = job.out / PART / f"{os.getpid()}.wav"
+    hoot = bytes([224] * 20 + [32] * 20) * 100  # a quarter of a second at 400 Hz
+    with wave.open(str(hoots), "wb") as file:
+        file.setparams((1, 1, 16000, 0, "NONE", None))
+        file.writeframes((hoot + bytes([128] * len(hoot))) * 2)
+    job.extractor.extract({"audio": hoots, "vision": [np.zeros((64, 64, 3), np.uint8)]})
 
 
 def _end_with_parent() -> None:
