@@ -31,7 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = {
-    "audio_features_selfmm.py", "configuration_selfmm.py", "decoding_selfmm.py", "face_landmarks_selfmm.py",
+    "audio_features_selfmm.py", "configuration_selfmm.py", "decoding_selfmm.py", "download_selfmm.py",
+    "face_landmarks_selfmm.py",
     "feature_extraction_selfmm.py", "modeling_selfmm.py", "packing_selfmm.py", "picture_selfmm.py",
     "pipeline_selfmm.py", "processing_selfmm.py", "text_selfmm.py", "vision_features_selfmm.py",
 }  # fmt: skip

@@ -1,9 +1,11 @@
 """`pipeline("multimodal-sentiment")`: clips, words, URLs, batches, timelines and speech recognition."""
 
+import contextlib
 import functools
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
 from selfmm_hf.decoding_selfmm import ClipWarning, decode_audio
+from selfmm_hf.download_selfmm import quoted
 from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline, label_of
 from selfmm_hf.processing_selfmm import SelfMMProcessor
@@ -221,8 +224,9 @@ def test_what_cannot_be_judged_is_said(pipe, given, message):
 def test_unknown_options_are_refused(pipe):
     with pytest.raises(TypeError, match="has no windows; it has text and window_seconds"):
         pipe({"text": "so"}, windows=3)
-    for seconds in (0, -1, 1e-9, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"window_seconds is {seconds}, expected 0.1 seconds or more"):
+    for seconds in (0, -1, 1e-9, float("nan"), float("inf"), "2", True, [1.0]):
+        message = re.escape(f"window_seconds is {seconds!r}, expected a number of seconds, 0.1 or more")
+        with pytest.raises(ValueError, match=message):
             pipe({"text": "so"}, window_seconds=seconds)
 
 
@@ -243,6 +247,12 @@ def server(path, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(path.read_bytes())
     (tmp_path / "page.mp4").write_text("<html>")
 
+    def drip(file):
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                file.write(b"x")
+                time.sleep(0.1)
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
@@ -252,6 +262,14 @@ def server(path, tmp_path):
                 self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\nclip")
             elif self.path == "/elsewhere.mp4":
                 self.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n")
+            elif self.path == "/slow-body.mp4":
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\n")
+                drip(self.wfile)
+            elif self.path == "/slow-head.mp4":
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: ")
+                drip(self.wfile)
+            elif self.path == "/to-slow.mp4":
+                self.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: /slow-head.mp4\r\n\r\n")
             elif self.path == "/babble.mp4":
                 self.wfile.write(b"babble\r\n")
             else:
@@ -275,7 +293,7 @@ def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, mon
         pipe(f"{server}/page.mp4")
     with pytest.raises(ValueError, match=r"broken.mp4 broke off after 4 of 9999 bytes; try again"):
         pipe(f"{server}/broken.mp4")
-    for address in ("elsewhere.mp4", "babble.mp4", "a clip.mp4"):
+    for address in ("elsewhere.mp4", "babble.mp4", "no such clip.mp4"):
         with pytest.raises(ValueError, match=rf"{address} cannot be downloaded: .*Check the address"):
             pipe(f"{server}/{address}")
     for address in ("http://[bad", "http://", "http://a..b/clip.mp4", "HTTP://127.0.0.1:1/clip.mp4"):
@@ -284,13 +302,47 @@ def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, mon
     for address in ("file:///etc/passwd", "ftp://127.0.0.1/clip.mp4", "//[clip.mp4"):
         with pytest.raises(ValueError, match="there is no local file"):
             pipe(address)
-    monkeypatch.setattr("selfmm_hf.pipeline_selfmm.MAX_DOWNLOAD_SECONDS", 0)
-    with pytest.raises(ValueError, match="takes longer than 0 s"):
-        pipe(f"{server}/clip.mp4")
-    monkeypatch.setattr("selfmm_hf.pipeline_selfmm.MAX_DOWNLOAD", 1000)
+    monkeypatch.setattr("selfmm_hf.download_selfmm.MAX_DOWNLOAD", 1000)
     with pytest.raises(ValueError, match="is larger than"):
         pipe(f"{server}/clip.mp4")
     assert not list((tmp_path / "downloads").iterdir())
+
+
+def test_a_url_that_drips_ends_at_one_limit(pipe, server, monkeypatch):
+    """Whether the head or the body of the answer drips, or that of the address to which it leads."""
+    monkeypatch.setattr("selfmm_hf.download_selfmm.MAX_DOWNLOAD_SECONDS", 0.5)
+    seen = []
+    for address, received in (("slow-body", r"[1-9]\d*"), ("slow-head", "0"), ("to-slow", "0")):
+        with pytest.raises(ValueError, match=f"{address}.mp4 takes too long: {received} bytes came within the 0.5 s"):
+            pipe(f"{server}/{address}.mp4", progress=lambda *report: seen.append(report))
+    assert seen[0] == ("download", 1, 9999) and len(seen) > 1
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_what_a_url_may_not_contain_is_escaped(pipe, path, server, tmp_path):
+    for name in ("ein Fl\u00fcgel 100%.mp4", "a?b.mp4"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    expected = pipe(str(path))["score"]
+    for address in ("ein Fl\u00fcgel 100%.mp4", "ein%20Fl%C3%BCgel%20100%25.mp4", "a%3Fb.mp4", "clip.mp4?q=\u00fc b#c"):
+        assert pipe(f"{server}/{address}")["score"] == pytest.approx(expected, abs=1e-6)
+    assert quoted("http://b\u00fccher.example/\u00e4?\u00e4=%41") == "http://xn--bcher-kva.example/%C3%A4?%C3%A4=%41"
+    plain = "https://me:pw@[::1]:80/a;b/~c(d)'e!,*?f=g&h=i+j/k"
+    assert quoted(plain) == plain
+
+
+def test_texts_of_several_clips(pipe):
+    clips = [clip(), clip()]
+    found = pipe(clips, text=["the movie was good", None], batch_size=2)
+    assert [one["transcript"] for one in found] == ["the movie was good", None]
+    assert pipe([], text=[]) == pipe([]) == []
+    for several in (clips, clips[:1], (one for one in clips), KeyDataset(clips, "audio")):
+        with pytest.raises(ValueError, match="several clips, but text is what is said in one: give a list"):
+            pipe(several, text="the movie")
+    with pytest.raises(ValueError, match="There are 2 clips, but 1 texts"):
+        pipe(clips, text=["the movie"])
+    for text in (["the movie"], 3):
+        with pytest.raises(ValueError, match=f"text is {type(text).__name__}, expected a string"):
+            pipe(clips[0], text=text)
 
 
 @pytest.fixture

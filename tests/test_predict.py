@@ -1,6 +1,9 @@
 """`selfmm predict`: tables, JSON lines and pages; bad clips among good ones."""
 
+import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from selfmm_hf import cli
+from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
 
 for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)
@@ -89,6 +93,7 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
         (["1.mp4", "--model", "some/body"], "some/body cannot be loaded as a model with its processor"),
         (["1.mp4", "--html", "nowhere/page.html"], "There is no folder for the page"),
         (["1.mp4", "--window_seconds", "-1", "--model", "MODEL"], "window_seconds is -1.0"),
+        (["1.mp4", "--window_seconds", "0", "--model", "MODEL"], "window_seconds is 0.0, expected a number of seconds"),
     ],
 )
 def test_what_is_wrong_is_said(arguments, message, tmp_path, monkeypatch, capsys, model_folder):
@@ -132,5 +137,69 @@ def test_the_words_of_a_clip_may_stand_beside_it(clips, model_folder, capsys):
     (clips / "said.txt").write_text("the food is great\n")
     assert said()["transcript"] == "the food is great"
     assert said("--text", "it was awful")["transcript"] == "it was awful"
+    (clips / "said.txt").write_bytes(b"\xef\xbb\xbfthe food is great\r\n")  # as Windows writes it
+    assert said()["transcript"] == "the food is great" and said()["remarks"] == []
     (clips / "said.txt").write_bytes(b"\xff\xfe\xff")
-    assert "no UTF-8 text" in said()["error"]
+    assert "is not UTF-8 text" in said()["error"]
+
+
+def test_rows_come_as_they_are_done_and_stand_in_columns(clips, model_folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    names = [NAME, "words.mp4", "b.mp4"]
+    write_clip(clips / "b.mp4", "mpeg4", "aac", seconds=1.0)
+    printed = []
+    pipe_call = MultimodalSentimentPipeline.__call__
+
+    def call(self, *arguments, **options):
+        printed.append(capsys.readouterr().out)
+        return pipe_call(self, *arguments, **options)
+
+    monkeypatch.setattr(MultimodalSentimentPipeline, "__call__", call)
+    assert predict(*names, "--model", model_folder) == 1
+    assert [text.count("\n") for text in printed] == [0, 2, 0]
+    head, first, last = [*printed[1].splitlines(), *capsys.readouterr().out.splitlines()]
+    assert head.index("vision") + len("vision") == first.index("  -  no words") + 3 == last.index("  -  no words") + 3
+    assert "\r" not in head + first + last and "Clips:" in sys.stderr.getvalue()
+    errors = re.split(r"[\r\n]", sys.stderr.getvalue())  # on lines of their own, not behind a bar
+    assert [one for one in errors if "error:" in one] == [
+        one for one in errors if one.startswith("selfmm: error: words")
+    ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_names_cannot_steer_the_terminal(clips, model_folder, capsys):
+    name = "\x1b[2Jred\n\u202e\udcff.mp4"
+    write_clip(clips / "plain.mp4", "mpeg4", "aac", seconds=1.0)
+    shutil.copy(clips / "plain.mp4", clips / name)
+    (clips / f"bad{name}").write_text("nothing")
+    assert predict(name, f"bad{name}", "plain.mp4", "--model", model_folder, "--html", "page.html") == 1
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err and "\u202e" not in printed.out + printed.err
+    assert r"\x1b[2Jred\n\u202e\udcff.mp4  " in printed.out and len(printed.out.splitlines()) == 3
+    with pytest.raises(SystemExit):
+        cli.main(["report", "\x1b[2J", "--out", "x"])
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_the_same_clip_twice_and_max_seconds(clips, model_folder, capsys):
+    write_clip(clips / "a.mp4", "mpeg4", "aac", seconds=2.0)
+    assert predict("a.mp4", "a.mp4", "--model", model_folder, "--json", "--max_seconds", "1") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2 and all("longer than the 1 s that are allowed" in line["error"] for line in lines)
+    for wrong in ("0", "-1", "nan", "inf", "long"):
+        assert predict("a.mp4", "--model", model_folder, "--max_seconds", wrong) == 2
+        assert f"expected a positive number of seconds, got '{wrong}'" in capsys.readouterr().err
+
+
+def test_long_and_unknown_words_are_told_once(model_folder, capsys):
+    text = "the food is great and zany " * 20
+    assert predict("--text", text, "--model", model_folder) == 0
+    printed = capsys.readouterr()
+    assert "20 of 120 words are unknown to this model; The text is longer than the 50 tokens" in printed.out
+    assert "warning" not in printed.err and "Token indices" not in printed.err
+    assert predict("--text", text, "--model", model_folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["words"] == {"count": 120, "unknown": 20, "parts": 4}

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .arguments import seconds
+
 PROG = "selfmm"
 
 
@@ -180,7 +182,10 @@ def predict(arguments: list[str]) -> None:
     )
     parser.add_argument("--revision", help="of the repository, to pin it")
     parser.add_argument("--transcriber", help="speech recognition model that fills in the words, such as a Whisper")
-    parser.add_argument("--window_seconds", type=float, help="score pieces of this length too")
+    parser.add_argument("--window_seconds", type=float, help="score pieces of this length too, 0.1 or more")
+    parser.add_argument(
+        "--max_seconds", type=seconds, help="longer clips are refused; by default as the model says, mostly 300"
+    )
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each clip")
     parser.add_argument("--html", help="file to write: a page with a picture of each prediction")
     options = parser.parse_args(arguments)
@@ -328,7 +333,7 @@ def _trained(run) -> dict:
     try:
         return run.train()
     except OSError as error:
-        print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(error)
         raise SystemExit(1) from None
 
 
@@ -342,8 +347,14 @@ def _or_exit(prepare: Callable):
     try:
         return prepare()
     except (ValueError, OSError) as error:
-        print(f"{PROG}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(error)
         raise SystemExit(2) from None
+
+
+def _complain(error: Exception) -> None:
+    from .terminal import printable
+
+    print(f"{PROG}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
 
 def _print_results(results: dict, folder: Path) -> None:

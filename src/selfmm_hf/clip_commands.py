@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from .arguments import seconds
 from .extraction import FAILURES, JOURNAL, Extraction, extract_clips
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 
@@ -26,7 +27,7 @@ def add_extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="preprocessor_config.json, or the folder or repository of a model that has it")
     parser.add_argument("--transcriber", help="speech recognition model for clips without text, such as a Whisper")
     parser.add_argument("--workers", type=_whole, default=_cores(), help="processes, by default one per core")
-    parser.add_argument("--max_seconds", type=_seconds, help="longer clips are refused; 300 by default")
+    parser.add_argument("--max_seconds", type=seconds, help="longer clips are refused; 300 by default")
 
 
 def extract(options: argparse.Namespace) -> int:
@@ -97,11 +98,4 @@ def _whole(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text}")
     return number

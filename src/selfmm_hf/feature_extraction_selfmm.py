@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         self.text = _completed("text", text, TEXT_RECIPES)
         self.audio = _completed("audio", audio, AUDIO_RECIPES)
         self.vision = _completed("vision", vision, VISION_RECIPES)
+        if not isinstance(max_seconds, Real) or not max_seconds > 0:
+            raise ValueError(f"max_seconds is {max_seconds!r}, expected a positive number of seconds.")
         self.max_seconds = max_seconds
         self.normalization = normalization or {}
         self._tools: dict[str, Any] = {}

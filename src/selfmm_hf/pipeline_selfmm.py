@@ -1,21 +1,21 @@
 """`pipeline("multimodal-sentiment")`: from a clip to its sentiment. This file travels to the Hub."""
 
 import os
-import tempfile
 import threading
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from numbers import Real
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
 from .decoding_selfmm import decode_audio
+from .download_selfmm import downloaded
 from .picture_selfmm import disagreement, sentiment_svg
 from .processing_selfmm import windows
 
@@ -35,11 +35,18 @@ CLASSES = {
 SIMS_CLASSES = ((-0.7, "negative"), (-0.1, "weakly negative"), (0.1, "neutral"), (0.7, "weakly positive"))
 
 MIN_WINDOW_SECONDS = 0.1  # of a timeline's pieces: the face is looked at ten times a second
-MAX_DOWNLOAD = 500_000_000  # bytes
-TIMEOUT = 30  # seconds without an answer
-MAX_DOWNLOAD_SECONDS = 600
 
 _TRANSCRIBING = threading.Lock()  # a pipeline for speech recognition is not made for two threads at once
+
+
+Progress = Callable[[str, float, float | None], None]
+
+
+class _Spoken(NamedTuple):
+    """A clip of a list, and what is said in it."""
+
+    clip: Any
+    text: str | None
 
 
 class MultimodalSentimentPipeline(ChunkPipeline):
@@ -55,11 +62,14 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     pipeline.
 
     Args:
-        text (`str`, *optional*): What is said in the clip.
+        text (`str` or list of `str`, *optional*): What is said in the clip, or, of a list of clips, in each.
         transcriber (`str` or pipeline, *optional*):
             A pipeline "automatic-speech-recognition", or the name of a model for one, that fills in the words of clips
             for which none are given.
         window_seconds (`float`, *optional*): Score pieces of this length too, for a timeline.
+        progress (`Callable`, *optional*):
+            Called while a clip is read: with what is being done, how far it is, and how far there is to go, if known:
+            `"download"` in bytes, `"picture"` in seconds.
 
     Returns:
         A dict for each clip:
@@ -96,22 +106,55 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             transcriber = pipeline("automatic-speech-recognition", model=str(transcriber), device=self.device)
         self.transcriber = transcriber
 
+    def __call__(self, inputs: Any, *args: Any, text: str | list[str | None] | None = None, **options: Any) -> Any:
+        """See the class; a clip gives a dict, a list of clips a list, and a generator or data set a generator."""
+        given = self._preprocess_params.get("text") if text is None else text
+        several = isinstance(inputs, list | GeneratorType | Dataset)
+        if not several and not isinstance(given, str | None):
+            raise ValueError(f"text is {type(given).__name__}, expected a string: what is said in the clip.")
+        if several and given is not None:
+            if not isinstance(inputs, list) or not isinstance(given, list | tuple):
+                raise ValueError(
+                    "There are several clips, but text is what is said in one: give a list of clips with a list of "
+                    'texts, or each clip as a dict such as {"audio": FILE, "vision": FILE, "text": WORDS}.'
+                )
+            if len(given) != len(inputs):
+                raise ValueError(f"There are {len(inputs)} clips, but {len(given)} texts; give one for each.")
+            inputs, text = [_Spoken(clip, words) for clip, words in zip(inputs, given, strict=True)], None
+        if isinstance(inputs, list) and not inputs:
+            return []  # transformers looks at the first
+        return super().__call__(inputs, *args, text=text, **options)
+
     def _sanitize_parameters(
-        self, text: str | None = None, window_seconds: float | None = None, **unknown: Any
+        self,
+        text: str | list[str | None] | None = None,
+        window_seconds: float | None = None,
+        progress: Progress | None = None,
+        **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise TypeError(f"The pipeline has no {', '.join(sorted(unknown))}; it has text and window_seconds.")
-        if window_seconds is not None and not MIN_WINDOW_SECONDS <= window_seconds < float("inf"):
-            raise ValueError(f"window_seconds is {window_seconds}, expected {MIN_WINDOW_SECONDS} seconds or more.")
-        given = {"text": text, "window_seconds": window_seconds}
+        if window_seconds is not None:
+            number = isinstance(window_seconds, Real) and not isinstance(window_seconds, bool)
+            if not number or not MIN_WINDOW_SECONDS <= window_seconds < float("inf"):
+                raise ValueError(
+                    f"window_seconds is {window_seconds!r}, expected a number of seconds, {MIN_WINDOW_SECONDS} or more."
+                )
+        given = {"text": text, "window_seconds": window_seconds, "progress": progress}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
-        self, clip: Any, text: str | None = None, window_seconds: float | None = None
+        self,
+        clip: Any,
+        text: str | None = None,
+        window_seconds: float | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The whole clip, then its pieces: each an item of a batch."""
+        if isinstance(clip, _Spoken):
+            clip, text = clip
         with ExitStack() as stack:
-            clip = _local(clip, stack)
+            clip = _local(clip, stack, progress)
             words = []
             if self._lacks_words(clip, text):
                 text, words = self._transcribe(clip)
@@ -236,46 +279,16 @@ def label_of(score: float, label_range: float = 3.0) -> str:
     return CLASSES[int(np.clip(np.round(score * 3 / label_range), -3, 3))]
 
 
-def _local(clip: Any, stack: ExitStack) -> Any:
+def _local(clip: Any, stack: ExitStack, progress: Progress | None) -> Any:
     """The clip with files in the place of URLs, which are deleted at the end of `stack`."""
     if isinstance(clip, Mapping):
         return {
-            name: value if name == "text" else _local(value, stack) if isinstance(value, str) else value
+            name: value if name == "text" else _local(value, stack, progress) if isinstance(value, str) else value
             for name, value in clip.items()
         }
     if isinstance(clip, str) and clip.lower().startswith(("http://", "https://")):
-        return stack.enter_context(_downloaded(clip))
+        return stack.enter_context(downloaded(clip, progress))
     return clip
-
-
-@contextmanager
-def _downloaded(url: str) -> Iterator[str]:
-    """A temporary file with what is at `url`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "clip")
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, open(path, "wb") as file:
-                problem = _received(answer, file)
-        except (OSError, ValueError, HTTPException) as error:  # of the network, the address, the server
-            reason = " ".join(str(error).split())
-            problem = f"cannot be downloaded: {reason}. Check the address, or download it first."
-        if problem:
-            raise ValueError(f"{url} {problem}")
-        yield path
-
-
-def _received(answer: Any, file: Any) -> str | None:
-    """Writes what a server answers to a file; what is wrong with it, if anything is."""
-    size, announced, begin = 0, answer.headers.get("Content-Length"), time.monotonic()
-    while block := answer.read1(1 << 20):
-        size += file.write(block)
-        if size > MAX_DOWNLOAD:
-            return f"is larger than {MAX_DOWNLOAD // 10**6} MB; download and cut it."
-        if time.monotonic() - begin > MAX_DOWNLOAD_SECONDS:
-            return f"takes longer than {MAX_DOWNLOAD_SECONDS} s; download it first."
-    if announced is not None and size != int(announced):
-        return f"broke off after {size} of {announced} bytes; try again, or download it first."
-    return None
 
 
 __all__ = ["MultimodalSentimentPipeline", "label_of"]

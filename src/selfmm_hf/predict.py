@@ -11,11 +11,13 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers.utils import logging
 
+from .configuration_selfmm import SelfMMConfig
 from .decoding_selfmm import ClipWarning
 from .modeling_selfmm import SelfMMModel
 from .picture_selfmm import disagreement, sentiment_html
-from .pipeline_selfmm import MultimodalSentimentPipeline
+from .pipeline_selfmm import CLASSES, MultimodalSentimentPipeline
 from .processing_selfmm import SelfMMProcessor
+from .terminal import ClipProgress, printable
 
 DEMO_MODEL = "runs/demo/model"
 WINDOW_SECONDS = 2.0
@@ -39,7 +41,11 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
     if options.model is None and not Path(DEMO_MODEL).is_dir():
         raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
     model, processor = load_model(options.model or DEMO_MODEL, options.revision)
-    window_seconds = options.window_seconds or (WINDOW_SECONDS if options.html else None)
+    if options.max_seconds is not None:
+        processor.feature_extractor.max_seconds = options.max_seconds
+    window_seconds = options.window_seconds
+    if window_seconds is None and options.html:
+        window_seconds = WINDOW_SECONDS
     return MultimodalSentimentPipeline(
         model, processor=processor, transcriber=options.transcriber, window_seconds=window_seconds
     )
@@ -69,36 +75,52 @@ def load_model(name: str, revision: str | None) -> tuple[SelfMMModel, SelfMMProc
 
 def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> int:
     """
-    Scores the clips, each on its own: one that cannot be read leaves the others alone.
+    Scores the clips, each on its own, and prints each as soon as it is done: one that cannot be read leaves the others
+    alone.
 
     Returns:
         How many could not be scored.
     """
-    failed, rows = 0, []
-    for clip in options.clips or [None]:
-        name = "(words)" if clip is None else str(clip)
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", ClipWarning)
-                result = pipe({"text": options.text}) if clip is None else pipe(clip, text=_words(clip, options))
-        except ValueError as error:
-            failed += 1
-            if options.json:
-                print(json.dumps({"clip": name, "error": str(error)}), flush=True)
-            print(f"selfmm: error: {name}: {error}", file=sys.stderr)
-            continue
-        notes = [str(one.message) for one in caught if issubclass(one.category, ClipWarning)]
-        for note in notes:
-            print(f"selfmm: warning: {note}", file=sys.stderr)
-        if options.json:
-            print(json.dumps({"clip": name, **result, **({"warnings": notes} if notes else {})}), flush=True)
-        rows.append((name, result))
-    if not options.json and rows:
-        print(format_table(rows))
-    if options.html and rows:
-        _write(Path(options.html), sentiment_html([(os.path.basename(name), result) for name, result in rows]))
+    failed, results = 0, []
+    clips = [(clip, clip) for clip in options.clips] or [("(words)", None)]
+    table = Table([name for name, _ in clips], pipe.model.config)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of clips may have letters that the terminal lacks
+    with ClipProgress(len(clips)) as progress:
+        for name, clip in clips:
+            try:
+                result, notes = _scored(pipe, clip, options, progress)
+            except (ValueError, OSError) as error:
+                failed += 1
+                lines = [json.dumps({"clip": name, "error": str(error)})] if options.json else []
+                progress.print(f"selfmm: error: {printable(name)}: {printable(str(error))}", sys.stderr)
+            else:
+                for note in notes:
+                    progress.print(f"selfmm: warning: {printable(note)}", sys.stderr)
+                told = {"clip": name, **result, **({"warnings": notes} if notes else {})}
+                lines = [json.dumps(told)] if options.json else table.lines(name, result)
+                results.append((name, result))
+            for line in lines:
+                progress.print(line)
+            progress.next()
+    if options.html and results:
+        _write(Path(options.html), sentiment_html([(_shown(name), result) for name, result in results]))
         print(f"The page: {options.html}", file=sys.stderr)
     return failed
+
+
+def _scored(
+    pipe: MultimodalSentimentPipeline, clip: str | None, options: argparse.Namespace, progress: ClipProgress
+) -> tuple[dict[str, Any], list[str]]:
+    """What the pipeline says of a clip, or of words alone, and what it warns of, but for what stands in the result."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ClipWarning)
+        if clip is None:
+            result = pipe({"text": options.text})
+        else:
+            result = pipe(clip, text=_words(clip, options), progress=progress.within)
+    notes = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ClipWarning))
+    return result, [note for note in notes if note not in result["remarks"]]
 
 
 def _words(clip: str, options: argparse.Namespace) -> str | None:
@@ -106,32 +128,51 @@ def _words(clip: str, options: argparse.Namespace) -> str | None:
     beside = Path(clip).with_suffix(".txt")
     if options.text is None and options.transcriber is None and Path(clip).is_file() and beside.is_file():
         try:
-            return beside.read_text("utf-8").strip() or None
+            return beside.read_text("utf-8-sig").strip() or None
         except UnicodeDecodeError as error:
-            raise ValueError(f"{beside}, the words of {clip}, is no UTF-8 text: {error}") from error
+            raise ValueError(f"{beside}, the words of {clip}, is not UTF-8 text: {error}; save it as UTF-8.") from error
     return options.text
 
 
-def format_table(rows: list[tuple[str, dict[str, Any]]]) -> str:
-    """One line for each clip: score, label, each modality, and what was said, absent or odd."""
-    modalities = list(dict.fromkeys(name for _, result in rows for name in result["present"]))
-    cells = [["clip", "score", "", *modalities, ""]]
-    for name, result in rows:
-        alone = [result["unimodal"].get(modality) for modality in modalities]
-        remarks = [(disagreement(result) or "").rstrip("."), *(dict.fromkeys(result["absent"].values()))]
-        cells.append([
-            os.path.basename(name), _signed(result["score"]), result.get("label", ""), *map(_signed, alone),
-            "; ".join(filter(None, remarks)),
-        ])  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = {0, 2, len(widths) - 1}
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number in left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
+class Table:
+    """
+    One line for each clip: score, label, each modality, and what is to be said of it.
+
+    Args:
+        names: Of all the clips to come: a line is written before the next clip is read.
+        config: Of the model.
+    """
+
+    def __init__(self, names: list[str], config: SelfMMConfig):
+        self.modalities, self.begun = config.modalities, False
+        several = {config.id2label[number]: 0.0 for number in range(config.num_labels)}
+        number = len(_signed(0.0 if len(several) == 1 else several))
+        label = max(map(len, CLASSES.values())) if len(several) == 1 else 0
+        clip = max(len(_shown(name)) for name in ("clip", *names))
+        self.widths = [-clip, number, -label, *(max(len(name), number) for name in self.modalities)]  # left: negative
+
+    def lines(self, name: str, result: dict[str, Any]) -> list[str]:
+        """The line of a clip, and before the first one the names of the columns."""
+        alone = [result["unimodal"][modality] for modality in self.modalities]
+        remarks = [disagreement(result), *result["remarks"], *dict.fromkeys(result["absent"].values())]
+        told = "; ".join(remark.rstrip(".") for remark in remarks if remark)
+        row = [_shown(name), _signed(result["score"]), result.get("label", ""), *map(_signed, alone), told]
+        rows = [row] if self.begun else [["clip", "score", "", *self.modalities, ""], row]
+        self.begun = True
+        return [self._line(row) for row in rows]
+
+    def _line(self, cells: list[str]) -> str:
+        cells = [printable(cell) for cell in cells]
+        padded = [
+            cell.ljust(-width) if width <= 0 else cell.rjust(width)
+            for cell, width in zip(cells, [*self.widths, 0], strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+
+def _shown(name: str) -> str:
+    """A clip's name in a table or on a page."""
+    return printable(os.path.basename(name) or name)
 
 
 def _signed(value: Any) -> str:

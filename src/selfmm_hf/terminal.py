@@ -1,0 +1,64 @@
+"""What a command writes to a terminal."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+SHOWN_AFTER = 2.0  # seconds that a part of the work has taken
+
+
+def printable(text: str) -> str:
+    """A text with escapes for all that would steer a terminal, or be invisible on it: it may be a stranger's."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+class ClipProgress:
+    """
+    Bars on standard error, where that is a terminal: over clips and, within one that takes long, over what is done.
+
+        with ClipProgress(clips) as progress:
+            pipe(clip, progress=progress.within)
+            progress.print(row)
+            progress.next()
+    """
+
+    def __init__(self, clips: int):
+        disable = not sys.stderr.isatty()
+        self._clips = tqdm(total=clips, desc="Clips", unit="clip", leave=False, disable=disable or clips < 2)
+        self._disable, self._what, self._bar = disable, "", None
+
+    def __enter__(self) -> "ClipProgress":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._close_bar()
+        self._clips.close()
+
+    def within(self, what: str, done: float, total: float | None) -> None:
+        """As the pipeline reports it: `"download"` in bytes, `"picture"` in seconds."""
+        if self._bar is None or what != self._what or done < self._bar.n:
+            self._close_bar()
+            unit = {"unit": "B", "unit_scale": True} if what == "download" else {"unit": "s"}
+            self._what = what
+            self._bar = tqdm(
+                desc=what.capitalize(), leave=False, disable=self._disable, position=1, delay=SHOWN_AFTER, **unit
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def next(self) -> None:
+        self._close_bar()
+        self._clips.update()
+
+    def print(self, line: str, file: Any = None) -> None:
+        """Writes a line to standard output, or to `file`, above the bars."""
+        with tqdm.external_write_mode(file=file or sys.stdout):
+            print(line, file=file or sys.stdout, flush=True)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
