@@ -80,6 +80,15 @@ def test_a_clip(pipe, path):
     assert pipe({"audio": str(path), "text": "the movie was good"})["score"] == pytest.approx(spoken["score"], abs=1e-5)
 
 
+def test_progress_is_told_within_a_clip(pipe, path):
+    reports = []
+    for one in (str(path), {"vision": str(path)}):
+        pipe(one, text="so", progress=lambda *report: reports.append(report))
+    seconds, total = [seconds for what, seconds, _ in reports if what == "picture"], reports[-1][2]
+    assert seconds == [pytest.approx((number % 30 + 1) / 10) for number in range(60)]
+    assert total == pytest.approx(3.0, abs=0.1) and {what for what, *_ in reports} == {"picture"}
+
+
 def test_the_scores_are_the_models(pipe):
     result = pipe(clip(text="the movie was good"))
     model, processor = pipe.model, pipe.processor
@@ -371,7 +380,7 @@ def test_a_recogniser_by_name_fills_in_the_words(folder, recogniser, path):
     assert heard
     seen = []
     pipe.processor.extract, extract = (
-        lambda one, text=None: seen.append(text) or extract(one, text),
+        lambda one, text=None, *more: seen.append(text) or extract(one, text, *more),
         pipe.processor.extract,
     )
     pipe(str(path), window_seconds=1.0)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             if recipe["kind"] != "features"
         }
 
-    def extract(self, clip: str | os.PathLike | Mapping[str, Any]) -> tuple[Features, dict[str, str]]:
+    def extract(
+        self, clip: str | os.PathLike | Mapping[str, Any], progress: Callable[[float], None] | None = None
+    ) -> tuple[Features, dict[str, str]]:
         """
         The features of one clip, as they are computed, not normalised.
 
@@ -199,6 +201,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 A file with sound and picture. Or `audio`: a file, or (samples,) float, mono, with its `sampling_rate`,
                 from which it is resampled to that of the recipe; `vision`: a file, or frames (height, width, 3) uint8,
                 RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width).
+            progress (`Callable`, *optional*): Told, frame by frame, how many seconds of picture are done.
 
         Returns:
             By modality, (frames, width) float32, and, for each that is absent (0, width), why. Edges of the clip
@@ -227,7 +230,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             elif part is None:
                 tracks[name] = self._given(name, np.zeros((0, self._width(name)), np.float32))
             elif name == "vision":
-                tracks[name] = self._picture(part)
+                tracks[name] = self._picture(part, progress)
             else:
                 tracks[name] = self._sound(name, part, parts.get("sampling_rate"))
             if not tracks[name].active.any():
@@ -396,7 +399,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         active = is_voiced(activity[first:last], len(frames), frame_rate)
         return Track(frames, frame_rate, active, first * size / rate, end, MARGIN_SECONDS)
 
-    def _picture(self, video: Any) -> Track:
+    def _picture(self, video: Any, progress: Callable[[float], None] | None) -> Track:
         tool, frame_rate, still_change = self._tool("vision"), self.frame_rates["vision"], self.vision["still_change"]
         if isinstance(video, str | os.PathLike):
             video = decode_video(video, frame_rate, self.max_seconds)
@@ -406,6 +409,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             for frame in video:
                 movement.see(frame)
                 yield frame
+                if progress is not None:
+                    progress(len(movement.changes) / frame_rate)
 
         features, _ = tool(frames())
         active, end = self._shows_faces("vision", features), len(movement.changes) / frame_rate

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
-from .decoding_selfmm import decode_audio
+from .decoding_selfmm import clip_facts, decode_audio
 from .download_selfmm import downloaded
 from .picture_selfmm import disagreement, sentiment_svg
 from .processing_selfmm import windows
@@ -158,7 +158,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             words = []
             if self._lacks_words(clip, text):
                 text, words = self._transcribe(clip)
-            features, absent = self.processor.extract(clip, text)
+            features, absent = self.processor.extract(clip, text, _seconds_of(clip, progress))
         if len(absent) == len(self.processor.modalities):
             reasons = ", ".join(absent.values())
             raise ValueError(f"There is nothing in this clip that the model can judge: {reasons}.")
@@ -264,6 +264,15 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             said = self.transcriber(inputs, return_timestamps=times)
         parts = [(part["text"].strip(), part["timestamp"][0]) for part in said.get("chunks", ())]
         return said["text"].strip(), [(words, begin) for words, begin in parts if begin is not None]
+
+
+def _seconds_of(clip: Any, progress: Progress | None) -> Callable[[float], None] | None:
+    """Reports how many seconds of a clip's picture have been looked at."""
+    if progress is None:
+        return None
+    picture = clip.get("vision") if isinstance(clip, Mapping) else clip
+    total = clip_facts(picture).duration if isinstance(picture, str | os.PathLike) else None
+    return lambda seconds: progress("picture", seconds, total)
 
 
 def label_of(score: float, label_range: float = 3.0) -> str:

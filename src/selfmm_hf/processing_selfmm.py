@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,10 @@ class SelfMMProcessor(ProcessorMixin):
         return [*tokens, *lengths]
 
     def extract(
-        self, clip: str | os.PathLike | Mapping[str, Any], text: str | None = None
+        self,
+        clip: str | os.PathLike | Mapping[str, Any],
+        text: str | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """
         What one clip says, before it becomes a batch.
@@ -96,6 +99,7 @@ class SelfMMProcessor(ProcessorMixin):
         Args:
             clip: As [`SelfMMFeatureExtractor.extract`] takes it; a dict may have `text` too.
             text (`str`, *optional*): What is said, if `clip` does not tell.
+            progress (`Callable`, *optional*): See [`SelfMMFeatureExtractor.extract`].
 
         Returns:
             By modality, (frames, width) float32, the words as `text`; and, for each that is absent, why.
@@ -105,7 +109,7 @@ class SelfMMProcessor(ProcessorMixin):
             ValueError: Something else was given.
         """
         words = clip.get("text") if isinstance(clip, Mapping) and clip.get("text") is not None else text
-        features, absent = self.feature_extractor.extract(clip)
+        features, absent = self.feature_extractor.extract(clip, progress)
         if self._tokenizes("text"):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"text is {type(words).__name__}, expected a string: what is said in the clip.")

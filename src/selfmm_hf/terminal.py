@@ -41,20 +41,20 @@ class ClipProgress:
         """As the pipeline reports it: `"download"` in bytes, `"picture"` in seconds."""
         if self._bar is None or what != self._what or done < self._bar.n:
             self._close_bar()
-            unit = {"unit": "B", "unit_scale": True} if what == "download" else {"unit": "s"}
+            unit = {"unit": "B", "unit_scale": True} if what == "download" else {"unit": " s"}
+            common = {"leave": False, "position": 1, "delay": SHOWN_AFTER, "disable": self._disable}
             self._what = what
-            self._bar = tqdm(
-                desc=what.capitalize(), leave=False, disable=self._disable, position=1, delay=SHOWN_AFTER, **unit
-            )
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
+            self._bar = tqdm(desc=what.capitalize(), total=total and round(total), **unit, **common)
+        self._bar.update(int(done) - self._bar.n)
 
     def next(self) -> None:
+        """One clip more is done."""
         self._close_bar()
         self._clips.update()
 
     def print(self, line: str, file: Any = None) -> None:
         """Writes a line to standard output, or to `file`, above the bars."""
+        self._close_bar()
         with tqdm.external_write_mode(file=file or sys.stdout):
             print(line, file=file or sys.stdout, flush=True)
 
