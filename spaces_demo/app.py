@@ -199,7 +199,9 @@ def _show_examples(
 ) -> None:
     """A click fills in both, clip and words, and judges them."""
     spoken = {path: path.with_suffix(".txt") for path in examples}
-    clips = [[str(path), text.read_text("utf-8").strip() if text.is_file() else ""] for path, text in spoken.items()]
+    clips = [
+        [str(path), text.read_text("utf-8-sig").strip() if text.is_file() else ""] for path, text in spoken.items()
+    ]
     options = {"outputs": outputs, "fn": predict, "cache_examples": False, "run_on_click": True}
     for label, rows in (("Clips to try", clips), ("Words to try", [[None, text] for text in SENTENCES])):
         if rows:

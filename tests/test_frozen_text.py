@@ -13,6 +13,7 @@ from selfmm_hf import cli
 from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import Samples, demo
 from selfmm_hf.frozen_text import FrozenText
+from selfmm_hf.options import read_options
 from selfmm_hf.training import Run
 from selfmm_hf.training_args import SelfMMTrainingArguments
 
@@ -69,6 +70,16 @@ def test_what_is_no_embedding_is_refused(tiny_model, tiny_batch):
         model(text_embeds=torch.zeros(3, width + 1))
     with pytest.raises(ValueError, match="cannot take \\['text_embeds'\\]"):
         tiny_model(text_config=None)(audio=batch["audio"], text_embeds=torch.zeros(3, width))
+
+
+def test_texts_that_are_cut_are_told(tmp_path, monkeypatch):
+    warned = []
+    monkeypatch.setattr("selfmm_hf.training.logger.warning", warned.append)
+    options = ["--dataset", "demo", "--output_dir", tmp_path / "run", "--use_cpu", "true"]
+    for tokens in (50, 4):
+        Run(*read_options([*map(str, options), "--max_text_tokens", str(tokens)]))
+    assert [line.partition(" texts of the ")[2][:5] for line in warned] == ["train", "valid", "test "]
+    assert all("have more than 4 tokens and are cut; see --max_text_tokens." in line for line in warned)
 
 
 def run(folder, *options):

@@ -256,6 +256,7 @@ def test_a_space_shows_the_model_that_is_named(hub, model):
     with pytest.raises(PushError, match="holds the Space 'Self-MM', not the Space 'Another'"):
         other = shutil.copytree(space, model.parent / "space")
         (other / "README.md").write_text((other / "README.md").read_text().replace("Self-MM", "Another", 1))
+        (other / "app.py").write_text((other / "app.py").read_text("utf-8"), "utf-8-sig")  # as Windows writes it
         push(other, "me/space", model="me/demo")
 
 

@@ -204,7 +204,10 @@ def test_config_without_a_file(read):
 def test_the_recipe_names_no_folder_of_this_machine(tmp_path):
     (tmp_path / "data.pkl").touch()
     file = tmp_path / "mine.yaml"
-    file.write_text("# See https://github.com/thuiar/Self-MM, in /home/me/papers/self-mm.pdf\ndata: ~/data/a.pkl\n")
+    file.write_text(
+        "# See https://github.com/thuiar/Self-MM, in /home/me/papers/self-mm.pdf\ndata: ~/data/a.pkl\n",
+        encoding="utf-8-sig",  # as Windows writes it
+    )
     given = ["--config", file, "--data", tmp_path / "data.pkl", "--output_dir", tmp_path, "--disable_tqdm", "true"]
     given += ["--text_encoder=google-bert/bert-base-uncased", "--seed", "3", "--modalities", "text", "audio"]
     options, *_ = read_options([*map(str, given), "--learning_rates", '{"encoders.text": 1e-5}'])

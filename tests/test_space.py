@@ -240,6 +240,9 @@ def test_what_was_read_and_what_went_wrong_is_shown(app, tmp_path):
     assert "&lt;i&gt;hello" in shown and "only a part is used" in shown and "Type what is said" not in shown
     shown, _ = app.judge(Pipe(result(text=None, audio=1.0), warning=UserWarning("inner matter")), str(clip), "")
     assert "Type what is said in the clip" in shown and "inner matter" not in shown
+    told = result(text=1.0) | {"remarks": ["4 of 5 <words> are unknown.", "It was long."]}
+    shown, _ = app.judge(Pipe(told, warning=ClipWarning("It was long.")), None, "so")
+    assert "4 of 5 &lt;words&gt; are unknown." in shown and shown.count("It was long.") == 1
 
 
 def test_the_limits_are_those_of_the_model_card(app, tmp_path):

@@ -153,7 +153,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     if not 0 <= run.max_missing_rate <= 1:
         raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
-    run.presets = [(file.name, _without_folders(file.read_text("utf-8"))) for file in map(_file, files.config)]
+    run.presets = [(file.name, _without_folders(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
     run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
@@ -203,7 +203,7 @@ def read_map(file: Path, what: str) -> dict[Any, Any]:
         ValueError: It holds something else; `what` it should is said.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(file.read_text("utf-8-sig")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -248,7 +248,7 @@ def _code(folder: Path, names: Collection[str]) -> set[str]:
     named: dict[str, str] = {}
     for name in [name for name in names if "/" not in name and name.endswith("config.json")]:
         try:
-            options = json.loads((folder / name).read_text("utf-8"))
+            options = json.loads((folder / name).read_text("utf-8-sig"))
         except ValueError as error:
             raise PublicationError(f"{folder / name} is no JSON: {error}") from error
         for value in (options.get("auto_map") or {}).values():
@@ -266,7 +266,7 @@ def _code(folder: Path, names: Collection[str]) -> set[str]:
         file = folder / f"{module}.py"
         try:
             for path in [file, *map(Path, get_relative_import_files(file))]:
-                ast.parse(path.read_text("utf-8"))
+                ast.parse(path.read_text("utf-8-sig"))
                 files.add(path.name)
         except OSError as error:
             missing = Path(error.filename or file).name
@@ -316,7 +316,7 @@ def _space(folder: Path, names: Collection[str], card: RepoCard, model: str | No
             raise PublicationError(f"{folder} lacks {name}, which a Space needs.")
     for name in [name for name in sent if name.endswith(".py")]:
         try:
-            ast.parse((folder / name).read_text("utf-8"))
+            ast.parse((folder / name).read_text("utf-8-sig"))
         except (SyntaxError, ValueError) as error:
             raise PublicationError(f"{folder / name} is damaged: {error}") from error
     holders = {name: (folder / name).read_bytes() for name in (script, "README.md")}
