@@ -42,7 +42,7 @@ class Origin(NamedTuple):
 
 def layout(table: FeatureTable) -> str:
     """Whether each modality has frames of its own (`unaligned`), or one for each token (`aligned`)."""
-    return "unaligned" if any(name.endswith("_lengths") for name in table.source) else "aligned"
+    return "aligned" if table.aligned else "unaligned"
 
 
 def checksums(file: Path) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Feature files in the MMSA layout (MOSI, MOSEI, SIMS as published, what MMSA-FET makes of a data set) as samples."""
+"""
+Feature files in the MMSA layout (MOSI, MOSEI, SIMS as published, what MMSA-FET makes of a data set) as samples; other
+layouts come as this one, by `layouts.py`.
+"""
 
 import mmap
 from collections.abc import Iterator
@@ -10,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import MODALITIES, UNIMODAL_LABELS
-from .safe_pickle import Array, DataError, load_pickle
+from .layouts import Columns, as_mmsa
+from .safe_pickle import Array, DataError, Source, load_pickle, read_array
 
 __all__ = ["DataError", "FeatureTable", "Rules", "read_mmsa"]
 
@@ -49,7 +53,7 @@ def read_mmsa(path: str | Path, rules: Rules | None = None) -> dict[str, "Featur
 
     Args:
         path: A pickle (protocol 2 to 5) of the splits `train`, `valid`, `test`, each a dict of columns: see
-            [`FeatureTable`].
+            [`FeatureTable`]; or one of the layouts that [`as_mmsa`] knows.
         rules: What is asked of the values.
 
     Returns:
@@ -60,17 +64,14 @@ def read_mmsa(path: str | Path, rules: Rules | None = None) -> dict[str, "Featur
     """
     path, rules = Path(path), rules or Rules()
     data, source = load_pickle(path)
-    if type(data) is not dict or not any(split in data for split in SPLITS.values()):
-        hint = ""
-        if type(data) is dict and {"audio", "vision", "text"} & set(data):
-            hint = "; these look like features of clips by MMSA-FET: put them in a folder of your own, with a table.csv"
-        raise DataError(f"{path}: split 'train' is missing; expected a dict of train, valid and test{hint}")
+    try:
+        splits = as_mmsa(data)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     tables = {}
     widths: dict[str, int] = {}
     for name, split in SPLITS.items():
-        if type(data.get(split)) is not dict:
-            raise DataError(f"{path}: split {split!r} is missing; expected a dict of train, valid and test")
-        tables[name] = FeatureTable(f"{path}, split {split!r}", data[split], rules, widths, source)
+        tables[name] = FeatureTable(f"{path}, split {split!r}", splits[split], rules, widths, source)
         if not len(tables[name]):
             raise DataError(f"{path}: split {split!r} is empty; all of train, valid and test are needed")
         if set(tables[name].columns) != set(tables["train"].columns):
@@ -100,7 +101,7 @@ class FeatureTable:
             (rows, frames, dim), `audio_lengths`, `vision_lengths`, `text_lengths`, `regression_labels_T/A/V`. Others
             are ignored. Where a file has tokens but no lengths (aligned), there is one frame per token. Word vectors
             are taken where there are no tokens, cut by `text_lengths`, or by the audio lengths if both have the same
-            number of steps, or whole.
+            number of steps, or whole. Instead of an array there may be a list of arrays (frames, dim), one a row.
         rules: What is asked of the values.
         widths: Of the sequences, shared by the splits of a file, which must agree.
         mapped: The map of the file, whose pages are given back as the rows are read.
@@ -113,9 +114,9 @@ class FeatureTable:
     source: dict[str, Any]
     rules: Rules
     widths: dict[str, int]
-    mapped: mmap.mmap | None = None
+    mapped: Source | None = None
     columns: dict[str, Any] = field(default_factory=dict, init=False)
-    arrays: dict[str, NDArray] = field(default_factory=dict, init=False)
+    arrays: dict[str, NDArray | list[NDArray]] = field(default_factory=dict, init=False)
     lengths: dict[str, NDArray] = field(default_factory=dict, init=False)
     counts: dict[str, Count] = field(default_factory=dict, init=False)
 
@@ -146,7 +147,19 @@ class FeatureTable:
     @property
     def padded(self) -> dict[str, int]:
         """Steps of the padded sequences in the file."""
-        return {name: array.shape[1] for name, array in self.arrays.items()}
+        return {name: array.shape[1] for name, array in self.arrays.items() if isinstance(array, np.ndarray)}
+
+    @property
+    def aligned(self) -> bool:
+        """Whether there is a frame for each token, rather than frames of each modality's own."""
+        if self._trims:
+            return len(set(self.padded.values())) == 1
+        return not any(name.endswith("_lengths") for name in self.source)
+
+    @property
+    def _trims(self) -> bool:
+        """Whether frames of zeros before the first and after the last other one are padding."""
+        return isinstance(self.source, Columns) and self.source.trims
 
     def samples(self) -> Iterator[dict[str, Any]]:
         """
@@ -171,7 +184,8 @@ class FeatureTable:
 
     def notices(self) -> list[str]:
         """What `samples` saw and a user should know, in sentences."""
-        return [
+        remarks = self.source.remarks if isinstance(self.source, Columns) else ()
+        return [f"{self.where}: {remark}" for remark in remarks] + [
             f"{self.where}: {kind} in {count.rows} of {len(self)} rows"
             + (f" ({count.values} values)" if count.values else "")
             + f", first in {count.first}"
@@ -220,7 +234,7 @@ class FeatureTable:
         if isinstance(values, np.ndarray):
             if values.shape not in ((len(values),), (len(values), 1)):
                 self._fail(name, f"expected one value per sample, got an array of shape {values.shape}")
-            values = values.reshape(-1).tolist()
+            values = read_array(values).reshape(-1).tolist()
         for row, value in enumerate(values):
             if type(value) not in kinds:
                 self._fail(name, f"expected {expected}, got {type(value).__name__}", row)
@@ -260,16 +274,35 @@ class FeatureTable:
             self._fail(name, f"expected an array of numbers of shape (rows, steps, width), got {got}")
         return values
 
+    def _ragged(self, name: str) -> list[NDArray] | None:
+        """A column that is a list of arrays, one a row."""
+        values = self._column(name)
+        if type(values) is not list or not values or not isinstance(values[0], Array | np.ndarray):
+            return None
+        arrays = [one.value if isinstance(one, Array) else one for one in values]
+        for row, array in enumerate(arrays):
+            if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "biuf":
+                got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "something else"
+                self._fail(name, f"expected an array of numbers of shape (frames, width), got {got}", row)
+        return arrays
+
     def _sequence(self, name: str, column: str, lengths: NDArray) -> None:
-        array = self._array(column)
-        width = self.widths.setdefault(name, array.shape[2])
-        if not 0 < width == array.shape[2]:
-            self._fail(column, f"{array.shape[2]} values wide, expected {width or 'at least one'} in each split")
+        arrays = self._ragged(column)
+        array = self._array(column) if arrays is None else arrays
+        for row, found in enumerate([array.shape[2]] if arrays is None else [one.shape[1] for one in arrays]):
+            width = self.widths.setdefault(name, found)
+            if not 0 < width == found:
+                problem = f"{found} values wide, expected {width or 'at least one'} in each split"
+                self._fail(column, problem, None if arrays is None else row)
         self.arrays[name], self.lengths[name], self.columns[name] = array, lengths, array
 
     def _lengths(self, modality: str, tokens: list[NDArray] | None = None) -> NDArray:
         """Real frames per row: the file's own column; where there is none, the number of tokens."""
+        if (arrays := self._ragged(modality)) is not None:
+            return np.array([len(one) for one in arrays], dtype=np.int64)
         column, steps = f"{modality}_lengths", self._array(modality).shape[1]
+        if self._trims:
+            return np.full(len(self), steps)
         if column not in self.source and tokens is not None:
             column, lengths = "text_bert", [float(len(row)) for row in tokens]
         else:
@@ -280,10 +313,10 @@ class FeatureTable:
         return np.array(lengths, dtype=np.int64)
 
     def _text_lengths(self) -> NDArray:
-        steps = self._array("text").shape[1]
-        if "text_lengths" in self.source:
+        if "text_lengths" in self.source or self._trims or self._ragged("text") is not None:
             return self._lengths("text")
-        if "audio" in self.arrays and self.arrays["audio"].shape[1] == steps:  # aligned
+        steps = self._array("text").shape[1]
+        if self.padded.get("audio") == steps:  # aligned
             return self.lengths["audio"]
         return np.full(len(self), steps)
 
@@ -291,7 +324,10 @@ class FeatureTable:
     def _frames(self, name: str, row: int) -> NDArray[np.float32]:
         """The frames of a row without padding; a copy, so that the file's pages can be given back."""
         column = "text" if name == "word_vectors" else name
-        padded, length = self.arrays[name][row], int(self.lengths[name][row])
+        padded, length = read_array(self.arrays[name][row]), int(self.lengths[name][row])
+        if self._trims:
+            real = np.flatnonzero(padded.any(1))
+            padded = padded[real[0] : real[-1] + 1] if len(real) else padded[:0]
         frames = padded[:length].astype(np.float32, order="C")
         finite = np.isfinite(frames)
         if not finite.all():
@@ -313,6 +349,7 @@ class FeatureTable:
         array = self._array("text_bert")
         if array.shape[1] != 3:
             self._fail("text_bert", f"expected shape (rows, 3, tokens): ids, mask, types; got {array.shape}")
+        array = read_array(array)
         ids, mask = array[:, 0].astype(np.float64), array[:, 1].astype(np.float64)
         usable = (ids >= 0) & (ids < 2**31) & (ids == np.floor(ids))
         known = ids < (self.rules.vocabulary or 2**31)
