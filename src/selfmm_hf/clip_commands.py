@@ -10,6 +10,7 @@ from typing import Any
 from .arguments import seconds
 from .extraction import FAILURES, JOURNAL, Extraction, extract_clips
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
+from .hub_names import take_from_hub
 
 LISTED = 10  # failures and warnings that are printed, of those in the files
 
@@ -32,6 +33,8 @@ def add_extract_arguments(parser: argparse.ArgumentParser) -> None:
 
 def extract(options: argparse.Namespace) -> int:
     """Clips become a data set. Exit status 1 where some could not be read."""
+    if options.transcriber is not None:
+        take_from_hub(options.transcriber, "the transcriber", owner=False)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
     try:
         result = extract_clips(
@@ -49,11 +52,14 @@ def _extractor(options: argparse.Namespace) -> SelfMMFeatureExtractor:
     if options.recipe and any(chosen.values()):
         raise ValueError("--recipe says what --audio and --vision are; leave either out.")
     if options.recipe:
+        take_from_hub(options.recipe, "the recipe", here="file or folder")
         extractor = SelfMMFeatureExtractor.from_pretrained(options.recipe)
     else:
         recipes: dict[str, Any] = {}
         for name, known in (("audio", "librosa33"), ("vision", "face")):
             value = chosen[name] or known
+            if value not in ("none", known):
+                take_from_hub(value, f"the {name} model", owner=False)
             recipes[name] = {"none": None, known: known}.get(value, {"kind": "encoder", "model": value})
         extractor = SelfMMFeatureExtractor(**recipes)
     extractor.max_seconds = options.max_seconds or extractor.max_seconds

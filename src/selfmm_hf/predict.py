@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from .configuration_selfmm import SelfMMConfig
 from .decoding_selfmm import ClipWarning
+from .hub_names import take_from_hub
 from .modeling_selfmm import SelfMMModel
 from .picture_selfmm import disagreement, sentiment_html
 from .pipeline_selfmm import CLASSES, MultimodalSentimentPipeline
@@ -40,6 +41,8 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
         raise ValueError(f"There is no folder for the page {options.html}.")
     if options.model is None and not Path(DEMO_MODEL).is_dir():
         raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
+    if options.transcriber is not None:
+        take_from_hub(options.transcriber, "the transcriber", owner=False)
     model, processor = load_model(options.model or DEMO_MODEL, options.revision)
     if options.max_seconds is not None:
         processor.feature_extractor.max_seconds = options.max_seconds
@@ -62,8 +65,7 @@ def load_model(name: str, revision: str | None) -> tuple[SelfMMModel, SelfMMProc
     Raises:
         ValueError: There is no such thing, or it cannot be loaded.
     """
-    if not Path(name).is_dir() and (Path(name).is_absolute() or name.count("/") != 1):
-        raise ValueError(f"There is no folder {name}, and it is no name of a repository either.")
+    take_from_hub(name, "the model", revision)
     logging.disable_progress_bar()
     try:
         model = SelfMMModel.from_pretrained(name, revision=revision)

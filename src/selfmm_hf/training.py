@@ -27,6 +27,7 @@ from .environment import environment
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .frozen_text import FrozenText
 from .hub import Pushed, push_run, take_destination
+from .hub_names import check_name, take_from_hub
 from .label_quality import generated_label_quality
 from .metrics import METRICS
 from .model_folder import save_model_folder
@@ -84,6 +85,9 @@ class Run:
             check_new(self.folder)
         _check_selection(args)
         self.label_range = range_of_labels(options.dataset, model_options.get("label_range"))
+        modalities = model_options.get("modalities", MODALITIES)
+        if options.text_encoder is not None and "text" in modalities:
+            check_name(options.text_encoder, owner=False)  # before the data are read, which may take long
         self.splits = load_splits(
             options.dataset,
             options.data,
@@ -93,7 +97,6 @@ class Run:
             SPLITS if test else ("train", "validation"),
         )
         set_seed(args.seed)
-        modalities = model_options.get("modalities", MODALITIES)
         self._leave_out(modalities)
         self.tokenizer = self._tokenizer() if "text" in modalities else None
         if self.tokenizer is not None:
@@ -128,6 +131,7 @@ class Run:
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
             name = self.options.text_encoder
+            take_from_hub(name, "the text encoder", owner=False)
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name)
             except (OSError, ValueError, ImportError) as error:

@@ -1,12 +1,14 @@
 """The data sets: read from the files that are passed around, kept as Arrow, handed out as samples."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import DatasetDict, load_dataset, load_dataset_builder
 from pyarrow.dataset import ParquetFragmentScanOptions
 
+from ..hub_names import check_name, take_from_hub
 from ..metrics import METRICS
 from .builder import FeatureBuilder, check_reach, layout
 from .columns import SPLITS, odd_column
@@ -131,9 +133,15 @@ def find_builder(
         if config not in builder.builder_configs:
             raise DataError(f"{builder.TITLE} has no configuration {config}; expected {list(builder.builder_configs)}.")
         return builder(config_name=config, data_files=glob.escape(str(path.absolute())), **options)
-    if not path.is_dir() and (path.is_absolute() or data.count("/") != 1 or data.startswith((".", "~"))):
-        raise DataError(f"There is no file or folder {data}, and it is no name of a repository either.")
+    _on_hub(check_name, data)
     return None
+
+
+def _on_hub(check: Callable, data: str, *arguments: Any) -> Any:
+    try:
+        return check(data, *arguments, here="file or folder")
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def load_prepared(data: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
@@ -146,6 +154,7 @@ def load_prepared(data: str, config: str | None = None, revision: str | None = N
     for origin in origins(Path(data)):
         if missing := [name for name in origin["files"] if not (Path(data) / origin["config"] / name).is_file()]:
             raise DataError(f"{data} has no {origin['config']}/{missing[0]} any more; prepare the data set again.")
+    _on_hub(take_from_hub, data, "the data set", revision)
     try:
         if not Path(data).is_dir():
             return load_dataset(data, config, revision=revision, fragment_scan_options=ONE_BY_ONE)

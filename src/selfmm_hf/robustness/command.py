@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..data import Samples, load_splits
 from ..data.columns import MODALITIES
+from ..hub_names import check_name, take_from_hub
 from ..metrics import absolute_errors
 from ..modeling_selfmm import SelfMMModel
 from ..processing_selfmm import SelfMMProcessor
@@ -46,8 +47,6 @@ def robustness(options: argparse.Namespace) -> str:
     beside = [_earlier(Path(folder)) for folder in options.beside]
     source, given, expected = _finished(options.model)
     dataset = options.dataset or given.get("dataset")
-    if dataset is None and not Path(options.model).is_dir() and options.model.count("/") != 1:
-        raise ValueError(f"There is no folder {options.model}, and it is no name of a repository either.")
     if dataset is None:
         what = "does not tell its data set:" if Path(options.model).is_dir() else "is no folder; if it is a repository,"
         raise ValueError(f"{options.model} {what} name --dataset, and --data where it lies.")
@@ -56,6 +55,7 @@ def robustness(options: argparse.Namespace) -> str:
     if len(beside) > 3:
         raise ValueError(f"A picture shows three earlier reports at most, got {len(beside)}.")
     logging.disable_progress_bar()
+    take_from_hub(str(source), "the model", options.revision)
     try:
         model = SelfMMModel.from_pretrained(source, revision=options.revision)
         processor = SelfMMProcessor.from_pretrained(source, revision=options.revision)
@@ -103,8 +103,7 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
     """
     folder = Path(name)
     if not folder.is_dir():
-        if folder.is_absolute() or name.count("/") != 1:
-            raise ValueError(f"There is no folder {name}, and it is no name of a repository either.")
+        check_name(name)
         return name, {}, None
     if (folder / "trainer_state.json").is_file() and (folder / "config.json").is_file():
         raise ValueError(
