@@ -21,7 +21,7 @@ from selfmm_hf.options import PRESETS, read_options
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "hub_configs"
-PUBLISHED = sorted(PRESETS.keys() - {"demo"})
+PUBLISHED = sorted(PRESETS.keys() - {"demo", "custom"})
 LAUNCHES = sorted((FOLDER / "accelerate").glob("*.yaml"), key=lambda file: file.name)
 METRIC = FOLDER / "metrics" / "multimodal_sentiment"
 SPACES = [ROOT / "spaces_demo", METRIC]
@@ -83,7 +83,7 @@ def test_lines_are_readable(file):
 def test_the_package_has_the_same_folder():
     inside = Path(options.__file__).parent / "hub_configs"
     assert inside.resolve() == FOLDER and inside.is_symlink()
-    assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"demo", *OFFICIAL}
+    assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"custom", "demo", *OFFICIAL}
 
 
 def test_wheels_contain_it():
@@ -110,7 +110,7 @@ def test_every_key_of_a_preset_is_used(name, tmp_path):
     assert set(model) <= set(written)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*PUBLISHED, "custom"])
 def test_every_value_of_a_preset_has_its_source(name):
     header, body = PRESETS[name].read_text(encoding="utf-8").split("\ndataset: ")
     assert re.search(r"^# Source of every value without its own: thuiar/\S+, commit [0-9a-f]{7}, ", header, re.M)
@@ -143,6 +143,15 @@ def test_a_preset_has_the_official_values(name):
     assert (args.gradient_accumulation_steps, model["audio_output_dim"], model["vision_output_dim"]) == (4, 16, 32)
     assert (model["audio_num_layers"], model["vision_num_layers"], args.seed) == (1, 1, 1111)
     assert set(args.learning_rates) == set(args.weight_decays) == set(parts)
+
+
+def test_the_preset_of_ones_own_data_trains_as_that_of_mosi():
+    """All that says how is learned; the sizes of the model are its defaults."""
+    arguments = [vars(read_options(["--config", name, "--use_cpu"])[2]) for name in ("mosi", "custom")]
+    for name in ("learning_rate", "learning_rates", "weight_decay", "weight_decays", "num_train_epochs", "seed",
+                 "per_device_train_batch_size", "gradient_accumulation_steps", "early_stopping_patience"):  # fmt: skip
+        assert arguments[0][name] == arguments[1][name], name
+    assert arguments[1]["learning_rates"]["encoders.text"] == 5e-5
 
 
 @pytest.mark.parametrize("file", LAUNCHES, ids=lambda file: file.stem)

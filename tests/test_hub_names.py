@@ -9,8 +9,8 @@ from selfmm_hf.hub_names import check_name, take_from_hub
 
 PATHS = [
     "/nowhere", "/nowhere/at/all", "./data/mosi", "../mosi", "~/mosi", "..hidden/x", "a/b/c", "data/mosi/",
-    "data//mosi", "data/mosi.pkl", "unaligned_50.pkl", "data/table.csv", "my/Data.Parquet", "a/config.json", "run/model.safetensors",
-    "C:\\data\\mosi", "data\\mosi", "with space/mosi", "ä/mosi", "", "local/mosi",
+    "data//mosi", "data/mosi.pkl", "unaligned_50.pkl", "data/table.csv", "my/Data.Parquet", "a/config.json",
+    "run/model.safetensors", "C:\\data\\mosi", "data\\mosi", "with space/mosi", "ä/mosi", "", "local/mosi",
 ]  # fmt: skip
 
 

@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from selfmm_hf.options import read_options
 
@@ -184,7 +185,7 @@ def test_a_file_that_is_no_yaml(tmp_path, content):
 
 def test_a_missing_file(tmp_path):
     for path in (tmp_path / "no.yaml", tmp_path):
-        with pytest.raises(ValueError, match=r"There is no configuration file .*, and the presets are demo, "):
+        with pytest.raises(ValueError, match=r"There is no configuration file .*, and the presets are custom, demo, "):
             read_options(["--config", str(path), "--output_dir", str(tmp_path)])
 
 
@@ -194,6 +195,35 @@ def test_a_preset_by_its_name(tmp_path, monkeypatch):
     assert (run.dataset, run.max_text_tokens) == ("simsv2", 39)
     (tmp_path / "simsv2").write_text("dataset: mosi\n")  # a file of that name comes first
     assert read_options(["--config", "simsv2", "--use_cpu"])[0].dataset == "mosi"
+
+
+@pytest.mark.parametrize(
+    "named", [["--dataset", "custom"], ["--dataset=custom"], ["--seed", "3", "--dataset", "custom"]]
+)
+def test_the_preset_of_ones_own_data_is_taken_where_none_is_named(named, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run, model, args = read_options([*named, "--learning_rates", '{"encoders.audio": 0.5}', "--use_cpu"])
+    assert args.learning_rates == {"encoders.text": 5e-5, "encoders.audio": 0.5, "encoders.vision": 1e-4}
+    assert args.weight_decays["encoders.text"] == 1e-3 and (args.learning_rate, args.seed) == (
+        1e-3,
+        3 if "3" in named else 1111,
+    )
+    assert (run.preset_taken, run.dataset, run.presets[0][0], model) == (True, "custom", "custom.yaml", {})
+    assert run.given["learning_rates"] == args.learning_rates and "--config" not in run.overrides
+    (tmp_path / "options.yaml").write_text(yaml.safe_dump(run.given))
+    again = read_options(["--config", "options.yaml", "--use_cpu"])
+    assert again[0].given == run.given and not again[0].preset_taken
+    assert again[2].learning_rates == args.learning_rates and again[2].weight_decays == args.weight_decays
+
+
+def test_no_preset_is_taken_beside_one_that_is_named(read):
+    for text, command in (("seed: 5\n", ["--dataset", "custom"]), ("dataset: custom\n", []), ("", [])):
+        run, _, args = read(text, command=command)
+        assert (run.preset_taken, args.learning_rates) == (False, {})
+    run, _, args = read(command=["--dataset", "mosi"])
+    assert (run.preset_taken, args.learning_rates) == (False, {})
+    with pytest.raises(ValueError, match="dataset"):
+        read(command=["--dataset"])
 
 
 def test_config_without_a_file(read):

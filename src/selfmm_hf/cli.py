@@ -44,7 +44,7 @@ def train(arguments: list[str] | None = None) -> None:
     """`selfmm train`, and `train.py`: trains with a YAML file and options that override it."""
     run = _prepared(sys.argv[1:] if arguments is None else arguments)
     results = _trained(run)
-    _print_results(results, run.folder)
+    _print_results(results, run)
     _print_pushed(_or_exit(run.publish))
     from accelerate import PartialState
 
@@ -62,7 +62,7 @@ def demo(arguments: list[str]) -> None:
 
     run = _prepared(["--config", str(PRESETS["demo"]), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
     results = _trained(run)
-    _print_results(results, run.folder)
+    _print_results(results, run)
     show(run.folder, run.splits)
     _print_pushed(_or_exit(run.publish))
 
@@ -357,13 +357,17 @@ def _complain(error: Exception) -> None:
     print(f"{PROG}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
 
-def _print_results(results: dict, folder: Path) -> None:
+def _print_results(results: dict, run) -> None:
+    from .metrics import FEW_CLIPS
+
     for split in ("validation", "test") if results else ():
         metrics = {k.removeprefix(f"{split}_"): v for k, v in results.items() if k.startswith(f"{split}_")}
         shown = {name: "undefined" if value != value else f"{value:.4f}" for name, value in metrics.items()}
-        print(f"{split:>10}  " + "  ".join(f"{name} {value}" for name, value in shown.items()))
+        clips = len(run.splits[split])
+        few = f"  ({clips} clips: too few)" if clips < FEW_CLIPS else ""
+        print(f"{split:>10}  " + "  ".join(f"{name} {value}" for name, value in shown.items()) + few)
     if results:
-        print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {folder}")
+        print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {run.folder}")
 
 
 def _print_pushed(pushed) -> None:

@@ -95,6 +95,23 @@ METRIC_NAMES = {
 """By name, the identifier of its kind among the Hub's metrics, and what it is called."""
 
 
+# Fewer clips than these say little: by chance alone a correlation of 30 is beyond .36 in one of twenty cases.
+FEW_CLIPS = 30
+
+
+def few_clips(split: str, clips: int) -> str | None:
+    """What is to be said of metrics over so few clips, in a sentence; `None` where they are enough."""
+    if clips >= FEW_CLIPS:
+        return None
+    if clips < 4:
+        chance = "a correlation means nothing (of two clips it is always 1 or -1)"
+    else:  # the limit of a test of level .05, by Fisher's transformation
+        chance = (
+            f"by chance alone a correlation is beyond {np.tanh(1.96 / np.sqrt(clips - 3)):.2f} in one of twenty cases"
+        )
+    return f"The {split} split has {clips} clip{'s' * (clips != 1)}, too few for its metrics: {chance}."
+
+
 def absolute_errors(predictions: ArrayLike, labels: ArrayLike, label_range: float) -> NDArray[np.float32]:
     """Of each sample, `(n,)`; their mean is the `mae` of the metrics of this range."""
     predictions, labels = (_sims_scores if label_range == 1 else _scores)(predictions, labels)

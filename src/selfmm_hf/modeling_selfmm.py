@@ -180,6 +180,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
     (a length of 0, or an attention mask of zeros): see `config.absent_modality`.
     """
 
+    pretrained_text = False  # whether `from_text_encoder` has loaded the text encoder
+
     def __init__(self, config: SelfMMConfig):
         super().__init__(config)
         self.encoders = nn.ModuleDict()
@@ -225,6 +227,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         # Trained in float32, whatever the precision in which the encoder was saved.
         encoder = AutoModel.from_pretrained(name_or_path, dtype=torch.float32, **loading)
         model.encoders["text"] = _without_pooler(encoder)
+        model.pretrained_text = True
         model.config.text_config = encoder.config
         if os.path.isdir(name_or_path):
             model.config.text_config._name_or_path = ""  # a path on this machine, which would be saved

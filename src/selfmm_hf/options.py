@@ -24,6 +24,8 @@ UNLEARNED_OPTIONS = re.compile(
 )
 # From the root, from home, or from where one is: neither a URL nor the name of a repository.
 LOCAL_PATH = re.compile(r"""(?<![\w:/.~])(?:~\w*|\.{1,2})?/(?:[^\s"'/]+/)*([^\s"'/,]+)/?""")
+# Taken where no --config is named, by what is said of --dataset.
+TAKEN_BY_ITSELF = "custom"
 PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("hub_configs").glob("*.yaml"))}
 
 
@@ -52,6 +54,7 @@ class RunOptions:
         presets: The configuration files, name and text, and
         overrides: the options of the command line that make the recipe, both without names of local folders: for the
             model card.
+        preset_taken: Whether the preset was taken without having been named.
     """
 
     dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei, sims, simsv2 or custom."})
@@ -66,6 +69,7 @@ class RunOptions:
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
     presets: list[tuple[str, str]] = field(default_factory=list, init=False)
     overrides: list[str] = field(default_factory=list, init=False)
+    preset_taken: bool = field(default=False, init=False)
     given: dict[str, Any] = field(init=False, default_factory=dict)
 
 
@@ -112,7 +116,8 @@ class _Merged:
 
 def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], SelfMMTrainingArguments]:
     """
-    Reads `--config`, a YAML file or the name of one of `PRESETS`, and the options that override it.
+    Reads `--config`, a YAML file or the name of one of `PRESETS`, and the options that override it. For a data set of
+    one's own, `--dataset custom`, the preset `custom` is read where none is named.
 
     Returns:
         What to train on what, the options of the model (fields of [`SelfMMConfig`]), and those of the training.
@@ -136,6 +141,9 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     configs = _Parser((), add_help=False, allow_abbrev=False)
     configs.add_argument("--config", action="append", default=[])
     files, overrides = configs.parse_known_args(arguments)
+    preset_taken = not files.config and _dataset(overrides) == TAKEN_BY_ITSELF
+    if preset_taken:
+        files.config = [TAKEN_BY_ITSELF]
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
     from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
     *groups, _, unknown = parser.parse_args_into_dataclasses(
@@ -146,7 +154,8 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
         raise ValueError(f"{name!r} is no option.{hint and ' Did you mean --' + hint + '?'} See --help.")
     run, model, args = groups
-    parsed, defaults = (vars(parser.parse_args(arguments)) for arguments in ([*from_files, *overrides], []))
+    run.preset_taken = preset_taken
+    parsed, defaults = (vars(parser.parse_args(one)) for one in ([*from_files, *overrides], []))
     left_out = {"overwrite_output_dir", "resume_from_checkpoint"}
     run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != defaults[key]}
     if run.max_text_tokens < 3:
@@ -156,6 +165,13 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     run.presets = [(file.name, _without_folders(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
     run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
+
+
+def _dataset(arguments: list[str]) -> str | None:
+    """What the command line says of --dataset."""
+    parser = _Parser((), add_help=False, allow_abbrev=False)
+    parser.add_argument("--dataset", nargs="?")
+    return parser.parse_known_args(arguments)[0].dataset
 
 
 def _recipe(arguments: list[str]) -> Iterator[str]:

@@ -29,10 +29,10 @@ from .frozen_text import FrozenText
 from .hub import Pushed, push_run, take_destination
 from .hub_names import check_name, take_from_hub
 from .label_quality import generated_label_quality
-from .metrics import METRICS
+from .metrics import METRICS, few_clips
 from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
-from .options import RunOptions
+from .options import TAKEN_BY_ITSELF, RunOptions
 from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
 from .robustness import EpochOf, MissingData, Tokens
@@ -99,6 +99,11 @@ class Run:
         set_seed(args.seed)
         self._leave_out(modalities)
         self.tokenizer = self._tokenizer() if "text" in modalities else None
+        if options.preset_taken:
+            self._tell_preset()
+        for split in set(self.splits) - {"train"} if args.should_log else ():
+            if said := few_clips(split, len(self.splits[split])):
+                logger.warning(said)
         if self.tokenizer is not None:
             for split, samples in self.splits.items():
                 cut = samples.tokenize(self.tokenizer, options.max_text_tokens)
@@ -113,6 +118,14 @@ class Run:
         unimodal_tasks(args, self.model.config.modalities)
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)
+
+    def _tell_preset(self) -> None:
+        """Of an encoder that begins untrained, on word vectors, the preset's rate for a pretrained one is forgotten."""
+        if self.args.should_log:
+            logger.warning(f"No --config is named: the preset {TAKEN_BY_ITSELF} is taken.")
+        if self.tokenizer is None:
+            for rates in (self.args.learning_rates, self.args.weight_decays):
+                rates.pop("encoders.text", None)
 
     def _leave_out(self, modalities: list[str]) -> None:
         """Forgets what a preset or the data say of modalities that are not wanted."""
@@ -138,6 +151,14 @@ class Run:
                 raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {error}") from error
             if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
                 raise ValueError(f"The text encoder {name!r} comes without a tokenizer: its vocabulary is empty.")
+            if not any(text.strip() for text in self.splits["train"]["text"]):
+                there = list(self.splits["train"].widths)
+                instead = (
+                    "train on the word vectors, without --text_encoder"
+                    if "word_vectors" in there
+                    else (f"leave the text out by --modalities {' '.join(there)}")
+                )
+                raise ValueError(f"The training clips have no words for a text encoder to read: {instead}.")
             return tokenizer
         if self.options.dataset == "demo":
             return demo_tokenizer()

@@ -26,7 +26,8 @@ class SelfMMTrainingArguments(TrainingArguments):
         momentum (`bool`, *optional*): Instead of the convention's: whether labels move by momentum over the epochs.
         learning_rates (`dict[str, float]`, *optional*):
             Learning rate by module prefix, such as `{"encoders.text": 5e-5}`; the longest prefix wins.
-            `learning_rate` holds for all other parameters. A prefix that matches nothing is an error.
+            `learning_rate` holds for all other parameters, but a pretrained text encoder learns at 5e-5 at most where
+            no prefix names it: more would destroy what it knows. A prefix that matches nothing is an error.
         weight_decays (`dict[str, float]`, *optional*): Likewise for `weight_decay`.
         coupled_weight_decay (`bool`, defaults to `True`):
             Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, `optim` decides.

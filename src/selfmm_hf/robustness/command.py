@@ -17,7 +17,7 @@ from transformers.utils import logging
 from ..data import Samples, load_splits
 from ..data.columns import MODALITIES
 from ..hub_names import check_name, take_from_hub
-from ..metrics import absolute_errors
+from ..metrics import absolute_errors, few_clips
 from ..modeling_selfmm import SelfMMModel
 from ..processing_selfmm import SelfMMProcessor
 from ..run_folder import OPTIONS_FILE, RESULTS_FILE
@@ -26,6 +26,8 @@ from .masking import Tokens
 from .protocols import Condition, conditions, predict
 from .published import published
 from .report import REPORT_FILE, markdown, measure, summarise
+
+logger = logging.get_logger(__name__)
 
 # Of the mean absolute error, for another device or precision.
 SAME = 0.01
@@ -64,6 +66,8 @@ def robustness(options: argparse.Namespace) -> str:
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     where = [getattr(options, name) or given.get(name) for name in ("data", "data_config", "data_revision")]
     splits = load_splits(dataset, *where, model.config.label_range)
+    if said := few_clips("test", len(splits["test"])):
+        logger.warning(said)
     samples = _as_trained(splits["test"], processor)
     labels = np.float32(samples["label"])
 
