@@ -2,12 +2,13 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from selfmm_hf.metrics import METRICS, absolute_errors, mosi_metrics, sims_metrics
+from selfmm_hf.metrics import METRICS, absolute_errors, few_clips, mosi_metrics, sims_metrics
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CASES = SHARED / "parity" / "metrics_cases.json"
@@ -162,3 +163,18 @@ def test_errors_are_those_of_which_the_mae_is_the_mean():
     predictions, labels = [1.4, -3.5, 0.2], [1.0, -1.0, 0.4]
     assert absolute_errors(predictions, labels, 3.0) == pytest.approx([0.4, 2.5, 0.2])
     assert absolute_errors(predictions, labels, 1.0) == pytest.approx([0.0, 0.0, 0.2])  # both sides within [-1, 1]
+
+
+@pytest.mark.parametrize(
+    ("clips", "said"),
+    [
+        (1, "has 1 clip, too few for its metrics: a correlation means nothing"),
+        (2, "has 2 clips, too few .*always 1 or -1"),
+        (10, r"has 10 clips, .*beyond 0\.63 in one of twenty"),  # .632 in tables of the test
+        (29, r"has 29 clips, .*beyond 0\.37 in one of twenty"),  # .367
+        (30, None),
+    ],
+)
+def test_too_few_clips_are_said(clips, said):
+    found = few_clips("validation", clips)
+    assert found is None if said is None else re.search(f"The validation split {said}", found)

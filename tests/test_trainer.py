@@ -300,6 +300,52 @@ def test_learning_rates_and_weight_decays_by_module(tmp_path):
     assert {name: found[id(parameters[name])] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "rate", "said"),
+    [
+        ({"learning_rate": 1e-3}, 5e-5, "learns at 5e-05, as learning_rate, 0.001, would destroy what it knows"),
+        ({"learning_rate": 2e-5}, 2e-5, None),
+        ({"learning_rates": {"encoders.text": 1e-4}}, 1e-4, None),
+        ({"learning_rates": {"encoders.text": 1e-3}}, 1e-3, "learns at 0.001, which destroys what it knows: 5e-05 is"),
+        ({"learning_rates": {"encoders": 5e-4}}, 5e-4, "learns at 0.0005, which destroys"),
+        (
+            {"learning_rates": {"encoders.text": 5e-5, "encoders.text.encoder": 0.01}},
+            None,
+            "learns at 0.01, which destroys",
+        ),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])  # the text encoder, or the whole model
+def test_the_rate_of_a_pretrained_text_encoder(tmp_path, caplog, options, rate, said, alone):
+    new = model()
+    (new.encoders["text"] if alone else new).save_pretrained(tmp_path / "pretrained")
+    widths = {name: new.config.sequence_options(name)["input_dim"] for name in new.config.sequences}
+    if alone:
+        widths = {f"{name}_dim": width for name, width in widths.items()}
+        pretrained = SelfMMModel.from_text_encoder(str(tmp_path / "pretrained"), **widths)
+    else:
+        pretrained = SelfMMModel.from_pretrained(tmp_path / "pretrained")
+    caplog.clear()
+    trainer = SelfMMTrainer(pretrained, arguments(tmp_path, **options), corpus(), corpus(9, 1))
+    groups = trainer.create_optimizer().param_groups
+    names = {id(parameter): name for name, parameter in pretrained.named_parameters()}
+    of_text = {one["lr"] for one in groups for p in one["params"] if names[id(p)].startswith("encoders.text.")}
+    assert rate is None or of_text == {rate}
+    assert (said in caplog.text) if said else "destroy" not in caplog.text
+
+
+def test_no_rate_is_lowered_or_warned_of_where_the_text_encoder_is_new_or_frozen(tmp_path, caplog):
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, learning_rate=1e-3), corpus(), corpus(9, 1))
+    assert {one["lr"] for one in trainer.create_optimizer().param_groups} == {1e-3}
+    model().encoders["text"].save_pretrained(tmp_path / "encoder")
+    frozen = SelfMMModel.from_text_encoder(
+        str(tmp_path / "encoder"), freeze_text_encoder=True, audio_dim=3, vision_dim=2
+    )
+    caplog.clear()
+    SelfMMTrainer(frozen, arguments(tmp_path, learning_rate=1e-3), corpus(), corpus(9, 1)).create_optimizer()
+    assert "destroy" not in caplog.text
+
+
 @pytest.mark.parametrize("name", ["learning_rates", "weight_decays"])
 def test_a_prefix_that_matches_nothing_is_an_error(tmp_path, name):
     args = arguments(tmp_path, **{name: {"encoders.txt": 1e-3}})

@@ -17,8 +17,10 @@ from selfmm_hf import cli
 from selfmm_hf.data import demo
 from selfmm_hf.label_quality import generated_label_quality
 from selfmm_hf.metrics import mosi_metrics
+from selfmm_hf.options import read_options
 from selfmm_hf.run_folder import checkpoint_of
 from selfmm_hf.stored_run import StoredRun
+from selfmm_hf.training import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]
@@ -264,6 +266,42 @@ def test_missing_data_file_and_encoder_are_named(capsys, tmp_path):
     assert "--data" in refused(capsys, "--dataset", "mosi")
     file = mmsa_file(tmp_path / "file.pkl")
     assert "--text_encoder" in refused(capsys, "--dataset", "mosi", "--data", file)
+
+
+def test_ones_own_data_train_by_their_preset(tmp_path, encoder, capsys, caplog):
+    file, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
+    command = ["--dataset", "custom", "--data", file, "--text_encoder", encoder, "--output_dir", folder]
+    cli.train([*map(str, command), "--num_train_epochs", "1", "--use_cpu", "--disable_tqdm", "true"])
+    assert "No --config is named: the preset custom is taken." in caplog.text
+    assert "destroy" not in caplog.text
+    said = "The validation split has 5 clips, too few for its metrics: by chance alone a correlation is beyond 0.88"
+    assert said in caplog.text and "The test split has 5 clips" in caplog.text
+    assert capsys.readouterr().out.count("(5 clips: too few)") == 2
+    optimizer = torch.load(folder / "checkpoint-1" / "optimizer.pt", weights_only=True)
+    assert {group["lr"] for group in optimizer["param_groups"]} == {5e-5, 1e-3, 1e-4}
+    assert (folder / "model" / "preset.yaml").read_text("utf-8").startswith("# A data set of your own")
+
+
+def test_a_text_encoder_needs_words(tmp_path, encoder, capsys):
+    file = mmsa_file(tmp_path / "file.pkl", raw_text=lambda rows: [" "] * rows)
+    base = ["--dataset", "mosi", "--data", file, "--text_encoder", encoder, "--output_dir", tmp_path / "out"]
+    line = refused(capsys, *base)
+    assert "no words for a text encoder to read: leave the text out by --modalities audio vision" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_word_vectors_are_read_by_an_encoder_that_is_new(tmp_path):
+    """The preset's rate is for one that is pretrained."""
+    vectors = {"text": lambda rows: np.ones((rows, 4, 3), np.float32), "text_bert": lambda rows: None}
+    file = mmsa_file(tmp_path / "file.pkl", **vectors)
+    data = pickle.loads(file.read_bytes())
+    for split in data.values():
+        del split["text_bert"]
+    file.write_bytes(pickle.dumps(data))
+    run = Run(*read_options(["--dataset", "custom", "--data", str(file), "--output_dir", str(tmp_path), "--use_cpu"]))
+    assert run.model.config.is_sequence("text") and run.args.learning_rates == {
+        "encoders.audio": 1e-3, "encoders.vision": 1e-4,
+    }  # fmt: skip
 
 
 def test_accelerate_launch_runs_train_py(tmp_path):
