@@ -101,8 +101,9 @@ class Run:
         self.tokenizer = self._tokenizer() if "text" in modalities else None
         if options.preset_taken:
             self._tell_preset()
-        for split in set(self.splits) - {"train"} if args.should_log else ():
-            if said := few_clips(split, len(self.splits[split])):
+        for split, samples in self.splits.items():
+            said = few_clips(split, len(samples))
+            if said and split != "train" and args.should_log:
                 logger.warning(said)
         if self.tokenizer is not None:
             for split, samples in self.splits.items():
