@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -32,25 +31,23 @@ def check_name(name: str, here: str = "folder", owner: bool = True) -> None:
     if os.path.exists(name):
         raise ValueError(f"{name} is a file; name a {here}.")
     missing = f"There is no {here} {name}"
-    folder, slash, _ = name.rpartition("/")
     if "://" in name:
         raise ValueError(f"{name} is a URL; name the repository alone, OWNER/NAME, or a {here}.")
-    if (
-        not name.startswith((".", "~", "/"))
-        and not FILE.search(name)
-        and name.count("/") in ((1,) if owner else (0, 1))
-    ):
-        try:
-            validate_repo_id(name)
-        except HFValidationError:
-            pass
-        else:
-            if not slash or not Path(folder).is_dir():
-                return
-            raise ValueError(
-                f"{missing}: the folder {folder} is here, so this is not taken for a repository on the Hub."
-            )
-    raise ValueError(f"{missing}, and it is no name of a repository either.")
+    if not _could_be_repository(name, owner):
+        raise ValueError(f"{missing}, and it is no name of a repository either.")
+    folder = os.path.dirname(name)
+    if folder and os.path.isdir(folder):
+        raise ValueError(f"{missing}: the folder {folder} is here, so this is not taken for a repository on the Hub.")
+
+
+def _could_be_repository(name: str, owner: bool) -> bool:
+    if name.count("/") not in ((1,) if owner else (0, 1)) or FILE.search(name) or not name.isascii():
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not name.startswith((".", "~"))
 
 
 def take_from_hub(name: str, what: str, revision: str | None = None, here: str = "folder", owner: bool = True) -> bool:
