@@ -210,6 +210,8 @@ def test_the_preset_of_ones_own_data_is_taken_where_none_is_named(named, monkeyp
     )
     assert (run.preset_taken, run.dataset, run.presets[0][0], model) == (True, "custom", "custom.yaml", {})
     assert run.given["learning_rates"] == args.learning_rates and "--config" not in run.overrides
+    (tmp_path / "custom").write_text("seed: 7\n")  # never taken instead
+    assert read_options([*named, "--use_cpu"])[2].seed != 7
     (tmp_path / "options.yaml").write_text(yaml.safe_dump(run.given))
     again = read_options(["--config", "options.yaml", "--use_cpu"])
     assert again[0].given == run.given and not again[0].preset_taken

@@ -143,7 +143,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     files, overrides = configs.parse_known_args(arguments)
     preset_taken = not files.config and _dataset(overrides) == TAKEN_BY_ITSELF
     if preset_taken:
-        files.config = [TAKEN_BY_ITSELF]
+        files.config = [str(PRESETS[TAKEN_BY_ITSELF])]  # never a file of that name
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
     from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
     *groups, _, unknown = parser.parse_args_into_dataclasses(
