@@ -1,7 +1,11 @@
+import importlib.util
+import json
+
 import pytest
 import yaml
 
 from selfmm_hf.options import read_options
+from selfmm_hf.training_args import SelfMMTrainingArguments
 
 
 @pytest.fixture
@@ -249,3 +253,46 @@ def test_the_recipe_names_no_folder_of_this_machine(tmp_path):
         "--data", "data.pkl", "--text_encoder=google-bert/bert-base-uncased", "--seed", "3",
         "--modalities", "text", "audio", "--learning_rates", '{"encoders.text": 1e-5}',
     ]  # fmt: skip
+
+
+@pytest.fixture
+def with_deepspeed(monkeypatch):
+    """As if the package were there; nothing of it is used where it is refused."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "deepspeed" or find_spec(name))
+
+
+@pytest.mark.parametrize("given", [
+    {"zero_optimization": {"stage": 3}}, {"zero_optimization": {"stage": "3"}, "bf16": {"enabled": True}},
+    {"tensor_parallel": {"autotp_size": 2}},
+])  # fmt: skip
+def test_deepspeed_may_not_split_the_weights(tmp_path, monkeypatch, with_deepspeed, given):
+    file = tmp_path / "deepspeed.json"
+    file.write_text(json.dumps(given))
+    with pytest.raises(ValueError, match="ZeRO stage 1 or 2, or FSDP"):
+        read_options(["--deepspeed", str(file)])
+    with pytest.raises(ValueError, match="ZeRO stage 1 or 2, or FSDP"):
+        read_options(["--deepspeed", json.dumps(given)])
+    with pytest.raises(ValueError, match="ZeRO stage 1 or 2, or FSDP"):
+        SelfMMTrainingArguments(deepspeed=given)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(file))
+    with pytest.raises(ValueError, match="ZeRO stage 1 or 2, or FSDP"):
+        read_options([])
+
+
+def test_deepspeed_of_accelerate_launch(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    with pytest.raises(ValueError, match="ZeRO stage 1 or 2, or FSDP"):
+        read_options([])
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    if importlib.util.find_spec("deepspeed") is None:
+        with pytest.raises(ValueError, match="pip install deepspeed"):
+            read_options([])
+
+
+@pytest.mark.parametrize("given", ["nowhere.json", "{", "[]", '{"zero_optimization": 3}'])
+def test_what_is_no_configuration_of_deepspeed(with_deepspeed, given):
+    with pytest.raises(ValueError, match="must be a configuration of DeepSpeed"):
+        read_options(["--deepspeed", given])

@@ -575,3 +575,13 @@ def test_hyperparameter_search_of_the_trainer(tmp_path):
     )
     assert best.objective == min(best_epochs) and set(best.hyperparameters) == {"weight_decay", "text_head_dim"}
     assert [epochs for epochs, _ in begun] == [4, 4, 4] and len({dim for _, dim in begun}) > 1
+
+
+def test_the_trainer_refuses_to_push_what_would_not_load(tmp_path):
+    options = {"push_to_hub": True, "hub_model_id": "me/model"}
+    with pytest.raises(ValueError, match=r"selfmm push FOLDER NAME/REPOSITORY"):
+        SelfMMTrainer(model(), arguments(tmp_path / "run", **options), corpus(), corpus(9, 1))
+    assert not (tmp_path / "run").exists()
+    trainer = SelfMMTrainer(model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1))
+    with pytest.raises(ValueError, match=r"Run\.publish"):
+        trainer.push_to_hub()

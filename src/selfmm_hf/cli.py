@@ -5,15 +5,19 @@ import gc
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .arguments import seconds
+from .one_training import FirstProcessFailed
+from .terminal import escape_what_cannot_be_encoded, printable
 
 PROG = "selfmm"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command `selfmm`."""
+    escape_what_cannot_be_encoded()
     arguments = sys.argv[1:] if arguments is None else arguments
     commands: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "train": (train, "train a model: --config FILE.yaml, or the name of a preset, and options"),
@@ -42,10 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def train(arguments: list[str] | None = None) -> None:
     """`selfmm train`, and `train.py`: trains with a YAML file and options that override it."""
-    run = _prepared(sys.argv[1:] if arguments is None else arguments)
-    results = _trained(run)
-    _print_results(results, run)
-    _print_pushed(_or_exit(run.publish))
+    escape_what_cannot_be_encoded()
+    with _trained(sys.argv[1:] if arguments is None else arguments):
+        pass
     from accelerate import PartialState
 
     # Else a process that ends first may abort: the group has threads, and what was trained, in cycles, holds the group.
@@ -60,11 +63,9 @@ def demo(arguments: list[str]) -> None:
     from .demo import show
     from .options import PRESETS
 
-    run = _prepared(["--config", str(PRESETS["demo"]), "--overwrite_output_dir", *arguments, "--dataset", "demo"])
-    results = _trained(run)
-    _print_results(results, run)
-    show(run.folder, run.splits)
-    _print_pushed(_or_exit(run.publish))
+    options = ["--config", str(PRESETS["demo"]), "--overwrite_output_dir", *arguments, "--dataset", "demo"]
+    with _trained(options) as run:
+        show(run.folder, run.splits)
 
 
 def benchmark(arguments: list[str]) -> None:
@@ -317,24 +318,25 @@ def _described(command: Callable) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _prepared(arguments: list[str]):
-    def prepare():
-        from .options import read_options
-        from .training import Run
+@contextmanager
+def _trained(arguments: list[str]):
+    """A run that has been trained and told of; then it is pushed, if so wanted. Its folder is its own until then."""
+    with ExitStack() as alone:
 
-        options, model_options, args = read_options(arguments)
-        return Run(options, model_options, args)
+        def prepare():
+            from .options import read_options
+            from .training import Run
 
-    return _or_exit(prepare)
+            run = Run(*read_options(arguments))
+            alone.enter_context(run.alone())
+            return run
 
-
-def _trained(run) -> dict:
-    """Full disks and the like end in their message; anything else that goes wrong in training, in a traceback."""
-    try:
-        return run.train()
-    except OSError as error:
-        _complain(error)
-        raise SystemExit(1) from None
+        run = _or_exit(prepare)
+        # Full disks and the like end in their message; anything else that goes wrong in training, in a traceback.
+        results = _or_exit(run.train, (OSError,), status=1)
+        _print_results(results, run)
+        yield run
+        _print_pushed(_or_exit(run.publish))
 
 
 def _need(package: str, extra: str) -> None:
@@ -342,18 +344,17 @@ def _need(package: str, extra: str) -> None:
         raise SystemExit(f"{PROG}: error: this needs {package}: pip install 'selfmm-hf[{extra}]'.")
 
 
-def _or_exit(prepare: Callable):
+def _or_exit(do: Callable, bad: tuple[type[Exception], ...] = (ValueError, OSError), status: int = 2):
     """Bad input ends in its message; anything wrong with the program itself keeps its traceback."""
     try:
-        return prepare()
-    except (ValueError, OSError) as error:
-        _complain(error)
-        raise SystemExit(2) from None
+        return do()
+    except bad as error:
+        if not isinstance(error, FirstProcessFailed):  # which the first process has said
+            _complain(error)
+        raise SystemExit(status) from None
 
 
 def _complain(error: Exception) -> None:
-    from .terminal import printable
-
     print(f"{PROG}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
 
 

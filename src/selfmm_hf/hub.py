@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from .one_training import by_first_process
 from .publication import Publication, identity, loading_code, read_publication
 from .training_args import SelfMMTrainingArguments
 from .version import __version__
@@ -200,13 +201,16 @@ def take_destination(args: SelfMMTrainingArguments) -> Destination | None:
     revision = getattr(args, "hub_revision", None)  # newer transformers have it
     destination = Destination(args.hub_model_id, args.hub_private_repo is False, revision)
     args.push_to_hub, args.hub_model_id = False, None
-    if args.process_index == 0:
-        api = HfApi(library_name="selfmm-hf", library_version=__version__)
-        with _explained(destination.repository):
-            remote = _check_destination(api, "model", destination.repository, revision)
-            if remote is not None and not remote.names <= UNFINISHED:
-                _check_identity(api, "model", "a model of the type 'selfmm'", destination.repository, remote)
+    by_first_process(lambda: _check_model_destination(destination))
     return destination
+
+
+def _check_model_destination(destination: Destination) -> None:
+    api = HfApi(library_name="selfmm-hf", library_version=__version__)
+    with _explained(destination.repository):
+        remote = _check_destination(api, "model", destination.repository, destination.revision)
+        if remote is not None and not remote.names <= UNFINISHED:
+            _check_identity(api, "model", "a model of the type 'selfmm'", destination.repository, remote)
 
 
 def push_run(folder: Path, destination: Destination) -> Pushed:

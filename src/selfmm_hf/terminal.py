@@ -1,5 +1,8 @@
 """What a command writes to a terminal."""
 
+import codecs
+import io
+import json
 import sys
 from typing import Any
 
@@ -13,6 +16,19 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def escape_what_cannot_be_encoded() -> None:
+    r"""Has standard output write what its encoding lacks, such as \u4e2d under cp1252, as JSON would escape it."""
+
+    def escaped(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+    codecs.register_error("json", escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="json")
 
 
 class ClipProgress:

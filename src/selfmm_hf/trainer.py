@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, SaveStrategy
 from transformers.utils import logging
 
 from . import checkpoints
@@ -25,6 +25,7 @@ from .checkpoints import CheckpointError
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
+from .one_training import occupied
 from .packed_weights import packed_weights
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
 from .training_args import SelfMMTrainingArguments
@@ -233,7 +234,13 @@ class SelfMMTrainer(Trainer):
 
         Raises:
             CheckpointError: There is none, the one named is not whole, or one cannot be written.
+            FolderInUse: Another process trains in the folder to which checkpoints are to be written.
         """
+        folder = Path(self._get_output_dir(trial=kwargs.get("trial")))
+        with nullcontext() if self.args.save_strategy == SaveStrategy.NO else occupied(folder):
+            return self._train(resume_from_checkpoint, **kwargs)
+
+    def _train(self, resume_from_checkpoint: str | bool | None, **kwargs):
         if resume_from_checkpoint:
             resume_from_checkpoint = str(self._whole_checkpoint(resume_from_checkpoint))
             state = TrainerState.load_from_json(os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))
@@ -269,6 +276,24 @@ class SelfMMTrainer(Trainer):
             return metrics["eval_selection_loss"] if before is None else min(before, metrics["eval_selection_loss"])
 
         return super().hyperparameter_search(hp_space, compute_objective or best_epoch, **kwargs)
+
+    def init_hf_repo(self, *args, **kwargs) -> NoReturn:
+        """What [`Trainer`] begins to push with; see `push_to_hub`."""
+        self.push_to_hub()
+
+    def push_to_hub(self, *args, **kwargs) -> NoReturn:
+        """
+        [`Trainer`] pushes repositories that do not load, without processor, code and card, and that everybody may see.
+
+        Raises:
+            ValueError: Always; it says how else to push.
+        """
+        raise ValueError(
+            "SelfMMTrainer does not push, because it knows the model alone, which does not load from the Hub without "
+            "its processor, code and card. `selfmm train --push_to_hub true --hub_model_id NAME/REPOSITORY` and, in "
+            "Python, `Run.train` and `Run.publish` of selfmm_hf.training push a whole folder after training; "
+            "`selfmm push FOLDER NAME/REPOSITORY`, or selfmm_hf.hub.push, at any time."
+        )
 
     def whole_model(self) -> SelfMMModel | None:
         """The trained model, put together again where processes share it; for the first process, but called by all."""

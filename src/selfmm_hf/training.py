@@ -4,6 +4,8 @@ import importlib.util
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from .label_quality import generated_label_quality
 from .metrics import METRICS, few_clips
 from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
+from .one_training import by_first_process, check_free, occupied
 from .options import TAKEN_BY_ITSELF, RunOptions
 from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
@@ -75,14 +78,8 @@ class Run:
     def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments, test: bool = True):
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
-        check_writable(self.folder)
-        resume = args.resume_from_checkpoint or "false"
-        self.resumes = resume.lower() not in ("false", "0", "no")
-        self.checkpoint: Path | None = None
-        if self.resumes:
-            self.checkpoint = checkpoint_of(self.folder, resume, options.given, args.num_train_epochs)
-        elif not options.overwrite_output_dir:
-            check_new(self.folder)
+        self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
+        self.checkpoint = by_first_process(self._checkpoint)
         _check_selection(args)
         self.label_range = range_of_labels(options.dataset, model_options.get("label_range"))
         modalities = model_options.get("modalities", MODALITIES)
@@ -127,6 +124,36 @@ class Run:
         if self.tokenizer is None:
             for rates in (self.args.learning_rates, self.args.weight_decays):
                 rates.pop("encoders.text", None)
+
+    def _checkpoint(self) -> Path | None:
+        """
+        From where the run goes on, if from anywhere.
+
+        Raises:
+            ValueError: It can neither begin nor go on in its folder.
+        """
+        check_writable(self.folder)
+        check_free(self.folder)
+        if self.resumes:
+            wanted = self.args.resume_from_checkpoint
+            return checkpoint_of(self.folder, wanted, self.options.given, self.args.num_train_epochs)
+        if not self.options.overwrite_output_dir:
+            check_new(self.folder)
+        return None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """
+        Keeps other trainings out of the folder, as `train` does by itself: for what comes before and after it. May be
+        nested, and entered only while `train` has not been called.
+
+        Raises:
+            FolderInUse: Another process is at work there.
+            ValueError: One has been there since this run was made.
+        """
+        with occupied(self.folder):
+            self.checkpoint = by_first_process(self._checkpoint)
+            yield
 
     def _leave_out(self, modalities: list[str]) -> None:
         """Forgets what a preset or the data say of modalities that are not wanted."""
@@ -219,7 +246,14 @@ class Run:
 
         Returns:
             What `all_results.json` holds.
+
+        Raises:
+            FolderInUse, ValueError: See [`alone`].
         """
+        with self.alone():
+            return self._train()
+
+    def _train(self) -> dict[str, float]:
         field_metrics = METRICS[self.label_range]
 
         def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -247,8 +281,7 @@ class Run:
             compute_metrics=compute_metrics,
         )
         started = time.monotonic()
-        if trainer.is_world_process_zero():
-            self._prepare_folder(trainer)
+        by_first_process(lambda: self._prepare_folder(trainer))
         if frozen:
             self._read_texts(trainer, splits)
         trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))

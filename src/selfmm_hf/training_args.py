@@ -1,9 +1,12 @@
 """Options of a Self-MM training run."""
 
+import importlib.util
 import json
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -93,6 +96,7 @@ class SelfMMTrainingArguments(TrainingArguments):
     label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Keep as it is."})
 
     def __post_init__(self):
+        _check_deepspeed(self.deepspeed)
         super().__post_init__()
         if self.hub_token is not None:
             raise ValueError(
@@ -123,6 +127,39 @@ class SelfMMTrainingArguments(TrainingArguments):
             )
         for name in ("learning_rates", "weight_decays"):
             setattr(self, name, _rates(name, getattr(self, name)))
+
+
+def _check_deepspeed(given: dict | str | None) -> None:
+    """
+    Args:
+        given: The option `deepspeed`: a configuration, as JSON too, or the path of its file. Without, `accelerate
+            launch` may ask for DeepSpeed by variables of the environment.
+
+    Raises:
+        ValueError: DeepSpeed is asked for, and is not there, or is to split the weights.
+    """
+    launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("true", "1", "yes", "y", "on", "t")
+    if given is None and not launched:
+        return
+    config: Any = given
+    if given is None:
+        config = {"zero_optimization": {"stage": os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")}}
+        if (file := os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")) != "none":
+            config = file
+    try:
+        if isinstance(config, str):
+            config = json.loads(config if config.lstrip().startswith("{") else Path(config).read_text("utf-8"))
+        zero, tensors = (config.get(name) or {} for name in ("zero_optimization", "tensor_parallel"))
+        splits = str(zero.get("stage")) == "3" or int(tensors.get("autotp_size", 0)) > 1
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"deepspeed must be a configuration of DeepSpeed or its JSON file: {error}") from error
+    if splits:
+        raise ValueError(
+            "DeepSpeed may not split the weights between processes, as ZeRO-3 and tensor parallelism do: they would "
+            "be missing from the saved model. Use ZeRO stage 1 or 2, or FSDP: hub_configs/accelerate/fsdp.yaml."
+        )
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ValueError("DeepSpeed is asked for, but not installed: pip install deepspeed.")
 
 
 def _rates(name: str, value: dict | str | None) -> dict[str, float]:

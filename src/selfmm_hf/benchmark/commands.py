@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
+from ..one_training import FolderInUse, occupied
 from ..run_folder import write_text
 from . import search as searching
-from .runs import RunElsewhere
 from .sweep import Sweep, prepare, read_configurations, run_sweep
 from .table import markdown, read_table
 
@@ -50,9 +50,10 @@ def search(options: argparse.Namespace, space: dict[str, list], training: list[s
     """Prints the best trials; returns whether there is any."""
     folder = Path(options.out)
     try:
-        trials = list(searching.search(folder, space, options.trials, training, _tell))
-    except RunElsewhere as error:
-        raise SystemExit(f"selfmm: error: {error}; a search is the work of one process.") from None
+        with occupied(folder):
+            trials = list(searching.search(folder, space, options.trials, training, _tell))
+    except FolderInUse as error:
+        raise SystemExit(f"selfmm: error: {error} A search is the work of one process.") from None
     done = [trial for trial in trials if trial.loss is not None]
     if not done:
         return False

@@ -1,4 +1,4 @@
-"""A run in a folder: begun, gone on with, or done already, whatever had become of it."""
+"""A run in a folder: begun, continued, or done already, whatever had become of it."""
 
 import gc
 import json
@@ -6,9 +6,8 @@ import shutil
 import traceback
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .. import checkpoints
+from ..one_training import occupied
 from ..options import read_options
 from ..run_folder import RESULTS_FILE, has_begun
 from ..training import Run
@@ -18,10 +17,6 @@ FAILURE_FILE = "failure.txt"
 
 class RunFailed(Exception):
     """A run came to no end; the traceback is in its folder."""
-
-
-class RunElsewhere(Exception):
-    """Another process is at work on the run."""
 
 
 def is_done(folder: Path) -> bool:
@@ -41,17 +36,14 @@ def complete(folder: Path, arguments: list[str], test: bool) -> dict:
         What `all_results.json` holds.
 
     Raises:
-        RunFailed, RunElsewhere
+        RunFailed: The traceback is in the folder.
+        FolderInUse: Another process is at work there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):  # the system lifts it from a process that is killed
-            if not is_done(folder):
-                _train(folder, arguments, test)
-            for checkpoint in checkpoints.checkpoints(folder):
-                shutil.rmtree(checkpoint)
-    except Timeout:
-        raise RunElsewhere(f"another process is at work in {folder}") from None
+    with occupied(folder):
+        if not is_done(folder):
+            _train(folder, arguments, test)
+        for checkpoint in checkpoints.checkpoints(folder):
+            shutil.rmtree(checkpoint)
     return json.loads((folder / RESULTS_FILE).read_text("utf-8"))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from ..one_training import is_empty, occupied
 from ..options import as_arguments, find_file, read_map, read_options
 from ..run_folder import OPTIONS_FILE, difference, write_text
 from ..training import Run
@@ -81,29 +82,33 @@ def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
     Sees to it that the options fit each other and the data, and that everything in `folder` is of this search.
 
     Raises:
-        ValueError: They do not. Nothing is written.
+        ValueError: They do not, or another search is at work there. Nothing is written.
     """
     base = base_options(arguments)
     seed = read_options(arguments)[2].seed
     for number in range(max(map(len, space.values()))):  # each choice of each option at least once
         read_options([*arguments, *trial_arguments({name: c[number % len(c)] for name, c in space.items()})])
     wanted = {"base": base | {"seed": seed}, "space": space}
-    if (folder / SEARCH_FILE).is_file():
-        before = yaml.safe_load((folder / SEARCH_FILE).read_text("utf-8"))
-        name = difference(before["base"], wanted["base"])
-        if name or before["space"] != space:
-            raise ValueError(f"The search in {folder} has another {name or 'space'}: name another --out.")
-    elif folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty, but holds no search; name another --out.")
+    _check_same(folder, wanted)
     options, model_options, args = read_options([*arguments, "--output_dir", str(folder / "none")])
     wanted["data"] = Run(options, model_options, args, test=False).data_fingerprint()
-    if (folder / SEARCH_FILE).is_file():
-        if before["data"] != wanted["data"]:
-            raise ValueError(f"The search in {folder} is of other data: name another --out.")
+    with occupied(folder):
+        _check_same(folder, wanted)
+        if not (folder / SEARCH_FILE).is_file():
+            write_text(folder / SEARCH_FILE, yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False))
+
+
+def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
+    if is_empty(folder):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False)
-    write_text(folder / SEARCH_FILE, text)
+    if not (folder / SEARCH_FILE).is_file():
+        raise ValueError(f"{folder} is not empty, but holds no search; name another --out.")
+    before = yaml.safe_load((folder / SEARCH_FILE).read_text("utf-8"))
+    name = difference(before["base"], wanted["base"])
+    if name or before["space"] != wanted["space"]:
+        raise ValueError(f"The search in {folder} has another {name or 'space'}: name another --out.")
+    if before["data"] != wanted.get("data", before["data"]):
+        raise ValueError(f"The search in {folder} is of other data: name another --out.")
 
 
 def search(

@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
+from ..one_training import FolderInUse, is_empty, occupied
 from ..options import as_arguments, find_file, read_map, read_options
 from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference, write_text
 from ..training import Run
 from ..training_args import SelfMMTrainingArguments
-from .runs import RunElsewhere, RunFailed, complete, is_done
+from .runs import RunFailed, complete, is_done
 
 SWEEPS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "hub_configs" / "sweeps").glob("*.yaml"))}
 SWEEP_FILE = "sweep.yaml"
@@ -101,6 +102,11 @@ def base_options(arguments: list[str]) -> dict[str, Any]:
             "overwrite_output_dir, resume_from_checkpoint and push_to_hub are no options for many runs: those that "
             "are done are left as they are, interrupted ones go on, and none is published."
         )
+    if args.world_size > 1:
+        raise ValueError(
+            f"This is one of {args.world_size} processes, but sweeps and searches train in one: start `selfmm` without "
+            "a launcher."
+        )
     return {name: value for name, value in options.given.items() if name not in OWN_OPTIONS}
 
 
@@ -118,15 +124,13 @@ def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int,
         arguments: Options of all runs, as of `train.py`.
 
     Raises:
-        ValueError: An option is wrong, or the folder holds runs of other options or other data. Nothing is written.
+        ValueError: An option is wrong, the folder holds runs of other options or other data, or another command is at
+            work there. Nothing is written.
     """
     if seeds < 1:
         raise ValueError(f"A sweep needs at least one seed, got {seeds}.")
-    sweep = Sweep(base_options(arguments), configurations, read_options(arguments)[2].seed, seeds)
-    if (folder / SWEEP_FILE).is_file():
-        sweep = _added(folder, sweep)
-    elif folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty, but holds no sweep; name another --out.")
+    wanted = Sweep(base_options(arguments), configurations, read_options(arguments)[2].seed, seeds)
+    sweep = _added(folder, wanted)
     unread = {}
     for name in sweep.configurations:
         try:
@@ -136,9 +140,11 @@ def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int,
     data = _data_fingerprints(folder, unread)
     for name, seed in sweep.runs():
         check_run(run_folder(folder, name, seed), unread[name][0].given | {"seed": seed}, data[name])
-    folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(asdict(sweep), allow_unicode=True, sort_keys=False)
-    write_text(folder / SWEEP_FILE, text)
+    with occupied(folder):
+        if _added(folder, wanted) != sweep:
+            raise ValueError(f"Another command has changed the sweep in {folder} meanwhile: start again.")
+        text = yaml.safe_dump(asdict(sweep), allow_unicode=True, sort_keys=False)
+        write_text(folder / SWEEP_FILE, text)
     return sweep
 
 
@@ -167,7 +173,11 @@ def _data_fingerprints(folder: Path, unread: dict[str, tuple]) -> dict[str, dict
 
 
 def _added(folder: Path, sweep: Sweep) -> Sweep:
-    """`sweep`, and what the one in `folder` has beyond it."""
+    """`sweep`, and what the one in `folder`, if there is one, has beyond it."""
+    if is_empty(folder):
+        return sweep
+    if not (folder / SWEEP_FILE).is_file():
+        raise ValueError(f"{folder} is not empty, but holds no sweep; name another --out.")
     before = read_sweep(folder)
     was, wanted = (one.base | {"seed": one.first_seed} for one in (before, sweep))
     if name := difference(was, wanted):
@@ -225,7 +235,7 @@ def run_sweep(folder: Path, sweep: Sweep, arguments: list[str], tell: Callable[[
         tell(f"run {number + 1} of {len(todo)}: {name}, seed {seed}{left}")
         try:
             complete(run_folder(folder, name, seed), run_arguments(sweep, arguments, name, seed), test=True)
-        except (RunFailed, RunElsewhere) as error:
+        except (RunFailed, FolderInUse) as error:
             undone += 1
             tell(f"{name}, seed {seed}: {error}")
     return undone
