@@ -1,6 +1,6 @@
 """What do preparing a data set of CMU-MOSEI's size, loading it and training on it take, beside the official loader?
 
-    python benchmarks/data_preparation.py --reference DIR [--rows 16326 1871 4659] [--scale 1] [--folder DIR]
+    python benchmarks/data_preparation.py [--reference DIR] [--rows 16326 1871 4659] [--scale 1] [--folder DIR]
 
 Generates a feature file in the MMSA layout with the splits and shapes of CMU-MOSEI, 8.5 GB, in a temporary folder in
 --folder, and takes each step in a process of its own, one after the other: the official loader (`data/load_data.py`
@@ -198,8 +198,10 @@ def load(args: argparse.Namespace) -> dict:
 def save_few(args: argparse.Namespace) -> dict:
     from selfmm_hf.data import load_splits
 
-    load_splits("mosei", str(args.prepared))["train"].dataset.select(range(FEW)).save_to_disk(args.few)
-    return {"rows": FEW}
+    dataset = load_splits("mosei", str(args.prepared))["train"].dataset
+    few = dataset.select(range(min(FEW, len(dataset))))
+    few.save_to_disk(args.few)
+    return {"rows": len(few)}
 
 
 def read(args: argparse.Namespace) -> dict:
@@ -306,12 +308,13 @@ def measure(name: str, arguments: list[str], folder: Path) -> Measured:
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     }
     measured, start = Measured(resident=0, anonymous=0), time.perf_counter()
-    with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
+    with (folder / "out").open("w+", encoding="utf-8") as out, (folder / "err").open("w+", encoding="utf-8") as err:
         command = [sys.executable, __file__, *arguments, "--step", name, "--folder", str(folder)]
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")  # before any other process of this machine
+        # If memory runs out, this process ends before any other of the machine.
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
         while process.poll() is None:
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = Path(f"/proc/{process.pid}/status").read_text("ascii")
             peaks = [re.search(rf"{field}:\s+(\d+) kB", status) for field in ("VmHWM", "RssAnon")]
             if all(peaks):
                 resident, anonymous = (int(peak[1]) * 1024 / 1e6 for peak in peaks)
@@ -344,17 +347,19 @@ def show(name: str, measured: Measured) -> None:
 
 def machine(*packages: str) -> str:
     """Cores, memory and versions, with those of further packages."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    from selfmm_hf.environment import cores
+
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
     versions = ", ".join(f"{name} {version(name)}" for name in ("datasets", "pyarrow", "numpy", "torch", *packages))
     return (
-        f"{os.cpu_count()} cores ({model[1] if model else platform.machine()}), "
+        f"{cores()} cores ({model[1] if model else platform.machine()}), "
         f"{memory('MemTotal') / 1e9:.0f} GB of memory, Python {platform.python_version()}, {versions}"
     )
 
 
 def memory(name: str) -> int:
     """Bytes, by a name in /proc/meminfo."""
-    return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024
+    return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/meminfo").read_text("utf-8"))[1]) * 1024
 
 
 def array_bytes(rows: int, with_text: bool = False) -> int:
@@ -379,6 +384,8 @@ def run(args: argparse.Namespace, arguments: list[str], folder: Path) -> bool:
     print(f"\n{'':<32}{'seconds':>9}{'rows/s':>9}{'resident':>10}{'anonymous':>10}", flush=True)
     results = {}
     for name in STEPS:
+        if name.startswith("official") and args.reference is None:
+            continue
         # The whole file, beside the float32 copies of all that was read from it.
         needed = array_bytes(total, with_text=True) + array_bytes(total)
         if name == "official" and memory("MemAvailable") < needed:
@@ -407,14 +414,16 @@ def run(args: argparse.Namespace, arguments: list[str], folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reference", type=Path, required=True, help="a checkout of thuiar/Self-MM")
+    parser.add_argument("--reference", type=Path, help="a checkout of thuiar/Self-MM; without, its loader is left out")
     parser.add_argument("--rows", type=int, nargs=3, default=[16326, 1871, 4659], metavar=("TRAIN", "VALID", "TEST"))
     parser.add_argument("--scale", type=int, default=1, help="times as many rows")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.reference = args.reference.resolve()
-    arguments = ["--reference", str(args.reference), "--rows", *map(str, args.rows), "--scale", str(args.scale)]
+    arguments = ["--rows", *map(str, args.rows), "--scale", str(args.scale)]
+    if args.reference is not None:
+        args.reference = args.reference.resolve()
+        arguments += ["--reference", str(args.reference)]
     args.rows = {split: rows * args.scale for split, rows in zip(SPLITS, args.rows, strict=True)}
     if args.step:
         args.file, args.prepared, args.few = (args.folder / name for name in ("mosei.pkl", "prepared", "few"))

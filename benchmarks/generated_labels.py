@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,16 +34,25 @@ from transformers.utils import logging
 from selfmm_hf.benchmark.statistics import compare, summary
 from selfmm_hf.data import Samples
 from selfmm_hf.data.columns import MODALITIES, UNIMODAL_LABELS
-from selfmm_hf.data.demo import demo_corpus
+from selfmm_hf.data.demo import SIZES, demo_corpus
 from selfmm_hf.options import read_options
 from selfmm_hf.training import Run
 
 CONFIG = Path(__file__).parents[1] / "hub_configs" / "demo.yaml"
-EPOCHS = (2, 3, 5, 9, 15, 30)
+EPOCHS = [2, 3, 5, 9, 15, 30]
 FIRST_SEED = 1111
 
 Outcome = tuple[list[np.ndarray], np.ndarray, float]
-"""Quality of the labels after each of EPOCHS and of the unimodal predictions, and the fused test error."""
+"""Quality of the labels after each of some epochs and of the unimodal predictions, and the fused test error."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs have in common: seed and sizes of the corpus, and the epochs after which labels are looked at."""
+
+    corpus: int
+    sizes: dict[str, int]
+    epochs: list[int]
 
 
 def truth(samples: Samples | Dataset) -> np.ndarray:
@@ -59,25 +69,25 @@ def columns(table: pa.Table) -> np.ndarray:
     return np.stack([table[name].to_numpy() for name in MODALITIES], axis=1)
 
 
-def train_on(corpus: int, convention: str, seed: int) -> Outcome:
-    with patch("selfmm_hf.data.demo_corpus", partial(demo_corpus, corpus)):
-        return train(convention, seed)
+def train(setting: Setting, convention: str, seed: int, *more: str) -> Outcome:
+    with patch("selfmm_hf.data.demo_corpus", partial(demo_corpus, setting.corpus, setting.sizes)):
+        return _train(setting.epochs, convention, seed, *more)
 
 
-def train(convention: str, seed: int, *more: str) -> Outcome:
+def _train(epochs: list[int], convention: str, seed: int, *more: str) -> Outcome:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         options = f"--config {CONFIG} --convention {convention} --seed {seed} --output_dir {folder}/run"
-        fixed = f"--num_train_epochs {max(EPOCHS)} --early_stopping_patience 0 --disable_tqdm true --use_cpu true"
+        fixed = f"--num_train_epochs {max(epochs)} --early_stopping_patience 0 --disable_tqdm true --use_cpu true"
         run = Run(*read_options([*f"{options} {fixed}".split(), *more]))
         results = run.train()
         generated = pq.read_table(run.folder / "pseudo_labels.parquet")
         predicted = pq.read_table(run.folder / "predictions.parquet")
     true = truth(run.splits["train"])
-    generated = columns(generated).reshape(max(EPOCHS), len(true), len(MODALITIES))
-    labels = [quality(generated[epoch - 1], true) for epoch in EPOCHS]
+    generated = columns(generated).reshape(max(epochs), len(true), len(MODALITIES))
+    labels = [quality(generated[epoch - 1], true) for epoch in epochs]
     unimodal = columns(predicted.filter(pc.field("split") == "test"))
     return labels, quality(unimodal, truth(run.splits["test"])), results["test_mae"]
 
@@ -102,12 +112,12 @@ def show(name: str, of_seeds: Sequence[np.ndarray]) -> None:
     print(f"{name:>24}  " + "   ".join(cells))
 
 
-def show_all(outcomes: dict[str, list[Outcome]]) -> None:
+def show_all(outcomes: dict[str, list[Outcome]], epochs: list[int]) -> None:
     first, *_ = outcomes
     errors = {name: [error for *_, error in of_seeds] for name, of_seeds in outcomes.items()}
     for name, of_seeds in outcomes.items():
         print(f"\n{name}, {len(of_seeds)} seeds")
-        for position, epoch in enumerate(EPOCHS):
+        for position, epoch in enumerate(epochs):
             show(f"labels, epoch {epoch}", [labels[position] for labels, _, _ in of_seeds])
         show("predictions, test split", [unimodal for _, unimodal, _ in of_seeds])
         fused, against = summary(errors[name]), compare(errors[name], errors[first])
@@ -121,20 +131,29 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--corpus", type=int, default=0, help="seed of the corpus itself")
+    parser.add_argument(
+        "--sizes", type=int, nargs=3, default=list(SIZES.values()), metavar=("TRAIN", "VALIDATION", "TEST")
+    )
+    parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="after which labels are looked at")
     return parser
+
+
+def setting(args: argparse.Namespace) -> Setting:
+    return Setting(args.corpus, dict(zip(SIZES, args.sizes, strict=True)), args.epochs)
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--conventions", nargs="+", default=["default", "official", "paper"])
-    parser.add_argument("--corpus", type=int, default=0, help="seed of the corpus itself")
     args = parser.parse_args()
-    samples = demo_corpus(args.corpus)["train"]
+    samples = demo_corpus(args.corpus, setting(args).sizes)["train"]
     fused = np.array([samples["label"][:]] * len(MODALITIES)).T
     print(f"{'correlation / MAE':>24}  " + "   ".join(f"{name:^13}" for name in MODALITIES))
     show("y_m itself", [quality(fused, truth(samples))])
-    one_run = partial(train_on, args.corpus)
-    show_all(run_all(one_run, args.conventions, range(FIRST_SEED, FIRST_SEED + args.seeds), args.workers))
+    one_run = partial(train, setting(args))
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    show_all(run_all(one_run, args.conventions, seeds, args.workers), args.epochs)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def run(folder: Path, processes: int, event: int | None = None, seconds: float |
     if not any(statuses.values()):
         return None
     if event is not None and note.exists():
-        return note.read_text()
+        return note.read_text("utf-8")
     if seconds is not None and set(statuses.values()) <= {0, -signal.SIGKILL}:
         return f"after {seconds:.1f} s"
     raise SystemExit(f"A process failed by itself, see {folder.with_suffix('.0.log')}.")
@@ -123,7 +123,7 @@ def differences(folder: Path, expected: Path) -> list[str]:
     different = [name for name in SAME_FILES if (folder / name).read_bytes() != (expected / name).read_bytes()]
     curves = []
     for one in (folder, expected):
-        history = json.loads((one / "trainer_state.json").read_text())["log_history"]
+        history = json.loads((one / "trainer_state.json").read_text("utf-8"))["log_history"]
         timed = ("runtime", "per_second", "total_flos", "train_loss")
         curves.append([{k: v for k, v in entry.items() if not k.endswith(timed)} for entry in history])
     return different + (["the losses in trainer_state.json"] if curves[0] != curves[1] else [])

@@ -12,7 +12,7 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-from generated_labels import FIRST_SEED, Outcome, arguments, run_all, show_all, train
+from generated_labels import FIRST_SEED, Outcome, Setting, arguments, run_all, setting, show_all, train
 
 from selfmm_hf.calibration import confidence, on_label_scale
 from selfmm_hf.pseudo_labels import relative_distance
@@ -45,14 +45,17 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
 }
 
 
-def one_run(name: str, seed: int) -> Outcome:
+def one_run(common: Setting, name: str, seed: int) -> Outcome:
     step = ABLATIONS[name]
     with ExitStack() as patches:
         for place, function in step.items() if isinstance(step, dict) else ():
             patches.enter_context(patch(f"selfmm_hf.{place}", function))
-        return train("default", seed, *(step if isinstance(step, list) else ()))
+        return train(common, "default", seed, *(step if isinstance(step, list) else ()))
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__).parse_args()
-    show_all(run_all(one_run, list(ABLATIONS), range(FIRST_SEED, FIRST_SEED + args.seeds), args.workers))
+    parser = arguments(__doc__)
+    parser.add_argument("--ablations", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), help="all by default")
+    args = parser.parse_args()
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    show_all(run_all(partial(one_run, setting(args)), args.ablations, seeds, args.workers), args.epochs)

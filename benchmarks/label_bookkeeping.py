@@ -20,7 +20,7 @@ from data_preparation import machine
 
 from selfmm_hf.pseudo_labels import CONVENTIONS, PseudoLabels
 
-SIZES = (10**3, 10**4, 10**5, 10**6)
+SIZES = [10**3, 10**4, 10**5, 10**6]
 WIDTHS = {"fusion": 128, "text": 64, "audio": 16, "vision": 32}
 BATCH = 64
 STEPS = 200
@@ -90,10 +90,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--convention", choices=list(CONVENTIONS), default="default")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="of the training sets, in samples")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     kinds = [kind for kind in ("step", "epoch", "official") if kind != "epoch" or args.convention == "default"]
-    sets = {size: Bookkeeping(size, args.convention) for size in SIZES}
+    sets = {size: Bookkeeping(size, args.convention) for size in args.sizes}
     found: dict[tuple[int, str], list[float]] = {}
     for turn in range(args.repetitions + 1):
         for kind in kinds:
@@ -112,7 +113,7 @@ def main() -> None:
     for size, bookkeeping in sets.items():
         line = f"{size:>10}"
         for kind in kinds:
-            values, first = found[size, kind], found[SIZES[0], kind]
+            values, first = found[size, kind], found[args.sizes[0], kind]
             ratio = statistics.median(a / b for a, b in zip(values, first, strict=True))
             line += f"{statistics.median(values) * (1e9 if kind == 'epoch' else 1e6):>28,.0f}{ratio:>8.2f}"
         print(line + f"{bookkeeping.bytes() / 1e6:>10.1f}{bookkeeping.bytes() / size:>14.0f}")

@@ -53,7 +53,7 @@ WEIGHTS = ("initial_weights", "weights_after_step1", "final_weights")
 def read(file: Path):
     """The content of a file of the recording; ends the program with one line where that cannot be had."""
     readers = {
-        ".json": lambda: json.loads(file.read_text()),
+        ".json": lambda: json.loads(file.read_text("utf-8")),
         ".npz": lambda: dict(np.load(file, allow_pickle=False)),
         ".safetensors": lambda: load_file(file),
     }

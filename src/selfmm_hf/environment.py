@@ -7,8 +7,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from .version import __version__
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy")
@@ -19,15 +17,24 @@ def environment() -> dict[str, str | int]:
     `python` and each of `PACKAGES`: their versions; `selfmm-hf`: the version, and a hash of the code, which tells
     changed code from released one; `processor`, `cores` that this process may use, and `threads` of torch.
     """
+    import torch
+
     return {
         "selfmm-hf": f"{__version__} ({code_hash()[:8]})",
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        "cores": cores(),
         "threads": torch.get_num_threads(),
     }
+
+
+def cores() -> int:
+    """How many cores this process may use, which may be fewer than the machine has: in a container, under `taskset`."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def code_hash() -> str:

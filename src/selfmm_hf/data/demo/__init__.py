@@ -9,7 +9,6 @@ The voice is synthesised sound, the face a landmark mesh that moves. Both become
 of real clips are computed.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from datasets import BuilderConfig, DatasetDict, DatasetInfo, GeneratorBasedBuilder, SplitGenerator, Value, Version
 
 from ...audio_features_selfmm import LIBROSA33_COLUMNS, librosa33
+from ...environment import cores
 from ...vision_features_selfmm import COLUMNS, face_features
 from ..columns import UNIMODAL_LABELS, features
 from .face import FRAME_RATE, face_motion
@@ -136,7 +136,7 @@ def demo_corpus(seed: int = 0, sizes: dict[str, int] | None = None) -> DatasetDi
     """
     builder = Demo(seed=seed, sizes=sizes or SIZES)
     many = sum(builder.config.sizes.values()) > 100
-    builder.download_and_prepare(num_proc=os.cpu_count() if many else None)
+    builder.download_and_prepare(num_proc=cores() if many else None)
     return builder.as_dataset()
 
 

@@ -1,0 +1,161 @@
+"""Every benchmark runs, at its smallest size, and prints its table; what it measures is not looked at."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import mmsa_file
+from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers.utils import logging
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+# Run by other tests: kill_and_resume in test_checkpoints, parity in test_parity.
+ELSEWHERE = {"kill_and_resume", "parity"}
+# The others run as they are called.
+IN_THIS_PROCESS = {"generated_labels", "label_ablation", "data_preparation"}
+
+
+def run(name, *arguments, statuses=(0,)):
+    command = [sys.executable, BENCHMARKS / f"{name}.py", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode in statuses and "Traceback" not in done.stderr, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A text encoder that knows the words of the generated files."""
+    sys.path.insert(0, str(BENCHMARKS))
+    from data_preparation import WORDS
+
+    folder = tmp_path_factory.mktemp("encoder")
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]), "utf-8")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    config = BertConfig(vocab_size=20000, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                        intermediate_size=9, max_position_embeddings=60)  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def reference():
+    """A checkout of the official code, which is not ours to bring along."""
+    if "SELF_MM_CHECKOUT" not in os.environ:
+        pytest.skip("needs a checkout of thuiar/Self-MM, named by the variable SELF_MM_CHECKOUT")
+    return Path(os.environ["SELF_MM_CHECKOUT"])
+
+
+def test_all_of_them_are_here():
+    tested = set(re.findall(r"run\(\s*\"(\w+)\"", Path(__file__).read_text("utf-8"))) | IN_THIS_PROCESS
+    assert tested | ELSEWHERE == {file.stem for file in BENCHMARKS.glob("*.py")}
+
+
+def test_training_speed(encoder):
+    small = ["--rows", 8, "--test_rows", 2, "--batch", 2, "--accumulation", 2, "--repetitions", 1, "--threads", 1]
+    printed = run("training_speed", "--text_encoder", encoder, *small)
+    assert re.search(r"\nselfmm +\d+\.\d\d .*\nlimit +\d+\.\d\d ", printed)
+
+
+def test_official_and_training_speed_beside_it(encoder, tmp_path):
+    checkout = reference()
+    small = ["--rows", 8, "--test_rows", 2, "--batch", 2, "--accumulation", 2, "--repetitions", 1, "--threads", 1]
+    printed = run("training_speed", "--text_encoder", encoder, "--reference", checkout, *small, statuses=(0, 1))
+    assert "training, official / selfmm:" in printed
+    options = ["--data_file", mmsa_file(tmp_path / "file.pkl"), "--feature_dims", 7, 6, "--seeds", 1111]
+    assert "MAE" in json.loads(run("official", "--reference", checkout, "--text_encoder", encoder, *options))
+
+
+def test_input_pipeline(encoder):
+    printed = run("input_pipeline", "--text_encoder", encoder, "--rows", 16, "--repetitions", 1, "--threads", 1)
+    assert [line.split()[0] for line in printed.splitlines()[-3:]] == ["mosi", "mosei", "sims"]
+
+
+def test_label_bookkeeping():
+    printed = run("label_bookkeeping", "--repetitions", 1, "--sizes", 100, 200)
+    assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["100", "200"]
+
+
+class Here:
+    """In the place of a pool of processes, each of which would import everything anew."""
+
+    def __init__(self, workers, context, prepare, arguments):
+        assert workers == 2
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    map = staticmethod(map)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("generated_labels", ["--conventions", "default", "paper"]), ("label_ablation", ["--ablations", "no momentum"])],
+)
+def test_benchmarks_of_the_labels(name, chosen, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import generated_labels
+
+    monkeypatch.setattr(generated_labels, "ProcessPoolExecutor", Here)
+    small = ["--seeds", "2", "--sizes", "12", "4", "4", "--epochs", "1", "2"]
+    monkeypatch.setattr(sys, "argv", [name, *small, *chosen])
+    verbosity = logging.get_verbosity()
+    if name == "generated_labels":
+        generated_labels.main()
+    else:
+        runpy.run_path(str(BENCHMARKS / "label_ablation.py"), run_name="__main__")
+    logging.set_verbosity(verbosity)
+    printed = capsys.readouterr().out
+    assert f"{chosen[-1]}, 2 seeds" in printed and "labels, epoch 2" in printed and "fused MAE, test split" in printed
+
+
+def test_clip_to_prediction(model_folder):
+    clip = next((ROOT / "spaces_demo" / "examples").glob("*.mp4"))
+    printed = run("clip_to_prediction", clip, "--model", model_folder, "--repeats", 1, statuses=(0, 1))
+    assert "the pipeline as a whole" in printed
+
+
+def test_inference(encoder, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from selfmm_hf import cli
+
+    options = ["--dataset", "mosi", "--data", mmsa_file(tmp_path / "file.pkl"), "--text_encoder", encoder]
+    small = ["--num_train_epochs", 1, "--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none"]
+    cli.main(["train", *map(str, [*options, *small, "--output_dir", tmp_path / "run"])])
+    printed = run("inference", tmp_path / "run", "--threads", 1, "--batches", 2, "--repetitions", 1)
+    assert re.search(r"\nONNX int8 +\d", printed)
+
+
+def test_data_preparation(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import data_preparation
+
+    measure = data_preparation.measure
+
+    def here(name, arguments, folder):
+        """As `measure`, without the imports of another process for each step."""
+        if name == "generate":
+            return measure(name, arguments, folder)
+        monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+        paths = {"file": folder / "mosei.pkl", "prepared": folder / "prepared", "few": folder / "few"}
+        args = data_preparation.argparse.Namespace(rows={"train": 40, "valid": 4, "test": 4}, **paths)
+        started = time.perf_counter()
+        facts = data_preparation.STEPS[name][0](args)
+        return data_preparation.Measured(time.perf_counter() - started, 0, 0, facts)
+
+    monkeypatch.setattr(data_preparation, "measure", here)
+    monkeypatch.setattr(sys, "argv", ["data_preparation.py", "--rows", "40", "4", "4", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit) as exit_info:
+        data_preparation.main()
+    printed = capsys.readouterr().out
+    assert exit_info.value.code == 0 and printed.endswith("all met\n"), printed
+    assert "one epoch of training" in printed
