@@ -68,7 +68,10 @@ def test_official_and_training_speed_beside_it(encoder, tmp_path):
     small = ["--rows", 8, "--test_rows", 2, "--batch", 2, "--accumulation", 2, "--repetitions", 1, "--threads", 1]
     printed = run("training_speed", "--text_encoder", encoder, "--reference", checkout, *small, statuses=(0, 1))
     assert "training, official / selfmm:" in printed
-    options = ["--data_file", mmsa_file(tmp_path / "file.pkl"), "--feature_dims", 7, 6, "--seeds", 1111]
+    from data_preparation import MOSI, write_file
+
+    write_file(tmp_path / "file.pkl", {"train": 8, "valid": 4, "test": 4}, MOSI)
+    options = ["--data_file", tmp_path / "file.pkl", "--feature_dims", 5, 20, "--seeds", 1111]
     assert "MAE" in json.loads(run("official", "--reference", checkout, "--text_encoder", encoder, *options))
 
 
