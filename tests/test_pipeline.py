@@ -344,7 +344,8 @@ def test_texts_of_several_clips(pipe):
     found = pipe(clips, text=["the movie was good", None], batch_size=2)
     assert [one["transcript"] for one in found] == ["the movie was good", None]
     assert pipe([], text=[]) == pipe([]) == []
-    for several in (clips, clips[:1], (one for one in clips), KeyDataset(clips, "audio")):
+    assert pipe(clips[:1], text="the movie")[0]["transcript"] == "the movie"
+    for several in (clips, (one for one in clips), KeyDataset(clips, "audio")):
         with pytest.raises(ValueError, match="several clips, but text is what is said in one: give a list"):
             pipe(several, text="the movie")
     with pytest.raises(ValueError, match="There are 2 clips, but 1 texts"):

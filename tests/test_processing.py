@@ -152,7 +152,14 @@ def test_texts_and_clips_belong_together(processor):
         processor({}, return_tensors="np")
     assert processor(text="the movie")["input_ids"].shape == (1, 4)
     assert processor(text=["the movie", "the story was good"])["input_ids"].shape == (2, 6)
-    assert processor([clip(), clip()], "the movie")["attention_mask"].sum(1).tolist() == [4, 4]
+    assert processor([clip(), clip()], ["the movie", "so"])["attention_mask"].sum(1).tolist() == [4, 3]
+    with pytest.raises(ValueError, match="several clips, but text is what is said in one: give a list of texts"):
+        processor([clip(), clip()], "the movie")
+    with pytest.raises(ValueError, match="There is no clip in the list"):
+        processor([])
+    for wrong in (0, 2, "50", None):
+        with pytest.raises(ValueError, match=f"max_text_tokens is {wrong!r}, expected 3 or more"):
+            SelfMMProcessor(processor.feature_extractor, processor.tokenizer, wrong)
 
 
 STRANGER = """

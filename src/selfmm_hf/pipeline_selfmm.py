@@ -110,6 +110,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         """See the class; a clip gives a dict, a list of clips a list, and a generator or data set a generator."""
         given = self._preprocess_params.get("text") if text is None else text
         several = isinstance(inputs, list | GeneratorType | Dataset)
+        if isinstance(inputs, list) and len(inputs) == 1 and isinstance(given, str):
+            given = [given]
         if not several and not isinstance(given, str | None):
             raise ValueError(f"text is {type(given).__name__}, expected a string: what is said in the clip.")
         if several and given is not None:

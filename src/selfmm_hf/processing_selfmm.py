@@ -40,6 +40,10 @@ class SelfMMProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase | None = None,
         max_text_tokens: int = 50,
     ):
+        if not isinstance(max_text_tokens, int) or max_text_tokens < 3:
+            raise ValueError(
+                f"max_text_tokens is {max_text_tokens!r}, expected 3 or more: one word between the special tokens."
+            )
         # Not by the base class, which knows no processor that may lack a tokenizer.
         self.feature_extractor = feature_extractor
         self.tokenizer = tokenizer
@@ -156,7 +160,7 @@ class SelfMMProcessor(ProcessorMixin):
 
         Args:
             clips: One clip as `extract` takes it, or a list of them; nothing where there are only words.
-            text: What is said in each.
+            text: What is said in the clip, or a list of what is said in each.
             kwargs: `return_tensors="pt"` is what there is.
 
         Returns:
@@ -170,7 +174,12 @@ class SelfMMProcessor(ProcessorMixin):
         if clips is None:
             clips = [{}] * (len(texts) if texts is not None else 1)
         clips = list(clips) if isinstance(clips, list | tuple) else [clips]
-        texts = [text] * len(clips) if texts is None else texts
+        if texts is None:
+            if text is not None and len(clips) > 1:
+                raise ValueError("There are several clips, but text is what is said in one: give a list of texts.")
+            texts = [text] * len(clips)
+        if not clips:
+            raise ValueError("There is no clip in the list; a batch needs one at least.")
         if len(texts) != len(clips):
             raise ValueError(f"There are {len(clips)} clips, but {len(texts)} texts; give one for each.")
         return self.pad([self.extract(clip, words)[0] for clip, words in zip(clips, texts, strict=True)])
