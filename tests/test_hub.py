@@ -32,9 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 ROOT = Path(__file__).resolve().parents[1]
 CODE = {
     "audio_features_selfmm.py", "configuration_selfmm.py", "decoding_selfmm.py", "download_selfmm.py",
-    "face_landmarks_selfmm.py",
-    "feature_extraction_selfmm.py", "modeling_selfmm.py", "packing_selfmm.py", "picture_selfmm.py",
-    "pipeline_selfmm.py", "processing_selfmm.py", "text_selfmm.py", "vision_features_selfmm.py",
+    "face_landmarks_selfmm.py", "feature_extraction_selfmm.py", "modeling_selfmm.py", "packing_selfmm.py",
+    "picture_selfmm.py", "pipeline_selfmm.py", "processing_selfmm.py", "text_selfmm.py", "tracks_selfmm.py",
+    "vision_features_selfmm.py",
 }  # fmt: skip
 WORDS = "the food is great"
 FRAMES = np.linspace(-1, 1, 4 * 7, dtype=np.float32).reshape(4, 7)
