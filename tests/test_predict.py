@@ -92,6 +92,8 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
         (["1.mp4", "--model", "nowhere"], "There is no folder nowhere, and it is no name of a repository either"),
         (["1.mp4", "--model", "some/body"], "some/body cannot be loaded as a model with its processor"),
         (["1.mp4", "--html", "nowhere/page.html"], "There is no folder for the page"),
+        (["1.mp4", "--html", ""], "--html '' is a folder; name the file to write"),
+        (["1.mp4", "--html", "/"], "--html '/' is a folder; name the file to write"),
         (["1.mp4", "--window_seconds", "-1", "--model", "MODEL"], "window_seconds is -1.0"),
         (["1.mp4", "--window_seconds", "0", "--model", "MODEL"], "window_seconds is 0.0, expected a number of seconds"),
     ],

@@ -185,7 +185,9 @@ def predict(arguments: list[str]) -> None:
     parser.add_argument("--transcriber", help="speech recognition model that fills in the words, such as a Whisper")
     parser.add_argument("--window_seconds", type=float, help="score pieces of this length too, 0.1 or more")
     parser.add_argument(
-        "--max_seconds", type=seconds, help="longer clips are refused; by default as the model says, mostly 300"
+        "--max_seconds",
+        type=seconds,
+        help="longer clips are refused; by default the model's own limit, 300 unless it says otherwise",
     )
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each clip")
     parser.add_argument("--html", help="file to write: a page with a picture of each prediction")

@@ -37,13 +37,15 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
         raise ValueError(
             f"--text is what is said in one clip, but there are {len(options.clips)}; take them one by one."
         )
-    if options.html and not Path(options.html).absolute().parent.is_dir():
+    if options.html is not None and Path(options.html).is_dir():
+        raise ValueError(f"--html {options.html!r} is a folder; name the file to write.")
+    if options.html is not None and not Path(options.html).absolute().parent.is_dir():
         raise ValueError(f"There is no folder for the page {options.html}.")
     if options.model is None and not Path(DEMO_MODEL).is_dir():
         raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
     if options.transcriber is not None:
         take_from_hub(options.transcriber, "the transcriber", owner=False)
-    model, processor = load_model(options.model or DEMO_MODEL, options.revision)
+    model, processor = load_model(DEMO_MODEL if options.model is None else options.model, options.revision)
     if options.max_seconds is not None:
         processor.feature_extractor.max_seconds = options.max_seconds
     window_seconds = options.window_seconds
@@ -86,8 +88,6 @@ def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> i
     failed, results = 0, []
     clips = [(clip, clip) for clip in options.clips] or [("(words)", None)]
     table = Table([name for name, _ in clips], pipe.model.config)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of clips may have letters that the terminal lacks
     with ClipProgress(len(clips)) as progress:
         for name, clip in clips:
             try:

@@ -95,4 +95,4 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: str | list[str], **option
         return dict(tokenizer(texts, verbose=False, **options))
 
 
-__all__ = ["count_words", "parts", "text_batch", "tokenize"]
+__all__ = ["count_words", "length", "parts", "text_batch", "tokenize"]
