@@ -1,14 +1,20 @@
 """
 Sound and picture of a local media file, by PyAV (FFmpeg's libraries, in the process). This file travels to the Hub.
 
+Both live on one clock, which starts where the first of them starts, as in a player: sound that begins later, or is
+missing on the way, is silence, and a picture that begins later, or is missing on the way, is `None`. Streams that begin
+within 50 ms of each other count as beginning together, as containers round times; so does a picture that begins one
+frame of the sound's codec later still, which encoders put in front (AAC at 44.1 kHz: 23 ms).
+
 Uploads are not trusted: only a plain local file of a known media format is opened. FFmpeg's playlists (HLS, DASH,
 concat...), which name further files and addresses, its devices, and every protocol but `file` are switched off.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +40,33 @@ FORMATS = (
 # Of these, FFmpeg guesses the duration from the file's size.
 UNTIMED = {"aac", "ac3", "amr", "amrnb", "amrwb", "eac3", "h264", "hevc", "m4v", "mjpeg", "mpegvideo"}
 # These write it down: where less than that can be decoded, the file is cut off.
-TIMED = {"flac", "matroska", "mov"}
+TIMED = {"aiff", "asf", "au", "flac", "flv", "matroska", "mov", "tta"}
+
+# Streams that begin within this of each other begin together.
+TOGETHER_SECONDS = 0.05
+# Sound that lags behind its own times by more than this has lost packets; less is jitter.
+SOUND_HOLE_SECONDS = 0.05
+# A frame stands for longer than this and than so many usual frames of its clip where later ones are lost. A slideshow
+# usually has long frames; a lone still has nothing to be compared with.
+STILL_SECONDS = 1.0
+STILL_FRAMES = 4
+# A clock that runs back by more than this has been set anew, as where files were joined.
+BACK_SECONDS = 1.0
+# A longer hole, one that also leads out of the file's stated duration, is a damaged time.
+HOLE_SECONDS = 60.0
 
 # A clip may pass `max_seconds` by this much: encoders pad a stream's end.
 GRACE_SECONDS = 0.25
 # A frame counts from this long before its time: Matroska rounds times to milliseconds, MP4 does not.
 TIME_TOLERANCE = 1e-3
+# Files that are written into a pipe claim more than this.
+MAX_RIFF = 2**31 - 2**16
 # Beyond 8K: a file of a few kilobytes may claim frames that fill the memory.
 MAX_PIXELS = 8192 * 4608
 # Image models enlarge a frame by its shorter side: one of 8192 x 2 pixels would become 600 MB.
 MAX_ASPECT_RATIO = 20
+# Pixels may be this far from square: sizes are rounded.
+SQUARE_TOLERANCE = 0.01
 # Pixels per second, 8K at 60 frames: a file of a few megabytes may hold frames for an hour of decoding in a second.
 MAX_PIXEL_RATE = 60 * 8192 * 4608
 # Loudest sample; full scale is 1. Unscaled 32-bit samples pass, what would overflow float32 in a spectrum does not.
@@ -87,10 +110,16 @@ class ClipFacts:
 
 def decode_audio(path: str | os.PathLike, sampling_rate: int, max_seconds: float | None = None) -> np.ndarray | None:
     """
-    The first sound stream of a file: the mean of its channels, resampled by soxr ("HQ"), as `librosa.load` does.
+    The sound of a file, mono, resampled by soxr ("HQ"), as `librosa.load` does.
 
-    Time runs from the first sample, wherever the file's clock stands then. Integer samples are scaled to [-1, 1);
-    float samples stay as they are, but those that are not finite become 0.
+    Of several tracks the default one is read. Two channels become their mean, or half their difference where they
+    cancel each other, with a [`ClipWarning`]. More channels are mixed as ITU-R BS.775 has it: the centre keeps its
+    level, left and right have a weight of 0.71, surround channels 0.5, and the low-frequency channel is left out; where
+    the file does not say which channel is which, they become their mean. Integer samples are scaled to [-1, 1); float
+    samples stay as they are, but those that are not finite become 0.
+
+    Time runs from where sound or picture begins, whichever is first: silence stands for sound that begins later, and
+    for a hole of more than 50 ms, which lost packets leave.
 
     Args:
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
@@ -107,21 +136,22 @@ def decode_audio(path: str | os.PathLike, sampling_rate: int, max_seconds: float
     """
     if sampling_rate < 1:
         raise ValueError(f"sampling_rate is {sampling_rate}, expected 1 Hz or more")
-    chunks, resampler, seconds = [], None, 0.0
+    chunks, resampler = [], None
     with _opened(path, max_seconds) as container:
-        for stream in container.streams.audio[:1]:
-            for frame in _decoded(container, stream, path):
-                seconds += frame.samples / frame.sample_rate
-                if max_seconds is not None and seconds > max_seconds + GRACE_SECONDS:
-                    raise _too_long(path, max_seconds)
-                if resampler is None or resampler.rate != frame.sample_rate:  # some streams change their rate
-                    if resampler is not None:
-                        chunks.append(resampler.rest())
-                    resampler = _Resampler(frame.sample_rate, sampling_rate)
-                chunks.append(resampler(_mono(frame)))
+        for sound, rate in _heard(container, path, max_seconds):
+            if resampler is None or not resampler.takes(sound, rate):  # some streams change on the way
+                if resampler is not None:
+                    chunks.append(resampler.rest())
+                resampler = _Resampler(rate, sampling_rate, sound.shape[1])
+            chunks.append(resampler(sound))
     if resampler is None:
         return None
-    samples = np.concatenate([*chunks, resampler.rest()])
+    chunks.append(resampler.rest())
+    cancels = _cancel(chunks)
+    if cancels:
+        message = f"the two sound channels of {_name(path)} cancel each other: the second is turned over"
+        warnings.warn(message, ClipWarning, stacklevel=2)
+    samples = np.concatenate([chunk[:, -1 if cancels else 0] for chunk in chunks])
     return samples if samples.size else None
 
 
@@ -140,17 +170,23 @@ def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarr
     Raises:
         ImportError: soxr is not installed.
     """
-    resampler = _Resampler(sampling_rate, new_rate)
-    return np.concatenate([resampler(samples.astype(np.float32)), resampler.rest()])
+    resampler = _Resampler(sampling_rate, new_rate, 1)
+    return np.concatenate([resampler(samples.astype(np.float32)[:, None]), resampler.rest()])[:, 0]
 
 
-def decode_video(path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None) -> Iterator[np.ndarray]:
+def decode_video(
+    path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None
+) -> Iterator[np.ndarray | None]:
     """
-    The first moving picture of a file at a steady rate: at each time `k / frame_rate` the frame then shown.
+    The picture of a file at a steady rate: at each time `k / frame_rate` the frame then shown.
 
-    Time runs from the first frame, wherever the file's clock stands then, to the end of the last one. Frames are turned
-    upright, and mirrored, as the file demands. They are decoded as they are asked for. A frame that is shown at several
-    times is yielded as the very same array: do not change it.
+    Time runs from where sound or picture begins, whichever is first, to the end of the last frame. `None` stands where
+    there is no picture: before one that begins later than the sound, and in a hole. A hole follows a frame that would
+    stand for longer than 1 s and than four times the mean frame of the clip so far.
+
+    Of several streams the default one is read; the cover of a music file is none. Frames are turned upright, mirrored,
+    and stretched to square pixels, as the file demands. They are decoded as they are asked for. A frame that is shown
+    at several times is yielded as the very same array: do not change it.
 
     Args:
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
@@ -158,7 +194,8 @@ def decode_video(path: str | os.PathLike, frame_rate: float, max_seconds: float 
         max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
 
     Yields:
-        (height, width, 3) uint8, RGB, of the size that the frame has in the file; nothing where there is no picture.
+        (height, width, 3) uint8, RGB, of the size at which the file wants the frame to be seen, or `None`; nothing
+        where there is no picture at all.
 
     Raises:
         ClipError: As [`decode_audio`] does, when the first frame is asked for, or where a clip turns out too long.
@@ -167,17 +204,22 @@ def decode_video(path: str | os.PathLike, frame_rate: float, max_seconds: float 
     if not 0 < frame_rate < float("inf"):
         raise ValueError(f"frame_rate is {frame_rate}, expected a positive number of frames per second")
     with _opened(path, max_seconds) as container:
-        number, image = 0, None
+        number, stream = 0, _picture(container)
+        if stream is None:
+            return
         converter = av.video.reformatter.VideoReformatter()  # one for all frames: each has threads of its own
-        for frame, begin, end in _shown(container, path):
-            if max_seconds is not None and begin > max_seconds + GRACE_SECONDS:
-                raise _too_long(path, max_seconds)
+        for frame, begin, end in _shown(container, stream, path):
             if max_seconds is not None:
+                if begin > max_seconds + GRACE_SECONDS:
+                    raise _too_long(path, max_seconds)
                 end = min(end, max_seconds + GRACE_SECONDS)
+            while number / frame_rate < begin - TIME_TOLERANCE:
+                yield None
+                number += 1
             image = None
             while number / frame_rate < end - TIME_TOLERANCE or number == 0:
                 if image is None:
-                    image = _upright_rgb(frame, converter, path)
+                    image = _upright_rgb(frame, converter, float(stream.sample_aspect_ratio or 1), path)
                 yield image
                 number += 1
 
@@ -192,14 +234,14 @@ def clip_facts(path: str | os.PathLike) -> ClipFacts:
         ImportError: PyAV is not installed.
     """
     with _opened(path, None) as container:
-        audio, video = container.streams.audio, _pictures(container)
-        facts = ClipFacts(_duration(container), bool(audio), bool(video))
-        if audio and audio[0].codec_context is not None:
-            facts.sampling_rate = audio[0].codec_context.sample_rate or None
+        audio, video = _sound(container), _picture(container)
+        facts = ClipFacts(_duration(container), audio is not None, video is not None)
+        if audio and audio.codec_context is not None:
+            facts.sampling_rate = audio.codec_context.sample_rate or None
         if video:
-            facts.frame_rate = float(video[0].average_rate) if video[0].average_rate else None
-        if video and video[0].codec_context is not None:
-            facts.width, facts.height = video[0].codec_context.width or None, video[0].codec_context.height or None
+            facts.frame_rate = float(video.average_rate) if video.average_rate else None
+        if video and video.codec_context is not None:
+            facts.width, facts.height = video.codec_context.width or None, video.codec_context.height or None
         if facts.duration is None:
             facts.duration = _packets_duration(container)
     return facts
@@ -244,10 +286,9 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[A
     kind = "sound" if stream.type == "audio" else "picture"
     if stream.codec_context is None:
         raise ClipError(f"{_name(path)} has a {kind} in an unknown encoding; {CONVERT}")
-    stream.codec_context.thread_type = "NONE"  # one thread: clips are extracted side by side
     if stream.type == "video":
-        _check_size(stream.codec_context, path)
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        _check_size(stream.codec_context.width, stream.codec_context.height, path)
+    _restrain(stream)
     # All packets are read, for how far the file goes, but only those of this stream are decoded.
     packets, packet, damage, found, reached = container.demux(), True, None, 0, 0.0
     while packet is not None:
@@ -270,11 +311,10 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[A
         except av.error.FFmpegError as error:
             damage = error
         for frame in frames:
-            if stream.type == "video" or (frame.samples and frame.sample_rate):
+            if _holds_something(frame):
                 found += 1
                 yield frame
-    timed = container.duration and TIMED & set(container.format.name.split(","))
-    cut = timed and reached < 0.9 * container.duration / 1e6 - 0.5
+    cut = _cut_off(container, path, reached)
     name = _name(path)
     if not found and (damage or cut):
         raise ClipError(f"nothing of the {kind} of {name} can be decoded; copy it again, or {CONVERT}") from damage
@@ -283,35 +323,151 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[A
         warnings.warn(message, ClipWarning, stacklevel=2)
 
 
-def _shown(container: Any, path: str | os.PathLike) -> Iterator[tuple[Any, float, float]]:
-    """Each frame of the picture, and from when to when it is shown, in seconds since the first."""
-    for stream in _pictures(container)[:1]:
-        step = 1 / float(stream.average_rate or 25)
-        start, before, begin, pixels = None, None, 0.0, 0
-        for frame in _decoded(container, stream, path):
-            pixels += frame.width * frame.height
-            if pixels > MAX_PIXEL_RATE * (begin + 1):
-                raise ClipError(f"{_name(path)} has more frames per second than can be read; lower its frame rate")
-            now = begin + step
-            if frame.pts is not None:
-                stamp = float(frame.pts * (frame.time_base or stream.time_base))
-                start = stamp if start is None else start
-                now = stamp - start
-            if before is not None:
-                now = max(now, begin)  # damaged clocks run backwards
-                yield before, begin, now
-                step, begin = now - begin or step, now
-            before = frame
+def _restrain(stream: Any) -> None:
+    stream.codec_context.thread_type = "NONE"  # one thread: clips are extracted side by side
+    if stream.type == "video":
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+
+def _holds_something(frame: Any) -> bool:
+    return isinstance(frame, av.VideoFrame) or bool(frame.samples and frame.sample_rate)
+
+
+def _cut_off(container: Any, path: str | os.PathLike, reached: float) -> bool:
+    """Whether a file, whose packets end at `reached` on its own clock, ends before its head says."""
+    formats = set(container.format.name.split(","))
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if formats & {"avi", "wav"}:  # FFmpeg believes the file's size, not its head
+            size = int.from_bytes(head[4:8], "little")
+            return size < MAX_RIFF and os.path.getsize(path) < 0.95 * size
+        timed = TIMED & formats
+        if "mp3" in formats:  # without such a mark, FFmpeg guesses the duration
+            if head.startswith(b"ID3"):
+                file.seek(10 + int("".join(f"{byte:07b}" for byte in head[6:10]), 2))
+            start = file.read(4096)
+            timed = any(mark in start for mark in (b"Xing", b"Info", b"VBRI"))
+    duration = timed and container.duration and _duration(container)
+    return bool(duration) and reached - (container.start_time or 0) / 1e6 < duration - max(0.5, 0.05 * duration)
+
+
+class _Clock:
+    """
+    The clip's time of a stream's frames, in seconds.
+
+    Args:
+        late: When the first frame begins.
+        duration: Of the file, where it tells.
+    """
+
+    def __init__(self, late: float, duration: float | None):
+        self.late, self.duration, self.zero = late, duration or math.inf, None
+
+    def __call__(self, frame: Any, expected: float) -> float:
+        """When a frame begins. `expected`: when the one before ends, where this one cannot be believed."""
+        if frame.pts is None:
+            return self.late if self.zero is None else expected
+        stamp = float(frame.pts * frame.time_base)
+        if self.zero is None:
+            self.zero = stamp - self.late
+        now = stamp - self.zero
+        lost = now > max(expected + HOLE_SECONDS, self.duration + 1)
+        if lost or now < expected - BACK_SECONDS:
+            self.zero, now = stamp - expected, expected
+        return now
+
+
+def _late(path: str | os.PathLike, kind: str) -> float:
+    """How many seconds after the clip its sound ("audio") or picture ("video") begins."""
+    begins, priming = {}, 0.0
+    with _opened(path, None) as container:
+        both = _sound(container), _picture(container)
+        if any(stream is None or stream.codec_context is None for stream in both):
+            return 0.0
+        for stream in both:
+            _restrain(stream)
+        with suppress(av.error.FFmpegError, IndexError):  # whoever decodes all of it tells of damage
+            for packet in container.demux(*both):
+                context = packet.stream.codec_context
+                if packet.stream.type in begins:
+                    continue
+                with suppress(av.error.FFmpegError):
+                    for frame in filter(_holds_something, context.decode(packet)):
+                        if frame.pts is not None:
+                            begins.setdefault(packet.stream.type, float(frame.pts * frame.time_base))
+                        if packet.stream.type == "audio":
+                            priming = context.frame_size / frame.sample_rate
+                if len(begins) == len(both):
+                    break
+    if len(begins) < len(both):
+        return 0.0
+    late = begins[kind] - min(begins.values())
+    tolerance = TOGETHER_SECONDS + TIME_TOLERANCE + (priming if kind == "video" else 0)
+    return late if late > tolerance else 0.0
+
+
+def _heard(container: Any, path: str | os.PathLike, max_seconds: float | None) -> Iterator[tuple[np.ndarray, int]]:
+    """
+    The sound of a file from the clip's begin on, without holes.
+
+    Yields:
+        (samples, 1) float32, or (samples, 2), the mean of two channels and half their difference; and the Hz.
+    """
+    stream = _sound(container)
+    if stream is None:
+        return
+    clock, seconds, mixers = _Clock(_late(path, "audio"), _duration(container)), 0.0, {}
+    for frame in _decoded(container, stream, path):
+        rate, hole = frame.sample_rate, clock(frame, seconds) - seconds
+        silent = round(hole * rate) if hole > SOUND_HOLE_SECONDS else 0
+        seconds += (silent + frame.samples) / rate
+        if max_seconds is not None and seconds > max_seconds + GRACE_SECONDS:
+            raise _too_long(path, max_seconds)
+        sound = _mixed(frame, mixers)
+        for begin in range(0, silent, rate):
+            yield np.zeros((min(rate, silent - begin), sound.shape[1]), np.float32), rate
+        yield sound, rate
+
+
+def _shown(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[tuple[Any, float, float]]:
+    """Each frame of a video stream, and from when to when it is shown, in seconds since the clip's begin."""
+    clock = _Clock(_late(path, "video"), _duration(container))
+    step = 1 / float(stream.average_rate or 25)
+    before, begin, pixels = None, 0.0, 0
+    steps, seconds = 0, 0.0  # frames that another one followed without a hole, and how long they stood in all
+    for frame in _decoded(container, stream, path):
+        pixels += frame.width * frame.height
+        if pixels > MAX_PIXEL_RATE * (begin + 1):
+            raise ClipError(f"{_name(path)} has more frames per second than can be read; lower its frame rate")
+        now = clock(frame, begin + step)
         if before is not None:
-            duration = float((before.duration or 0) * (before.time_base or stream.time_base))
-            yield before, begin, begin + (duration or step)
+            now = max(now, begin)  # damaged clocks run backwards
+            end = _until(begin, now, steps, seconds)
+            yield before, begin, end
+            if end == now:
+                steps, seconds = steps + 1, seconds + now - begin
+            step = now - begin or step
+        before, begin = frame, now
+    if before is not None:
+        duration = float((before.duration or 0) * (before.time_base or stream.time_base))
+        yield before, begin, _until(begin, begin + (duration or step), steps, seconds)
 
 
-def _upright_rgb(frame: Any, converter: Any, path: str | os.PathLike) -> np.ndarray:
-    """A frame as it is to be seen: (height, width, 3) uint8."""
-    _check_size(frame, path)
+def _until(begin: float, end: float, steps: int, seconds: float) -> float:
+    """When a frame ends that would stand from `begin` to `end`, after so many frames that stood so long in all."""
+    hole = steps and end - begin > max(STILL_SECONDS, STILL_FRAMES * seconds / steps)
+    return begin + seconds / steps if hole else end
+
+
+def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathLike) -> np.ndarray:
+    """A frame as it is to be seen, (height, width, 3) uint8. `aspect`: the width of its pixels over their height."""
+    width, height = frame.width, frame.height
+    _check_size(width, height, path)
+    if abs(aspect - 1) > SQUARE_TOLERANCE:  # to the larger size, so that nothing is lost
+        width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
+        _check_size(width, height, path, f"not square: it is {frame.width} x {frame.height}, to be seen as ")
     try:
-        image = converter.reformat(frame, format="rgb24").to_ndarray()
+        image = converter.reformat(frame, width, height, "rgb24").to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError(f"{_name(path)} has a picture in an unusual pixel format; {CONVERT}") from error
     # Not `frame.side_data`, which holds the frame that holds it: each would stay until the garbage collector comes by.
@@ -326,8 +482,13 @@ def _upright_rgb(frame: Any, converter: Any, path: str | os.PathLike) -> np.ndar
     return np.ascontiguousarray(image)
 
 
-def _mono(frame: Any) -> np.ndarray:
-    """The mean of a sound frame's channels, (samples,) float32."""
+def _mixed(frame: Any, mixers: dict[tuple, Any]) -> np.ndarray:
+    """(samples, 1) or (samples, 2) as [`_heard`] yields it. `mixers` keeps what mixes more channels."""
+    known = all(channel.name != "NONE" for channel in frame.layout.channels)
+    if known and frame.layout.nb_channels > 2:
+        key = frame.format.name, frame.layout.name, frame.sample_rate
+        mixer = mixers.setdefault(key, av.AudioResampler("fltp", "mono", frame.sample_rate))
+        (frame,) = mixer.resample(frame)
     samples = frame.to_ndarray()  # (channels, samples), or (1, samples * channels) where they are interleaved
     if not frame.format.is_planar:
         samples = samples.reshape(frame.samples, -1).T
@@ -336,17 +497,33 @@ def _mono(frame: Any) -> np.ndarray:
         samples = samples.astype(np.float32) / np.float32(full_scale) - (samples.dtype.kind == "u")
     else:
         samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
-    return samples.astype(np.float32, copy=False).mean(axis=0)
+    samples = samples.astype(np.float32, copy=False)
+    mean = samples.mean(axis=0)
+    return np.stack([mean, mean - samples[1]], axis=1) if len(samples) == 2 else mean[:, None]
+
+
+def _cancel(chunks: list[np.ndarray]) -> bool:
+    """Whether half the difference of two channels holds more than twice the energy of their mean: it is the sound."""
+    chunks = [chunk for chunk in chunks if chunk.shape[1] == 2]
+    count = sum(map(len, chunks))
+    if not count:
+        return False
+    mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / count
+    energy = sum((chunk.astype(np.float64) ** 2).sum(axis=0) for chunk in chunks) / count - mean**2
+    return bool(energy[1] > 2 * energy[0])
 
 
 class _Resampler:
-    """Resamples a stream chunk by chunk, with the very result of resampling it at once."""
+    """Resamples a stream, (samples, columns), chunk by chunk, with the very result of resampling it at once."""
 
-    def __init__(self, rate: int, new_rate: int):
+    def __init__(self, rate: int, new_rate: int, columns: int):
         if soxr is None:
             raise ImportError("Sound is resampled by soxr, which is not installed: pip install 'selfmm-hf[clips]'")
-        self.rate, self.new_rate, self.read, self.written = rate, new_rate, 0, 0
-        self.stream = None if rate == new_rate else soxr.ResampleStream(rate, new_rate, 1, "float32", "HQ")
+        self.rate, self.new_rate, self.columns, self.read, self.written = rate, new_rate, columns, 0, 0
+        self.stream = None if rate == new_rate else soxr.ResampleStream(rate, new_rate, columns, "float32", "HQ")
+
+    def takes(self, samples: np.ndarray, rate: int) -> bool:
+        return (rate, samples.shape[1]) == (self.rate, self.columns)
 
     def __call__(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
         resampled = samples if self.stream is None else self.stream.resample_chunk(samples, last=last)
@@ -356,15 +533,32 @@ class _Resampler:
 
     def rest(self) -> np.ndarray:
         """What is still to come; all in all `ceil(read * new_rate / rate)` samples, as librosa has it."""
-        rest = self(np.zeros(0, np.float32), last=True)
+        rest = self(np.zeros((0, self.columns), np.float32), last=True)
         missing = -(-self.read * self.new_rate // self.rate) - self.written
-        return rest[: len(rest) + missing] if missing < 0 else np.pad(rest, (0, missing))
+        return rest[: len(rest) + missing] if missing < 0 else np.pad(rest, ((0, missing), (0, 0)))
 
 
-def _pictures(container: Any) -> list[Any]:
-    """The video streams that move."""
-    still = av.stream.Disposition.attached_pic
-    return [stream for stream in container.streams.video if not stream.disposition & still]
+def _sound(container: Any) -> Any | None:
+    """The sound stream that is read."""
+    return _chosen(container.streams.audio)
+
+
+def _picture(container: Any) -> Any | None:
+    """The video stream that is read: one that moves."""
+    kinds = av.stream.Disposition
+    still = kinds.attached_pic | kinds.timed_thumbnails
+    return _chosen([stream for stream in container.streams.video if not stream.disposition & still])
+
+
+def _chosen(streams: Any) -> Any | None:
+    """The default stream, as a player has it; rather one without commentary or the like; else the first."""
+    kinds = av.stream.Disposition
+    others = kinds.comment | kinds.visual_impaired | kinds.karaoke | kinds.clean_effects | kinds.descriptions
+
+    def rank(stream: Any) -> tuple[bool, bool]:
+        return not stream.disposition & kinds.default, bool(stream.disposition & others)
+
+    return min(streams, key=rank, default=None)
 
 
 def _duration(container: Any) -> float | None:
@@ -394,11 +588,11 @@ def _end(packet: Any) -> float:
     return 0.0 if packet.pts is None else float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-def _check_size(picture: Any, path: str | os.PathLike) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ClipError(f"{_name(path)} has a picture of {picture.width} x {picture.height} pixels; scale it down")
-    if max(picture.width, picture.height) > MAX_ASPECT_RATIO * min(picture.width, picture.height) > 0:
-        raise ClipError(f"{_name(path)} has a picture of {picture.width} x {picture.height} pixels; crop it")
+def _check_size(width: int, height: int, path: str | os.PathLike, remark: str = "") -> None:
+    if width * height > MAX_PIXELS:
+        raise ClipError(f"{_name(path)} has a picture of {remark}{width} x {height} pixels; scale it down")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height) > 0:
+        raise ClipError(f"{_name(path)} has a picture of {remark}{width} x {height} pixels; crop it")
 
 
 def _too_long(path: str | os.PathLike, max_seconds: float, duration: float | None = None) -> ClipError:

@@ -140,11 +140,14 @@ class FaceLandmarker:
                 return face
         return None
 
-    def track(self, frames: Iterable[np.ndarray]) -> Iterator[Face | None]:
-        """The speaker's face in each frame of a clip, `None` where it is not seen. Frames may change in size."""
+    def track(self, frames: Iterable[np.ndarray | None]) -> Iterator[Face | None]:
+        """
+        The speaker's face in each frame of a clip, `None` where it is not seen, or where `None` stands for a frame that
+        is missing. Frames may change in size.
+        """
         last = None
         for frame in frames:
-            face = self(frame, last)
+            face = None if frame is None else self(frame, last)
             last = face or last
             yield face
 

@@ -249,11 +249,15 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(f"{name} is {frames.shape[1]} wide, expected (frames, {self._width(name)}).")
         if not np.isfinite(frames).all():
             raise ValueError(f"{name} has values that are not finite; expected a number in each place.")
-        return Track(frames, self.frame_rates.get(name, 1.0), self._shows_faces(name, frames))
+        return Track(frames, self.frame_rates.get(name, 1.0), self._says_something(name, frames))
 
-    def _shows_faces(self, name: str, frames: np.ndarray) -> np.ndarray:
-        """(frames,) bool: which have a face; all of them where nothing tells."""
-        return frames[:, 0] > 0 if self._marks_faces(name) else np.ones(len(frames), bool)
+    def _says_something(self, name: str, frames: np.ndarray) -> np.ndarray:
+        """(frames,) bool: which have a face, or the picture that an image model saw; else all of them."""
+        if self._marks_faces(name):
+            return frames[:, 0] > 0
+        if name == "vision" and self.vision["kind"] == "encoder":
+            return frames.any(axis=1)
+        return np.ones(len(frames), bool)
 
     def __call__(self, clips: Any, return_tensors: str | None = "pt") -> BatchFeature:
         """
@@ -293,7 +297,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         for clip in clips:
             for name, total in sums.items():
                 frames = clip[name].astype(np.float64)
-                frames = frames[frames[:, 0] > 0] if self._marks_faces(name) else frames
+                frames = frames[self._says_something(name, frames)]
                 total[0] += len(frames)
                 total[1] = total[1] + frames.sum(0)
                 total[2] = total[2] + (frames**2).sum(0)
@@ -315,8 +319,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         of = self.normalization[name]
         values = (frames - np.float32(of["mean"])) / np.float32(of["std"])
         values = values.clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-        if self._marks_faces(name):
-            values[frames[:, 0] == 0] = 0
+        values[~self._says_something(name, frames)] = 0
         return values.astype(np.float32)
 
     def _marks_faces(self, name: str) -> bool:
@@ -413,7 +416,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                     progress(len(movement.changes) / frame_rate)
 
         features, _ = tool(frames())
-        active, end = self._shows_faces("vision", features), len(movement.changes) / frame_rate
+        active, end = self._says_something("vision", features), len(movement.changes) / frame_rate
         if still_change is None or not active.any():
             return Track(features, frame_rate, active, end=end)
         return Track(features, frame_rate, active & movement.moving(still_change), end=end, margin=0.0)

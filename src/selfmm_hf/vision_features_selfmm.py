@@ -2,8 +2,8 @@
 Vision sequences from video frames: facial expression, or any Hugging Face image encoder. This file travels to the Hub.
 
 [`FaceFeatures`] measures 468 face landmarks and gives one row of `COLUMNS` per frame, small numbers with a name and a
-unit each. [`ImageEncoder`] gives the vector of a pretrained image model instead. A frame without a face is a row of
-zeros whose column `face` is 0; a clip without one is a sequence of length 0, which the model takes as absent.
+unit each. [`ImageEncoder`] gives the vector of a pretrained image model instead. A frame without a face, or a
+missing one, is a row of zeros; a clip without any is a sequence of length 0, which the model takes as absent.
 """
 
 import hashlib
@@ -206,8 +206,8 @@ def face_features(landmarks: Iterable[np.ndarray | None], frame_rate: float) -> 
 
 
 def marked(rows: list[np.ndarray], width: int) -> tuple[np.ndarray, float]:
-    """Rows, the first value of which is 1 where there is a face, as a sequence; none of them if no frame has one."""
-    share = float(np.mean([row[0] for row in rows])) if rows else 0.0
+    """Rows, which are zeros where there is no face, as a sequence; none of them if no frame has one. And the share."""
+    share = float(np.mean([row.any() for row in rows])) if rows else 0.0
     return np.stack(rows) if share else np.zeros((0, width), np.float32), share
 
 
@@ -230,10 +230,11 @@ class FaceFeatures:
         self.frame_rate = frame_rate
         self.landmarker = FaceLandmarker(folder or Path(__file__).with_name("models"), threads)
 
-    def __call__(self, frames: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
+    def __call__(self, frames: Iterable[np.ndarray | None]) -> tuple[np.ndarray, float]:
         """
         Args:
-            frames (iterable of `np.ndarray`): (height, width, 3) uint8, RGB; read one at a time.
+            frames (iterable of `np.ndarray` or `None`):
+                (height, width, 3) uint8, RGB; `None` where the picture is missing. Read one at a time.
 
         Returns:
             What [`face_features`] returns: (frames, 41) float32, and the share of frames with a face.
@@ -307,14 +308,15 @@ class ImageEncoder:
         """Columns of a row, the column `face` included where there is one."""
         return self._encode([np.zeros((32, 32, 3), np.uint8)]).shape[1] + (self.landmarker is not None)
 
-    def __call__(self, frames: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
+    def __call__(self, frames: Iterable[np.ndarray | None]) -> tuple[np.ndarray, float]:
         """
         Args:
-            frames (iterable of `np.ndarray`): (height, width, 3) uint8, RGB; read one batch at a time.
+            frames (iterable of `np.ndarray` or `None`):
+                (height, width, 3) uint8, RGB; `None` where the picture is missing. Read one batch at a time.
 
         Returns:
-            (frames, width) float32, and the share of frames with a face, in [0, 1]; 1.0 where faces are not looked
-            for. No frame, or none with a face: (0, width) and 0.0.
+            (frames, width) float32, and the share of frames with a face, in [0, 1]; where faces are not looked for,
+            with a picture. A row of zeros stands for a frame without. No frame, or all without: (0, width) and 0.0.
         """
         images, rows = self._images(frames), []
         while batch := list(islice(images, self.batch_size)):
@@ -325,16 +327,15 @@ class ImageEncoder:
                 if there:
                     row[0], row[self.landmarker is not None :] = 1, next(vectors)
                 rows.append(row)
-        if self.landmarker is None:
-            return (np.stack(rows), 1.0) if rows else (np.zeros((0, self.width), np.float32), 0.0)
         return marked(rows, self.width)
 
-    def _images(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
+    def _images(self, frames: Iterable[np.ndarray | None]) -> Iterator[np.ndarray | None]:
         """What the model shall see of each frame, uint8."""
         last = None
         for frame in frames:
-            check_frame(frame)
-            if self.landmarker is None:
+            if frame is not None:
+                check_frame(frame)
+            if frame is None or self.landmarker is None:
                 yield frame
                 continue
             face = self.landmarker(frame, last)
