@@ -4,6 +4,7 @@
 # make test-space   the Space in headless Chromium (Debian's package chromium)
 # make test-lowest  the same with the lowest versions that pyproject.toml names
 # make lint         ruff
+# make audit        looks up published security advisories against the lowest versions that pyproject.toml names
 # CUDA=1 installs the CUDA build of torch instead of the CPU build.
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ INSTALLED = $(VENV)/.installed
 # The dependencies as pyproject.toml names them, `name>=version` made `name==version`.
 LOWEST = $(shell sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
 
-.PHONY: demo space test-space test test-lowest lint
+.PHONY: audit demo space test-space test test-lowest lint
 
 demo: $(INSTALLED)
 	$(VENV)/bin/selfmm demo
@@ -39,6 +40,12 @@ test-space: $(INSTALLED)
 
 test-lowest:
 	$(MAKE) test VENV=.venv-lowest TORCH="$(filter torch==%,$(LOWEST))" EXTRA="$(LOWEST)"
+
+# Of the extras, too. It asks PyPI's database of advisories.
+audit: $(INSTALLED)
+	$(PIP) pip-audit
+	grep -o '"[a-z0-9-]\+>=[0-9.]*' pyproject.toml | tr -d '"' | sed 's/>=/==/' > $(VENV)/lowest.txt
+	$(VENV)/bin/pip-audit --requirement $(VENV)/lowest.txt --no-deps --disable-pip
 
 # The CPU build, where the package index has it under its own name, else by way of uv, which knows where it is.
 ifeq ($(CUDA),)
