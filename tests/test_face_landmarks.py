@@ -15,6 +15,7 @@ from selfmm_hf.face_landmarks_selfmm import (
     EYE_CORNERS,
     MODEL_FILES,
     POINTS,
+    SURE_PRESENCE,
     Detection,
     Face,
     FaceLandmarker,
@@ -24,6 +25,7 @@ from selfmm_hf.face_landmarks_selfmm import (
     region_of_landmarks,
     sample,
     speaker_first,
+    tiles,
 )
 
 MODELS = Path(face_landmarks_selfmm.__file__).with_name("models")
@@ -128,7 +130,7 @@ def test_size_of_the_frame(landmarker, frame, width, height):
     assert apart((found * width - [x, y, 0]) / side, expected) < (0.05 if side > 100 else 0.1)
 
 
-@pytest.mark.parametrize("degrees", [-60, -30, 30, 60, 90])
+@pytest.mark.parametrize("degrees", [-150, -120, -90, -60, -30, 30, 60, 90, 120, 150, 180])
 def test_a_tilted_head(landmarker, frame, degrees):
     expected, found = landmarker(frame).landmarks, landmarker(turned(frame, degrees)).landmarks
     angle = math.radians(degrees)
@@ -167,7 +169,9 @@ def test_frames_without_a_face_are_none_and_the_face_is_found_again(landmarker, 
 
 def test_the_detector_runs_only_where_no_face_is_followed(landmarker, frame, monkeypatch):
     calls = []
-    monkeypatch.setattr(landmarker, "detect", lambda frame: calls.append(1) or FaceLandmarker.detect(landmarker, frame))
+    monkeypatch.setattr(
+        landmarker, "detect", lambda *given: calls.append(1) or FaceLandmarker.detect(landmarker, *given)
+    )
     faces = list(landmarker.track([np.roll(frame, shift, axis=1) for shift in range(0, 40, 4)]))
     assert all(faces) and len(calls) == 1
     moved = [face.landmarks[:, 0].mean() * 256 for face in faces]
@@ -184,6 +188,74 @@ def test_the_speaker_is_the_large_face_in_the_middle_and_is_kept(landmarker, fra
     np.testing.assert_allclose(noses, [256, 60], atol=10)
     for face, nose in zip((first, small), noses, strict=True):
         assert landmarker(both, face).landmarks[1, 0] * 512 == pytest.approx(nose, abs=5)  # each is kept
+
+
+def test_points_that_lie_the_wrong_way_round_are_no_face(landmarker):
+    """The mesh network finds a face in one that is upside down, and is nearly sure of it."""
+    upside_down = turned(draw_face(smile=0.5, opening=0.3), 180)
+    expected = landmarker(upside_down)
+    region = region_of_landmarks(expected.landmarks * 256)
+    region = region._replace(angle=0.0, y=region.y + 20)
+    wrong = landmarker.mesh(upside_down, region)
+    assert 0.9 < wrong.presence < SURE_PRESENCE < expected.presence
+    found = landmarker.look(upside_down, region)
+    assert apart(found.landmarks, expected.landmarks) < 0.03 < 1 < apart(wrong.landmarks, expected.landmarks)
+    assert apart(landmarker(upside_down, wrong).landmarks, expected.landmarks) < 0.03  # nor is it followed
+
+
+def small_face(frame, size, x, y):
+    """In a picture of 960 x 540: `size` is the width of the face over that of the picture."""
+    side = round(size * 960 / 0.44)
+    return placed(np.full((540, 960, 3), BACKGROUND, np.uint8), resized(frame, side, side), x, y)
+
+
+@pytest.mark.parametrize("x, y", [(20, 10), (430, 210), (800, 400)])
+def test_a_small_face_is_searched_in_parts_of_the_picture(landmarker, frame, x, y):
+    picture = small_face(frame, 0.06, x, y)
+    assert landmarker.find(picture) is None
+    side = round(0.06 * 960 / 0.44)
+    found = landmarker(picture).landmarks
+    assert apart((found * 960 - [x, y, 0]) / side, landmarker(frame).landmarks) < 0.1
+    assert all(landmarker.track([picture] * 2))
+
+
+def test_tiles_overlap_so_that_each_small_face_is_whole_in_one():
+    for height, width in ((540, 960), (960, 540), (480, 640), (100, 100), (100, 1900)):
+        regions, side = tiles(np.zeros((height, width, 3), np.uint8)), max(height, width) / 3
+        assert len(regions) <= 25 and {region.side for region in regions} == {side}
+        for x, y in np.random.default_rng(0).uniform(0, [width, height], (50, 2)):
+            x, y = (
+                np.clip(place, side / 4, max(length - side / 4, length / 2))
+                for place, length in ((x, width), (y, height))
+            )
+            assert any(max(abs(region.x - x), abs(region.y - y)) <= side / 4 + 1e-6 for region in regions)
+
+
+def test_a_search_is_rare_and_ends_with_the_first_face(landmarker, frame, monkeypatch):
+    number, searched = 0, []
+    monkeypatch.setattr(landmarker, "search", lambda one: searched.append(number))
+    empty = np.full_like(frame, 128)
+    tracked = landmarker.track([empty] * 21 + [frame] + [empty] * 21)
+    for number in range(43):  # noqa: B007
+        next(tracked)
+    assert searched == [0, 10, 20]
+
+
+def test_a_small_face_gives_way_to_one_that_is_seen_in_the_whole_picture(landmarker, frame):
+    small = small_face(frame, 0.06, 20, 10)
+    both = placed(small, frame, 500, 150)
+    faces = list(landmarker.track([small, small, both, both, small, None, small]))
+    assert [face and round(float(face.landmarks[1, 0]), 1) for face in faces] == [0.1, 0.1, 0.7, 0.7, None, None, None]
+
+
+def test_rings_and_clouds_are_no_faces(landmarker):
+    y, x = np.mgrid[:240, :320]
+    rings = 128 + 127 * np.sin(np.hypot(x - 160, y - 120) / 9)
+    random = np.random.default_rng(0)
+    for size in (8, 20, 40):
+        cloud = (128 + 60 * random.normal(size=(240 // size, 320 // size, 3))).clip(0, 255).astype(np.uint8)
+        assert landmarker(np.array(Image.fromarray(cloud).resize((320, 240), Image.Resampling.BICUBIC))) is None
+    assert landmarker(rings.astype(np.uint8)[..., None].repeat(3, axis=2)) is None
 
 
 def test_looks_again_where_the_face_has_moved(landmarker, frame):

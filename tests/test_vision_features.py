@@ -206,7 +206,7 @@ def test_motion_is_per_second(landmarks, frame_rate):
     motion = COLUMNS.index("mouth_open_motion")
     assert features[1, motion] == pytest.approx((features[1, column] - features[0, column]) * frame_rate, rel=1e-4)
     assert features[1, motion] > 0 and not features[[0, 2], 31:].any()
-    wild, _ = face_features([landmarks, landmarks @ rotation(2, 3.0).T], 1000)
+    wild, _ = face_features([landmarks, landmarks @ rotation(2, 0.5).T], 1000)
     assert np.abs(wild).max() == 10
 
 
@@ -333,3 +333,39 @@ def test_frames_for_the_encoder_are_checked(tmp_path):
     save_model(tmp_path, "ViTModel")
     with pytest.raises(ValueError, match="RGB array"):
         ImageEncoder(tmp_path)([np.zeros((3, 8, 8), np.uint8)])
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_picture_has_the_features_of_an_upright_one(quarters):
+    frames = [draw_face(smile=number / 8) for number in range(8)]
+    expected, _ = FaceFeatures()(frames)
+    found, share = FaceFeatures()([np.rot90(frame, quarters) for frame in frames])
+    assert share == 1
+    np.testing.assert_allclose(found[:, 1:31], expected[:, 1:31], atol=0.1)
+    assert np.abs(found - expected)[:, 1:31].mean() < 0.01
+    assert np.abs(found[:, 31:]).max() < 2  # no jump where the picture is turned
+
+
+def test_a_head_is_tilted_up_to_sixty_degrees_the_rest_is_the_pictures(landmarks):
+    def rolls(*degrees):
+        faces = [(landmarks - landmarks.mean(axis=0)) @ rotation(2, np.radians(one)).T for one in degrees]
+        rows, _ = face_features(faces, 10.0)
+        return np.degrees(rows[:, 1 + EXPRESSION_COLUMNS.index("roll")]), rows[:, 1 + 30 :]
+
+    straight = rolls(0)[0][0]
+    angles, motion = rolls(-50, 0, 50, 80, 50, 35, 20, 180, 170)
+    expected = np.array([-50, 0, 50, -10, -40, -55, 20, 0, -10])
+    np.testing.assert_allclose(np.abs(angles - straight), np.abs(expected), atol=1e-3)
+    roll_motion = motion[:, MOVING.index("roll")]
+    assert roll_motion[3] == roll_motion[6] == roll_motion[7] == 0 and (roll_motion[[1, 2, 4, 5, 8]] != 0).all()
+
+
+def test_a_missing_picture_is_a_frame_without_a_face(tmp_path, landmarker):
+    face = draw_face()
+    rows, share = FaceFeatures()([face, None, face])
+    assert rows[:, 0].tolist() == [1, 0, 1] and share == pytest.approx(2 / 3)
+    save_model(tmp_path, "ViTModel")
+    for encoder in (ImageEncoder(tmp_path), ImageEncoder(tmp_path, landmarker=landmarker)):
+        rows, _ = encoder([face, None, face])
+        assert not rows[1].any() and rows[0].any()
+        np.testing.assert_allclose(rows[0], rows[2], atol=0.05)

@@ -5,6 +5,9 @@ A BlazeFace detector (128 x 128 pixels, arXiv 1907.05047) finds the faces, a fac
 arXiv 1907.06724) gives 468 points of one of them. As in MediaPipe's own graph, the points of one frame say where to
 look in the next, so the detector runs only where no face is followed. Needs `ai-edge-litert`.
 
+Beyond MediaPipe, a face that is upside down is told from one that is not, and where no face has been seen in a clip
+yet, the picture is also turned by quarters and looked at in parts.
+
 Constants are those of MediaPipe 0.10.21 (Apache-2.0), each with the file below `mediapipe/` that holds it.
 """
 
@@ -52,6 +55,14 @@ EYE_CORNERS = (33, 263)
 # in all. At 6 frames/s of a lively speaker this brought the largest misfit from 20 % of the eyes' distance to 2 %.
 MAX_LOOKS = 3
 MAX_SHIFT, MAX_STRETCH, MAX_TURN = 0.05, 0.1, 0.1  # of the region's side; of that side too; radians
+# Ours: the mesh network lays upright points over a face that is upside down, most often with a presence of 0.5 to 0.99;
+# turned by half, the same place then has 0.9999. Of upright faces only blurred ones and those turned away by more than
+# 45 degrees have less than this, and turned by half they have less still.
+SURE_PRESENCE = 0.999
+# Ours: until a face is found in a clip, one frame in so many is searched: turned by quarters, then in tiles. The whole
+# frame shows the detector faces from about a tenth of its longer side on, tiles of a third those from a twentieth on.
+SEARCH_EVERY = 10
+TILES_PER_SIDE = 3
 
 
 class Face(NamedTuple):
@@ -127,35 +138,68 @@ class FaceLandmarker:
             previous (`Face`, *optional*): The face in the frame before. It is looked for first.
 
         Returns:
-            [`Face`], or `None` where no face is seen.
+            [`Face`], or `None` where no face is seen. Without `previous` the frame is searched for faces that lie on
+            their side, stand on their head or are small.
         """
         check_frame(frame)
-        if previous is not None:
-            face = self.look(frame, region_of_landmarks(previous.landmarks * frame.shape[1]))
-            if face is not None:
-                return face
-        for detection in speaker_first(self.detect(frame), frame.shape[0] / frame.shape[1], previous):
-            face = self.look(frame, region_of_detection(detection, frame.shape[1]))
-            if face is not None:
-                return face
-        return None
+        if previous is None:
+            return self.find(frame) or self.search(frame)
+        return self.follow(frame, previous) or self.find(frame, previous)
 
     def track(self, frames: Iterable[np.ndarray | None]) -> Iterator[Face | None]:
         """
-        The speaker's face in each frame of a clip, `None` where it is not seen, or where `None` stands for a frame that
-        is missing. Frames may change in size.
+        The speaker's face in each frame of a clip, `None` where it is not seen, or where there is no frame.
+
+        Frames may change in size. Until a face is seen, every tenth frame is searched as one alone is. A face that was
+        found only so gives way to one that is seen in the whole frame.
         """
-        last = None
+        last, searched, fruitless = None, False, 0
         for frame in frames:
-            face = None if frame is None else self(frame, last)
-            last = face or last
+            face = None
+            if frame is not None:
+                check_frame(frame)
+                if last is not None and not searched:
+                    face = self(frame, last)
+                else:
+                    face = self.find(frame)
+                    searched = face is None
+                    if face is None and last is not None:
+                        face = self.follow(frame, last)
+                    if face is None and fruitless % SEARCH_EVERY == 0:
+                        face = self.search(frame)
+                fruitless = 0 if face else fruitless + 1
+                last = face or last
             yield face
 
-    def detect(self, frame: np.ndarray) -> list[Detection]:
-        """All faces in a frame (height, width, 3) uint8, the surest first."""
-        height, width, _ = check_frame(frame)
-        side = max(height, width)
-        image = sample(frame, Region(width / 2, height / 2, side, 0.0), DETECTOR_SIZE, outside="black")
+    def follow(self, frame: np.ndarray, previous: Face) -> Face | None:
+        """The face that was there in the frame before."""
+        return self.look(frame, region_of_landmarks(previous.landmarks * frame.shape[1]), SURE_PRESENCE)
+
+    def find(self, frame: np.ndarray, previous: Face | None = None) -> Face | None:
+        """The speaker in the whole of a frame; also turned as the picture was when the face was seen last."""
+        for quarters in dict.fromkeys([0, quarter_turns(previous) if previous else 0]):
+            detections = self.detect(frame, whole(frame, quarters))
+            for detection in speaker_first(detections, frame.shape[0] / frame.shape[1], previous):
+                face = self.look(frame, region_of_detection(detection, frame.shape[1]))
+                if face is not None:
+                    return face
+        return None
+
+    def search(self, frame: np.ndarray) -> Face | None:
+        """The speaker in a frame that is turned by quarters, or else in parts of it; only where it is sure."""
+        for regions in ([whole(frame, 2)], [whole(frame, 1)], [whole(frame, 3)], tiles(frame)):
+            detections = [detection for region in regions for detection in self.detect(frame, region)]
+            for detection in speaker_first(detections, frame.shape[0] / frame.shape[1]):
+                face = self.look(frame, region_of_detection(detection, frame.shape[1]))
+                if face is not None and face.presence >= SURE_PRESENCE:
+                    return face
+        return None
+
+    def detect(self, frame: np.ndarray, region: Region | None = None) -> list[Detection]:
+        """All faces in a frame (height, width, 3) uint8, or in a region of it, the surest first."""
+        _, width, _ = check_frame(frame)
+        region = region or whole(frame)
+        image = sample(frame, region, DETECTOR_SIZE, outside="black")
         boxes, logits = self._detector(image * 2 - 1)  # (1, 896, 16), (1, 896, 1)
         scores = 1 / (1 + np.exp(-logits[0, :, 0].astype(np.float64).clip(-MAX_LOGIT, MAX_LOGIT)))
         kept = scores >= MIN_DETECTION_SCORE
@@ -164,15 +208,36 @@ class FaceLandmarker:
         places = [0, 2, 3, 4, 5, 6, 7]  # all but the size of the box
         values[:, places] += self._anchors[kept, None]
         values, scores = merge_overlapping(values, scores[kept])
-        values *= side / width
-        values[:, places] -= (side - width) / width / 2, (side - height) / width / 2  # the black bars
+        values *= region.side / width
+        if region.angle:
+            cosine, sine = math.cos(region.angle), math.sin(region.angle)
+            middle = region.side / width / 2
+            values[:, places] = (values[:, places] - middle) @ [[cosine, sine], [-sine, cosine]] + middle
+        values[:, places] -= (region.side / 2 - region.x) / width, (region.side / 2 - region.y) / width
         return [
             Detection(*row[:2].ravel().tolist(), row[2:], float(score))
             for row, score in zip(values, scores, strict=True)
         ]
 
-    def look(self, frame: np.ndarray, region: Region) -> Face | None:
-        """The face in or near a region of a frame: [`mesh`], again where the face was until it was there."""
+    def look(self, frame: np.ndarray, region: Region, trusted: float = math.inf) -> Face | None:
+        """
+        The face in or near a region of a frame: [`mesh`], again where the face was until it was there.
+
+        A face whose presence is below `trusted` may be upside down: then it fits better when the region is turned by
+        half, and is looked at so, or is none where that is not sure either.
+        """
+        face = self._settled(frame, region)
+        if face is None or face.presence >= trusted:
+            return face
+        region = region_of_landmarks(face.landmarks * frame.shape[1])
+        turned = self.mesh(frame, region._replace(angle=region.angle + math.pi))
+        if turned is None or turned.presence <= face.presence:
+            return face
+        if turned.presence < SURE_PRESENCE:
+            return None
+        return self._settled(frame, region_of_landmarks(turned.landmarks * frame.shape[1]))
+
+    def _settled(self, frame: np.ndarray, region: Region) -> Face | None:
         found = None
         for _ in range(MAX_LOOKS):
             face = self.mesh(frame, region)
@@ -238,6 +303,29 @@ def check_frame(frame: np.ndarray) -> tuple[int, int, int]:
         found = f"{type(frame).__name__} of shape {shape} and type {dtype}"
         raise ValueError(f"a frame is an RGB array of shape (height, width, 3) and type uint8, not {found}")
     return shape
+
+
+def whole(frame: np.ndarray, quarters: int = 0) -> Region:
+    """All of a frame, and black bars that make it a square; turned by quarters, clockwise."""
+    height, width, _ = frame.shape
+    return Region(width / 2, height / 2, max(height, width), quarters * math.pi / 2)
+
+
+def tiles(frame: np.ndarray) -> list[Region]:
+    """Squares of a third of the frame's longer side that overlap by half or more: 15 of a frame of 16:9."""
+    height, width, _ = frame.shape
+    side = max(height, width) / TILES_PER_SIDE
+
+    def centres(length: int) -> np.ndarray:
+        steps = max(0, math.ceil((length - side) / (side / 2)))
+        return np.linspace(side / 2, length - side / 2, steps + 1) if steps else np.array([length / 2])
+
+    return [Region(float(x), float(y), side, 0.0) for y in centres(height) for x in centres(width)]
+
+
+def quarter_turns(face: Face) -> int:
+    """By how many quarters, clockwise, the picture of a face is turned: 0 to 3."""
+    return round(region_of_landmarks(face.landmarks).angle / (math.pi / 2)) % 4
 
 
 def detector_anchors() -> np.ndarray:

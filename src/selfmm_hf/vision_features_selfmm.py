@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,9 @@ MOVING = (
 )  # fmt: skip
 COLUMNS = ("face", *EXPRESSION_COLUMNS, *(f"{name}_motion" for name in MOVING))
 _MOVING = [EXPRESSION_COLUMNS.index(name) for name in MOVING]
+_ROLL = EXPRESSION_COLUMNS.index("roll")
+# No head is tilted by more than this, in radians: beyond, it is the picture that was turned, by quarters.
+MAX_TILT = math.radians(60)
 
 # Wider than any face: they only keep a misfit of the landmarks from growing without bounds.
 MAX_EXPRESSION = 5.0
@@ -184,9 +187,10 @@ def face_features(landmarks: Iterable[np.ndarray | None], frame_rate: float) -> 
     Returns:
         (frames, 41) float32, the `COLUMNS`, and the share of frames with a face, in [0, 1]. `face` is 1, or 0 where
         all else is 0. `*_motion` is the change since the frame before, per second, in [-10, 10]; 0 where there was no
-        face before. Where no frame has a face: (0, 41) and 0.0.
+        face before. Where no frame has a face: (0, 41) and 0.0. In a picture that lies on its side or stands on its
+        head, as a phone's video does that has lost its rotation, `roll` is what it is when the picture is put upright.
     """
-    rows, previous = [], None
+    rows, previous, turn = [], None, 0.0
     for points in landmarks:
         row, values = np.zeros(len(COLUMNS), np.float32), None
         if points is not None:
@@ -196,6 +200,10 @@ def face_features(landmarks: Iterable[np.ndarray | None], frame_rate: float) -> 
                 if np.shape(points) != (POINTS, 3):
                     raise
         if values is not None:
+            roll = float(values[_ROLL])
+            if abs(math.remainder(roll - turn, math.tau)) > MAX_TILT:
+                turn, previous = round(roll / (math.pi / 2)) * math.pi / 2, None
+            values[_ROLL] = math.remainder(roll - turn, math.tau)
             row[0], row[1 : 1 + len(values)] = 1, values
             if previous is not None:
                 motion = (values - previous)[_MOVING] * frame_rate
@@ -331,15 +339,14 @@ class ImageEncoder:
 
     def _images(self, frames: Iterable[np.ndarray | None]) -> Iterator[np.ndarray | None]:
         """What the model shall see of each frame, uint8."""
-        last = None
-        for frame in frames:
-            if frame is not None:
-                check_frame(frame)
-            if frame is None or self.landmarker is None:
+        if self.landmarker is None:
+            for frame in frames:
+                if frame is not None:
+                    check_frame(frame)
                 yield frame
-                continue
-            face = self.landmarker(frame, last)
-            last = face or last
+            return
+        frames, looked_at = tee(frames)
+        for frame, face in zip(frames, self.landmarker.track(looked_at), strict=True):
             if face is None:
                 yield None
             else:
