@@ -219,7 +219,7 @@ def decode_video(
             image = None
             while number / frame_rate < end - TIME_TOLERANCE or number == 0:
                 if image is None:
-                    image = _upright_rgb(frame, converter, float(stream.sample_aspect_ratio or 1), path)
+                    image = _upright_rgb(frame, converter, _aspect(stream), path)
                 yield image
                 number += 1
 
@@ -363,17 +363,20 @@ class _Clock:
     def __init__(self, late: float, duration: float | None):
         self.late, self.duration, self.zero = late, duration or math.inf, None
 
-    def __call__(self, frame: Any, expected: float) -> float:
-        """When a frame begins. `expected`: when the one before ends, where this one cannot be believed."""
-        if frame.pts is None:
-            return self.late if self.zero is None else expected
-        stamp = float(frame.pts * frame.time_base)
+    def __call__(self, frame: Any, reached: float, step: float = 0.0) -> float:
+        """
+        When a frame begins. The one before began, or the sound so far ends, at `reached`; `reached + step` is when this
+        one is expected, should its time be missing or absurd.
+        """
+        stamp = None if frame.pts is None else float(frame.pts * frame.time_base)
         if self.zero is None:
-            self.zero = stamp - self.late
-        now = stamp - self.zero
-        lost = now > max(expected + HOLE_SECONDS, self.duration + 1)
-        if lost or now < expected - BACK_SECONDS:
-            self.zero, now = stamp - expected, expected
+            self.zero = None if stamp is None else stamp - self.late
+            return max(self.late, reached)
+        now = reached + step if stamp is None else stamp - self.zero
+        lost = now > max(reached + step + HOLE_SECONDS, self.duration + 1)
+        if lost or now < reached - BACK_SECONDS:
+            now = reached + step
+            self.zero = stamp - now
         return now
 
 
@@ -439,7 +442,7 @@ def _shown(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[tup
         pixels += frame.width * frame.height
         if pixels > MAX_PIXEL_RATE * (begin + 1):
             raise ClipError(f"{_name(path)} has more frames per second than can be read; lower its frame rate")
-        now = clock(frame, begin + step)
+        now = clock(frame, begin, step if before else 0.0)
         if before is not None:
             now = max(now, begin)  # damaged clocks run backwards
             end = _until(begin, now, steps, seconds)
@@ -459,13 +462,20 @@ def _until(begin: float, end: float, steps: int, seconds: float) -> float:
     return begin + seconds / steps if hole else end
 
 
+def _aspect(stream: Any) -> float:
+    """The width of a pixel over its height, as the container says, else the picture itself."""
+    return float(stream.sample_aspect_ratio or 1)
+
+
 def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathLike) -> np.ndarray:
     """A frame as it is to be seen, (height, width, 3) uint8. `aspect`: the width of its pixels over their height."""
     width, height = frame.width, frame.height
     _check_size(width, height, path)
     if abs(aspect - 1) > SQUARE_TOLERANCE:  # to the larger size, so that nothing is lost
         width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
-        _check_size(width, height, path, f"not square: it is {frame.width} x {frame.height}, to be seen as ")
+        _check_size(
+            width, height, path, f"pixels that are not square: {frame.width} x {frame.height} are to be seen as"
+        )
     try:
         image = converter.reformat(frame, width, height, "rgb24").to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
@@ -588,11 +598,11 @@ def _end(packet: Any) -> float:
     return 0.0 if packet.pts is None else float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-def _check_size(width: int, height: int, path: str | os.PathLike, remark: str = "") -> None:
+def _check_size(width: int, height: int, path: str | os.PathLike, what: str = "a picture of") -> None:
     if width * height > MAX_PIXELS:
-        raise ClipError(f"{_name(path)} has a picture of {remark}{width} x {height} pixels; scale it down")
+        raise ClipError(f"{_name(path)} has {what} {width} x {height} pixels; scale it down")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height) > 0:
-        raise ClipError(f"{_name(path)} has a picture of {remark}{width} x {height} pixels; crop it")
+        raise ClipError(f"{_name(path)} has {what} {width} x {height} pixels; crop it")
 
 
 def _too_long(path: str | os.PathLike, max_seconds: float, duration: float | None = None) -> ClipError:
