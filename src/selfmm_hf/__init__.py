@@ -12,9 +12,6 @@ AutoConfig.register("selfmm", SelfMMConfig, exist_ok=True)
 AutoModel.register(SelfMMConfig, SelfMMModel, exist_ok=True)
 AutoFeatureExtractor.register(SelfMMConfig, SelfMMFeatureExtractor, exist_ok=True)
 AutoProcessor.register(SelfMMConfig, SelfMMProcessor, exist_ok=True)
-# Saving such a model saves its code with it, for `trust_remote_code=True`.
-SelfMMConfig.register_for_auto_class()
-SelfMMModel.register_for_auto_class("AutoModel")
 
 __all__ = [
     "SelfMMConfig",

@@ -1,6 +1,34 @@
 """Configuration of Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830). This file travels to the Hub."""
 
+import copy
+import sys
+from typing import TYPE_CHECKING, Any
+
 from transformers import AutoConfig, PreTrainedConfig
+
+if TYPE_CHECKING:
+    # transformers tells the code of two folders apart by the files that this one names, and copies them with it.
+    from .audio_features_selfmm import librosa33  # noqa: F401
+    from .decoding_selfmm import decode_audio  # noqa: F401
+    from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .modeling_selfmm import SelfMMModel  # noqa: F401
+    from .packing_selfmm import first_tokens  # noqa: F401
+    from .picture_selfmm import sentiment_svg  # noqa: F401
+    from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
+    from .processing_selfmm import SelfMMProcessor  # noqa: F401
+    from .text_selfmm import tokenize  # noqa: F401
+    from .vision_features_selfmm import FaceFeatures  # noqa: F401
+
+if "__transformers_module_hash__" in globals():
+    # transformers 5.0 runs this file again for the other code of another folder, but not the files beside it.
+    for name in [one for one in sys.modules if one.startswith(f"{__package__}.") and one != __name__]:
+        del sys.modules[name]
+
+# What `pipeline` looks up in the configuration.
+CUSTOM_PIPELINES = {
+    "multimodal-sentiment": {"impl": "pipeline_selfmm.MultimodalSentimentPipeline", "pt": ["AutoModel"]}
+}
 
 # Used for a modality whose options are not given by name; the sizes are those of MOSI's audio.
 SEQUENCE_DEFAULTS = {
@@ -127,8 +155,12 @@ class SelfMMConfig(PreTrainedConfig):
             id2label = {0: "sentiment"}
         if id2label is not None and "label2id" not in kwargs:
             kwargs["label2id"] = {name: int(index) for index, name in id2label.items()}
-        super().__init__(id2label=id2label, **kwargs)
+        super().__init__(id2label=id2label, **{**kwargs, "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)})
         self._check()
+
+    def to_dict(self) -> dict[str, Any]:
+        # `pipeline` puts classes in the place of their names into its copy, which cannot be saved.
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     def sequence_options(self, modality: str) -> dict[str, int | float | bool]:
         """Options of the LSTM that reads `modality`: `input_dim` and the keys of `SEQUENCE_DEFAULTS`."""
@@ -181,5 +213,7 @@ class SelfMMConfig(PreTrainedConfig):
         elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
+
+SelfMMConfig.register_for_auto_class()  # saving it saves the code with it, for `trust_remote_code=True`
 
 __all__ = ["SelfMMConfig"]

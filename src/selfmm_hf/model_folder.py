@@ -3,17 +3,10 @@
 import shutil
 from pathlib import Path
 
-from transformers.dynamic_module_utils import get_relative_import_files
-
 from .model_card import PICTURE, model_card, preset_name
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
 
-# What `pipeline` looks up in the configuration.
-PIPELINE_FILE = "pipeline_selfmm.py"
-CUSTOM_PIPELINES = {
-    "multimodal-sentiment": {"impl": "pipeline_selfmm.MultimodalSentimentPipeline", "pt": ["AutoModel"]}
-}
 LICENCE = Path(__file__).with_name("LICENSE")  # of the code that travels
 
 
@@ -44,9 +37,5 @@ def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcess
 
 def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
     """Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`."""
-    model.config.custom_pipelines = CUSTOM_PIPELINES
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    pipeline = Path(__file__).with_name(PIPELINE_FILE)
-    for file in (pipeline, *get_relative_import_files(pipeline)):
-        shutil.copy(file, folder)

@@ -440,4 +440,6 @@ def _layers(encoder: nn.Module) -> set[str]:
     return {type(module).__name__ for module in encoder.modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
+SelfMMModel.register_for_auto_class("AutoModel")
+
 __all__ = ["SelfMMModel", "SelfMMOutput", "SelfMMPreTrainedModel", "multitask_loss"]

@@ -127,6 +127,11 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             return []  # transformers looks at the first
         return super().__call__(inputs, *args, text=text, **options)
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves the model and the processor, with their code."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
+
     def _sanitize_parameters(
         self,
         text: str | list[str | None] | None = None,

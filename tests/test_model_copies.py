@@ -1,0 +1,102 @@
+"""Folders and copies of them as a stranger has them: each is whole, and runs its own code."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import selfmm_hf
+
+CODE = sorted(path.name for path in Path(selfmm_hf.__file__).parent.glob("*_selfmm.py"))
+
+BEGIN = """
+import sys
+sys.modules["selfmm_hf"] = None  # cannot be imported here
+import json
+from pathlib import Path
+from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, pipeline
+from transformers.utils import logging
+logging.disable_progress_bar()
+root = Path(sys.argv[1])
+"""
+
+# Whose code the objects of a folder run: what each file says of itself, as they see it.
+TWO_FOLDERS = """
+def marks(obj, file, seen):
+    found = set()
+    for one in [obj, *vars(type(obj)).values(), *(vars(obj).values() if isinstance(obj, type) else ())]:
+        names = getattr(one, "__globals__", None)
+        if names is None or id(names) in seen or not names["__name__"].startswith("transformers_modules."):
+            continue
+        seen.add(id(names))
+        if names["__name__"].endswith(file.removesuffix(".py")):
+            found.add(names["MARK"])
+        for other in list(names.values()):
+            if getattr(other, "__module__", "").startswith("transformers_modules."):
+                found |= marks(other, file, seen)
+    return found
+
+wrong = []
+for file in sys.argv[2:]:
+    for mark in "abba":
+        folder = root / file / mark / "model"
+        pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True)
+        model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+        found = set().union(*(
+            marks(one, file, set()) for one in (pipe, pipe.model, pipe.processor, model, model.config, processor)
+        ))
+        if found != {mark}:
+            wrong.append([file, mark, sorted(found)])
+print(json.dumps(wrong))
+"""
+
+COPIES = """
+clip = {"text": "the movie was good"}
+said = []
+
+def save_each(folder, copy):
+    AutoModel.from_pretrained(folder, trust_remote_code=True).save_pretrained(copy)
+    AutoProcessor.from_pretrained(folder, trust_remote_code=True).save_pretrained(copy)
+
+def save_pipe(folder, copy):
+    pipeline(model=str(folder), trust_remote_code=True).save_pretrained(copy)
+
+source = root / "model"
+for number, save in enumerate((save_pipe, save_each, save_pipe)):
+    copy = root / f"copy{number}"
+    save(source, copy)
+    shutil.rmtree(source)
+    source = copy
+    pipe = pipeline("multimodal-sentiment", model=str(copy), trust_remote_code=True)
+    said.append([pipe(clip)["score"], sorted(path.name for path in copy.glob("*.py"))])
+AutoFeatureExtractor.from_pretrained(copy, trust_remote_code=True)
+print(json.dumps(said))
+"""
+
+
+def stranger(code, *arguments):
+    """What a script prints in a process that cannot import the package."""
+    root = arguments[0]
+    environment = os.environ | {"HF_MODULES_CACHE": str(root / "modules"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + code, *map(str, arguments)],
+        env=environment, cwd=root, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_two_folders_of_one_name_run_their_own_code(model_folder, tmp_path):
+    for file in CODE:
+        for mark in "ab":
+            folder = tmp_path / file / mark / "model"
+            shutil.copytree(model_folder, folder)
+            with (folder / file).open("a") as code:
+                code.write(f"\nMARK = {mark!r}\n" + "# as long as it is" * (mark == "a"))
+    assert stranger(TWO_FOLDERS, tmp_path, *CODE) == []
