@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import selfmm_hf
+from selfmm_hf import SelfMMModel, SelfMMProcessor
+from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
 
 CODE = sorted(path.name for path in Path(selfmm_hf.__file__).parent.glob("*_selfmm.py"))
 
@@ -100,3 +102,25 @@ def test_two_folders_of_one_name_run_their_own_code(model_folder, tmp_path):
             with (folder / file).open("a") as code:
                 code.write(f"\nMARK = {mark!r}\n" + "# as long as it is" * (mark == "a"))
     assert stranger(TWO_FOLDERS, tmp_path, *CODE) == []
+
+
+def test_whatever_is_saved_loads_three_copies_down_the_line(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    scores = {score for score, code in stranger("import shutil\n" + COPIES, tmp_path) if code == CODE}
+    assert len(scores) == 1  # of all three, which have all code
+
+
+def test_a_model_of_the_package_is_saved_whole(model_folder, tmp_path):
+    model, processor = SelfMMModel.from_pretrained(model_folder), SelfMMProcessor.from_pretrained(model_folder)
+    pipe = MultimodalSentimentPipeline(model, processor=processor)
+    pipe.save_pretrained(tmp_path / "model")
+    expected = pipe({"text": "the movie was good"})["score"]
+    assert [score for score, _ in stranger("import shutil\n" + COPIES, tmp_path)] == pytest.approx([expected] * 3)
+
+
+def test_the_configuration_names_all_code():
+    """Of what it names transformers makes the name of the code, and of what it does not name, no copy."""
+    text = (Path(selfmm_hf.__file__).parent / "configuration_selfmm.py").read_text(encoding="utf-8")
+    assert {f"from .{Path(name).stem} import" for name in CODE if name != "configuration_selfmm.py"} <= {
+        line.strip().partition(" import")[0] + " import" for line in text.splitlines()
+    }

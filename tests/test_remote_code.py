@@ -10,7 +10,8 @@ import torch
 
 import selfmm_hf
 
-TRAVELLING = {"configuration_selfmm.py", "modeling_selfmm.py", "packing_selfmm.py"}
+PACKAGE = Path(selfmm_hf.__file__).parent
+TRAVELLING = {path.name for path in PACKAGE.glob("*_selfmm.py")}
 ALLOWED = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
 
 FRESH_PROCESS = """

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     # transformers tells the code of two folders apart by the files that this one names, and copies them with it.
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
+    from .download_selfmm import downloaded  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
     from .modeling_selfmm import SelfMMModel  # noqa: F401
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from .picture_selfmm import sentiment_svg  # noqa: F401
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
+    from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import tokenize  # noqa: F401
+    from .tracks_selfmm import Track  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 if "__transformers_module_hash__" in globals():

@@ -6,18 +6,20 @@ The model holds no pseudo-labels: they are training state, kept by the trainer o
 import inspect
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
 from .packing_selfmm import by_length, first_tokens, may_look, one_of_each
+from .text_encoder_selfmm import encoder_of, load_text_encoder
 
 PARTS = 64  # of long texts, encoded at once
 
@@ -156,6 +158,8 @@ class SelfMMPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # What some versions and conversions save, and no text is read by.
+    _keys_to_ignore_on_load_unexpected = [r"^encoders\.text\.pooler\.", r"position_ids$"]  # noqa: RUF012 - the base class wants a list
 
     def _init_weights(self, module: nn.Module) -> None:
         # PyTorch's own initialisation, which the official code relies on; text encoders bring theirs.
@@ -192,7 +196,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 self.encoders[modality] = SelfMMSequenceEncoder(**options)
                 widths[modality] = options["output_dim"]
             else:
-                self.encoders[modality] = _without_pooler(
+                self.encoders[modality] = encoder_of(
                     AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
                 )
                 widths[modality] = config.text_config.hidden_size
@@ -212,23 +216,40 @@ class SelfMMModel(SelfMMPreTrainedModel):
         self._freeze()
 
     @classmethod
-    def from_text_encoder(cls, name_or_path: str, attn_implementation: str | None = None, **options) -> "SelfMMModel":
+    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+        """
+        As of any model of transformers, which would make up what is not there: here, weights are whole or refused.
+
+        Raises:
+            ValueError: Weights are missing, of another model, of another shape, or not finite.
+        """
+        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if problem := next(_faults(model, report), None):
+            raise ValueError(f"The weights are not those of config.json: {problem}.")
+        return (model, report) if output_loading_info else model
+
+    @classmethod
+    def from_text_encoder(
+        cls, name_or_path: str, attn_implementation: str | None = None, revision: str | None = None, **options
+    ) -> "SelfMMModel":
         """
         A new model around a pretrained text encoder, in float32 and, as from `from_pretrained`, in eval mode.
 
         Args:
-            name_or_path: A Hub repository or a folder that `AutoModel` can load.
+            name_or_path: A Hub repository or a folder that `AutoModel` can load. Of an encoder-decoder, the encoder is
+                taken.
             attn_implementation: The text encoder's attention implementation, its own default where not given.
+            revision: Of the repository.
             options: Further options of [`SelfMMConfig`].
+
+        Raises:
+            ValueError: The text encoder cannot be loaded, or it is none that texts can be read by, as decoders are.
         """
-        text_config = AutoConfig.from_pretrained(name_or_path)
+        encoder, text_config = load_text_encoder(name_or_path, revision, attn_implementation)
         model = cls(cls.config_class(text_config=text_config, **options))
-        loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-        # Trained in float32, whatever the precision in which the encoder was saved.
-        encoder = AutoModel.from_pretrained(name_or_path, dtype=torch.float32, **loading)
-        model.encoders["text"] = _without_pooler(encoder)
+        model.encoders["text"] = encoder
         model.pretrained_text = True
-        model.config.text_config = encoder.config
+        model.config.text_config = text_config
         if os.path.isdir(name_or_path):
             model.config.text_config._name_or_path = ""  # a path on this machine, which would be saved
         return model.eval()
@@ -428,11 +449,18 @@ class SelfMMModel(SelfMMPreTrainedModel):
         self.encoders["text"].set_input_embeddings(value)
 
 
-def _without_pooler(encoder: nn.Module) -> nn.Module:
-    """The encoder without a pooler, which would never get a gradient (and breaks distributed training)."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return encoder
+def _faults(model: SelfMMModel, report: dict) -> Iterator[str]:
+    """What is wrong with loaded weights, given what transformers reports of them."""
+    for kind, verb in (
+        ("missing_keys", "lack"),
+        ("unexpected_keys", "have"),
+        ("mismatched_keys", "have another shape of"),
+    ):
+        for key in sorted(report[kind]):
+            yield f"they {verb} {key if isinstance(key, str) else key[0]}"
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.is_meta and not value.isfinite().all():
+            yield f"{name} is not finite"
 
 
 def _layers(encoder: nn.Module) -> set[str]:

@@ -1,0 +1,149 @@
+"""
+Which text encoders a model can read by: found out by what they do, not by their names. This file travels to the Hub.
+"""
+
+from bisect import bisect
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from .packing_selfmm import first_tokens
+
+# Of the size of a state. Rounding is far below; what one word, or some padding, changes is far above.
+NOTHING = 1e-5
+ROUNDING = 1e-4
+MOST_TOKENS = 1024  # with which an encoder is tried
+
+
+def encoder_of(model: PreTrainedModel) -> nn.Module:
+    """What reads texts: of an encoder-decoder, the encoder; without a pooler, which would never get a gradient."""
+    encoder = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+def load_text_encoder(
+    name: str, revision: str | None = None, attn_implementation: str | None = None
+) -> tuple[nn.Module, PreTrainedConfig]:
+    """
+    A pretrained text encoder in eval mode, in float32, whatever the precision in which it was saved.
+
+    Args:
+        name: A Hub repository or a folder that `AutoModel` can load.
+        revision: Of the repository.
+        attn_implementation: Its own default where not given.
+
+    Returns:
+        The encoder, and the configuration by which `AutoModel` makes another, of which [`encoder_of`] is such a one.
+
+    Raises:
+        ValueError: It cannot be loaded, lacks weights, or is none that the model can read by; the message says why.
+    """
+    loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    try:
+        described, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+        foreign = "auto_map" in described and described.get("model_type") not in CONFIG_MAPPING
+        if not foreign:
+            # Without the answer "no", transformers asks on the terminal whether code of the repository may run.
+            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+            model, report = AutoModel.from_pretrained(
+                name, config=config, revision=revision, trust_remote_code=False, dtype=torch.float32,
+                output_loading_info=True, **loading,
+            )  # fmt: skip
+            encoder, config = encoder_of(model.eval()), model.config
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(f"The text encoder {name!r} cannot be loaded: {error}") from error
+    if foreign:
+        raise ValueError(
+            f"The text encoder {name!r} needs code of its own, which is not run: name one that transformers has."
+        )
+    own = {id(value) for value in encoder.parameters()}
+    used = {one for one, value in model.named_parameters(remove_duplicate=False) if id(value) in own}
+    if missing := sorted(used.intersection(report["missing_keys"])):
+        raise ValueError(
+            f"The text encoder {name!r} lacks {len(missing)} of its {len(used)} weights, such as {missing[0]}: they "
+            "are of another model than its config.json describes."
+        )
+    if odd := [one for one, value in encoder.named_parameters() if not value.isfinite().all()]:
+        raise ValueError(f"The text encoder {name!r} has weights that are not finite, such as {odd[0]}.")
+    if problem := _why_unreadable(encoder, config):
+        raise ValueError(f"The text encoder {name!r} ({type(model).__name__}) cannot be used: {problem}.")
+    return encoder, config
+
+
+@torch.no_grad()
+def _why_unreadable(encoder: nn.Module, config: PreTrainedConfig) -> str | None:
+    """Why the state of the first token of `encoder` does not stand for a whole text, if it does not."""
+    try:
+        first, *others = _some_tokens(encoder, 8)
+        one, other = torch.tensor([[first, *others[:3]], [first, *others[3:6]]])
+        padding = torch.full((4,), getattr(config, "pad_token_id", None) or 0)
+        company = torch.stack([torch.cat([one, padding]), torch.tensor([first, *others])])
+        mask = torch.ones_like(company)
+        mask[0, 4:] = 0
+        alone, unlike = (first_tokens(encoder, text[None], torch.ones(1, 4, dtype=torch.long)) for text in (one, other))
+        beside = first_tokens(encoder, company, mask)[:1]
+    except Exception as error:  # of anything that takes no words
+        return f"it does not read tokens with an attention mask ({type(error).__name__}: {error})"
+    width, size = getattr(config, "hidden_size", None), alone.abs().max()
+    if alone.shape != (1, width):
+        return f"the state of its first token is {tuple(alone.shape[1:])} wide, and its configuration says {width}"
+    if (alone - unlike).abs().max() <= NOTHING * size:
+        return (
+            "the state of its first token, by which a text is read, is the same whatever words come after it, as in "
+            "decoders; name an encoder that reads both ways, such as BERT"
+        )
+    if (alone - beside).abs().max() > ROUNDING * size:
+        return "what it makes of a text depends on the padding beside a longer one, and so would each score"
+    return None
+
+
+def check_tokens(encoder: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Raises:
+        ValueError: `tokenizer` has tokens that `encoder` does not know.
+    """
+    highest, known = max(tokenizer.get_vocab().values(), default=0), _known_tokens(encoder)
+    if highest >= known:
+        raise ValueError(
+            f"The tokenizer has tokens up to number {highest}, and the text encoder knows {known}: they do not belong "
+            "together, or the encoder's embeddings were not resized when tokens were added."
+        )
+
+
+def readable_tokens(encoder: nn.Module, wanted: int) -> int:
+    """How many tokens of a text `encoder`, on the CPU, can read, up to `wanted`."""
+    most = getattr(encoder.config, "max_position_embeddings", None)
+    if isinstance(most, int) and most > 0:
+        wanted = min(wanted, most)
+    tried = min(wanted, MOST_TOKENS)
+    if _reads(encoder, tried):
+        return wanted
+    return bisect(range(1, tried), False, key=lambda length: not _reads(encoder, length))
+
+
+@torch.no_grad()
+def _reads(encoder: nn.Module, length: int) -> bool:
+    tokens = torch.tensor([_some_tokens(encoder, 1) * length])
+    try:
+        first_tokens(encoder, tokens, torch.ones_like(tokens))
+    except (IndexError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _known_tokens(encoder: nn.Module) -> int:
+    return encoder.get_input_embeddings().weight.shape[0]
+
+
+def _some_tokens(encoder: nn.Module, count: int) -> list[int]:
+    """Different tokens from all over the vocabulary, none of which is the padding."""
+    step = max(1, _known_tokens(encoder) // (count + 1))
+    padding = getattr(encoder.config, "pad_token_id", None)
+    return [number * step for number in range(1, count + 2) if number * step != padding][:count]
+
+
+__all__ = ["check_tokens", "encoder_of", "load_text_encoder", "readable_tokens"]
