@@ -75,7 +75,11 @@ def test_the_saved_folder_names_its_code(saved, tmp_path):
 def test_the_code_that_travels_needs_nothing_else(saved, tmp_path):
     for name in TRAVELLING:
         path = Path(tmp_path / "model" / name)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        optional = {one for node in ast.walk(tree) if isinstance(node, ast.Try) for one in ast.walk(node)}
+        for node in ast.walk(tree):
+            if node in optional:
+                continue
             if isinstance(node, ast.Import):
                 assert {one.name.split(".")[0] for one in node.names} <= ALLOWED, path
             elif isinstance(node, ast.ImportFrom) and node.level:
@@ -88,12 +92,15 @@ def test_the_code_that_travels_needs_nothing_else(saved, tmp_path):
     "entry", ["feature_extraction_selfmm", "processing_selfmm", "pipeline_selfmm", "modeling_selfmm"]
 )
 def test_a_file_names_all_that_it_needs_of_the_others(entry):
-    """transformers 5.0 fetches only what the file itself imports, not what those files import in turn."""
-    package = Path(selfmm_hf.__file__).parent
+    """
+    transformers 5.0 fetches only what the file itself imports, not what those files import in turn. What the
+    configuration names has been fetched with it, and is needed by what is saved.
+    """
 
     def named(name):
-        tree = ast.parse((package / f"{name}.py").read_text(encoding="utf-8"))
+        tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
         return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
 
     direct = named(entry)
-    assert direct and direct >= {other for name in direct for other in named(name)}
+    assert direct and direct >= {other for name in direct - {"configuration_selfmm"} for other in named(name)}
+    assert {f"{name}.py" for name in named("configuration_selfmm")} == TRAVELLING - {"configuration_selfmm.py"}

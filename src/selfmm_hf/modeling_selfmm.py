@@ -451,13 +451,16 @@ class SelfMMModel(SelfMMPreTrainedModel):
 
 def _faults(model: SelfMMModel, report: dict) -> Iterator[str]:
     """What is wrong with loaded weights, given what transformers reports of them."""
-    for kind, verb in (
-        ("missing_keys", "lack"),
-        ("unexpected_keys", "have"),
-        ("mismatched_keys", "have another shape of"),
+    missing, vectors = set(report["missing_keys"]), {f"absent.{modality}" for modality in model.absent}
+    if vectors <= missing:  # a model without learned vectors may get them: they are zeros
+        missing -= vectors
+    mismatched = [one if isinstance(one, str) else one[0] for one in report["mismatched_keys"]]
+    for problem, names in (
+        ("is missing", missing),
+        ("is in the file, and not in the model", report["unexpected_keys"]),
+        ("is of another shape", mismatched),
     ):
-        for key in sorted(report[kind]):
-            yield f"they {verb} {key if isinstance(key, str) else key[0]}"
+        yield from (f"{name} {problem}" for name in sorted(names))
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not value.is_meta and not value.isfinite().all():
             yield f"{name} is not finite"

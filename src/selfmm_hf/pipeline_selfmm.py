@@ -129,7 +129,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Saves the model and the processor, with their code."""
-        super().save_pretrained(save_directory, **kwargs)
+        self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
 
     def _sanitize_parameters(

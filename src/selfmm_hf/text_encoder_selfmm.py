@@ -6,7 +6,7 @@ from bisect import bisect
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from .packing_selfmm import first_tokens
@@ -48,11 +48,14 @@ def load_text_encoder(
         foreign = "auto_map" in described and described.get("model_type") not in CONFIG_MAPPING
         if not foreign:
             # Without the answer "no", transformers asks on the terminal whether code of the repository may run.
-            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
             model, report = AutoModel.from_pretrained(
-                name, config=config, revision=revision, trust_remote_code=False, dtype=torch.float32,
-                output_loading_info=True, **loading,
-            )  # fmt: skip
+                name,
+                revision=revision,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **loading,
+            )
             encoder, config = encoder_of(model.eval()), model.config
     except Exception as error:  # a damaged file raises anything
         raise ValueError(f"The text encoder {name!r} cannot be loaded: {error}") from error
