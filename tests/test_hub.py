@@ -30,12 +30,7 @@ from selfmm_hf.publication import PublicationError
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = {
-    "audio_features_selfmm.py", "configuration_selfmm.py", "decoding_selfmm.py", "download_selfmm.py",
-    "face_landmarks_selfmm.py", "feature_extraction_selfmm.py", "modeling_selfmm.py", "packing_selfmm.py",
-    "picture_selfmm.py", "pipeline_selfmm.py", "processing_selfmm.py", "text_selfmm.py", "tracks_selfmm.py",
-    "vision_features_selfmm.py",
-}  # fmt: skip
+CODE = {path.name for path in (ROOT / "src" / "selfmm_hf").glob("*_selfmm.py")}
 WORDS = "the food is great"
 FRAMES = np.linspace(-1, 1, 4 * 7, dtype=np.float32).reshape(4, 7)
 

@@ -1,7 +1,6 @@
 """Configuration of Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830). This file travels to the Hub."""
 
 import copy
-import sys
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from .text_selfmm import tokenize  # noqa: F401
     from .tracks_selfmm import Track  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
-
-if "__transformers_module_hash__" in globals():
-    # transformers 5.0 runs this file again for the other code of another folder, but not the files beside it.
-    for name in [one for one in sys.modules if one.startswith(f"{__package__}.") and one != __name__]:
-        del sys.modules[name]
 
 # What `pipeline` looks up in the configuration.
 CUSTOM_PIPELINES = {

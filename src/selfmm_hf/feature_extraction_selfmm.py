@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
@@ -16,11 +15,6 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file
-
-if "__transformers_module_hash__" in globals():
-    # transformers 5.0 runs this file again for the other code of another folder, but not the files beside it.
-    for name in [one for one in sys.modules if one.startswith(f"{__package__}.") and one != __name__]:
-        del sys.modules[name]
 
 from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
 from .decoding_selfmm import decode_audio, decode_video, resample

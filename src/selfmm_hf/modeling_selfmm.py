@@ -3,11 +3,13 @@
 The model holds no pseudo-labels: they are training state, kept by the trainer of the `selfmm-hf` package.
 """
 
+import copy
 import inspect
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,6 +22,19 @@ from transformers.utils import ModelOutput
 from .configuration_selfmm import SelfMMConfig
 from .packing_selfmm import by_length, first_tokens, may_look, one_of_each
 from .text_encoder_selfmm import encoder_of, load_text_encoder
+
+if TYPE_CHECKING:  # transformers copies the files that this one names, but not those that they name
+    from .audio_features_selfmm import librosa33  # noqa: F401
+    from .decoding_selfmm import decode_audio  # noqa: F401
+    from .download_selfmm import downloaded  # noqa: F401
+    from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .picture_selfmm import sentiment_svg  # noqa: F401
+    from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
+    from .processing_selfmm import SelfMMProcessor  # noqa: F401
+    from .text_selfmm import tokenize  # noqa: F401
+    from .tracks_selfmm import Track  # noqa: F401
+    from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 PARTS = 64  # of long texts, encoded at once
 
@@ -246,7 +261,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
             ValueError: The text encoder cannot be loaded, or it is none that texts can be read by, as decoders are.
         """
         encoder, text_config = load_text_encoder(name_or_path, revision, attn_implementation)
-        model = cls(cls.config_class(text_config=text_config, **options))
+        model = cls(cls.config_class(text_config=copy.deepcopy(text_config), **options))
         model.encoders["text"] = encoder
         model.pretrained_text = True
         model.config.text_config = text_config

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +11,6 @@ import numpy as np
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import PROCESSOR_NAME
-
-if "__transformers_module_hash__" in globals():
-    # transformers 5.0 runs this file again for the other code of another folder, but not the files beside it.
-    for name in [one for one in sys.modules if one.startswith(f"{__package__}.") and one != __name__]:
-        del sys.modules[name]
 
 from .decoding_selfmm import ClipWarning
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
