@@ -75,6 +75,7 @@ class HubServer:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.large: dict[str, bytes] = {}  # by SHA-256
         self.requests: list[str] = []
+        self.credentials: list[tuple[str, str | None]] = []  # path and header "Authorization" of each request
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": self}))
@@ -137,6 +138,7 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         path = urlsplit(self.path).path
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.credentials.append((path, self.headers.get("Authorization")))
         fault = self.hub.due(self.command, path)
         if fault is not None and fault.action is not None:
             fault.action()

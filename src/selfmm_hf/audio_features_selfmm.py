@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
+from .loading_selfmm import commit_of, load
+
 SAMPLING_RATE = 22050
 HOP = 512
 LIBROSA33_COLUMNS = (
@@ -118,6 +120,7 @@ class AudioEncoder:
         window_seconds (`float`, defaults to 20.0): Longest window. Whisper's take 30 s at most.
         revision (`str`, *optional*): Branch, tag or commit of the repository.
         device (`str` or `torch.device`, defaults to `"cpu"`): Where the model runs, in float32.
+        token (`str` or `bool`, *optional*): For the Hub; that of the user by default, none if `False`.
     """
 
     # A shorter sound is followed by silence up to this: the models' convolutions see 25 ms at least.
@@ -130,10 +133,12 @@ class AudioEncoder:
         window_seconds: float = 20.0,
         revision: str | None = None,
         device: str | torch.device = "cpu",
+        token: str | bool | None = None,
     ):
         if not 0 < frame_rate < math.inf:
             raise ValueError(f"frame_rate is {frame_rate}, expected a positive number of rows per second")
-        self.extractor = AutoFeatureExtractor.from_pretrained(str(name), revision=revision)
+        where = {"revision": revision, "token": token}
+        self.extractor = load(AutoFeatureExtractor.from_pretrained, str(name), **where)
         self.sampling_rate = getattr(self.extractor, "sampling_rate", None)
         if self.sampling_rate is None:
             raise ValueError(f"{name} is no speech model: its feature extractor has no sampling rate")
@@ -141,9 +146,8 @@ class AudioEncoder:
         if not self.MIN_SECONDS <= window_seconds <= longest:
             raise ValueError(f"window_seconds is {window_seconds}, expected {self.MIN_SECONDS} to {longest} for {name}")
         self.frame_rate, self.window_seconds = float(frame_rate), float(window_seconds)
-        model, info = AutoModel.from_pretrained(
-            str(name), revision=revision, dtype=torch.float32, output_loading_info=True
-        )
+        model, info = load(AutoModel.from_pretrained, str(name), **where, dtype=torch.float32, output_loading_info=True)
+        self.commit = commit_of(str(name), **where)
         encoder = model.get_encoder() if model.config.is_encoder_decoder else model
         # What the file lacks is random, and another at each loading. `masked_spec_embed` serves in training only.
         missing = {key.removeprefix("encoder.") if encoder is not model else key for key in info["missing_keys"]}

@@ -229,6 +229,7 @@ def convert(arguments: list[str]) -> None:
         from transformers import AutoTokenizer
 
         from .feature_extraction_selfmm import SelfMMFeatureExtractor
+        from .loading_selfmm import load
         from .official_checkpoint import load_official_checkpoint
         from .processing_selfmm import SelfMMProcessor
 
@@ -237,7 +238,7 @@ def convert(arguments: list[str]) -> None:
         model = load_official_checkpoint(options.checkpoint, options.text_encoder, label_range=options.label_range)
         widths = {name: model.config.sequence_options(name)["input_dim"] for name in model.config.sequences}
         given = {name: {"kind": "features", "dim": width} for name, width in widths.items()}
-        tokenizer = AutoTokenizer.from_pretrained(options.text_encoder) if options.text_encoder else None
+        tokenizer = load(AutoTokenizer.from_pretrained, options.text_encoder) if options.text_encoder else None
         return model, SelfMMProcessor(SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given}), tokenizer)
 
     from .model_folder import save_loadable

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .download_selfmm import downloaded  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .loading_selfmm import load  # noqa: F401
     from .modeling_selfmm import SelfMMModel  # noqa: F401
     from .packing_selfmm import first_tokens  # noqa: F401
     from .picture_selfmm import sentiment_svg  # noqa: F401

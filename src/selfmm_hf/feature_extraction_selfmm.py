@@ -19,6 +19,7 @@ from transformers.utils import cached_file
 from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
 from .decoding_selfmm import decode_audio, decode_video, resample
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
+from .loading_selfmm import token_for
 from .tracks_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
@@ -106,7 +107,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         self.max_seconds = max_seconds
         self.normalization = normalization or {}
         self._tools: dict[str, Any] = {}
-        self._source: tuple[str, dict[str, Any]] | None = None  # where the face models lie, if not in the package
+        # Where the recipe was read, "" if that is not known, and how; None: the caller made it.
+        self.source: tuple[str, dict[str, Any]] | None = None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any):
@@ -114,7 +116,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         extractor = loaded[0] if isinstance(loaded, tuple) else loaded
         options = ("cache_dir", "force_download", "local_files_only", "revision", "token")
         given = {name: kwargs[name] for name in options if kwargs.get(name) is not None}
-        extractor._source = (str(pretrained_model_name_or_path), given)
+        extractor.source = (str(pretrained_model_name_or_path), given)
         return loaded
 
     @classmethod
@@ -124,14 +126,17 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         for name, option in EDGE_OPTIONS.items():
             if isinstance(saved.get(name), dict) and saved[name].get("kind") != "features":
                 saved[name] = {option: None, **saved[name]}
-        return super().from_dict(saved, **kwargs)
+        loaded = super().from_dict(saved, **kwargs)
+        extractor = loaded[0] if isinstance(loaded, tuple) else loaded
+        extractor.source = ("", {})
+        return loaded
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike) -> "SelfMMFeatureExtractor":
         return cls.from_dict(json.loads(Path(json_file).read_text("utf-8")))
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "_source")}
+        fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "source")}
         return {**copy.deepcopy(fields), "feature_extractor_type": type(self).__name__}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
@@ -163,6 +168,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         """
         for name in sorted({*recipe, *self.recipe}):
             ours, theirs = dict(self.recipe.get(name) or {}), dict(recipe.get(name) or {})
+            if ours.get("checksum") and theirs.get("checksum"):
+                ours.pop("revision", None), theirs.pop("revision", None)  # the same weights may be those of many
             for key in sorted({*ours, *theirs}):
                 if ours.get(key) != theirs.get(key):
                     raise ValueError(
@@ -335,9 +342,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         folder = Path(__file__).with_name(MODELS)
         if folder.is_dir():
             return folder
-        if self._source is None:
+        name, options = self.source or ("", {})
+        if not name:
             raise ValueError(f"{folder} is missing; load the extractor from a repository that has {MODELS}/.")
-        name, options = self._source
         *_, file = [cached_file(name, f"{MODELS}/{file}", **options) for file in ("NOTICE", "LICENSE", *MODEL_FILES)]
         return Path(file).parent
 
@@ -368,13 +375,25 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 f"The {name} encoder {recipe['model']} has other weights than the recipe was made with: "
                 f"checksum {tool.checksum}, expected {recipe['checksum']}. Pin its revision."
             )
+        recipe["revision"] = tool.commit or recipe["revision"]
         return tool
 
     def _encoder(self, name: str, recipe: dict[str, Any]) -> AudioEncoder | ImageEncoder:
         model, revision = recipe["model"], recipe["revision"]
-        if name == "audio":
-            return AudioEncoder(model, recipe["frame_rate"], recipe["window_seconds"], revision)
-        return ImageEncoder(model, revision, FaceLandmarker(self._face_models()) if recipe["face_only"] else None)
+        token = token_for(f"{name} encoder", model, revision, self.source)
+        try:
+            if name == "audio":
+                return AudioEncoder(model, recipe["frame_rate"], recipe["window_seconds"], revision, token=token)
+            landmarker = FaceLandmarker(self._face_models()) if recipe["face_only"] else None
+            return ImageEncoder(model, revision, landmarker, token=token)
+        except OSError as error:
+            if token is not False:
+                raise
+            pinned = f" --revision {revision}" if revision else ""
+            raise ValueError(
+                f"The {name} encoder {model} cannot be fetched. Your token is not sent for what the recipe of another "
+                f"owner names: if {model} is private, run `hf download {model}{pinned}` first. ({error})"
+            ) from error
 
     def _sound(self, name: str, sound: Any, sampling_rate: int | None) -> Track:
         tool, frame_rate = self._tool(name), self.frame_rates[name]

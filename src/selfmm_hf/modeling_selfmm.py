@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names, but not 
     from .download_selfmm import downloaded  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .loading_selfmm import load  # noqa: F401
     from .picture_selfmm import sentiment_svg  # noqa: F401
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
@@ -212,7 +213,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 widths[modality] = options["output_dim"]
             else:
                 self.encoders[modality] = encoder_of(
-                    AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
+                    AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype(), trust_remote_code=False)
                 )
                 widths[modality] = config.text_config.hidden_size
                 self._no_split_modules = _layers(self.encoders[modality])  # the units of FSDP

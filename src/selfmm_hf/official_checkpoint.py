@@ -9,6 +9,7 @@ from transformers import AutoConfig, BertConfig, PreTrainedConfig
 
 from .configuration_selfmm import SelfMMConfig
 from .hub_names import take_from_hub
+from .loading_selfmm import load
 from .modeling_selfmm import SelfMMModel
 
 # Official names, after the wrapper's "Model.", and ours. The pooler is never used, the position ids are no weights.
@@ -103,7 +104,7 @@ def load_official_checkpoint(path: str | Path, text_encoder: str | None = None, 
         raise ValueError(f"{path} must hold a state_dict, names and tensors, got {type(official).__name__}.")
     if text_encoder is not None:
         take_from_hub(text_encoder, "the text encoder", owner=False)
-    text_config = None if text_encoder is None else AutoConfig.from_pretrained(text_encoder)
+    text_config = None if text_encoder is None else load(AutoConfig.from_pretrained, text_encoder)
     return model_from_official(official, text_config, **options)
 
 

@@ -16,6 +16,7 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .decoding_selfmm import clip_facts, decode_audio
 from .download_selfmm import downloaded
+from .loading_selfmm import without_its_code
 from .picture_selfmm import disagreement, sentiment_svg
 from .processing_selfmm import windows
 
@@ -103,7 +104,10 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         if self.processor is None:
             raise ValueError("The pipeline needs a processor: AutoProcessor.from_pretrained of the same repository.")
         if isinstance(transcriber, str | os.PathLike):
-            transcriber = pipeline("automatic-speech-recognition", model=str(transcriber), device=self.device)
+            with without_its_code(transcriber):
+                transcriber = pipeline(
+                    "automatic-speech-recognition", str(transcriber), device=self.device, trust_remote_code=False
+                )
         self.transcriber = transcriber
 
     def __call__(self, inputs: Any, *args: Any, text: str | list[str | None] | None = None, **options: Any) -> Any:

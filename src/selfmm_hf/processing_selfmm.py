@@ -14,6 +14,7 @@ from transformers.utils import PROCESSOR_NAME
 
 from .decoding_selfmm import ClipWarning
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
+from .loading_selfmm import load
 from .text_selfmm import count_words, parts, text_batch, tokenize
 from .tracks_selfmm import Track
 
@@ -53,11 +54,12 @@ class SelfMMProcessor(ProcessorMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "SelfMMProcessor":
         options, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        known = ("cache_dir", "force_download", "local_files_only", "revision", "token", "trust_remote_code")
+        # Not `trust_remote_code`: it is for this code, and a tokenizer may name the code of anybody.
+        known = ("cache_dir", "force_download", "local_files_only", "revision", "token")
         kwargs = {name: kwargs[name] for name in known if kwargs.get(name) is not None}
         tokenizer = None
         if options["has_tokenizer"]:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            tokenizer = load(AutoTokenizer.from_pretrained, pretrained_model_name_or_path, **kwargs)
         extractor = SelfMMFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return cls(extractor, tokenizer, options["max_text_tokens"])
 

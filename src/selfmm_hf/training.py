@@ -31,6 +31,7 @@ from .frozen_text import FrozenText
 from .hub import Pushed, push_run, take_destination
 from .hub_names import check_name, take_from_hub
 from .label_quality import generated_label_quality
+from .loading_selfmm import load
 from .metrics import METRICS, few_clips
 from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
@@ -174,7 +175,7 @@ class Run:
             name = self.options.text_encoder
             take_from_hub(name, "the text encoder", owner=False)
             try:
-                tokenizer = AutoTokenizer.from_pretrained(name)
+                tokenizer = load(AutoTokenizer.from_pretrained, name)
             except (OSError, ValueError, ImportError) as error:
                 raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {error}") from error
             if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files

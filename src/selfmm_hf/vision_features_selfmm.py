@@ -25,6 +25,7 @@ from .face_landmarks_selfmm import (
     region_of_landmarks,
     sample,
 )
+from .loading_selfmm import commit_of, load
 
 # Landmark numbers of MediaPipe's face mesh, the speaker's right side first: outer and inner corner of the eyes.
 # (python/solutions/face_mesh_connections.py names the contours to which they belong.)
@@ -268,6 +269,7 @@ class ImageEncoder:
             side; rows then begin with the column `face`, and are 0 where there is no face.
         batch_size (`int`, defaults to 16): Frames that pass the model at once.
         device (`str` or `torch.device`, defaults to `"cpu"`): Where the model runs, in float32.
+        token (`str` or `bool`, *optional*): For the Hub; that of the user by default, none if `False`.
     """
 
     CROP_SIZE = 256  # pixels; the image processor resizes it to what the model takes
@@ -279,16 +281,17 @@ class ImageEncoder:
         landmarker: FaceLandmarker | None = None,
         batch_size: int = 16,
         device: str | torch.device = "cpu",
+        token: str | bool | None = None,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected 1 or more")
         self.landmarker, self.batch_size = landmarker, batch_size
         # The option `backend` came to transformers together with this module.
         pillow = {"backend": "pil"} if find_spec("transformers.image_processing_backends") else {"use_fast": False}
-        self.processor = AutoImageProcessor.from_pretrained(str(name), revision=revision, **pillow)
-        model, info = AutoModel.from_pretrained(
-            str(name), revision=revision, dtype=torch.float32, output_loading_info=True
-        )
+        where = {"revision": revision, "token": token}
+        self.processor = load(AutoImageProcessor.from_pretrained, str(name), **where, **pillow)
+        model, info = load(AutoModel.from_pretrained, str(name), **where, dtype=torch.float32, output_loading_info=True)
+        self.commit = commit_of(str(name), **where)
         missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
         if missing:
             raise ValueError(f"{name} lacks weights of its encoder, such as {missing[0]}: it is no whole image model")

@@ -119,7 +119,9 @@ def _recipe_alone(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
                 "take a recipe of librosa33, face or encoders."
             )
     _ = extractor.widths  # loads the encoders
-    return type(extractor)(audio=extractor.audio, vision=extractor.vision, max_seconds=extractor.max_seconds)
+    alone = type(extractor)(audio=extractor.audio, vision=extractor.vision, max_seconds=extractor.max_seconds)
+    alone.source = extractor.source
+    return alone
 
 
 def _compute(tasks: list[Task], job: Job, workers: int, folder: ExtractionFolder, result: Extraction) -> None:

@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from ..decoding_selfmm import ClipError, ClipWarning, clip_facts, decode_audio
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..loading_selfmm import without_its_code
 from .folder import PART, Extracted, ExtractionError, ExtractionFolder
 
 END_SECONDS = 10  # that a process may take to end
@@ -63,12 +64,13 @@ class Job:
     transcriber: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        kind, recipe = type(self.extractor), self.extractor.to_dict()
-        return {**self.__dict__, "extractor": (kind, recipe)}
+        extractor = self.extractor
+        return {**self.__dict__, "extractor": (type(extractor), extractor.to_dict(), extractor.source)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kind, recipe = state["extractor"]
+        kind, recipe, source = state["extractor"]
         self.__dict__.update(state, extractor=kind.from_dict(recipe))
+        self.extractor.source = source
 
 
 @dataclass
@@ -232,7 +234,10 @@ def _main(connection: Connection, job: Job) -> None:
             os.dup2(log, output)
         _try(job)
         trying = f"The transcriber {job.transcriber} cannot be loaded"
-        transcriber = job.transcriber and pipeline("automatic-speech-recognition", model=job.transcriber, device="cpu")
+        with without_its_code(job.transcriber or ""):
+            transcriber = job.transcriber and pipeline(
+                "automatic-speech-recognition", job.transcriber, device="cpu", trust_remote_code=False
+            )
     except Exception as error:
         connection.send(ExtractionError(f"{trying}: {_told(error)}"))
         return

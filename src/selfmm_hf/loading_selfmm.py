@@ -1,0 +1,74 @@
+"""
+What other repositories hold is loaded by the code of transformers alone, never by theirs. This file travels to the Hub.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import CONFIG_NAME, cached_file, logging
+
+logger = logging.get_logger(__name__)
+
+
+@contextmanager
+def without_its_code(name: str | os.PathLike):
+    """Tells in one line what transformers says where something needs code of its own, and `trust_remote_code=False`."""
+    try:
+        yield
+    except Exception as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} needs code of its own, which is not run: choose one that transformers has the code for. If you "
+            "trust it, load it yourself in Python with trust_remote_code=True and pass the object."
+        ) from None
+
+
+def load(from_pretrained: Callable, name: str | os.PathLike, **options: Any) -> Any:
+    """
+    What `from_pretrained`, of an `Auto` class, makes of a repository or a folder, without running any code of it.
+
+    Raises:
+        ValueError: It cannot be loaded without.
+    """
+    with without_its_code(name):
+        return from_pretrained(name, trust_remote_code=False, **options)
+
+
+def commit_of(name: str, **where: Any) -> str | None:
+    """The commit of a repository from which its files were taken; a folder has none."""
+    if os.path.isdir(name):
+        return None
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", Path(cached_file(name, CONFIG_NAME, **where)).as_posix())
+    return found and found[1]
+
+
+def token_for(what: str, model: str, revision: str | None, source: tuple[str, dict[str, Any]] | None) -> Any:
+    """
+    Announces a model that a recipe names, before it is fetched, and tells with what token.
+
+    Args:
+        what: It is, such as "audio encoder".
+        model: The name of its repository, or its folder.
+        revision: Of the repository.
+        source: Where the recipe was read, and how; `None` where the caller made it.
+
+    Returns:
+        The `token` for `from_pretrained`: that of the user, but for what the recipe of another owner names, none.
+    """
+    if source is None or os.path.isdir(model):
+        return None
+    name, options = source
+    logger.warning(
+        f"The recipe of {name or 'a file'} names the {what} {model}: it is taken from the Hub, revision "
+        f"{revision or 'main'}."
+    )
+    same_owner = "/" in model and not os.path.exists(name) and name.split("/")[0] == model.split("/")[0]
+    return options.get("token") if same_owner else False
+
+
+__all__ = ["commit_of", "load", "token_for", "without_its_code"]
