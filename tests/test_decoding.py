@@ -628,7 +628,7 @@ def test_features_agree_across_encodings_and_frame_rates(extension, codec, rate,
     ("wav", "pcm_s16le", 44100, 2), ("wav", "pcm_f32le", 22050, 1), ("wav", "pcm_s16le", 48000, 1),
     ("flac", "flac", 48000, 2), ("mkv", "flac", 24000, 1), ("wav", "pcm_s16le", 16000, 1), ("mp4", "aac", 44100, 1),
     ("mp4", "aac", 48000, 2), ("mp3", "libmp3lame", 44100, 1),
-    pytest.param("webm", "libopus", 48000, 1, marks=pytest.mark.xfail(reason="chroma is .35 off, expected below .3"))])  # fmt: skip
+    pytest.param("webm", "libopus", 48000, 1, marks=pytest.mark.xfail(reason="chroma is .35 off"))])  # fmt: skip
 def test_features_agree_across_codecs_and_sampling_rates(extension, audio, rate, channels, shared, tmp_path):
     pytest.importorskip("librosa")
     from selfmm_hf.audio_features_selfmm import librosa33
