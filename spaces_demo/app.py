@@ -31,7 +31,7 @@ WAITING = 20  # people in the queue; others are told to come back
 KEEP_SECONDS = 600  # an upload, where its page stays open
 os.environ.setdefault("GRADIO_RUN_HISTORY", "false")  # newer Gradios keep what people upload in their browser
 
-ONE_AT_A_TIME = threading.Lock()  # the landmark models and the list of warnings are shared
+ONE_AT_A_TIME = threading.Lock()  # the list of warnings is shared
 EXAMPLES = Path(__file__).with_name("examples")
 SENTENCES = ["the movie was wonderful", "the food was awful", "the story was long", "i loved it but the ending was bad"]
 
@@ -136,6 +136,8 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
     told = [str(one.message) for one in caught if one.category.__name__ == "ClipWarning"]
     hints = list(dict.fromkeys([*result.get("remarks", ()), *told]))
+    if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
+        hints.append(f"A face is seen in {result['face_share']:.0%} of the picture.")
     if clip and "text" in result["absent"]:
         hints.append("Type what is said in the clip, and the words are judged too.")
     return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result

@@ -156,6 +156,21 @@ def test_features_are_those_of_the_extractor(media, extracted):
     assert result.done[ODD].seconds == pytest.approx(1, abs=0.1)
 
 
+def test_the_share_of_pictures_with_a_face_is_in_the_journal_and_in_the_table(media, extracted, copy, inline):
+    out, _ = extracted
+    shares = {record["id"]: record["face_share"] for record in journal(out)}
+    assert shares[ODD] == 1 and shares["neither"] == 0 and shares["sound only"] is None
+    rows = {row["id"]: row["face_share"] for row in csv.DictReader((out / "table.csv").read_text("utf-8").splitlines())}
+    assert rows["v/2"] == "1" and rows["neither"] == "0" and rows["sound only"] == ""
+    # A journal that was written before.
+    old = [{name: value for name, value in record.items() if name != "face_share"} for record in journal(copy)]
+    (copy / "extraction.jsonl").write_text("".join(json.dumps(record) + "\n" for record in old))
+    again = extract_clips(media / "clips", media / "good.csv", copy, Dying())
+    assert inline == [] and {record.face_share for record in again.done.values()} == {None}
+    assert "face_share" not in (copy / "table.csv").read_text("utf-8")
+    assert len(load_splits("custom", str(copy))["train"]) == 5
+
+
 def test_what_fails_fails_alone_and_is_told(extracted):
     out, result = extracted
     with (out / "failures.csv").open(newline="") as file:
@@ -444,6 +459,7 @@ def test_commands(media, tmp_path, inline, capsys):
     assert extract("--table", media / "good.csv", "--audio", "none") == 0
     out = capsys.readouterr().out
     assert "7 clips, 0.00 hours" in out and "computed 7 in" in out
+    assert "clips with a face in less than half of the picture: 1, see face_share in table.csv" in out
     assert "no face: 1, no picture: 1, no words: 1" in out and "damaged: 1, all in extraction.jsonl" in out
     rows = [("v/2", "", 1, "train"), ("late", "", 1, "dev"), ("cut", "", 1, "test"), ("zero", "", 1, "test")]
     table = write_table(tmp_path / "table.csv", rows)

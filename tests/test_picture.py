@@ -40,6 +40,14 @@ def test_the_page_has_the_remarks():
     assert page.count("<p>4 of 5 words are unknown &lt;to&gt; this model.</p>") == 1
 
 
+def test_the_page_tells_how_much_of_the_picture_shows_a_face():
+    few = result(face_share=0.3, remarks=["A face is seen in only 30% of the picture."])
+    page = sentiment_html([("a", result(face_share=0.92)), ("b", few), ("c", result(face_share=None)), ("d", result())])
+    assert re.findall("A face is seen in[^<]*", page) == [
+        "A face is seen in 92% of the picture.", "A face is seen in only 30% of the picture.",
+    ]  # fmt: skip
+
+
 def words_only(**changes):
     return result(unimodal={"text": 2.1}, present={"text": True}, absent={}, **changes)
 

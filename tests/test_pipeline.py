@@ -68,6 +68,7 @@ def path(tmp_path_factory):
 def test_a_clip(pipe, path):
     result = pipe(str(path))
     keys = {"score", "label", "label_range", "unimodal", "present", "absent", "transcript", "words", "remarks"}
+    keys |= {"face_share"}
     assert keys <= set(result) and result["words"] is None and result["remarks"] == []
     assert result["present"] == {"text": False, "audio": True, "vision": False}
     assert result["absent"] == {"text": "no words", "vision": "no face"}
@@ -213,6 +214,51 @@ def test_a_timeline_scores_the_pieces(pipe):
     assert result["timeline"][0]["present"] == {"text": False, "audio": True, "vision": True}
     assert result["timeline"][1]["present"]["vision"] is False  # the face is seen for 0.6 s
     assert "timeline" not in pipe(whole) and pipe({"text": "so"}, window_seconds=1.0)["timeline"] == []
+
+
+def faces_in(*pictures):
+    empty = np.full((256, 256, 3), 120, np.uint8)
+    return [draw_face(smile=number / 25) if there else empty for number, there in enumerate(pictures)]
+
+
+def test_a_face_in_too_few_pictures_is_none_and_in_less_than_half_is_told(pipe):
+    def said(*pictures):
+        return pipe({"vision": faces_in(*pictures), "text": "the movie was good"}, window_seconds=1.0)
+
+    def seen(result):
+        return [piece["present"]["vision"] for piece in result["timeline"]]
+
+    often = said(*[True] * 18 + [False] * 2)
+    assert often["face_share"] == 0.9 and often["remarks"] == [] and seen(often) == [True, True]
+    few = said(*[False] * 16, *[True] * 4)  # a fifth
+    assert few["face_share"] == 0.2 and few["present"]["vision"] and seen(few) == [False, True]
+    assert few["remarks"] == ["A face is seen in only 20% of the picture."]
+    assert few["timeline"][0]["unimodal"]["vision"] is None
+    one = said(*[False] * 24, True)
+    assert one["face_share"] == 0.04 and one["remarks"] == ["A face is seen in only 4% of the picture."]
+    assert not one["present"]["vision"] and one["absent"]["vision"] == "no face" and seen(one) == [False, False]
+    none = said(*[False] * 20)
+    assert none["face_share"] == 0 and none["remarks"] == [] and none["absent"]["vision"] == "no face"
+    brief = said(*[False] * 40, *[True] * 5, *[False] * 5)  # too little of the whole, but much of one piece
+    assert not brief["present"]["vision"] and seen(brief) == [False, False, False, False, True]
+
+
+def test_without_pictures_there_is_no_share_of_faces(pipe):
+    assert pipe({"text": "so"})["face_share"] is None
+    assert pipe(clip(vision=None))["face_share"] is None
+    several = pipe([{"text": "so"}, clip(), {"vision": faces_in(True, False), "text": "so"}], batch_size=2)
+    assert [one["face_share"] for one in several] == [None, 1.0, 0.5]
+    features, _ = pipe.processor.extract(clip())
+    assert pipe(dict(features))["face_share"] == 1.0
+
+
+def test_a_clip_that_stands_on_its_head_says_what_it_says_upright(pipe):
+    pictures = [draw_face(smile=number / 8, opening=0.3) for number in range(8)]
+    upright, *turned = (
+        pipe({"vision": [np.rot90(picture, quarters) for picture in pictures]})["unimodal"]["vision"]
+        for quarters in range(4)
+    )
+    assert turned == pytest.approx([upright] * 3, abs=0.02)
 
 
 @pytest.mark.parametrize(

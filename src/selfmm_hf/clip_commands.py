@@ -8,9 +8,10 @@ from typing import Any
 
 from .arguments import seconds
 from .environment import cores
-from .extraction import FAILURES, JOURNAL, Extraction, extract_clips
+from .extraction import FAILURES, JOURNAL, TABLE, Extraction, extract_clips
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .hub_names import take_from_hub
+from .picture_selfmm import FEW_FACES
 
 LISTED = 10  # failures and warnings that are printed, of those in the files
 
@@ -85,6 +86,8 @@ def _told(result: Extraction, out: str) -> Iterator[str]:
     lacks["no words"] = sum(not result.texts[clip].strip() for clip in result.done)
     if lacks := {reason: count for reason, count in sorted(lacks.items()) if count}:
         yield "clips with " + ", ".join(f"{reason}: {count}" for reason, count in lacks.items())
+    if few := sum(record.face_share is not None and record.face_share < FEW_FACES for record in records):
+        yield f"clips with a face in less than half of the picture: {few}, see face_share in {TABLE}"
     damaged = [(record.id, " ".join(record.warnings)) for record in records if record.warnings]
     failed = [(clip, reason) for clip, _, reason in result.failures]
     for what, file, clips in (("damaged", JOURNAL, damaged), ("FAILED, left out", FAILURES, failed)):

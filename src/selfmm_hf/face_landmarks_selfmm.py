@@ -151,7 +151,7 @@ class FaceLandmarker:
         The speaker's face in each frame of a clip, `None` where it is not seen, or where there is no frame.
 
         Frames may change in size. Until a face is seen, every tenth frame is searched as one alone is. A face that was
-        found only so gives way to one that is seen in the whole frame.
+        found only so is followed where it is sure, and gives way to one that is seen in the whole frame.
         """
         last, searched, fruitless = None, False, 0
         for frame in frames:
@@ -164,7 +164,7 @@ class FaceLandmarker:
                     face = self.find(frame)
                     searched = face is None
                     if face is None and last is not None:
-                        face = self.follow(frame, last)
+                        face = sure(self.follow(frame, last))
                     if face is None and fruitless % SEARCH_EVERY == 0:
                         face = self.search(frame)
                 fruitless = 0 if face else fruitless + 1
@@ -190,8 +190,8 @@ class FaceLandmarker:
         for regions in ([whole(frame, 2)], [whole(frame, 1)], [whole(frame, 3)], tiles(frame)):
             detections = [detection for region in regions for detection in self.detect(frame, region)]
             for detection in speaker_first(detections, frame.shape[0] / frame.shape[1]):
-                face = self.look(frame, region_of_detection(detection, frame.shape[1]))
-                if face is not None and face.presence >= SURE_PRESENCE:
+                face = sure(self.look(frame, region_of_detection(detection, frame.shape[1])))
+                if face is not None:
                     return face
         return None
 
@@ -321,6 +321,10 @@ def tiles(frame: np.ndarray) -> list[Region]:
         return np.linspace(side / 2, length - side / 2, steps + 1) if steps else np.array([length / 2])
 
     return [Region(float(x), float(y), side, 0.0) for y in centres(height) for x in centres(width)]
+
+
+def sure(face: Face | None) -> Face | None:
+    return face if face is not None and face.presence >= SURE_PRESENCE else None
 
 
 def quarter_turns(face: Face) -> int:

@@ -212,8 +212,10 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
 
         Returns:
             By modality, (frames, width) float32, and, for each that is absent (0, width), why. Edges of the clip
-            without voice or face are cut, as the recipe says; what was given as features stays as it is. The dict also
-            has `tracks`, from which [`windows`] takes parts of the clip.
+            without voice or face are cut, as the recipe says; what was given as features stays as it is. Where less
+            than a fifth of the pictures show a face, there is none. The dict also has `face_share`, that share, in
+            [0, 1] (`None` without pictures, or where the recipe looks for no faces; missing pictures count as those
+            without a face), and `tracks`, from which [`windows`] takes parts of the clip.
 
         Raises:
             ClipError: A file cannot be read, or is too long.
@@ -229,7 +231,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(
                 f"A clip is a file, or has text, audio, sampling_rate and vision; got {', '.join(sorted(unknown))}."
             )
-        tracks, absent = {}, {}
+        tracks = {}
         for name in self.recipe:
             part = parts.get(name)
             if self._is_sequence(part):
@@ -240,11 +242,15 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 tracks[name] = self._picture(part, progress)
             else:
                 tracks[name] = self._sound(name, part, parts.get("sampling_rate"))
-            if not tracks[name].active.any():
-                nothing = {"text": "no words", "audio": "no sound", "vision": "no picture"}
-                something = {"audio": "no voice", "vision": "no face"}
-                absent[name] = (something if tracks[name].end else nothing)[name]
-        return Features(tracks), absent
+        features = Features(tracks)
+        nothing = {"text": "no words", "audio": "no sound", "vision": "no picture"}
+        something = {"audio": "no voice", "vision": "no face"}
+        absent = {
+            name: (something if tracks[name].end else nothing)[name]
+            for name, frames in features.items()
+            if not len(frames)
+        }
+        return features, absent
 
     @staticmethod
     def _is_sequence(part: Any) -> bool:
@@ -256,7 +262,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(f"{name} is {frames.shape[1]} wide, expected (frames, {self._width(name)}).")
         if not np.isfinite(frames).all():
             raise ValueError(f"{name} has values that are not finite; expected a number in each place.")
-        return Track(frames, self.frame_rates.get(name, 1.0), self._says_something(name, frames))
+        active = self._says_something(name, frames)
+        faces = active if self._marks_faces(name) else None
+        return Track(frames, self.frame_rates.get(name, 1.0), active, faces=faces)
 
     def _says_something(self, name: str, frames: np.ndarray) -> np.ndarray:
         """(frames,) bool: which have a face, or the picture that an image model saw; else all of them."""
@@ -435,10 +443,12 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                     progress(len(movement.changes) / frame_rate)
 
         features, _ = tool(frames())
-        active, end = self._says_something("vision", features), len(movement.changes) / frame_rate
-        if still_change is None or not active.any():
-            return Track(features, frame_rate, active, end=end)
-        return Track(features, frame_rate, active & movement.moving(still_change), end=end, margin=0.0)
+        active, pictures = self._says_something("vision", features), len(movement.changes)
+        faces = (active if active.any() else np.zeros(pictures, bool)) if self._marks_faces("vision") else None
+        track = Track(features, frame_rate, active, end=pictures / frame_rate, faces=faces)
+        if still_change is not None and active.any():
+            track.active, track.margin = active & movement.moving(still_change), 0.0
+        return track
 
 
 def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, dict]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; all stand out from white and from black.
 COLOURS = {"text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
+FEW_FACES = 0.5  # a smaller share of pictures with a face is a remark of the pipeline's
 OTHER_COLOUR = "#CC79A7"
 # What people call them, and the verb.
 NAMES = {"text": ("words", "are"), "audio": ("voice", "is"), "vision": ("face", "is")}
@@ -404,12 +405,15 @@ def _section(number: int, name: str, result: dict[str, Any]) -> str:
         + "</tr>"
         for name, value, why in rows
     )
+    share, remarks = result.get("face_share"), list(result.get("remarks", ()))
+    if share is not None and share >= FEW_FACES:  # else it is among the remarks
+        remarks.append(f"A face is seen in {share:.0%} of the picture.")
     parts = [
         f'<section id="clip-{number}">\n<h2><bdi>{_escaped(name)}</bdi></h2>',
         sentiment_svg(result),
         f'<p class="disagreement">{_escaped(sentence)}</p>' if sentence else "",
         f'<blockquote dir="auto">{_escaped(transcript)}</blockquote>' if transcript else "",
-        *(f"<p>{_escaped(remark)}</p>" for remark in result.get("remarks", ())),
+        *(f"<p>{_escaped(remark)}</p>" for remark in remarks),
         f"<table><caption>Scores from \N{MINUS SIGN}{limit:g} (negative) to +{limit:g} (positive): "
         f"{_escaped(_label(result))}"
         f"</caption><tbody>{numbers}</tbody></table>",

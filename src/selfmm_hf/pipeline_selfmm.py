@@ -17,7 +17,7 @@ from transformers.pipelines.base import ChunkPipeline
 from .decoding_selfmm import clip_facts, decode_audio
 from .download_selfmm import downloaded
 from .loading_selfmm import without_its_code
-from .picture_selfmm import disagreement, sentiment_svg
+from .picture_selfmm import FEW_FACES, disagreement, sentiment_svg
 from .processing_selfmm import windows
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
@@ -83,6 +83,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         - `words`: how many words that are (`count`), how many of them are `unknown` to the text encoder, and in how
           many `parts` it read them, more than one where they have more than the processor's `max_text_tokens`; `None`
           without words;
+        - `face_share`: the share of the pictures that show a face, in [0, 1]; `None` without pictures, or where the
+          model looks for no faces. Below a fifth there is "no face", in the clip as in a piece of the timeline;
         - `remarks`: sentences on what to bear in mind about this result;
         - `timeline`, where `window_seconds` is given: `begin` and `end` in seconds, `score`, `label`, `unimodal` and
           `present` of each piece. Words are in a piece only where the transcriber tells their times.
@@ -175,12 +177,13 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             raise ValueError(f"There is nothing in this clip that the model can judge: {reasons}.")
         rates = {} if window_seconds is None else self.processor.feature_extractor.frame_rates
         pieces = windows(features, rates, window_seconds or 1.0)
-        whole = {"features": features, "absent": absent, "begin": None, "end": None}
+        nothing = {"absent": {}, "face_share": None, "begin": None, "end": None}
+        whole = {**nothing, "features": features, "absent": absent, "face_share": features.face_share}
         yield {**whole, "windowed": window_seconds is not None, "is_last": not pieces}
         for number, (begin, end, part) in enumerate(pieces, start=1):
             spoken = " ".join(word for word, start in words if begin <= start < end)
             spoken, _ = self.processor.extract({"text": spoken})
-            piece = {"features": {**spoken, **part}, "absent": {}, "begin": begin, "end": end}
+            piece = {**nothing, "features": {**spoken, **part}, "begin": begin, "end": end}
             yield {**piece, "windowed": True, "is_last": number == len(pieces)}
 
     def _forward(self, items: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +192,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             items = {name: [value] for name, value in items.items()}
         batch = self.ensure_tensor_on_device(**self.processor.pad(items["features"]))
         output = self.model(**batch)
-        facts = {name: items[name] for name in ("absent", "begin", "end", "windowed", "is_last")}
+        facts = {name: items[name] for name in ("absent", "face_share", "begin", "end", "windowed", "is_last")}
         facts["text"] = [features.get("text") for features in items["features"]]
         scores = {
             "scores": output.logits,
@@ -206,6 +209,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             "absent": whole["absent"],
             "transcript": text if isinstance(text, str) and text else None,
         }
+        result["face_share"] = whole["face_share"]
         result["words"] = self.processor.words(text) if result["transcript"] else None
         result["remarks"] = self._remarks(result)
         if whole["windowed"]:
@@ -229,6 +233,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             remarks.append(f"{unknown} of {words['count']} words {verb} unknown to this model.")
         if words.get("parts", 1) > 1:
             remarks.append(self.processor.parts_remark(words["parts"]))
+        if result["face_share"] and result["face_share"] < FEW_FACES:
+            remarks.append(f"A face is seen in only {result['face_share']:.0%} of the picture.")
         return remarks
 
     @property

@@ -26,6 +26,11 @@ BELOW_SPEECH_DB = 15.0
 ABOVE_NOISE_DB = 4.0
 ONLY_NOISE_STEPS = 50  # a whole clip of at least 1 s that stays as loud as it is
 
+# Of the frames of a clip or a window, so many have to show a face, or there is none. Of 120 drawn speakers of three
+# seconds, those with a clear expression are scored with the other sign by a thirtieth of their frames in 7 % of the
+# clips, by a tenth in 3 %, by a fifth in none.
+MIN_FACE_SHARE = 0.2
+
 STILL_GRID = 24  # blocks along each side of a picture, whose means are compared
 
 
@@ -42,6 +47,9 @@ class Track:
         end (`float`, *optional*): When the sound or the picture ends; with the last frame by default.
         margin (`float`, *optional*):
             Of edges without anything active, seconds that are kept; `None` leaves the frames as they are.
+        faces (`np.ndarray`, *optional*):
+            (pictures,) bool: which pictures show a face, where faces are looked for. Their number is that of the frames
+            if any does.
     """
 
     frames: np.ndarray
@@ -50,6 +58,7 @@ class Track:
     begin: float = 0.0
     end: float | None = None
     margin: float | None = None
+    faces: np.ndarray | None = None
 
     def __post_init__(self):
         if self.active is None:
@@ -59,7 +68,10 @@ class Track:
 
     @property
     def whole(self) -> np.ndarray:
-        """The frames without the edges in which nothing is active; none at all where nothing is."""
+        """
+        The frames without the edges in which nothing is active; none at all where nothing is, or where less than
+        `MIN_FACE_SHARE` of the pictures show a face.
+        """
         return self._trimmed(slice(0, len(self.frames)))
 
     def between(self, begin: float, end: float) -> np.ndarray:
@@ -67,9 +79,13 @@ class Track:
         first, last = (round((time - self.begin) * self.frame_rate) for time in (begin, end))
         return self._trimmed(slice(max(first, 0), max(last, first + 1, 0)))
 
+    def face_share(self, part: slice = slice(None)) -> float | None:
+        """The share of pictures that show a face, in [0, 1]; `None` without pictures, or where faces do not matter."""
+        return None if self.faces is None or not len(self.faces[part]) else float(self.faces[part].mean())
+
     def _trimmed(self, part: slice) -> np.ndarray:
-        frames, active = self.frames[part], self.active[part]
-        if not active.any():
+        frames, active, share = self.frames[part], self.active[part], self.face_share(part)
+        if not active.any() or (share is not None and share < MIN_FACE_SHARE):
             return frames[:0]
         if self.margin is None:
             return frames
@@ -86,6 +102,11 @@ class Features(dict):
     def __init__(self, tracks: dict[str, Track]):
         super().__init__({name: track.whole for name, track in tracks.items()})
         self.tracks = tracks
+
+    @property
+    def face_share(self) -> float | None:
+        """See [`Track.face_share`]."""
+        return self.tracks["vision"].face_share() if "vision" in self.tracks else None
 
 
 def kept(active: np.ndarray, rate: float, margin: float) -> tuple[int, int]:

@@ -165,4 +165,7 @@ def _finish(
         folder.remove_table()
         raise ExtractionError(f"{folder.root} is no data set yet: {problem}{reasons}.")
     source = columns | {"text": [result.texts[clip] for clip in order]}
+    shares = [result.done[clip].face_share if clip in result.done else None for clip in order]
+    if any(share is not None for share in shares):
+        source["face_share"] = shares
     folder.write_table({name: [values[row] for row in rows] for name, values in source.items()})

@@ -45,6 +45,7 @@ class Extracted:
         seconds: How long it lasts, if it tells.
         frames: By modality; 0: there is no feature file.
         absent: By modality, why there are none.
+        face_share: The share of the pictures that show a face, if faces were looked for and there are pictures.
         warnings: What was damaged.
         transcriber: The model that wrote `transcript`.
         transcript: What it heard.
@@ -57,6 +58,7 @@ class Extracted:
     seconds: float | None = None
     frames: dict[str, int] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    face_share: float | None = None
     warnings: list[str] = field(default_factory=list)
     transcriber: str | None = None
     transcript: str | None = None
@@ -245,7 +247,8 @@ class ExtractionFolder:
 
     def write_table(self, columns: dict[str, list[Any]]) -> None:
         """The table of the clips, which makes the folder a data set."""
-        names = ["id", "text", "label", "split", *(name for name in UNIMODAL_LABELS.values() if name in columns)]
+        more = [*UNIMODAL_LABELS.values(), "face_share"]
+        names = ["id", "text", "label", "split", *(name for name in more if name in columns)]
         source = {name: [*map(float, columns[name])] if "label" in name else columns[name] for name in names}
         content = io.BytesIO()
         pa.csv.write_csv(pa.table(source), content)

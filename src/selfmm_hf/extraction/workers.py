@@ -273,6 +273,7 @@ def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str | Extrac
                 status = path.stat()
                 features, absent = job.extractor.extract(path)
                 record = Extracted(task.id, task.clip, status.st_size, status.st_mtime_ns, clip_facts(path).duration)
+                record.face_share = features.face_share
                 record.absent, record.frames = absent, {name: len(frames) for name, frames in features.items()}
             if task.transcribe:
                 words = _transcribed(path, transcriber, job.extractor.max_seconds)
