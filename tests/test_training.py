@@ -13,7 +13,7 @@ import torch
 from conftest import mmsa_file
 from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 
-from selfmm_hf import cli
+from selfmm_hf import SelfMMModel, cli
 from selfmm_hf.data import demo
 from selfmm_hf.label_quality import generated_label_quality
 from selfmm_hf.metrics import mosi_metrics
@@ -437,3 +437,46 @@ def test_unimodal_labels_that_are_known_of_some_clips_and_modalities():
         "generated_label_text_corr": 1.0, "generated_label_text_mae": 0.0,
         "fused_label_text_corr": np.corrcoef([1, 2, 0.5], [1, 2, 0])[0, 1], "fused_label_text_mae": 0.5 / 3,
     })  # fmt: skip
+
+
+MOSI = ["--config", "mosi", "--disable_tqdm", "true", "--use_cpu", "true", "--num_train_epochs", "1"]
+
+# Text encoders that cannot serve, found before the run's folder is begun.
+
+
+def test_a_text_longer_than_the_encoder_reads_is_refused_before_the_run(encoder, tmp_path, capsys):
+    config = BertConfig.from_pretrained(encoder)
+    config.max_position_embeddings = 10
+    BertModel(config).save_pretrained(encoder)
+    data, folder = (
+        mmsa_file(tmp_path / "file.pkl", raw_text=lambda rows: ["the film was good " * 4] * rows),
+        tmp_path / "run",
+    )
+    line = refused(capsys, *MOSI, "--data", data, "--text_encoder", encoder, "--output_dir", folder)
+    assert "reads 10 tokens at most" in line and "--max_text_tokens 10" in line and not folder.exists()
+
+
+def test_tokens_beyond_the_embedding_are_refused_before_the_run(encoder, tmp_path, capsys):
+    config = BertConfig.from_pretrained(encoder)
+    config.vocab_size = 20
+    BertModel(config).save_pretrained(encoder)
+    data, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
+    line = refused(capsys, *MOSI, "--data", data, "--text_encoder", encoder, "--output_dir", folder)
+    assert "do not belong together" in line and "the text encoder knows 20" in line and not folder.exists()
+
+
+def test_the_revision_of_a_folder_is_refused(encoder, tmp_path, capsys):
+    data, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
+    options = ["--text_encoder", encoder, "--text_encoder_revision", "abc", "--output_dir", folder]
+    assert "leave it out" in refused(capsys, *MOSI, "--data", data, *options) and not folder.exists()
+
+
+def test_a_modality_that_no_training_clip_has_is_left_out(encoder, tmp_path):
+    """It would speak untrained in the test, whose clips have it."""
+    lengths = {18: [0] * 18, 5: [3] * 5}
+    data = mmsa_file(tmp_path / "file.pkl", vision_lengths=lengths.__getitem__)
+    cli.train([*MOSI, "--data", str(data), "--text_encoder", str(encoder), "--output_dir", str(tmp_path / "run")])
+    model = SelfMMModel.from_pretrained(tmp_path / "run" / "model")
+    assert model.config.modalities == ["text", "audio"]
+    predicted = pq.read_table(tmp_path / "run" / "predictions.parquet").column_names
+    assert any("audio" in name for name in predicted) and not any("vision" in name for name in predicted)

@@ -54,7 +54,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         data=DEMO if builder is None else f"{title}{_published(facts['data'], facts['data_revision'])}",
         research=builder is not None and bool(builder.CITATION),
         homepage=builder and builder.HOMEPAGE,
-        text_encoder=_encoder_name(facts["text_encoder"]),
+        text_encoder=_encoder_name(facts["text_encoder"], facts.get("text_encoder_revision")),
         calls=_calls(processor),
         computed=computed,
         libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),
@@ -168,8 +168,10 @@ def _published(data: str | None, revision: str | None) -> str:
     return f", the repository `{data}`" + (f" at `{revision}`" if revision else "")
 
 
-def _encoder_name(name: str | None) -> str:
+def _encoder_name(name: str | None, revision: str | None) -> str:
     if name is None:
         return "a small BERT trained with the rest"
     # The name of a folder is enough; where it lay on somebody's machine is nobody's business.
-    return f"`{name}`" if _is_repository(name) else f"`{Path(name).resolve().name}` (a local folder)"
+    if _is_repository(name):
+        return f"`{name}`" + (f" at `{revision}`" if revision else "")
+    return f"`{Path(name).resolve().name}` (a local folder)"

@@ -42,6 +42,7 @@ class RunOptions:
         data_revision: Of the repository, to pin it.
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
             a small one of its own.
+        text_encoder_revision: Of the text encoder's repository, to pin it.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
             the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
@@ -62,6 +63,7 @@ class RunOptions:
     data_config: str | None = field(default=None, metadata={"help": "aligned or unaligned, where there are both."})
     data_revision: str | None = field(default=None, metadata={"help": "Of the repository."})
     text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
+    text_encoder_revision: str | None = field(default=None, metadata={"help": "Of the text encoder's repository."})
     max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
     max_missing_rate: float = field(
         default=0.0, metadata={"help": "Train with missing data, up to this rate for half of the clips; 0: complete."}

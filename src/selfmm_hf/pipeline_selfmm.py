@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .loading_selfmm import load  # noqa: F401
+    from .packing_selfmm import first_tokens  # noqa: F401
+    from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import text_batch  # noqa: F401
     from .tracks_selfmm import Track  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
@@ -101,10 +104,11 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     _load_image_processor = False
     _load_video_processor = False
 
-    def __init__(self, *args: Any, transcriber: Any = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if self.processor is None:
+    def __init__(self, model: Any, *args: Any, processor: Any = None, transcriber: Any = None, **kwargs: Any):
+        if processor is None:
             raise ValueError("The pipeline needs a processor: AutoProcessor.from_pretrained of the same repository.")
+        processor.fit(model)
+        super().__init__(model, *args, processor=processor, **kwargs)
         if isinstance(transcriber, str | os.PathLike):
             with without_its_code(transcriber):
                 transcriber = pipeline(

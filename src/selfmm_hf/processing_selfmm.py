@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import PROCESSOR_NAME
 
 from .decoding_selfmm import ClipWarning
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .loading_selfmm import load
+from .text_encoder_selfmm import check_tokens, readable_tokens
 from .text_selfmm import count_words, parts, text_batch, tokenize
 from .tracks_selfmm import Track
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .packing_selfmm import first_tokens  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 
@@ -80,6 +82,31 @@ class SelfMMProcessor(ProcessorMixin):
         file = Path(save_directory) / PROCESSOR_NAME
         file.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return [str(file)]
+
+    def fit(self, model: PreTrainedModel) -> None:
+        """
+        Holds the processor against the model that it serves, on whatever device that is. On the CPU, texts are from now
+        on read in parts that are no longer than the text encoder can read.
+
+        Raises:
+            ValueError: They do not belong together.
+        """
+        config = model.config
+        for name in self.modalities:
+            if name not in config.modalities:
+                raise ValueError(f"The processor gives {name}, and the model has {', '.join(config.modalities)} only.")
+        for name in config.sequences:
+            if name not in self.feature_extractor.recipe:
+                raise ValueError(f"The model has {name}, for which the processor has no recipe.")
+            width, expected = self.feature_extractor.known_width(name), config.sequence_options(name)["input_dim"]
+            if width not in (None, expected):
+                raise ValueError(f"The processor's {name} is {width} wide, and the model's {expected}.")
+        if self._tokenizes("text"):
+            if config.is_sequence("text"):
+                raise ValueError("The processor has a tokenizer, and the model no text encoder.")
+            check_tokens(model.encoders["text"], self.tokenizer)
+            if model.device.type == "cpu":
+                self.max_text_tokens = readable_tokens(model.encoders["text"], self.max_text_tokens)
 
     @property
     def modalities(self) -> list[str]:

@@ -6,9 +6,9 @@ from bisect import bisect
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .loading_selfmm import load
 from .packing_selfmm import first_tokens
 
 # Of the size of a state. Rounding is far below; what one word, or some padding, changes is far above.
@@ -44,25 +44,17 @@ def load_text_encoder(
     """
     loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
-        described, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
-        foreign = "auto_map" in described and described.get("model_type") not in CONFIG_MAPPING
-        if not foreign:
-            # Without the answer "no", transformers asks on the terminal whether code of the repository may run.
-            model, report = AutoModel.from_pretrained(
-                name,
-                revision=revision,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **loading,
-            )
-            encoder, config = encoder_of(model.eval()), model.config
-    except Exception as error:  # a damaged file raises anything
-        raise ValueError(f"The text encoder {name!r} cannot be loaded: {error}") from error
-    if foreign:
-        raise ValueError(
-            f"The text encoder {name!r} needs code of its own, which is not run: name one that transformers has."
+        model, report = load(
+            AutoModel.from_pretrained,
+            name,
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **loading,
         )
+        encoder, config = encoder_of(model.eval()), model.config
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(f"The text encoder {name!r} cannot be loaded: {_reason(error)}") from error
     own = {id(value) for value in encoder.parameters()}
     used = {one for one, value in model.named_parameters(remove_duplicate=False) if id(value) in own}
     if missing := sorted(used.intersection(report["missing_keys"])):
@@ -73,8 +65,32 @@ def load_text_encoder(
     if odd := [one for one, value in encoder.named_parameters() if not value.isfinite().all()]:
         raise ValueError(f"The text encoder {name!r} has weights that are not finite, such as {odd[0]}.")
     if problem := _why_unreadable(encoder, config):
-        raise ValueError(f"The text encoder {name!r} ({type(model).__name__}) cannot be used: {problem}.")
+        raise ValueError(f"The text encoder {name!r}, a {type(model).__name__}, cannot be used: {problem}.")
     return encoder, config
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer of a text encoder.
+
+    Raises:
+        ValueError: There is none, it cannot be loaded, or it has no padding.
+    """
+    try:
+        tokenizer = load(AutoTokenizer.from_pretrained, name, revision=revision)
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {_reason(error)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
+        raise ValueError(f"The text encoder {name!r} comes without a tokenizer: its vocabulary is empty.")
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"The tokenizer of the text encoder {name!r} has no padding token: set its `pad_token`, and save it anew."
+        )
+    return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 @torch.no_grad()
@@ -149,4 +165,4 @@ def _some_tokens(encoder: nn.Module, count: int) -> list[int]:
     return [number * step for number in range(1, count + 2) if number * step != padding][:count]
 
 
-__all__ = ["check_tokens", "encoder_of", "load_text_encoder", "readable_tokens"]
+__all__ = ["check_tokens", "encoder_of", "load_text_encoder", "load_tokenizer", "readable_tokens"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from safetensors.torch import load_model
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
@@ -31,7 +31,6 @@ from .frozen_text import FrozenText
 from .hub import Pushed, push_run, take_destination
 from .hub_names import check_name, take_from_hub
 from .label_quality import generated_label_quality
-from .loading_selfmm import load
 from .metrics import METRICS, few_clips
 from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
@@ -54,6 +53,7 @@ from .run_folder import (
     write_json,
     write_text,
 )
+from .text_encoder_selfmm import check_tokens, load_tokenizer, readable_tokens
 from .trainer import SelfMMTrainer, parameter_groups, unimodal_tasks
 from .training_args import SelfMMTrainingArguments
 
@@ -96,6 +96,9 @@ class Run:
         )
         set_seed(args.seed)
         self._leave_out(modalities)
+        if there := self._learnable(modalities):
+            modalities = model_options["modalities"] = there
+            self._leave_out(there)
         self.tokenizer = self._tokenizer() if "text" in modalities else None
         if options.preset_taken:
             self._tell_preset()
@@ -113,6 +116,7 @@ class Run:
                     )
         self.extractor = self._extractor()
         self.model = self._model(model_options)
+        self.max_text_tokens = options.max_text_tokens if self.tokenizer is None else self._readable_tokens()
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
         unimodal_tasks(args, self.model.config.modalities)
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
@@ -170,16 +174,45 @@ class Run:
             there = ["text", *self.splits["train"].widths]
             raise ValueError(f"The data have no {name}; leave it out by --modalities, which may be {' '.join(there)}.")
 
+    def _learnable(self, modalities: list[str]) -> list[str]:
+        """
+        What of `modalities` the training clips have, if it is not all of it: nothing can be learned of what none of
+        them has, so that it would speak untrained in the test.
+        """
+        train = self.splits["train"]
+        columns = {"text" if name == "word_vectors" else name: name for name in train.widths}
+        lacking = [name for name in modalities if name in columns and not train.lengths(columns[name]).any()]
+        there = [name for name in modalities if name not in lacking]
+        if lacking and not there:
+            raise ValueError(f"The training clips have no {', '.join(lacking)}: there is nothing to learn from.")
+        for name in lacking if self.args.should_log else ():
+            logger.warning(f"No training clip has {name}: it is left out, as by --modalities {' '.join(there)}.")
+        return there if lacking else []
+
+    def _readable_tokens(self) -> int:
+        """
+        How many tokens of a text are read at once.
+
+        Raises:
+            ValueError: The text encoder does not know all tokens of its tokenizer, or cannot read texts of this length.
+        """
+        encoder = self.model.encoders["text"]
+        check_tokens(encoder, self.tokenizer)
+        readable = readable_tokens(encoder, self.options.max_text_tokens)
+        lengths = np.concatenate([samples.lengths("text") for samples in self.splits.values()])
+        if longer := int((lengths > readable).sum()):
+            raise ValueError(
+                f"The text encoder reads {readable} tokens at most, and {longer} texts have more, up to "
+                f"{lengths.max()}: cut them by --max_text_tokens {readable}, or name another text encoder."
+            )
+        return readable
+
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         if self.options.text_encoder is not None:
-            name = self.options.text_encoder
-            take_from_hub(name, "the text encoder", owner=False)
-            try:
-                tokenizer = load(AutoTokenizer.from_pretrained, name)
-            except (OSError, ValueError, ImportError) as error:
-                raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {error}") from error
-            if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
-                raise ValueError(f"The text encoder {name!r} comes without a tokenizer: its vocabulary is empty.")
+            name, revision = self.options.text_encoder, self.options.text_encoder_revision
+            if not take_from_hub(name, "the text encoder", revision, owner=False) and revision is not None:
+                raise ValueError(f"--text_encoder_revision is of a repository, and {name} is a folder: leave it out.")
+            tokenizer = load_tokenizer(name, revision)
             if not any(text.strip() for text in self.splits["train"]["text"]):
                 there = list(self.splits["train"].widths)
                 instead = (
@@ -228,13 +261,8 @@ class Run:
                     f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
                 )
         if self.tokenizer is not None and self.options.text_encoder is not None:
-            try:
-                return SelfMMModel.from_text_encoder(self.options.text_encoder, **options)
-            except ValueError:
-                raise
-            except Exception as error:  # a damaged file raises anything
-                name = self.options.text_encoder
-                raise ValueError(f"The text encoder {name!r} cannot be loaded: {error}") from error
+            name, revision = self.options.text_encoder, self.options.text_encoder_revision
+            return SelfMMModel.from_text_encoder(name, revision=revision, **options)
         text_config = None if self.tokenizer is None else demo_text_config()
         return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
 
@@ -296,7 +324,7 @@ class Run:
             return {}
         trainer.save_state()
         results = self._results(trainer, outputs)
-        processor = SelfMMProcessor(self.extractor, self.tokenizer, self.options.max_text_tokens)
+        processor = SelfMMProcessor(self.extractor, self.tokenizer, self.max_text_tokens)
         _write_parquet(self.folder / PREDICTIONS_FILE, self._predictions(outputs))
         _write_parquet(self.folder / GENERATED_FILE, self._pseudo_labels(trainer))
         if "test" in self.splits:
@@ -416,7 +444,7 @@ class Run:
 
     def _facts(self, results: dict, trainer: SelfMMTrainer) -> dict:
         """What the model card says of this run."""
-        names = ("data", "data_config", "data_revision", "presets", "overrides")
+        names = ("data", "data_config", "data_revision", "text_encoder_revision", "presets", "overrides")
         return {
             **results,
             **{name: getattr(self.options, name) for name in names},
