@@ -45,6 +45,7 @@ def hub(monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", server.token)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # made once, for one endpoint
         monkeypatch.setattr("time.sleep", lambda _: None)  # between the attempts of huggingface_hub
         close_session()
         yield server
