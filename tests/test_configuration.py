@@ -13,7 +13,7 @@ from selfmm_hf import SelfMMConfig
         {},
         {"text_config": tiny_text_config()},
         {"text_config": DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=37)},
-        {"text_dim": 7, "text_hidden_size": 9, "text_bidirectional": True},
+        {"text_dim": 7, "text_hidden_size": 9, "text_bidirectional": True, "text_pooling": "mean"},
         {"modalities": ["vision", "eye"], "eye_dim": 6, "eye_num_layers": 2, "eye_dropout": 0.25, "eye_head_dim": 3},
         {"id2label": {0: "valence", 1: "arousal"}, "label_range": 1.0},
         {"num_labels": 3},
@@ -62,7 +62,8 @@ def test_modalities(options, modalities):
 def test_options_of_a_modality_that_has_no_named_ones():
     config = SelfMMConfig(modalities=["vision", "eye"], eye_dim=6, eye_hidden_size=9, eye_head_dropout=0.5)
     assert config.sequence_options("eye") == {
-        "input_dim": 6, "hidden_size": 9, "num_layers": 1, "bidirectional": False, "dropout": 0.0, "output_dim": 16,
+        "input_dim": 6, "hidden_size": 9, "num_layers": 1, "bidirectional": False, "dropout": 0.0, "pooling": "last",
+        "output_dim": 16,
     }  # fmt: skip
     assert config.head_options("eye") == {"dim": 16, "dropout": 0.5}
     assert config.head_options("vision") == {"dim": 32, "dropout": 0.1}
@@ -96,6 +97,8 @@ def test_text_is_a_sequence_only_as_word_vectors():
         ({"vision_output_dim": "9"}, "vision_output_dim"),
         ({"audio_bidirectional": "yes"}, "audio_bidirectional"),
         ({"audio_bidirectional": 2}, "audio_bidirectional"),
+        ({"audio_pooling": "max"}, "audio_pooling must be 'last' or 'mean', got 'max'"),
+        ({"modalities": ["eye"], "eye_dim": 6, "eye_pooling": True}, "eye_pooling must be 'last' or 'mean', got True"),
         ({"audio_dropout": 1.0}, "audio_dropout"),
         ({"vision_dropout": -0.1}, "vision_dropout"),
         ({"text_dim": 4, "text_output_dim": 0}, "text_output_dim"),

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 import torch
@@ -56,7 +57,13 @@ def without_gradient(model):
 # What comes in does not depend on what it is padded or batched with
 
 
-@pytest.mark.parametrize("options", [{}, {"vision_num_layers": 2, "audio_bidirectional": True}], ids=["one", "both"])
+MEANS = {"audio_pooling": "mean", "vision_pooling": "mean"}
+BOTH_WAYS = {"vision_num_layers": 2, "audio_bidirectional": True}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, BOTH_WAYS, MEANS, MEANS | BOTH_WAYS], ids=["one", "both", "mean", "mean of both"]
+)
 def test_padding_changes_nothing(tiny_model, tiny_batch, options):
     model, batch = tiny_model(**options), tiny_batch()
     expected = model(**batch)
@@ -270,16 +277,38 @@ def test_a_clip_without_anything_says_the_same_whatever_its_padding(tiny_model, 
 # Sequences
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, False), (1, True), (2, True)])
-def test_the_last_hidden_state_of_both_directions(tiny_model, tiny_batch, layers, bidirectional):
-    model = tiny_model(audio_num_layers=layers, audio_bidirectional=bidirectional, audio_dropout=0.25)
-    encoder, batch = model.encoders["audio"], tiny_batch()
+def test_what_is_read_of_the_hidden_states(tiny_model, tiny_batch, layers, bidirectional, pooling):
+    model = tiny_model(
+        audio_num_layers=layers, audio_bidirectional=bidirectional, audio_dropout=0.25, audio_pooling=pooling
+    )
+    encoder, batch = model.encoders["audio"], tiny_batch(40)  # more than are encoded at once
     assert encoder.projection.weight.shape == (5, 6 * (1 + bidirectional))
     found = encoder(batch["audio"], batch["audio_lengths"])
     for clip, length in enumerate(batch["audio_lengths"]):
         steps = encoder.lstm(batch["audio"][clip, :length])[0]  # (frames, directions * hidden_size)
-        last = torch.cat([steps[-1, :6], steps[0, 6:]])
-        torch.testing.assert_close(found[clip], encoder.projection(last), atol=1e-6, rtol=0)
+        read = torch.cat([steps[-1, :6], steps[0, 6:]]) if pooling == "last" else steps.mean(0)
+        torch.testing.assert_close(found[clip], encoder.projection(read), atol=1e-6, rtol=0)
+
+
+def test_a_mean_is_of_the_real_frames_however_many_are_padded(tiny_model, tiny_batch):
+    encoder, batch = tiny_model(audio_pooling="mean").encoders["audio"], tiny_batch()
+    frames = nn.functional.pad(batch["audio"], (0, 0, 0, 3000))
+    for read in (encoder, encoder._read):  # as on a GPU, too, where lengths are not looked at
+        found, expected = (read(one, batch["audio_lengths"]) for one in (frames, batch["audio"]))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_a_model_saved_before_there_was_pooling_reads_the_last_state(tiny_model, tiny_batch, tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    del saved["audio_pooling"], saved["vision_pooling"]
+    (tmp_path / "config.json").write_text(json.dumps(saved), "utf-8")
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert {loaded.encoders[name].pooling for name in ("audio", "vision")} == {"last"}
+    assert_same_outputs(loaded(**tiny_batch()), model(**tiny_batch()), atol=1e-6)
 
 
 def test_dropout_of_a_sequence(tiny_model, tiny_batch):
@@ -579,7 +608,7 @@ def test_bfloat16(tiny_model, tiny_batch, tmp_path, way, options, equal_lengths)
         {"absent_modality": "learned"},
         {"text_config": None},
         {"text_config": None, "text_dim": 3, "modalities": ["audio", "text"]},
-        {"audio_num_layers": 2, "vision_bidirectional": True},
+        {"audio_num_layers": 2, "vision_bidirectional": True, "vision_pooling": "mean"},
         *({"text_config": text_config(name)} for name in TEXT_CONFIGS if name != "bert"),
     ],
 )

@@ -95,8 +95,9 @@ def test_encoders_and_batches(encoder, tiny_model, tiny_batch, tmp_path):
         ({"modalities": ["eye", "audio"], "text_config": None, "eye_dim": 6},
          {"vision": None, "eye": 6}),
         ({"audio_bidirectional": True, "vision_bidirectional": True, "vision_num_layers": 2}, {}),
+        ({"audio_bidirectional": True, "audio_pooling": "mean", "vision_pooling": "mean"}, {}),
     ],
-    ids=["text", "two", "audio, two targets", "eyes", "both ways"],
+    ids=["text", "two", "audio, two targets", "eyes", "both ways", "means"],
 )  # fmt: skip
 def test_modalities_and_sequences(options, widths, tiny_model, tiny_batch, tmp_path, capfd):
     model = tiny_model(**options)

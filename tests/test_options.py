@@ -49,6 +49,7 @@ def test_values_of_every_kind(read):
         modalities: [vision, audio]
         audio_bidirectional: true
         vision_bidirectional: false
+        vision_pooling: mean
         freeze_text_encoder: yes
         audio_dim: null
         text_encoder: ~
@@ -69,7 +70,7 @@ def test_values_of_every_kind(read):
     )
     assert model == {
         "modalities": ["vision", "audio"], "audio_bidirectional": True, "vision_bidirectional": False,
-        "freeze_text_encoder": True, "vision_dropout": 0.25, "absent_modality": "learned",
+        "vision_pooling": "mean", "freeze_text_encoder": True, "vision_dropout": 0.25, "absent_modality": "learned",
     }  # fmt: skip
     assert (run.text_encoder, run.overwrite_output_dir, run.max_text_tokens) == (None, True, 50)
     assert (args.learning_rate, args.weight_decay, args.max_steps, args.seed) == (5e-3, 0.0, -1, 3)

@@ -34,8 +34,10 @@ SEQUENCE_DEFAULTS = {
     "num_layers": 1,
     "bidirectional": False,
     "dropout": 0.0,
+    "pooling": "last",
     "output_dim": 16,
 }
+POOLINGS = ("last", "mean")
 
 
 class SelfMMConfig(PreTrainedConfig):
@@ -44,9 +46,9 @@ class SelfMMConfig(PreTrainedConfig):
     (official `config_regression.py`).
 
     A modality `m` other than a Transformer-encoded text is read by an LSTM and has the options `m_dim`,
-    `m_hidden_size`, `m_num_layers`, `m_bidirectional`, `m_dropout` and `m_output_dim`. Each modality and the
-    `fusion` have `m_head_dim` and `m_head_dropout`. Those of audio and vision are listed below; another modality
-    (`modalities=["vision", "eye"]`, `eye_dim=6`) takes them as further keyword arguments.
+    `m_hidden_size`, `m_num_layers`, `m_bidirectional`, `m_dropout`, `m_pooling` and `m_output_dim`. Each modality
+    and the `fusion` have `m_head_dim` and `m_head_dropout`. Those of audio and vision are listed below; another
+    modality (`modalities=["vision", "eye"]`, `eye_dim=6`) takes them as further keyword arguments.
 
     Args:
         text_config (`dict` or [`PreTrainedConfig`], *optional*):
@@ -65,6 +67,9 @@ class SelfMMConfig(PreTrainedConfig):
         vision_bidirectional (`bool`, defaults to `False`): Whether the vision LSTM reads both ways.
         audio_dropout (`float`, defaults to 0.0): Dropout in and after the audio LSTM.
         vision_dropout (`float`, defaults to 0.0): Dropout in and after the vision LSTM.
+        audio_pooling (`str`, defaults to `"last"`):
+            What is read of the audio LSTM's hidden states: the `"last"` one, as in the paper, or the `"mean"` of all.
+        vision_pooling (`str`, defaults to `"last"`): The same of the vision LSTM.
         audio_output_dim (`int`, defaults to 16): Width of the audio encoder's output `F_a`.
         vision_output_dim (`int`, defaults to 32): Width of the vision encoder's output `F_v`.
         fusion_head_dim (`int`, defaults to 128): Width `d_m` of the fusion representation.
@@ -102,6 +107,8 @@ class SelfMMConfig(PreTrainedConfig):
         vision_bidirectional: bool = False,
         audio_dropout: float = 0.0,
         vision_dropout: float = 0.0,
+        audio_pooling: str = "last",
+        vision_pooling: str = "last",
         audio_output_dim: int = 16,
         vision_output_dim: int = 32,
         fusion_head_dim: int = 128,
@@ -136,6 +143,8 @@ class SelfMMConfig(PreTrainedConfig):
         self.vision_bidirectional = vision_bidirectional
         self.audio_dropout = audio_dropout
         self.vision_dropout = vision_dropout
+        self.audio_pooling = audio_pooling
+        self.vision_pooling = vision_pooling
         self.audio_output_dim = audio_output_dim
         self.vision_output_dim = vision_output_dim
         self.fusion_head_dim = fusion_head_dim
@@ -160,7 +169,7 @@ class SelfMMConfig(PreTrainedConfig):
         # `pipeline` puts classes in the place of their names into its copy, which cannot be saved.
         return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
-    def sequence_options(self, modality: str) -> dict[str, int | float | bool]:
+    def sequence_options(self, modality: str) -> dict[str, int | float | bool | str]:
         """Options of the LSTM that reads `modality`: `input_dim` and the keys of `SEQUENCE_DEFAULTS`."""
         options = {key: getattr(self, f"{modality}_{key}", value) for key, value in SEQUENCE_DEFAULTS.items()}
         return {"input_dim": getattr(self, f"{modality}_dim", None), **options}
@@ -208,6 +217,9 @@ class SelfMMConfig(PreTrainedConfig):
         elif name.endswith("_bidirectional"):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be true or false, got {value!r}.")
+        elif name.endswith("_pooling"):
+            if value not in POOLINGS:
+                raise ValueError(f"{name} must be 'last' or 'mean', got {value!r}.")
         elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 

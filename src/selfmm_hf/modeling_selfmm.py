@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -100,7 +100,7 @@ def multitask_loss(
 
 
 class SelfMMSequenceEncoder(nn.Module):
-    """An LSTM over the real frames of a sequence; its last hidden state, dropout and a linear layer give `F_s`."""
+    """An LSTM over the real frames of a sequence; the last hidden state or the mean, dropout, a linear layer: `F_s`."""
 
     def __init__(
         self,
@@ -109,6 +109,7 @@ class SelfMMSequenceEncoder(nn.Module):
         num_layers: int,
         bidirectional: bool,
         dropout: float,
+        pooling: str,
         output_dim: int,
     ):
         super().__init__()
@@ -120,6 +121,7 @@ class SelfMMSequenceEncoder(nn.Module):
             bidirectional=bidirectional,
             dropout=dropout if num_layers > 1 else 0.0,
         )
+        self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size * (1 + bidirectional), output_dim)
 
@@ -129,24 +131,35 @@ class SelfMMSequenceEncoder(nn.Module):
         # bfloat16 autocast breaks LSTMs on many CPUs, and there is nothing to gain at these widths.
         with torch.autocast(frames.device.type, enabled=False):
             if self.lstm.bidirectional:
-                last = self._last_of_both(frames, lengths)
+                pooled = self._read_both_ways(frames, lengths)
             elif may_look(frames):
-                last = by_length(lengths, lambda clips, longest: self._last(frames[clips, :longest], lengths[clips]))
+                pooled = by_length(lengths, lambda clips, longest: self._read(frames[clips, :longest], lengths[clips]))
             else:
-                last = self._last(frames, lengths)
-        return self.projection(self.dropout(last))
+                pooled = self._read(frames, lengths)
+        return self.projection(self.dropout(pooled))
 
-    def _last(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """The state after the last real frame, of which those after it change nothing: much faster than packed."""
+    def _read(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Frames after the last real one change no state before them: much faster than packed."""
         states = self.lstm(frames)[0]  # (batch, frames, hidden_size)
+        if self.pooling == "mean":
+            return _mean(states, lengths)
         return one_of_each(states, lengths.to(states.device) - 1)
 
-    def _last_of_both(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def _read_both_ways(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
         # The zeros it would begin with anyway, of which torch's ONNX exporter cannot find out how many there are.
         zeros = frames.new_zeros(2 * self.lstm.num_layers, frames.shape[0], self.lstm.hidden_size)
-        hidden = self.lstm(packed, (zeros, zeros))[1][0]  # (layers * directions, batch, hidden_size)
-        return hidden[-2:].transpose(0, 1).flatten(1)  # (batch, 2 * hidden_size)
+        states, (hidden, _) = self.lstm(packed, (zeros, zeros))
+        if self.pooling == "mean":
+            return _mean(pad_packed_sequence(states, batch_first=True)[0], lengths)
+        return hidden[-2:].transpose(0, 1).flatten(1)  # (batch, 2 * hidden_size), of (layers * 2, batch, hidden_size)
+
+
+def _mean(states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Of the first `lengths`, (batch,), of `states`, (batch, frames, dim); gives (batch, dim)."""
+    lengths = lengths.to(states.device).unsqueeze(-1)
+    real = torch.arange(states.shape[1], device=states.device) < lengths
+    return (states * real.unsqueeze(-1)).sum(1) / lengths
 
 
 class SelfMMHead(nn.Module):
