@@ -94,7 +94,105 @@ def test_a_checkpoint_that_is_written_anew_does_not_count_meanwhile(run):
     again = Interrupting(model(dropout=0.1), arguments(run, num_train_epochs=3), corpus(), corpus(9, 1))
     with pytest.raises(Interrupted):
         again.train(resume_from_checkpoint=str(run / "checkpoint-3"))
-    assert "was not written to its end" in checkpoints.fault(run / "checkpoint-6")
+    assert checkpoints.fault(run / "checkpoint-6") == "it was not written to its end"
+    assert checkpoints.clear(run) == [] and names(run) == ["checkpoint-3", "checkpoint-6", "checkpoint-9"]
+    assert trainer(run).train(resume_from_checkpoint=True).global_step == 9
+
+
+def weights(folder):
+    """The weights in a folder, by what holds them, and when it was written."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("model.safetensors")}
+
+
+def test_weights_alone_are_refused_and_kept(tmp_path):
+    one = trainer(tmp_path, save_only_model=True, save_total_limit=2, learning_rate=0.0)  # best: the first
+    one.train()
+    assert names(tmp_path) == ["checkpoint-3", "checkpoint-9"]  # those of any other run
+    before = weights(tmp_path)
+    assert len(before) == 2 and all(checkpoints.has_weights(path) for path in checkpoints.checkpoints(tmp_path))
+    for wanted in (True, str(tmp_path / "checkpoint-9")):
+        message = "checkpoint-9 is no whole checkpoint.*weights alone, as save_only_model.*in another output_dir"
+        with pytest.raises(CheckpointError, match=message):
+            trainer(tmp_path, save_only_model=True).train(resume_from_checkpoint=wanted)
+    assert weights(tmp_path) == before
+
+
+def add_file(checkpoint):
+    (checkpoint / "notes.txt").write_text("mine")
+
+
+def of_plain_trainer(checkpoint):
+    (checkpoint / checkpoints.MANIFEST).unlink()
+
+
+def of_another_version(checkpoint):
+    (checkpoint / checkpoints.MANIFEST).write_text('{"version": 2, "files": ["model.safetensors"]}')
+
+
+def of_no_map(checkpoint):
+    (checkpoint / checkpoints.MANIFEST).write_text('["model.safetensors"]')
+
+
+def without_optimizer(checkpoint):
+    (checkpoint / "optimizer.pt").unlink()
+
+
+def with_cut_labels(checkpoint):
+    cut(checkpoint / PSEUDO_LABELS_FILE)
+
+
+def from_the_hub(checkpoint):
+    for path in checkpoint.iterdir():
+        if path.name not in ("model.safetensors", "config.json"):
+            path.unlink()
+
+
+def pickled(checkpoint):
+    from_the_hub(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    torch.save({"weight": torch.ones(3)}, checkpoint / "pytorch_model.bin")
+
+
+KINDS = [of_plain_trainer, of_another_version, of_no_map, without_optimizer, with_cut_labels, from_the_hub, pickled]
+
+
+def test_a_file_more_changes_nothing(run):
+    add_file(run / "checkpoint-9")
+    assert checkpoints.fault(run / "checkpoint-9") is None and checkpoints.clear(run) == []
+    assert (run / "checkpoint-9" / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("spoil", KINDS)
+def test_whole_weights_are_never_deleted_nor_written_over(run, spoil):
+    """Whoever wrote them, and whatever else the checkpoint lacks."""
+    spoil(run / "checkpoint-9")
+    file = next(path for path in (run / "checkpoint-9").iterdir() if "model" in path.name)
+    content = file.read_bytes()
+    assert len(checkpoints.clear(run)) == 1
+    assert names(run) == ["checkpoint-3", "checkpoint-6"]  # `Trainer` counts no more
+    assert (run / "kept-checkpoint-9" / file.name).read_bytes() == content
+    assert trainer(run, save_total_limit=1).train(resume_from_checkpoint=True).global_step == 9
+    assert (run / "kept-checkpoint-9" / file.name).read_bytes() == content
+    spoil(run / "checkpoint-9")
+    checkpoints.clear(run)
+    assert (run / "kept-checkpoint-9").is_dir() and (run / "kept-checkpoint-9-2").is_dir()
+
+
+@pytest.mark.parametrize("spoil", KINDS)
+def test_a_run_of_which_only_weights_are_left_does_not_begin_anew(run, spoil):
+    for checkpoint in checkpoints.checkpoints(run):
+        spoil(checkpoint)
+    before = weights(run)
+    with pytest.raises(CheckpointError, match=r"checkpoint-9 is no whole checkpoint.*Its weights are whole, and are"):
+        checkpoints.to_resume(run)
+    assert weights(run) == before
+
+
+@pytest.mark.parametrize("spoil", [cut, Path.unlink, lambda file: file.write_bytes(b"")])
+def test_torn_weights_are_deleted(run, spoil):
+    spoil(run / "checkpoint-9" / "model.safetensors")
+    assert "checkpoint-9 is not whole and deleted" in checkpoints.clear(run)[0]
+    assert names(run) == ["checkpoint-3", "checkpoint-6"] and not list(run.glob("kept-*"))
 
 
 def test_a_moved_run_ends_with_its_best_model(run, tmp_path):

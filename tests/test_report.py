@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from test_training import DEMO
 
 from selfmm_hf import cli
+from selfmm_hf.checkpoints import seal
 from selfmm_hf.data import demo
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.label_quality import correlation
@@ -334,7 +335,8 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
     (checkpoint / "trainer_state.json").write_text(
         json.dumps({"global_step": 8, "log_history": state["log_history"][:4]})
     )
-    (checkpoint / "files.json").write_text("{}")
+    (checkpoint / "pseudo_labels.safetensors").touch()
+    seal(checkpoint)
     (broken / "trainer_state.json").unlink()
     assert len(StoredRun.read(broken).losses("loss")) == 2
     page = report(tmp_path / "out", broken)

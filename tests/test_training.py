@@ -156,14 +156,40 @@ def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, messag
 
 def test_a_run_of_defaults_alone_goes_on_by_them_only(tmp_path):
     (tmp_path / "options.yaml").write_text("{}\n")
-    for file in (None, "all_results.json"):
-        if file:
-            (tmp_path / file).write_text("{}")
-        assert checkpoint_of(tmp_path, "true", {}, 30) is None
-        with pytest.raises(ValueError, match="started with convention: the default, and cannot go on with paper"):
-            checkpoint_of(tmp_path, "true", {"convention": "paper"}, 30)
-    with pytest.raises(ValueError, match="read once"):
-        checkpoint_of(tmp_path, "true", {"num_train_epochs": 40.0}, 40)
+    assert checkpoint_of(tmp_path, "true", {}, 30) is None
+    (tmp_path / "all_results.json").write_text("{}")
+    with pytest.raises(ValueError, match="started with convention: the default, and cannot go on with paper"):
+        checkpoint_of(tmp_path, "true", {"convention": "paper"}, 30)
+    with pytest.raises(ValueError, match="is done, and has no checkpoint to go on from"):  # it would begin anew
+        checkpoint_of(tmp_path, "true", {}, 30)
+
+
+def test_a_run_that_saved_weights_alone_does_not_begin_anew(tmp_path, capsys):
+    """Nor is the test split read again, whether the run had come to its end or not."""
+    folder = tmp_path / "run"
+    train("--output_dir", folder, "--save_only_model", "true")
+    run = json.loads((folder / "all_results.json").read_text())
+    assert AutoModel.from_pretrained(folder / "model") and "test_mae" in run  # it is a run like any other
+    again = [*DEMO, "--num_train_epochs", 3, "--save_only_model", "true", "--output_dir", folder]
+    for done in (True, False):
+        if not done:
+            (folder / "all_results.json").unlink()
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        message = refused(capsys, *again, "--resume_from_checkpoint", "true")
+        assert "it holds weights alone" in message and "begin anew in another output_dir" in message
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_weights_that_a_resumed_run_cannot_use_are_kept(tmp_path, caplog):
+    folder = tmp_path / "run"
+    train("--output_dir", folder, "--save_total_limit", 3)
+    (folder / "all_results.json").unlink()
+    last = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    (last / "optimizer.pt").unlink()
+    train("--output_dir", folder, "--save_total_limit", 3, "--resume_from_checkpoint", "true")
+    assert f"is kept-{last.name} now: optimizer.pt is missing" in caplog.text
+    kept, again = (path / "model.safetensors" for path in (folder / f"kept-{last.name}", last))
+    assert kept.read_bytes() == again.read_bytes()
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path, caplog):

@@ -1,49 +1,68 @@
-"""Checkpoints are whole or they do not count: a killed run never goes on from half of one."""
+"""
+Checkpoints are whole or they do not count: a killed run never goes on from half of one. Those that do not count are not
+deleted, where their weights are whole.
+"""
 
 import json
 import os
 import re
 import shutil
+import zipfile
+from itertools import chain, count
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-# The names and sizes of all files of a checkpoint but the trainer's state, which is written after it.
+# The names and sizes of all files of a checkpoint but the trainer's state, which is written after it. While it is being
+# written, of none.
 MANIFEST = "files.json"
+PSEUDO_LABELS_FILE = "pseudo_labels.safetensors"
 
 
 class CheckpointError(OSError):
     """A checkpoint cannot be written or read."""
 
 
+def begin(checkpoint: Path) -> None:
+    """To be called before anything in `checkpoint` is written, or written again."""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    _write_manifest(checkpoint, {})
+    (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+
+
 def seal(checkpoint: Path) -> None:
     """Lists the files that are in `checkpoint`, once all processes have written theirs."""
-    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != TRAINER_STATE_NAME]
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
+    left_out = (MANIFEST, TRAINER_STATE_NAME)
     sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+    _write_manifest(checkpoint, {name: size for name, size in sizes.items() if name not in left_out})
+
+
+def _write_manifest(checkpoint: Path, sizes: dict[str, int]) -> None:
     beside = checkpoint / f".{MANIFEST}.part"
     beside.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, checkpoint / MANIFEST)
-
-
-def unseal(checkpoint: Path) -> None:
-    """To be called before anything in `checkpoint` is written again."""
-    (checkpoint / MANIFEST).unlink(missing_ok=True)
 
 
 def fault(checkpoint: Path) -> str | None:
     """What is wrong with `checkpoint`: nothing where a run can go on from it exactly where it was."""
     try:
         sizes = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
+        if not sizes:
+            return "it was not written to its end"
         for name, size in sizes.items():
             if not (checkpoint / name).is_file():
                 return f"{name} is missing"
             if (found := (checkpoint / name).stat().st_size) != size:
                 return f"{name} has {found:,} of {size:,} bytes"
     except FileNotFoundError:
-        return f"{MANIFEST} is missing: it was not written to its end"
-    except (ValueError, AttributeError):
+        return f"{MANIFEST} is missing: it was not written to its end, or by another program"
+    except (ValueError, AttributeError, TypeError):
         return f"{MANIFEST} is damaged"
+    if PSEUDO_LABELS_FILE not in sizes:
+        return "it holds weights alone, as save_only_model leaves them"
     try:
         state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))
         if state["global_step"] >= 0:
@@ -51,6 +70,46 @@ def fault(checkpoint: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return f"{TRAINER_STATE_NAME} is missing or damaged: it was not written to its end"
+
+
+def check(checkpoint: Path) -> None:
+    """
+    Raises:
+        CheckpointError: No run can go on from `checkpoint`.
+    """
+    if wrong := fault(checkpoint):
+        kept = " Its weights are whole, and are kept: load them, or begin anew in another output_dir."
+        raise CheckpointError(
+            f"{checkpoint} is no whole checkpoint, from which a run can go on: {wrong}."
+            + (kept if has_weights(checkpoint) else "")
+        )
+
+
+def has_weights(checkpoint: Path) -> bool:
+    """Whether any weights in `checkpoint` are whole, as far as can be told without knowing the model."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != PSEUDO_LABELS_FILE]
+    return any(
+        (path.suffix == ".safetensors" and _is_whole(path))
+        or (path.suffix in (".bin", ".pt") and "model" in path.name and zipfile.is_zipfile(path))
+        or path.name == ".metadata"  # the last file of distributed weights
+        for path in files
+    )
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        with safe_open(file, framework="pt"):
+            return True
+    except SafetensorError:
+        return False
+
+
+def _is_unfinished(checkpoint: Path) -> bool:
+    """Whether a run was interrupted that was writing `checkpoint`, and which writes it again when it goes on."""
+    try:
+        return json.loads((checkpoint / MANIFEST).read_text("utf-8")) == {}
+    except (OSError, ValueError):
+        return False
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -68,7 +127,49 @@ def last_whole(folder: Path) -> Path | None:
     return next((path for path in reversed(checkpoints(folder)) if fault(path) is None), None)
 
 
+def to_resume(folder: Path) -> Path | None:
+    """
+    The checkpoint from which the run in `folder` goes on; `None` where none had been completed.
+
+    Raises:
+        CheckpointError: There are completed ones, and none of them will do.
+    """
+    last = last_whole(folder)
+    if last is None:
+        for checkpoint in reversed(checkpoints(folder)):
+            if not _is_unfinished(checkpoint) and has_weights(checkpoint):
+                check(checkpoint)
+    return last
+
+
+def clear(folder: Path) -> list[str]:
+    """
+    Takes away what no run can go on from: `Trainer` counts checkpoints by their names. What has no whole weights is
+    deleted, other checkpoints are renamed, and those that the run was writing when it was interrupted are left, as it
+    writes them again.
+
+    Returns:
+        What was done, a line each.
+    """
+    done = []
+    for checkpoint in checkpoints(folder):
+        wrong = fault(checkpoint)
+        if wrong and not has_weights(checkpoint):
+            discard(checkpoint)
+            done.append(f"{checkpoint} is not whole and deleted: {wrong}.")
+        elif wrong and not _is_unfinished(checkpoint):
+            aside = _free_name(checkpoint.with_name(f"kept-{checkpoint.name}"))
+            checkpoint.rename(aside)
+            done.append(f"{checkpoint}, from which no run can go on, is {aside.name} now: {wrong}.")
+    return done
+
+
+def _free_name(wanted: Path) -> Path:
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))
+    return next(path for path in chain([wanted], numbered) if not path.exists())
+
+
 def discard(checkpoint: Path) -> None:
     """Deletes what was not written to its end, which makes room where a disk is full."""
-    unseal(checkpoint)
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -68,18 +68,18 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
         epochs: For how long.
 
     Raises:
-        ValueError: There is no such checkpoint, it is not whole, or it is of a run with other options.
+        CheckpointError: It is not whole.
+        ValueError: There is no such checkpoint, or it is of a run that had other options or is done.
     """
     if resume.lower() in ("true", "1", "yes"):
         if not has_begun(folder):
             raise ValueError(f"There is no checkpoint in {folder} to resume from, nor any run.")
-        checkpoint = checkpoints.last_whole(folder)
+        checkpoint = checkpoints.to_resume(folder)
     else:
         checkpoint = Path(resume)
         if not checkpoint.is_dir():
             raise ValueError(f"There is no checkpoint folder {resume}.")
-        if fault := checkpoints.fault(checkpoint):
-            raise ValueError(f"{checkpoint} is no whole checkpoint: {fault}.")
+        checkpoints.check(checkpoint)
     begun = folder if checkpoint is None else checkpoint.parent
     before = _options(begun, given)
     if name := difference(before, given, "num_train_epochs"):
@@ -95,7 +95,13 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
                 f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
                 f"{epochs:g}: it may be raised, not lowered."
             )
-    if (folder / RESULTS_FILE).is_file() and difference(_options(folder, given), given):
+    done = (folder / RESULTS_FILE).is_file()
+    if done and checkpoint is None:
+        raise ValueError(
+            f"The run in {folder} is done, and has no checkpoint to go on from: name another --output_dir, or replace "
+            "it by --overwrite_output_dir."
+        )
+    if done and difference(_options(folder, given), given):
         raise ValueError(
             f"The run in {folder} is done, and has read the test split, which is read once: to train on from its "
             "last checkpoint, name that, and another --output_dir."

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Sa
 from transformers.utils import logging
 
 from . import checkpoints
-from .checkpoints import CheckpointError
+from .checkpoints import PSEUDO_LABELS_FILE, CheckpointError
 from .collator import SelfMMCollator
 from .configuration_selfmm import SelfMMConfig
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
@@ -34,7 +34,6 @@ logger = logging.get_logger(__name__)
 
 TEXT = "encoders.text."
 
-PSEUDO_LABELS_FILE = "pseudo_labels.safetensors"
 # Of a pretrained text encoder, for which none is named: that of the official code, for all of its data sets.
 TEXT_RATE = 5e-5
 # The highest that the authors of BERT fine-tuned with, for its small models (README of google-research/bert).
@@ -308,19 +307,18 @@ class SelfMMTrainer(Trainer):
 
     def _whole_checkpoint(self, wanted: str | bool) -> Path:
         folder = Path(self.args.output_dir)
-        checkpoint = checkpoints.last_whole(folder) if wanted is True else Path(wanted)
+        checkpoint = checkpoints.to_resume(folder) if wanted is True else Path(wanted)
         if checkpoint is None:
             raise CheckpointError(f"There is no whole checkpoint in {folder} to resume from.")
-        if fault := checkpoints.fault(checkpoint):
-            raise CheckpointError(f"{checkpoint} is no whole checkpoint of Self-MM: {fault}.")
+        checkpoints.check(checkpoint)
         return checkpoint
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial))
         checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            checkpoints.unseal(checkpoint)
         try:
+            if self.args.should_save:
+                checkpoints.begin(checkpoint)
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
             free = shutil.disk_usage(folder).free if folder.is_dir() else 0
@@ -331,6 +329,11 @@ class SelfMMTrainer(Trainer):
                 f"{checkpoint} cannot be written: {' '.join(str(error).split())} ({free:,} bytes were free). "
                 + (f"{last} is whole: make room, and resume from it." if last else "Name another output_dir.")
             ) from error
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and self.args.save_only_model and self.args.should_save:
+            checkpoints.seal(Path(output_dir))  # there is nothing more to come
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

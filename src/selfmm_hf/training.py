@@ -362,10 +362,8 @@ class Run:
     def _prepare_folder(self, trainer: SelfMMTrainer) -> None:
         if self.options.overwrite_output_dir and not self.resumes:
             delete_run(self.folder)
-        for checkpoint in checkpoints.checkpoints(self.folder):
-            if fault := checkpoints.fault(checkpoint):
-                logger.warning(f"{checkpoint} is not whole and deleted: {fault}.")
-                checkpoints.discard(checkpoint)
+        for line in checkpoints.clear(self.folder):
+            logger.warning(line)
         if self.resumes:
             logger.warning(f"Going on from {self.checkpoint or 'the beginning: no checkpoint had been completed'}.")
         self.folder.mkdir(parents=True, exist_ok=True)
