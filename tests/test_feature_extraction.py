@@ -77,6 +77,10 @@ def test_a_file_is_its_sound_and_its_picture(extractor, tmp_path):
     [
         ({"audio": None}, {"audio": "no sound"}),
         ({"audio": np.zeros(0, np.float32)}, {"audio": "no sound"}),
+        ({"audio": np.zeros(RATE, np.float32)}, {"audio": "no voice"}),
+        ({"audio": np.ones(1, np.float32)}, {"audio": "no voice"}),
+        ({"audio": voice(0.01, RATE)}, {"audio": "no voice"}),
+        ({"audio": np.pad(voice(0.06, RATE), RATE // 4)}, {"audio": "no voice"}),
         ({"vision": None}, {"vision": "no picture"}),
         ({"vision": []}, {"vision": "no picture"}),
         ({"vision": [np.zeros((48, 64, 3), np.uint8)] * 3}, {"vision": "no face"}),
@@ -88,6 +92,22 @@ def test_what_a_clip_lacks_is_stated(extractor, changes, absent):
     assert stated == absent
     assert {name for name, frames in features.items() if not len(frames)} == set(absent)
     assert {name: frames.shape[1] for name, frames in features.items()} == {"audio": 33, "vision": 41}
+
+
+def test_edges_without_voice_or_movement_are_cut(extractor):
+    """Silence and noise around the voice; a picture that stands still, and black."""
+    plain, _ = extractor.extract(clip())
+    noise = np.random.default_rng(0).normal(0, 1e-4, RATE).astype(np.float32)
+    still, black = faces()[-1:] * 10, [np.zeros((256, 256, 3), np.uint8)] * 10
+    long = clip(
+        audio=np.concatenate([np.zeros(RATE, np.float32), voice(1.0, RATE), noise, noise]),
+        vision=[*black, *faces()[:1] * 10, *faces(), *still, *black],
+    )
+    found, absent = extractor.extract(long)
+    assert absent == {} and len(plain["audio"]) <= len(found["audio"]) <= len(plain["audio"]) + 10  # the margins
+    assert len(found["vision"]) == 6
+    expression = slice(1, 31)  # motion differs by where the face has been before, and landmarks a little
+    np.testing.assert_allclose(found["vision"][:, expression], plain["vision"][:, expression], atol=0.05)
 
 
 def test_batches_are_padded_and_normalised(extractor):

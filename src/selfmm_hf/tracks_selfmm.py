@@ -13,6 +13,9 @@ import numpy as np
 EDGE_SECONDS = 0.25
 MARGIN_SECONDS = 0.1
 
+# What is active for less than this, and for less than half of a clip or a window, is no voice and no face.
+SHORTEST_SECONDS = 0.1
+
 # Loudness is told for each of these, between two frequencies that leave out hum, rumble and a constant offset.
 STEP_SECONDS = 0.02
 BAND = (200.0, 8000.0)  # Hz
@@ -32,6 +35,7 @@ ONLY_NOISE_STEPS = 50  # a whole clip of at least 1 s that stays as loud as it i
 MIN_FACE_SHARE = 0.2
 
 STILL_GRID = 24  # blocks along each side of a picture, whose means are compared
+JUMP_FRAMES = 3  # a change between so many that are still, on either side, is a cut, and no movement
 
 
 @dataclass
@@ -69,8 +73,8 @@ class Track:
     @property
     def whole(self) -> np.ndarray:
         """
-        The frames without the edges in which nothing is active; none at all where nothing is, or where less than
-        `MIN_FACE_SHARE` of the pictures show a face.
+        The frames without the edges in which nothing is active; none at all where hardly anything is (see
+        `SHORTEST_SECONDS`), or where less than `MIN_FACE_SHARE` of the pictures show a face.
         """
         return self._trimmed(slice(0, len(self.frames)))
 
@@ -85,7 +89,8 @@ class Track:
 
     def _trimmed(self, part: slice) -> np.ndarray:
         frames, active, share = self.frames[part], self.active[part], self.face_share(part)
-        if not active.any() or (share is not None and share < MIN_FACE_SHARE):
+        least = min(SHORTEST_SECONDS * self.frame_rate, len(active) / 2)
+        if not active.any() or active.sum() < least or (share is not None and share < MIN_FACE_SHARE):
             return frames[:0]
         if self.margin is None:
             return frames
@@ -210,14 +215,17 @@ class Movement:
 
     def moving(self, still_change: float) -> np.ndarray:
         """
-        (frames,) bool: false at either end, where frames are copies of each other, but true throughout for a picture
-        that never moves.
+        (frames,) bool: false at either end, where frames are copies of each other or of what a cut shows, but true
+        throughout for a picture that never moves.
 
         Args:
             still_change: By how much, of 255, a copy may differ: the mean of one of 24 x 24 blocks.
         """
         moves = np.array(self.changes[1:]) > still_change  # from each frame to the next
         where = np.flatnonzero(moves)
+        after = np.diff(where, append=len(moves) + JUMP_FRAMES)
+        before = np.diff(where, prepend=-1 - JUMP_FRAMES)
+        where = where[np.minimum(before, after) <= JUMP_FRAMES]
         active = np.ones(len(self.changes), bool)
         if len(where):
             active[: where[0]] = active[where[-1] + 2 :] = False
