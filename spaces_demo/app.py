@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from huggingface_hub import ModelCard
+from huggingface_hub import hf_hub_download
 from transformers import pipeline
 
 MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder
@@ -94,10 +94,11 @@ def load() -> Any:
 def limits(model: str) -> str:
     """What its card says that the model may be trusted with."""
     try:
-        card = ModelCard.load(Path(model) / "README.md" if Path(model).is_dir() else model)
+        card = Path(model) / "README.md" if Path(model).is_dir() else Path(hf_hub_download(model, "README.md"))
+        text = card.read_text("utf-8-sig")  # without its metadata, which anybody may have written
     except (OSError, ValueError):
         return NO_CARD
-    found = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", card.text, re.MULTILINE | re.DOTALL)
+    found = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return found[1].strip() if found else NO_CARD
 
 

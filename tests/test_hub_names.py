@@ -106,13 +106,14 @@ def test_a_text_encoder_that_is_not_there(nothing_fetched, tmp_path, capsys):
 
 def test_the_network_is_asked_only_after_it_was_told(tmp_path, monkeypatch, caplog):
     from selfmm_hf import data
+    from selfmm_hf.data import prepared
 
-    def load(name, *_, **__):
+    def fetch(name, *_, **__):
         assert "taken from the Hub, repository data/mosi, revision main" in caplog.text
         raise ConnectionError("no network")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "load_dataset", load)
+    monkeypatch.setattr(prepared, "snapshot_download", fetch)
     with pytest.raises(data.DataError, match=r"data/mosi cannot be loaded as .*: no network"):
         data.load_splits("mosi", "data/mosi")
     assert hub_names.FILE.search("a/b.pkl")

@@ -15,7 +15,8 @@ from filelock import FileLock
 from huggingface_hub import DatasetCard
 
 from selfmm_hf.data import DataError, find_builder, load_splits
-from selfmm_hf.data.prepare import origins, prepare
+from selfmm_hf.data.prepare import prepare
+from selfmm_hf.data.prepared import origins
 
 STRANGER = """
 import json, sys
@@ -106,7 +107,7 @@ def test_two_configurations_in_one_folder(tmp_path, file):
     out = tmp_path / "out"
     prepare(find_builder("mosi", str(aligned(file))), out)
     prepare(find_builder("mosi", str(file)), out)
-    assert [one["config"] for one in origins(out)] == ["aligned", "unaligned"]
+    assert [one["config"] for one in origins(out)] == ["unaligned", "aligned"]
     lengths = [load_splits("mosi", str(out), config)["train"].lengths("audio")[:4].tolist() for config in
                ("aligned", "unaligned", None)]  # fmt: skip
     assert lengths == [[4, 4, 4, 4], [1, 2, 3, 4], [1, 2, 3, 4]]

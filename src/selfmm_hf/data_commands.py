@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .data import find_builder, load_prepared, open_splits
+from .data import find_builder, open_splits
 from .data.columns import SPLITS
 from .data.custom import is_custom
 from .data.custom.folder import read_folder
@@ -13,8 +13,8 @@ from .data.inspection import Clips, DatasetClips
 from .data.inspection import inspect as inspect_splits
 from .data.inspection.table import format_table
 from .data.mmsa import Rules, read_mmsa
-from .data.prepare import origins
 from .data.prepare import prepare as prepare_folder
+from .data.prepared import find_prepared, origins
 from .data.verify import verify_file, verify_folder
 
 
@@ -56,7 +56,7 @@ def _clips(path: str, config: str | None) -> dict[str, Clips]:
         return read_mmsa(path, Rules("keep"))
     if is_custom(Path(path)):
         return read_folder(path, Rules("keep"))
-    splits = load_prepared(path, config)
+    splits = find_prepared(path, config).load()
     opened = open_splits(splits, path, [split for split in SPLITS if split in splits])
     return {split: DatasetClips(samples) for split, samples in opened.items()}
 

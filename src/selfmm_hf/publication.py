@@ -7,15 +7,16 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import yaml
 from datasets.config import DATASET_INFO_FILENAME
-from huggingface_hub import RepoCard
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .data import BUILDERS, DataError
 from .data.builder import checksums
-from .data.prepare import ORIGIN_FILE, origins
+from .data.card import CardError, parse_card, read_card
+from .data.prepare import card_fault
+from .data.prepared import ORIGIN_FILE, origins
 from .data.recipe import RECIPE_FILE
 from .face_landmarks_selfmm import MODEL_FILES
 from .modeling_selfmm import SelfMMModel
@@ -109,7 +110,7 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
         make = _model
     elif any(name.endswith(f"/{ORIGIN_FILE}") for name in names):
         make = _dataset
-    elif card is not None and "sdk" in card.data.to_dict():
+    elif card is not None and "sdk" in card:
         make = _space
     else:
         raise PublicationError(
@@ -150,8 +151,8 @@ def identity(kind: str, names: Collection[str], read: Callable[[str], bytes]) ->
             return f"a model of the type {json.loads(text)['model_type']!r}"
         if kind == "dataset":
             return f"the data set {json.loads(text)['dataset']!r}"
-        return f"the Space {RepoCard(text).data.to_dict()['title']!r}"
-    except (ValueError, KeyError, TypeError, yaml.YAMLError):
+        return f"the Space {parse_card(text)['title']!r}"
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -206,20 +207,21 @@ def _sent(folder: Path, names: Collection[str], patterns: Collection[str]) -> di
     return found
 
 
-def _card(folder: Path) -> RepoCard | None:
+def _card(folder: Path) -> dict[str, Any] | None:
+    """The metadata of the card, if there is one."""
     file = folder / "README.md"
     if not file.is_file():
         return None
     try:
-        card = RepoCard.load(file)
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        raise PublicationError(f"{file}: its metadata cannot be read: {error}") from error
-    if not card.data.to_dict():
+        card = read_card(file)
+    except CardError as error:
+        raise PublicationError(str(error)) from error
+    if not card:
         raise PublicationError(f"{file} has no metadata between two lines `---` at its beginning.")
     return card
 
 
-def _model(folder: Path, names: Collection[str], card: RepoCard) -> Publication:
+def _model(folder: Path, names: Collection[str], card: dict[str, Any]) -> Publication:
     """Its code is all there, and its weights and processor load, by the package's code."""
     named = identity("model", names, lambda name: (folder / name).read_bytes())
     if named != "a model of the type 'selfmm'":
@@ -232,7 +234,7 @@ def _model(folder: Path, names: Collection[str], card: RepoCard) -> Publication:
         raise PublicationError(f"{folder} does not load: {error}") from error
     if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         raise PublicationError(f"{folder}: the weights are not those of config.json, as {wrong[0]} shows.")
-    if not card.data.to_dict().get("license"):
+    if not card.get("license"):
         raise PublicationError(f"{folder / 'README.md'} names no `license`.")
     vocabulary = () if tokenizer is None else (*TOKENIZER_FILES, *tokenizer.vocab_files_names.values())
     return Publication("model", named, _sent(folder, names, (*SENT["model"], *code, *vocabulary)), OWNED["model"])
@@ -276,26 +278,18 @@ def _code(folder: Path, names: Collection[str]) -> set[str]:
     return files
 
 
-def _dataset(folder: Path, names: Collection[str], card: RepoCard) -> Publication:
+def _dataset(folder: Path, names: Collection[str], _: dict[str, Any]) -> Publication:
     """Its files are those that were made, and the card tells `load_dataset` of them."""
     try:
         facts = origins(folder)
     except DataError as error:
         raise PublicationError(str(error)) from error
-    told = {
-        path
-        for config in card.data.to_dict().get("configs") or []
-        for split in config["data_files"]
-        for path in ([split["path"]] if isinstance(split["path"], str) else split["path"])
-    }
     made = {f"{one['config']}/{name}": sha256 for one in facts for name, sha256 in one["files"].items()}
     for name, sha256 in made.items():
         if not (folder / name).is_file() or checksums(folder / name)["sha256"] != sha256:
             raise PublicationError(f"{folder / name} is not the file that was made: prepare {folder} again.")
-    if told != made.keys():
-        raise PublicationError(
-            f"{folder / 'README.md'} does not name the files that are there: prepare {folder} again."
-        )
+    if fault := card_fault(folder, facts):
+        raise PublicationError(f"{fault}.")
     builder = BUILDERS.get(facts[0]["dataset"])
     owned = (*OWNED["dataset"], *(f"{one['config']}/*" for one in facts))
     research = builder.TITLE if builder is not None and builder.CITATION else None
@@ -304,12 +298,11 @@ def _dataset(folder: Path, names: Collection[str], card: RepoCard) -> Publicatio
     return Publication("dataset", f"the data set {facts[0]['dataset']!r}", sent, owned, research)
 
 
-def _space(folder: Path, names: Collection[str], card: RepoCard, model: str | None) -> Publication:
+def _space(folder: Path, names: Collection[str], card: dict[str, Any], model: str | None) -> Publication:
     """It has what the Hub starts it with, and in the copy that is sent the name of its model."""
-    data = card.data.to_dict()
-    if data["sdk"] != "gradio" or not data.get("title"):
+    if card["sdk"] != "gradio" or not card.get("title"):
         raise PublicationError(f"{folder / 'README.md'} must say `sdk: gradio` and have a `title`.")
-    script = data.get("app_file", "app.py")
+    script = str(card.get("app_file", "app.py"))
     sent = _sent(folder, names, (*SENT["space"], script))
     for name in (script, "requirements.txt"):
         if name not in sent:
@@ -329,5 +322,5 @@ def _space(folder: Path, names: Collection[str], card: RepoCard, model: str | No
         raise PublicationError(f"--model: nothing in {folder} names {PLACEHOLDER}, which it would replace.")
     for name, content in holders.items():
         sent[name] = content.replace(PLACEHOLDER.encode(), str(model).encode())
-    metric = "evaluate" in (data.get("tags") or [])
-    return Publication("space", f"the Space {data['title']!r}", sent, OWNED["space"], metric=metric)
+    metric = "evaluate" in (card.get("tags") or [])
+    return Publication("space", f"the Space {card['title']!r}", sent, OWNED["space"], metric=metric)

@@ -1,14 +1,12 @@
 """The data sets: read from the files that are passed around, kept as Arrow, handed out as samples."""
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from datasets import DatasetDict, load_dataset, load_dataset_builder
-from pyarrow.dataset import ParquetFragmentScanOptions
+from datasets import DatasetDict
 
-from ..hub_names import check_name, take_from_hub
+from ..hub_names import check_name
 from ..metrics import METRICS
 from .builder import FeatureBuilder, check_reach, layout
 from .columns import SPLITS, odd_column
@@ -17,7 +15,7 @@ from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
 from .mosi import Mosi
-from .prepare import origins
+from .prepared import find_prepared, on_hub
 from .samples import Samples
 from .sims import Sims
 from .simsv2 import SimsV2
@@ -57,10 +55,6 @@ def range_of_labels(dataset: str, wanted: float | None = None) -> float:
     return float(wanted)
 
 
-# Parquet's row groups one after the other: `datasets` would hold hundreds of MB of those to come.
-ONE_BY_ONE = ParquetFragmentScanOptions(pre_buffer=False)
-
-
 def load_splits(
     dataset: str,
     data: str | None = None,
@@ -94,9 +88,12 @@ def load_splits(
         raise DataError(f"The data set {dataset} needs --data: a feature file, a prepared folder, or a repository.")
     builder = find_builder(dataset, data, config, label_range=limit)
     if builder is None:
-        if any(one["not_finite"] == "keep" for one in origins(Path(data))):
+        prepared = find_prepared(data, config, revision)
+        if prepared.origin is not None and prepared.origin["dataset"] != dataset:
+            raise DataError(f"{data} holds the data set {prepared.origin['dataset']}, not {dataset}.")
+        if prepared.origin is not None and prepared.origin["not_finite"] == "keep":
             raise DataError(f"{data} was prepared with --not_finite keep, for a look at it; training needs zero.")
-        splits = load_prepared(data, config, revision)
+        splits = prepared.load()
     else:
         builder.download_and_prepare()
         splits = builder.as_dataset()
@@ -117,8 +114,6 @@ def find_builder(
         DataError: There is no such file, or it is no feature file.
     """
     path, builder = Path(data), BUILDERS[dataset]
-    if other := next((one["dataset"] for one in origins(path) if one["dataset"] != dataset), None):
-        raise DataError(f"{data} holds the data set {other}, not {dataset}.")
     if dataset != "custom" and is_custom(path):
         raise DataError(f"{data} is a folder of your own, by its table: take it as custom, not {dataset}.")
     if dataset == "custom":
@@ -133,39 +128,8 @@ def find_builder(
         if config not in builder.builder_configs:
             raise DataError(f"{builder.TITLE} has no configuration {config}; expected {list(builder.builder_configs)}.")
         return builder(config_name=config, data_files=glob.escape(str(path.absolute())), **options)
-    _on_hub(check_name, data)
+    on_hub(check_name, data)
     return None
-
-
-def _on_hub(check: Callable, data: str, *arguments: Any) -> Any:
-    try:
-        return check(data, *arguments, here="file or folder")
-    except ValueError as error:
-        raise DataError(str(error)) from None
-
-
-def load_prepared(data: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
-    """
-    The splits in a prepared folder or a repository.
-
-    Raises:
-        DataError: There are none.
-    """
-    for origin in origins(Path(data)):
-        if missing := [name for name in origin["files"] if not (Path(data) / origin["config"] / name).is_file()]:
-            raise DataError(f"{data} has no {origin['config']}/{missing[0]} any more; prepare the data set again.")
-    _on_hub(take_from_hub, data, "the data set", revision)
-    try:
-        if not Path(data).is_dir():
-            return load_dataset(data, config, revision=revision, fragment_scan_options=ONE_BY_ONE)
-        # `datasets` looks for a folder in its cache by the folder's name: by its files it notices that they changed.
-        files = load_dataset_builder(data, config).config.data_files
-        files = {split: [*map(glob.escape, files[split])] for split in files}
-        return load_dataset("parquet", data_files=files, fragment_scan_options=ONE_BY_ONE)
-    except Exception as error:  # whatever somebody's folder or repository can break in `datasets`
-        what = "a folder of `selfmm data prepare`" if Path(data).is_dir() else "a file, a folder or a repository"
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise DataError(f"{data} cannot be loaded as {what}: {reason:.400}") from error
 
 
 def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS) -> Splits:

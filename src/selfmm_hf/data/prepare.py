@@ -16,11 +16,10 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from ..version import __version__
 from .builder import FeatureBuilder
+from .card import CardError, read_card
+from .prepared import ORIGIN_FILE, origins, read_origins, split_files
 from .recipe import RECIPE_FILE, recipe_file
 from .safe_pickle import DataError
-
-ORIGIN_FILE = "origin.json"
-ORIGIN_KEYS = {"dataset", "config", "not_finite", "label_range", "rows", "files"}
 
 CARD = Path(__file__).parents[1] / "hub_configs" / "cards" / "dataset.md"
 
@@ -62,7 +61,7 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         _write_origin(builder, made)
         infos = {one["config"]: DatasetInfo.from_directory(str(folder / one["config"])) for one in others}
         infos[config] = DatasetInfo.from_directory(str(made))
-        facts = sorted([*others, _origin(made)], key=lambda one: one["config"], reverse=True)
+        facts = sorted([*others, *read_origins(staging)], key=lambda one: one["config"], reverse=True)
         _card(builder, facts, infos).save(staging / "README.md")
         if recipe is not None:
             (staging / RECIPE_FILE).write_bytes(recipe)
@@ -78,30 +77,9 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
                 (staging / name).replace(folder / name)
 
 
-def origins(folder: Path) -> list[dict[str, Any]]:
-    """Where the configurations in a prepared folder come from; none if it is no such folder."""
-    return [_origin(file.parent) for file in sorted(folder.glob(f"*/{ORIGIN_FILE}")) if (folder / "README.md").exists()]
-
-
-def split_files(origin: dict[str, Any], split: str) -> list[str]:
-    """The names of its Parquet files, in order."""
-    return sorted(name for name in origin["files"] if name.startswith(f"{split}-"))
-
-
 def _recipe(folder: str | Path | None) -> bytes | None:
     file = folder and recipe_file(str(folder))
     return file.read_bytes() if file else None
-
-
-def _origin(folder: Path) -> dict[str, Any]:
-    file = folder / ORIGIN_FILE
-    try:
-        origin = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is damaged ({error}); delete {folder} and prepare it again.") from error
-    if type(origin) is not dict or origin.get("config") != folder.name or not origin.keys() >= ORIGIN_KEYS:
-        raise DataError(f"{file} is damaged; delete {folder} and prepare it again.")
-    return origin
 
 
 @contextmanager
@@ -157,6 +135,32 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
     (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def card_configs(facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the card says of the files, for `load_dataset`, which takes the first where none is named."""
+    return [
+        {
+            "config_name": one["config"],
+            "data_files": [
+                {"split": split, "path": [f"{one['config']}/{name}" for name in split_files(one, split)]}
+                for split in one["rows"]
+            ],
+            **({"default": True} if number == 0 and len(facts) > 1 else {}),
+        }
+        for number, one in enumerate(facts)
+    ]
+
+
+def card_fault(folder: Path, facts: list[dict[str, Any]]) -> str | None:
+    """What is wrong with the card of a prepared folder, by which others load it, where anything is."""
+    try:
+        configs = read_card(folder / "README.md").get("configs")
+    except CardError as error:
+        return str(error)
+    if configs != card_configs(facts):
+        return f"{folder / 'README.md'} does not name the files that were made, alone: prepare {folder} again"
+    return None
+
+
 def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str, DatasetInfo]) -> DatasetCard:
     data = DatasetCardData(
         pretty_name=builder.TITLE,
@@ -164,17 +168,7 @@ def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str,
         license="other" if builder.CITATION else None,
         license_name="research-use" if builder.CITATION else None,
         tags=["sentiment-analysis", "multimodal", "multimodal-sentiment-analysis", "self-mm"],
-        configs=[
-            {
-                "config_name": one["config"],
-                "data_files": [
-                    {"split": split, "path": [f"{one['config']}/{name}" for name in split_files(one, split)]}
-                    for split in one["rows"]
-                ],
-                **({"default": True} if number == 0 and len(facts) > 1 else {}),
-            }
-            for number, one in enumerate(facts)
-        ],
+        configs=card_configs(facts),
     )
     DatasetInfosDict(infos).to_dataset_card_data(data)
     research = f"{builder.TITLE} is for research use: see {builder.HOMEPAGE} before passing it on."

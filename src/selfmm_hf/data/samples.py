@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..text_selfmm import length, tokenize
+from .columns import COLUMNS
 from .safe_pickle import DataError
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
@@ -42,6 +43,8 @@ class Samples:
     """
 
     def __init__(self, dataset: Dataset, leave_out: Collection[str] = ()):
+        if others := [name for name in dataset.column_names if name not in COLUMNS]:
+            dataset = dataset.remove_columns(others)  # whose type may say that a value is to be fetched from a URL
         self.dataset = dataset if dataset._indices is None else dataset.flatten_indices()
         self.leave_out = set(leave_out)
         self.tokens: dict[str, _Ragged] = {}

@@ -13,7 +13,8 @@ from . import BUILDERS, find_builder
 from .builder import check_reach, checksums, published_as
 from .columns import UNIMODAL_LABELS, odd_column
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
-from .prepare import origins, split_files
+from .prepare import card_fault
+from .prepared import origins, split_files
 from .samples import Samples
 
 
@@ -64,7 +65,11 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
     facts = origins(folder)
     if not facts:
         raise DataError(f"{folder} is no data set that `selfmm data prepare` has made.")
-    config = source and find_builder(facts[0]["dataset"], str(source), label_range=facts[0]["label_range"]).config.name
+    if (dataset := facts[0]["dataset"]) not in BUILDERS:
+        raise DataError(f"{folder} holds {dataset!r:.40}; expected one of {', '.join(BUILDERS)}.")
+    if fault := card_fault(folder, facts):
+        yield fault
+    config = source and find_builder(dataset, str(source), label_range=facts[0]["label_range"]).config.name
     if source is not None and config not in [origin["config"] for origin in facts]:
         yield f"{source} has the configuration {config}, which is not in {folder}"
     for origin in facts:
@@ -78,7 +83,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
         tables = {}
         if config == origin["config"]:
             options = {name: origin[name] for name in ("config", "not_finite", "label_range")}
-            builder = find_builder(origin["dataset"], str(source), **options)
+            builder = find_builder(dataset, str(source), **options)
             tables = builder.tables(Path(builder.file()))
         for split, rows in origin["rows"].items():
             files = [glob.escape(str(made / name)) for name in split_files(origin, split)]
