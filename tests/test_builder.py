@@ -79,7 +79,7 @@ def test_published_files_are_known_by_their_checksums(tmp_path, monkeypatch, cap
     builder = Mosi(config_name="unaligned", data_files=str(file), cache_dir=tmp_path / "1")
     built(builder)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert builder.origin == ("file.pkl", sha256, False)
+    assert builder.origin == ("file.pkl", sha256, False, None)
     assert any(
         f"not the published file of CMU-MOSI, unaligned, by its SHA-256 {sha256}" in one for one in builder.notices
     )
@@ -89,7 +89,7 @@ def test_published_files_are_known_by_their_checksums(tmp_path, monkeypatch, cap
     monkeypatch.setattr(Mosi, "builder_configs", {"unaligned": known})
     builder = Mosi(config_name="unaligned", data_files=str(file), cache_dir=tmp_path / "2")
     built(builder)
-    assert builder.origin.published and not any("not the published" in one for one in builder.notices)
+    assert builder.origin[2:] == (True, "CMU-MOSI") and not any("not the published" in one for one in builder.notices)
     with pytest.raises(DataError, match="is the published file of CMU-MOSI, unaligned, not of CMU-MOSEI, unaligned"):
         built(find_builder("mosei", str(file), cache_dir=tmp_path / "3"))
 

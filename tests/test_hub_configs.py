@@ -33,7 +33,8 @@ KINDS = {
     r"search/[a-z0-9_]+\.yaml": "a space for `selfmm search`",  # tests/test_search.py
     r"cards/[a-z_]+\.md": "a template of a card",  # tests/test_hub.py
     r"metrics/multimodal_sentiment/(multimodal_sentiment|metrics|app)\.py": "the metric",
-    r"published/[a-z]+\.yaml": "published figures",  # tests/test_robustness.py
+    r"published/robustness\.yaml": "published figures",  # tests/test_robustness.py
+    r"published/research\.yaml": "digests of ids and labels",  # tests/test_research.py
     r"metrics/multimodal_sentiment/(README\.md|requirements\.txt)": "what makes a Space of it",
 }
 

@@ -29,6 +29,10 @@ def prepare(options: argparse.Namespace) -> None:
     prepare_folder(builder, Path(options.out), options.overwrite)
     origin = next(one for one in origins(Path(options.out)) if one["config"] == builder.config.name)
     rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
+    if origin["research"] not in (None, builder.TITLE):
+        print(
+            f"These are clips of {origin['research']}, for research use: they are not pushed where everybody sees them."
+        )
     print(f"{options.out}: {builder.TITLE}, {rows}. Use it by")
     print(f"  load_dataset({options.out!r}, {builder.config.name!r})")
     label_range = f" --label_range {builder.label_range:g}" if options.dataset == "custom" else ""

@@ -13,11 +13,12 @@ from datasets.config import DATASET_INFO_FILENAME
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .data import BUILDERS, DataError
-from .data.builder import checksums
+from .data.builder import checksums, published_as
 from .data.card import CardError, parse_card, read_card
 from .data.prepare import card_fault
-from .data.prepared import ORIGIN_FILE, origins
+from .data.prepared import ORIGIN_FILE, origins, split_files
 from .data.recipe import RECIPE_FILE
+from .data.research import research_use_of
 from .face_landmarks_selfmm import MODEL_FILES
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
@@ -150,10 +151,18 @@ def identity(kind: str, names: Collection[str], read: Callable[[str], bytes]) ->
         if kind == "model":
             return f"a model of the type {json.loads(text)['model_type']!r}"
         if kind == "dataset":
-            return f"the data set {json.loads(text)['dataset']!r}"
+            origin = json.loads(text)
+            return _called(origin["dataset"], origin.get("research"))
         return f"the Space {parse_card(text)['title']!r}"
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _called(dataset: str, research: str | None) -> str:
+    """What a data set is; one of its user's own that holds clips for research use is not one without them."""
+    builder = BUILDERS.get(dataset)
+    own = builder is None or not builder.CITATION
+    return f"the data set {dataset!r}" + (f", clips of {research}" if research and own else "")
 
 
 def loading_code(publication: Publication, repository: str, commit: str) -> str:
@@ -290,12 +299,26 @@ def _dataset(folder: Path, names: Collection[str], _: dict[str, Any]) -> Publica
             raise PublicationError(f"{folder / name} is not the file that was made: prepare {folder} again.")
     if fault := card_fault(folder, facts):
         raise PublicationError(f"{fault}.")
-    builder = BUILDERS.get(facts[0]["dataset"])
     owned = (*OWNED["dataset"], *(f"{one['config']}/*" for one in facts))
-    research = builder.TITLE if builder is not None and builder.CITATION else None
     described = [f"{one['config']}/{name}" for one in facts for name in (ORIGIN_FILE, DATASET_INFO_FILENAME)]
     sent = _sent(folder, names, (*SENT["dataset"], *made, *described))
-    return Publication("dataset", f"the data set {facts[0]['dataset']!r}", sent, owned, research)
+    research = next(filter(None, (_research(folder / one["config"], one) for one in facts)), None)
+    return Publication("dataset", _called(facts[0]["dataset"], research), sent, owned, research)
+
+
+def _research(folder: Path, origin: dict[str, Any]) -> str | None:
+    """The title of the data set for research use that this is, by its name, what was noted of it, or its content."""
+    builder = BUILDERS.get(origin["dataset"])
+    if builder is not None and builder.CITATION:
+        return builder.TITLE
+    published = published_as({"sha256": origin["sha256"]})
+    if origin.get("research") or published:
+        return origin.get("research") or published[0].TITLE
+    files = {split: [folder / name for name in split_files(origin, split)] for split in origin["rows"]}
+    try:
+        return research_use_of(files)
+    except (ValueError, KeyError, TypeError) as error:  # columns of another type, or none
+        raise PublicationError(f"{folder}: its ids and labels cannot be read: {error}") from error
 
 
 def _space(folder: Path, names: Collection[str], card: dict[str, Any], model: str | None) -> Publication:

@@ -33,11 +33,15 @@ class FeatureConfig(BuilderConfig):
 
 
 class Origin(NamedTuple):
-    """The file that a data set was made from, for its card."""
+    """
+    The file that a data set was made from, for its card: its name, its checksum, whether it was published, and of which
+    data set for research use it then is, whatever the builder.
+    """
 
     name: str
     sha256: str
-    published: bool
+    published: bool = False
+    research: str | None = None
 
 
 def layout(table: FeatureTable) -> str:
@@ -149,16 +153,21 @@ class FeatureBuilder(GeneratorBasedBuilder):
 
     def _origin(self, file: Path) -> Origin:
         found = checksums(file)
-        published = not set(self.config.checksums).isdisjoint(found.values())
-        if not published and self.config.checksums:
-            if other := published_as(found):
+        published = published_as(found)
+        if published is None:
+            if self.config.checksums:
+                self._notice(
+                    f"{file.name} is not the published file of {self.TITLE}, {self.config.name}, by its SHA-256 "
+                    f"{found['sha256']}. It is read all the same; results from it compare with nothing published."
+                )
+            return Origin(file.name, found["sha256"])
+        title, config = published[0].TITLE, published[1]
+        if published != (type(self), self.config.name):
+            if self.CITATION:
                 asked = f"{self.TITLE}, {self.config.name}"
-                raise DataError(f"{file} is the published file of {other[0].TITLE}, {other[1]}, not of {asked}.")
-            self._notice(
-                f"{file.name} is not the published file of {self.TITLE}, {self.config.name}, by its SHA-256 "
-                f"{found['sha256']}. It is read all the same; results from it compare with nothing published."
-            )
-        return Origin(file.name, found["sha256"], published)
+                raise DataError(f"{file} is the published file of {title}, {config}, not of {asked}.")
+            self._notice(f"{file.name} is the published file of {title}, {config}, by its checksum.")
+        return Origin(file.name, found["sha256"], True, title)
 
 
 def published_as(found: dict[str, str]) -> tuple[type[FeatureBuilder], str] | None:

@@ -19,6 +19,7 @@ from .builder import FeatureBuilder
 from .card import CardError, read_card
 from .prepared import ORIGIN_FILE, origins, read_origins, split_files
 from .recipe import RECIPE_FILE, recipe_file
+from .research import research_use_of
 from .safe_pickle import DataError
 
 CARD = Path(__file__).parents[1] / "hub_configs" / "cards" / "dataset.md"
@@ -116,13 +117,18 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
             checksums[file.rename(folder / name).name] = checksum
     info.download_checksums = None  # with the path of the source on this machine
     info.write_to_directory(str(folder))
-    source, sha256, published = builder.origin
+    source, sha256, published, research = builder.origin
+    if builder.CITATION:
+        research = builder.TITLE
+    elif research is None:
+        research = research_use_of({split: sorted(folder.glob(f"{split}-*")) for split in info.splits})
     origin = {
         "dataset": builder.name,
         "config": builder.config.name,
         "source": source,
         "sha256": sha256,
         "published": published,
+        "research": research,
         "not_finite": builder.config.not_finite,
         "label_range": builder.label_range,
         "selfmm_hf": __version__,
@@ -162,16 +168,17 @@ def card_fault(folder: Path, facts: list[dict[str, Any]]) -> str | None:
 
 
 def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str, DatasetInfo]) -> DatasetCard:
+    research = next((one["research"] for one in facts if one.get("research")), None)
     data = DatasetCardData(
         pretty_name=builder.TITLE,
         language=builder.LANGUAGE,
-        license="other" if builder.CITATION else None,
-        license_name="research-use" if builder.CITATION else None,
+        license="other" if research else None,
+        license_name="research-use" if research else None,
         tags=["sentiment-analysis", "multimodal", "multimodal-sentiment-analysis", "self-mm"],
         configs=card_configs(facts),
     )
     DatasetInfosDict(infos).to_dataset_card_data(data)
-    research = f"{builder.TITLE} is for research use: see {builder.HOMEPAGE} before passing it on."
+    terms = f"see {builder.HOMEPAGE}" if builder.HOMEPAGE else "ask its authors"
     return DatasetCard.from_template(
         data,
         template_path=str(CARD),
@@ -183,5 +190,7 @@ def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str,
         label_range=f"{builder.label_range:g}",
         range_option="" if builder.CITATION else f" --label_range {builder.label_range:g}",
         citation=builder.CITATION,
-        licence=research if builder.CITATION else "State here on what terms the data may be used.",
+        licence=f"{research} is for research use: {terms} before passing it on."
+        if research
+        else "State here on what terms the data may be used.",
     )

@@ -61,7 +61,7 @@ class Custom(FeatureBuilder):
             return super().tables(file)
         tables = read_folder(file.parent, Rules(self.config.not_finite, self.label_range))
         digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
-        self.origin = Origin(file.parent.name, digest.hexdigest(), False)
+        self.origin = Origin(file.parent.name, digest.hexdigest())
         check_reach([label for table in tables.values() for label in table.columns["label"]], self.label_range, file)
         for notice in tables["train"].folder.unused(tables.values()):
             self._notice(notice)
