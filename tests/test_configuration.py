@@ -107,11 +107,68 @@ def test_text_is_a_sequence_only_as_word_vectors():
         ({"fusion_head_dropout": 1.5}, "fusion_head_dropout"),
         ({"text_config": tiny_text_config(), "text_head_dropout": float("nan")}, "text_head_dropout"),
         ({"vision_head_dropout": "0.1"}, "vision_head_dropout"),
+        ({"label_range": float("inf")}, "label_range"),
+        ({"label_range": "3"}, "label_range"),
+        ({"modalities": "audio"}, "modalities must be a list of names"),
+        ({"modalities": [["audio"]]}, "modalities must be a list of names"),
+        ({"text_config": 5}, "text_config must be"),
+        ({"text_config": {"hidden_size": "wide"}}, "text_config is no configuration"),
+        ({"text_config": {"model_type": "no-such-model"}}, "text_config is no configuration"),
     ],
 )
 def test_wrong_values_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         SelfMMConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"audio_num_layers": 1_000_000}, "audio_num_layers must be a positive integer, at most 100, got 1000000"),
+        ({"vision_hidden_size": 10**9}, "vision_hidden_size must be a positive integer, at most 65,536"),
+        ({"audio_dim": 10**9}, "audio_dim"),
+        ({"fusion_head_dim": 10**9}, "fusion_head_dim"),
+        ({"audio_hidden_size": 50_000}, "LSTMs and heads would have 10,0.* parameters, expected 1,000,000,000 at most"),
+        ({"fusion_head_dim": 2**16}, "LSTMs and heads"),
+        ({"num_labels": 10**9}, "num_labels must be 1 to 1,000"),
+        ({"id2label": {number: "a" for number in range(1001)}}, "id2label must name 1 to 1,000 targets"),
+        ({"modalities": [f"m{number}" for number in range(1001)]}, "modalities must be 1 to 1,000 names"),
+        ({"text_config": {"num_hidden_layers": 1_000_000}}, "text_config: num_hidden_layers must be at most 1,000"),
+        ({"text_config": {"model_type": "modernbert", "num_hidden_layers": 10**9}}, "num_hidden_layers"),
+        ({"text_config": {"model_type": "distilbert", "n_layers": 10**9}}, "n_layers"),
+        ({"text_config": {"hidden_size": 10**9}}, "text_config: hidden_size must be at most 131,072"),
+        ({"text_config": {"hidden_size": float("nan")}}, "text_config: hidden_size"),
+        ({"text_config": {"intermediate_size": 10**9}}, "intermediate_size"),
+        ({"text_config": {"vocab_size": 10**12}}, "vocab_size"),
+        ({"text_config": {"max_position_embeddings": 10**12}}, "max_position_embeddings"),
+        ({"text_config": {"num_labels": 10**9}}, "num_labels"),
+        ({"text_config": {"model_type": "t5", "d_ff": 10**9}}, "d_ff"),
+        ({"text_config": {"hidden_size": 120_000, "num_attention_heads": 8}}, "have about .* expected 20,000,000,000"),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused_when_it_is_read(options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        SelfMMConfig(**options)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_the_parameters_of_lstms_and_heads_are_counted_as_they_are(tiny_model):
+    model = tiny_model(audio_num_layers=3, audio_bidirectional=True, num_labels=3)
+    counted = sum(one.numel() for name, one in model.named_parameters() if not name.startswith("encoders.text."))
+    assert model.config._parameters() == counted
+
+
+@pytest.mark.parametrize(
+    "text_config",
+    [
+        {"model_type": "xlm-roberta-xl", "hidden_size": 4096, "num_hidden_layers": 48, "intermediate_size": 16384,
+         "num_attention_heads": 32, "vocab_size": 250_880},
+        {"model_type": "t5", "d_model": 1024, "d_ff": 65_536, "d_kv": 128, "num_heads": 128, "num_layers": 24},
+        {"model_type": "modernbert", "global_rope_theta": 1_000_000, "max_position_embeddings": 1_000_000},
+    ],
+)  # fmt: skip
+def test_the_largest_text_encoders_there_are_are_within_the_bounds(text_config):
+    assert SelfMMConfig(text_config=text_config).text_config.model_type == text_config["model_type"]
 
 
 @pytest.mark.parametrize(

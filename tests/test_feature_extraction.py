@@ -175,9 +175,35 @@ def test_features_of_another_recipe_are_refused(extractor):
         ({"audio": {"kind": "librosa33", "hop": 256}}, "librosa33 has no hop; it has silence_db"),
         (
             {"audio": {"kind": "librosa33", "silence_db": -40.0}},
-            "silence_db is -40.0, expected a number above 0, or none",
+            "silence_db is -40.0, expected a number from 0.01 to 1000, or none",
         ),
-        ({"vision": {"kind": "face", "still_change": "little"}}, "still_change is 'little', expected a number above 0"),
+        ({"vision": {"kind": "face", "still_change": "little"}}, "still_change is 'little', expected a number from"),
+        (
+            {"vision": {"kind": "face", "frame_rate": 1e9}},
+            "vision recipe's frame_rate is 1000000000.0, expected a number",
+        ),
+        ({"vision": {"kind": "face", "frame_rate": 0}}, "frame_rate is 0, expected a number from 0.1 to 240"),
+        ({"vision": {"kind": "face", "frame_rate": float("nan")}}, "frame_rate is nan"),
+        ({"vision": {"kind": "face", "frame_rate": "10"}}, "frame_rate is '10'"),
+        ({"vision": {"kind": "face", "frame_rate": True}}, "frame_rate is True"),
+        ({"audio": {"kind": "encoder", "model": "a", "frame_rate": 1e-9}}, "audio recipe's frame_rate is 1e-09"),
+        ({"audio": {"kind": "encoder", "model": "a", "window_seconds": 1e9}}, "window_seconds is 1000000000.0"),
+        ({"audio": {"kind": "encoder", "model": ["a"]}}, "model is .*, expected the name or folder of a model"),
+        ({"audio": {"kind": "encoder", "model": "a", "revision": 5}}, "revision is 5, expected a string, or none"),
+        ({"vision": {"kind": "encoder", "model": "a", "face_only": "no"}}, "face_only is 'no', expected true or false"),
+        ({"audio": {"kind": "features", "dim": 10**9}}, "dim is 1000000000, expected a number of columns, 1 to 65,536"),
+        ({"audio": {"kind": "features", "dim": -1}}, "dim is -1"),
+        ({"audio": {"kind": "features", "dim": "74"}}, "dim is '74'"),
+        ({"audio": {"kind": ["features"]}}, r"kind \['features'\], expected one of"),
+        ({"audio": ["librosa33"]}, "expected its kind, or a dict that has one"),
+        ({"max_seconds": 1e9}, "max_seconds is 1000000000.0, expected a positive number of seconds, at most 86,400"),
+        ({"max_seconds": float("inf")}, "max_seconds is inf"),
+        ({"normalization": {"smell": {}}}, "normalization must be a dict by modality, of audio, vision at most"),
+        ({"normalization": {"audio": {"mean": [0.0]}}}, "normalization of audio must have mean and std"),
+        ({"normalization": {"audio": {"mean": ["a"], "std": [1]}}}, "normalization of audio is no list of numbers"),
+        ({"normalization": {"audio": {"mean": [0.0], "std": [1.0]}}}, "1 means and 1 deviations, expected 33"),
+        ({"normalization": {"audio": {"mean": [0.0] * 33, "std": [0.0] * 33}}}, "its deviations above 0"),
+        ({"normalization": {"audio": {"mean": [float("nan")] * 33, "std": [1.0] * 33}}}, "must be finite"),
         ({"vision": {"kind": "face", "fps": 3}}, "face has no fps; it has frame_rate, checksums"),
         ({"vision": "encoder"}, "needs the name or folder of its model"),
         ({"vision": {"kind": "face", "checksums": {}}}, "other face models than these"),
@@ -186,6 +212,8 @@ def test_features_of_another_recipe_are_refused(extractor):
 def test_recipes_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         SelfMMFeatureExtractor(**options)
+    with pytest.raises(ValueError, match=message):
+        SelfMMFeatureExtractor.from_dict(options)
 
 
 @pytest.mark.parametrize(

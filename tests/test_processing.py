@@ -157,7 +157,7 @@ def test_texts_and_clips_belong_together(processor):
         processor([clip(), clip()], "the movie")
     with pytest.raises(ValueError, match="There is no clip in the list"):
         processor([])
-    for wrong in (0, 2, "50", None):
+    for wrong in (0, 2, "50", None, 10**9):
         with pytest.raises(ValueError, match=f"max_text_tokens is {wrong!r}, expected 3 or more"):
             SelfMMProcessor(processor.feature_extractor, processor.tokenizer, wrong)
 

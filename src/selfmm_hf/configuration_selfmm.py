@@ -1,6 +1,9 @@
 """Configuration of Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830). This file travels to the Hub."""
 
 import copy
+import re
+from collections.abc import Iterator
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -39,6 +42,20 @@ SEQUENCE_DEFAULTS = {
 }
 POOLINGS = ("last", "mean")
 
+# A configuration that asks for more is refused when it is read, before it fills the memory. The official model of MOSI
+# has LSTMs and heads of 0.1 million parameters; the largest text encoders have 48 layers, 4,096 wide, 250,000 words.
+MAX_WIDTH = 2**16  # of a frame, a state, a head
+MAX_LAYERS = 100  # of an LSTM
+MAX_NAMES = 1_000  # of modalities, or of targets
+MAX_PARAMETERS = 10**9  # of all LSTMs and heads: 4 GB
+MAX_TEXT_PARAMETERS = 2 * 10**10  # of the text encoder, about
+# Of the options of the text encoder, by what they are called: the first that fits counts.
+TEXT_BOUNDS = (
+    ("layer|group", 1_000),
+    ("vocab|position|bucket|context", 2**24),
+    ("size|dim|width|head|embd|label|^d_", 2**17),
+)
+
 
 class SelfMMConfig(PreTrainedConfig):
     r"""
@@ -49,6 +66,10 @@ class SelfMMConfig(PreTrainedConfig):
     `m_hidden_size`, `m_num_layers`, `m_bidirectional`, `m_dropout`, `m_pooling` and `m_output_dim`. Each modality
     and the `fusion` have `m_head_dim` and `m_head_dropout`. Those of audio and vision are listed below; another
     modality (`modalities=["vision", "eye"]`, `eye_dim=6`) takes them as further keyword arguments.
+
+    No width is above 65,536, no LSTM deeper than 100 layers, there are no more than 1,000 modalities or targets, and
+    LSTMs and heads have a billion parameters at most in all. A text encoder has up to 1,000 layers and about 20
+    billion parameters.
 
     Args:
         text_config (`dict` or [`PreTrainedConfig`], *optional*):
@@ -87,6 +108,9 @@ class SelfMMConfig(PreTrainedConfig):
         label_range (`float`, defaults to 3.0):
             Labels lie in `[-label_range, label_range]`: 3 for MOSI and MOSEI, 1 for SIMS (official `H`).
         id2label (`dict[int, str]`, *optional*): Names of the targets. One target, `sentiment`, by default.
+
+    Raises:
+        ValueError: An option has a value that no model can have, or one beyond these bounds.
     """
 
     model_type = "selfmm"
@@ -125,13 +149,12 @@ class SelfMMConfig(PreTrainedConfig):
         id2label: dict[int, str] | None = None,
         **kwargs,
     ):
-        if isinstance(text_config, dict):
-            text_config = dict(text_config)
-            text_config = AutoConfig.for_model(text_config.pop("model_type", "bert"), **text_config)
-        self.text_config = text_config
+        self.text_config = text_config = _read_text_config(text_config)
         if modalities is None:
             has_text = text_config is not None or kwargs.get("text_dim") is not None
             modalities = ["text", "audio", "vision"] if has_text else ["audio", "vision"]
+        if not isinstance(modalities, list | tuple) or not all(isinstance(one, str) for one in modalities):
+            raise ValueError(f"modalities must be a list of names, got {modalities!r}.")
         self.modalities = list(modalities)
         self.audio_dim = audio_dim
         self.vision_dim = vision_dim
@@ -158,6 +181,7 @@ class SelfMMConfig(PreTrainedConfig):
         self.freeze_text_encoder = freeze_text_encoder
         self.absent_modality = absent_modality
         self.label_range = label_range
+        _check_targets(id2label, kwargs.get("num_labels"))
         if id2label is None and "num_labels" not in kwargs:
             id2label = {0: "sentiment"}
         if id2label is not None and "label2id" not in kwargs:
@@ -191,16 +215,16 @@ class SelfMMConfig(PreTrainedConfig):
         return [modality for modality in self.modalities if self.is_sequence(modality)]
 
     def _check(self) -> None:
-        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(f"modalities must be at least one name, each once, got {self.modalities}.")
+        if not 0 < len(self.modalities) <= MAX_NAMES or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities must be 1 to {MAX_NAMES:,} names, each once, got {_short(self.modalities)}.")
         if reserved := {"fusion", "labels"}.intersection(self.modalities):
             raise ValueError(f"{sorted(reserved)} are no modalities: leave them out of `modalities`.")
         if self.text_config is not None and "text" not in self.modalities:
             raise ValueError(f"text_config is given, but modalities are {self.modalities}: add 'text', or drop it.")
         if self.absent_modality not in ("zero", "learned"):
             raise ValueError(f"absent_modality must be 'zero' or 'learned', got {self.absent_modality!r}.")
-        if not self.label_range > 0:
-            raise ValueError(f"label_range must be positive, got {self.label_range}.")
+        if not isinstance(self.label_range, Real) or not 0 < self.label_range < float("inf"):
+            raise ValueError(f"label_range must be a positive number, got {self.label_range!r}.")
         for modality in self.sequences:
             for key, value in self.sequence_options(modality).items():
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
@@ -208,6 +232,30 @@ class SelfMMConfig(PreTrainedConfig):
         for task in ["fusion", *self.modalities]:
             for key, value in self.head_options(task).items():
                 self._check_option(f"{task}_head_{key}", value)
+        if (parameters := self._parameters()) > MAX_PARAMETERS:
+            raise ValueError(
+                f"The LSTMs and heads would have {parameters:,} parameters, expected {MAX_PARAMETERS:,} at most: make "
+                "hidden_size, num_layers or head_dim smaller."
+            )
+
+    def _parameters(self) -> int:
+        """How many parameters the LSTMs and the heads have."""
+        count, widths = 0, {}
+        for modality in self.modalities:
+            if not self.is_sequence(modality):
+                widths[modality] = getattr(self.text_config, "hidden_size", 0) or 0
+                continue
+            options = self.sequence_options(modality)
+            hidden, width, directions = options["hidden_size"], options["input_dim"], 1 + options["bidirectional"]
+            for _ in range(options["num_layers"]):
+                count += directions * 4 * hidden * (width + hidden + 2)
+                width = directions * hidden
+            widths[modality] = options["output_dim"]
+            count += (width + 1) * widths[modality]
+        for task, width in {"fusion": sum(widths.values()), **widths}.items():
+            dim = self.head_options(task)["dim"]
+            count += (width + 1) * dim + (dim + 1) * dim + (dim + 1) * self.num_labels
+        return count
 
     @staticmethod
     def _check_option(name: str, value) -> None:
@@ -220,8 +268,61 @@ class SelfMMConfig(PreTrainedConfig):
         elif name.endswith("_pooling"):
             if value not in POOLINGS:
                 raise ValueError(f"{name} must be 'last' or 'mean', got {value!r}.")
-        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        else:
+            most = MAX_LAYERS if name.endswith("_num_layers") else MAX_WIDTH
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise ValueError(f"{name} must be a positive integer, at most {most:,}, got {value!r}.")
+
+
+def _check_targets(id2label: Any, num_labels: Any) -> None:
+    if id2label is not None and not (isinstance(id2label, dict) and 1 <= len(id2label) <= MAX_NAMES):
+        raise ValueError(f"id2label must name 1 to {MAX_NAMES:,} targets by number, got {_short(id2label)}.")
+    if num_labels is not None and not (type(num_labels) is int and 1 <= num_labels <= MAX_NAMES):
+        raise ValueError(f"num_labels must be 1 to {MAX_NAMES:,}, got {num_labels!r}.")
+
+
+def _read_text_config(given: Any) -> PreTrainedConfig | None:
+    """The configuration of the text encoder, within bounds before transformers makes anything of it."""
+    if given is None:
+        return None
+    if not isinstance(given, dict | PreTrainedConfig):
+        raise ValueError(f"text_config must be the configuration of a text encoder, got {_short(given)}.")
+    for name, value in _numbers(given if isinstance(given, dict) else given.to_dict()):
+        most = next((bound for pattern, bound in TEXT_BOUNDS if re.search(pattern, name)), None)
+        if most is not None and not value <= most:
+            raise ValueError(f"text_config: {name} must be at most {most:,}, got {value!r}.")
+    config = given
+    if isinstance(given, dict):
+        options = dict(given)
+        kind = options.pop("model_type", "bert")
+        try:
+            config = AutoConfig.for_model(kind, **options)
+        except Exception as error:  # values of a wrong type raise anything
+            reason = " ".join(str(error).split())
+            raise ValueError(f"text_config is no configuration of a text encoder: {reason[:300]}") from error
+    layers, width, words = (getattr(config, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size"))
+    if all(isinstance(one, int) for one in (layers, width, words)):
+        about = 12 * layers * width**2 + words * width
+        if about > MAX_TEXT_PARAMETERS:
+            raise ValueError(
+                f"text_config: {layers} layers, {width:,} wide, of {words:,} words have about {about:,} parameters, "
+                f"expected {MAX_TEXT_PARAMETERS:,} at most."
+            )
+    return config
+
+
+def _numbers(options: dict[str, Any]) -> Iterator[tuple[str, Real]]:
+    """The numbers of a configuration and of those within it, by name."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _numbers(value)
+        elif isinstance(value, Real) and not isinstance(value, bool):
+            yield str(name), value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 SelfMMConfig.register_for_auto_class()  # saving it saves the code with it, for `trust_remote_code=True`

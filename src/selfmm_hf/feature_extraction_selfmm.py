@@ -41,6 +41,15 @@ VISION_RECIPES = {
         "model": None, "revision": None, "frame_rate": 2.0, "face_only": False, "checksum": None, "still_change": 3.0,
     },
 }  # fmt: skip
+# What the numbers of a recipe may be, both ends included, so that one from elsewhere fills no memory and no hour.
+BOUNDS = {
+    "frame_rate": (0.1, 240.0),  # per second
+    "window_seconds": (0.1, 300.0),
+    "silence_db": (0.01, 1_000.0),
+    "still_change": (0.01, 255.0),
+}
+MAX_WIDTH = 2**16  # columns of a sequence
+MAX_SECONDS = 24 * 3600  # of a clip
 # By which edges are cut. Recipes that were saved without them cut none.
 EDGE_OPTIONS = {"audio": "silence_db", "vision": "still_change"}
 WIDTHS = {"librosa33": len(LIBROSA33_COLUMNS), "face": len(COLUMNS)}  # of those that are the same anywhere
@@ -78,14 +87,14 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         vision (`dict` or `str`, *optional*, defaults to `"face"`):
             `{"kind": "face", "frame_rate": 10.0}`, 41 columns of the speaker's expression: see [`FaceFeatures`]; or any
             image model, `{"kind": "encoder", "model": NAME, "revision": ..., "frame_rate": 2.0, "face_only": False}`:
-            see [`ImageEncoder`]. `None`: no vision.
+            see [`ImageEncoder`]. `None`: no vision. Frame rates are 0.1 to 240 per second, windows 0.1 to 300 s.
         text (`dict`, *optional*): Of models that read word vectors, `{"kind": "features", "dim": 300}`.
-        max_seconds (`float`, defaults to 300): Longer clips are refused.
+        max_seconds (`float`, defaults to 300): Longer clips are refused. At most a day.
         normalization (`dict`, *optional*):
             `{"audio": {"mean": [...], "std": [...]}, ...}`, of the training set: see `fit_normalization`.
 
     Raises:
-        ValueError: A recipe is unknown, or a model is not the one that the recipe was made with.
+        ValueError: A recipe is unknown, has a value out of bounds, or a model is not the one that it was made with.
     """
 
     model_input_names = ["audio", "audio_lengths", "vision", "vision_lengths"]  # noqa: RUF012
@@ -103,10 +112,13 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         self.text = _completed("text", text, TEXT_RECIPES)
         self.audio = _completed("audio", audio, AUDIO_RECIPES)
         self.vision = _completed("vision", vision, VISION_RECIPES)
-        if not isinstance(max_seconds, Real) or not max_seconds > 0:
-            raise ValueError(f"max_seconds is {max_seconds!r}, expected a positive number of seconds.")
+        if not _is_number(max_seconds) or not 0 < max_seconds <= MAX_SECONDS:
+            raise ValueError(
+                f"max_seconds is {max_seconds!r}, expected a positive number of seconds, at most {MAX_SECONDS:,}."
+            )
         self.max_seconds = max_seconds
         self.normalization = normalization or {}
+        self._check_normalization()
         self._tools: dict[str, Any] = {}
         # Where the recipe was read, "" if that is not known, and how; None: the caller made it.
         self.source: tuple[str, dict[str, Any]] | None = None
@@ -328,6 +340,25 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 mean[0], std[0] = 0, 1
             self.normalization[name] = {"mean": mean.tolist(), "std": std.tolist()}
 
+    def _check_normalization(self) -> None:
+        """Holds it against the recipe, as far as widths are known without loading a model."""
+        if not isinstance(self.normalization, dict) or not self.normalization.keys() <= self.recipe.keys():
+            raise ValueError(f"normalization must be a dict by modality, of {', '.join(self.recipe)} at most.")
+        for name, values in self.normalization.items():
+            if not isinstance(values, dict) or values.keys() != {"mean", "std"}:
+                raise ValueError(f"The normalization of {name} must have mean and std, a list each.")
+            try:
+                mean, std = (np.asarray(values[key], dtype=np.float32) for key in ("mean", "std"))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"The normalization of {name} is no list of numbers: {error}") from error
+            width = self.known_width(name) or mean.size
+            if mean.shape != (width,) or std.shape != (width,):
+                raise ValueError(
+                    f"The normalization of {name} has {mean.size} means and {std.size} deviations, expected {width}."
+                )
+            if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+                raise ValueError(f"The normalization of {name} must be finite, and its deviations above 0.")
+
     def normalize(self, name: str, frames: np.ndarray) -> np.ndarray:
         """(frames, width) float32 by the training set's mean and deviation, in [-5, 5]; no face stays 0."""
         if name not in self.normalization:
@@ -455,9 +486,11 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
 def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, dict]) -> dict[str, Any] | None:
     if recipe is None:
         return None
+    if not isinstance(recipe, str | Mapping):
+        raise ValueError(f"The {name} recipe is {recipe!r}, expected its kind, or a dict that has one.")
     recipe = {"kind": recipe} if isinstance(recipe, str) else dict(recipe)
     kind = recipe.pop("kind", None)
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ValueError(f"The {name} recipe is of kind {kind!r}, expected one of {', '.join(known)}.")
     if unknown := set(recipe) - set(known[kind]):
         there = ", ".join(known[kind]) or "nothing"
@@ -465,17 +498,38 @@ def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, 
     complete = {"kind": kind, **copy.deepcopy(known[kind]), **recipe}
     if kind == "features" and not complete["dim"]:
         raise ValueError(f"The {name} recipe features needs dim, the columns of each frame.")
-    option = EDGE_OPTIONS.get(name)
-    threshold = complete.get(option)
-    if not (threshold is None or (isinstance(threshold, int | float) and threshold > 0)):
-        raise ValueError(
-            f"The {name} recipe's {option} is {threshold!r}, expected a number above 0, or none, which cuts no edges."
-        )
     if "model" in complete and not complete["model"]:
         raise ValueError(f"The {name} recipe encoder needs the name or folder of its model.")
     if complete.get("checksums", MODEL_FILES) != MODEL_FILES:
         raise ValueError("The vision recipe was made with other face models than these; take its version of selfmm-hf.")
+    for option, value in complete.items():
+        if expected := _expected(option, value):
+            raise ValueError(f"The {name} recipe's {option} is {value!r}, expected {expected}.")
     return complete
+
+
+def _expected(option: str, value: Any) -> str | None:
+    """What the option of a recipe must be, where `value` is something else."""
+    if option == "dim":
+        right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WIDTH
+        return None if right else f"a number of columns, 1 to {MAX_WIDTH:,}"
+    if option in BOUNDS:
+        low, high = BOUNDS[option]
+        cuts = option in EDGE_OPTIONS.values()
+        if (cuts and value is None) or (_is_number(value) and low <= value <= high):
+            return None
+        return f"a number from {low:g} to {high:g}" + (", or none, which cuts no edges" if cuts else "")
+    if option == "face_only":
+        return None if isinstance(value, bool) else "true or false"
+    if option == "model":
+        return None if isinstance(value, str | os.PathLike) else "the name or folder of a model"
+    if option in ("revision", "checksum"):
+        return None if value is None or isinstance(value, str) else "a string, or none"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 SelfMMFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -252,7 +252,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
         Raises:
             ValueError: Weights are missing, of another model, of another shape, or not finite.
         """
-        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        # Shapes that do not match come into the report by this, for one message.
+        kwargs = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+        model, report = super().from_pretrained(*args, **kwargs)
         if problem := next(_faults(model, report), None):
             raise ValueError(f"The weights are not those of config.json: {problem}.")
         return (model, report) if output_loading_info else model

@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from .configuration_selfmm import SelfMMConfig
@@ -72,8 +71,9 @@ def load_model(name: str, revision: str | None) -> tuple[SelfMMModel, SelfMMProc
     try:
         model = SelfMMModel.from_pretrained(name, revision=revision)
         processor = SelfMMProcessor.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{name} cannot be loaded as a model with its processor: {error}") from error
+    except Exception as error:  # a damaged file raises anything
+        reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason}") from error
     return model, processor
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .packing_selfmm import first_tokens  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
+MAX_TEXT_TOKENS = 2**16  # that a text encoder may be asked to read at once
+
 
 class SelfMMProcessor(ProcessorMixin):
     """
@@ -34,7 +36,7 @@ class SelfMMProcessor(ProcessorMixin):
     Args:
         feature_extractor ([`SelfMMFeatureExtractor`]): The recipe of the audio and vision sequences.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): Of the text encoder, where the model has one.
-        max_text_tokens (`int`, defaults to 50): Longer texts are read in parts; in training they were cut.
+        max_text_tokens (`int`, defaults to 50): Longer texts are read in parts; in training they were cut. 3 to 65,536.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class SelfMMProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase | None = None,
         max_text_tokens: int = 50,
     ):
-        if not isinstance(max_text_tokens, int) or max_text_tokens < 3:
+        if not isinstance(max_text_tokens, int) or not 3 <= max_text_tokens <= MAX_TEXT_TOKENS:
             raise ValueError(
-                f"max_text_tokens is {max_text_tokens!r}, expected 3 or more: one word between the special tokens."
+                f"max_text_tokens is {max_text_tokens!r}, expected 3 or more, one word between the special tokens, and "
+                f"{MAX_TEXT_TOKENS:,} at most."
             )
         # Not by the base class, which knows no processor that may lack a tokenizer.
         self.feature_extractor = feature_extractor
