@@ -19,6 +19,7 @@ from selfmm_hf.decoding_selfmm import (  # noqa: E402
     ClipError,
     ClipFacts,
     ClipWarning,
+    Deadline,
     clip_facts,
     decode_audio,
     decode_video,
@@ -509,6 +510,35 @@ def test_huge_frames_are_refused(tmp_path, monkeypatch):
     assert len(list(decode_video(path, 12))) == 24
     with pytest.raises(ClipError, match=r"'fast.mp4' has more frames per second than can be read; lower"):
         list(decode_video(fast, 100))
+
+
+@pytest.mark.parametrize(("extension", "decoded"), [("mp4", 0), ("mkv", 10)])  # Matroska does not count its frames
+def test_clips_of_too_many_pixels_are_refused(extension, decoded, tmp_path, monkeypatch):
+    path, seen = write_clip(tmp_path / f"clip.{extension}", "mpeg4", seconds=2.0, fps=12), 0
+    monkeypatch.setattr(decoding, "MAX_CLIP_PIXELS", 24 * WIDTH * HEIGHT)
+    assert len(list(decode_video(path, 12))) == 24
+    monkeypatch.setattr(decoding, "MAX_CLIP_PIXELS", 10 * WIDTH * HEIGHT)
+    with pytest.raises(
+        ClipError, match=rf"^'clip.{extension}' has more than .* billion pixels in all its frames; scale"
+    ):
+        for _ in decode_video(path, 12):
+            seen += 1
+    assert seen in (decoded, max(decoded - 1, 0))  # the last one is shown when the next one comes
+
+
+def test_a_deadline_is_looked_at_between_frames(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", "mpeg4", "aac")
+    late, passed = Deadline(3600), Deadline(30)
+    assert numbers(decode_video(path, 12, deadline=late)) == list(range(24))
+    assert np.array_equal(decode_audio(path, 8000, deadline=late), decode_audio(path, 8000))
+    frames = decode_video(path, 12, deadline=passed)
+    next(frames)
+    passed.end = time.monotonic() - 1
+    message = r"^'clip.mp4' takes longer to read than the 30 s that are allowed; cut it, or scale it down$"
+    with pytest.raises(ClipError, match=message):
+        list(frames)
+    with pytest.raises(ClipError, match=message):
+        decode_audio(path, 8000, deadline=passed)
 
 
 def test_frames_leave_no_threads_and_no_garbage(tmp_path):

@@ -277,12 +277,24 @@ def test_what_cannot_be_judged_is_said(pipe, given, message):
 
 
 def test_unknown_options_are_refused(pipe):
-    with pytest.raises(TypeError, match="has no windows; it has text and window_seconds"):
+    with pytest.raises(TypeError, match="has no windows; it has text, window_seconds, progress and max_work_seconds"):
         pipe({"text": "so"}, windows=3)
+    for seconds in (0, -1, float("nan"), "2"):
+        with pytest.raises(ValueError, match=re.escape(f"max_work_seconds is {seconds!r}, expected a positive number")):
+            pipe({"text": "so"}, max_work_seconds=seconds)
     for seconds in (0, -1, 1e-9, float("nan"), float("inf"), "2", True, [1.0]):
         message = re.escape(f"window_seconds is {seconds!r}, expected a number of seconds, 0.1 or more")
         with pytest.raises(ValueError, match=message):
             pipe({"text": "so"}, window_seconds=seconds)
+
+
+def test_a_clip_that_takes_too_long_is_given_up(pipe, path):
+    pictures = [np.zeros((48, 64, 3), np.uint8)] * 2
+    for given, name in ((str(path), re.escape(repr(path.name))), ({"vision": pictures}, "the clip")):
+        with pytest.raises(ValueError, match=rf"^{name} takes longer to read than the 1e-09 s that are allowed"):
+            pipe(given, max_work_seconds=1e-9)
+    assert pipe(str(path), max_work_seconds=3600) == pipe(str(path))
+    assert pipe({"text": "the movie was good"}, max_work_seconds=1e-9)["present"]["text"]  # nothing is decoded
 
 
 @pytest.mark.parametrize(

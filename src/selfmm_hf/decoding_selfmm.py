@@ -12,6 +12,7 @@ concat...), which name further files and addresses, its devices, and every proto
 
 import math
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,6 +70,8 @@ MAX_ASPECT_RATIO = 20
 SQUARE_TOLERANCE = 0.01
 # Pixels per second, 8K at 60 frames: a file of a few megabytes may hold frames for an hour of decoding in a second.
 MAX_PIXEL_RATE = 60 * 8192 * 4608
+# In all frames of a clip, minutes of work for a core: 13 minutes of 1080p at 30 frames/s, 200 s of 4K, 50 s of 8K.
+MAX_CLIP_PIXELS = 50_000_000_000
 # Loudest sample; full scale is 1. Unscaled 32-bit samples pass, what would overflow float32 in a spectrum does not.
 MAX_AMPLITUDE = 2.0**31
 
@@ -81,6 +84,32 @@ class ClipError(ValueError):
 
 class ClipWarning(UserWarning):
     """Something to bear in mind about a clip: that a part of it could not be read, for instance."""
+
+
+class Deadline:
+    """
+    Until when a clip may be worked on, for whoever serves strangers. It is looked at between frames.
+
+    Args:
+        seconds (`float`): From now on, above 0.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.end = time.monotonic() + seconds
+
+    def check(self, name: str = "the clip") -> None:
+        """
+        Args:
+            name: Of the clip, as it may be shown.
+
+        Raises:
+            ClipError: The time is up.
+        """
+        if time.monotonic() > self.end:
+            raise ClipError(
+                f"{name} takes longer to read than the {self.seconds:g} s that are allowed; cut it, or scale it down"
+            )
 
 
 @dataclass
@@ -108,7 +137,9 @@ class ClipFacts:
     height: int | None = None
 
 
-def decode_audio(path: str | os.PathLike, sampling_rate: int, max_seconds: float | None = None) -> np.ndarray | None:
+def decode_audio(
+    path: str | os.PathLike, sampling_rate: int, max_seconds: float | None = None, deadline: Deadline | None = None
+) -> np.ndarray | None:
     """
     The sound of a file, mono, resampled by soxr ("HQ"), as `librosa.load` does.
 
@@ -125,20 +156,21 @@ def decode_audio(path: str | os.PathLike, sampling_rate: int, max_seconds: float
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
         sampling_rate (`int`): Wanted, Hz.
         max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
+        deadline ([`Deadline`], *optional*): Refuse a clip that is not read by then.
 
     Returns:
         (samples,) float32; `None` where there is no sound stream, or nothing in it.
 
     Raises:
-        ClipError: The file cannot be read, nothing in its sound stream can be decoded, or it is too long. Where a part
-            can be decoded, that part is returned, with a [`ClipWarning`].
+        ClipError: The file cannot be read, nothing in its sound stream can be decoded, or it is too long, or takes too
+            long. Where a part can be decoded, that part is returned, with a [`ClipWarning`].
         ImportError: PyAV or soxr is not installed.
     """
     if sampling_rate < 1:
         raise ValueError(f"sampling_rate is {sampling_rate}, expected 1 Hz or more")
     chunks, resampler = [], None
     with _opened(path, max_seconds) as container:
-        for sound, rate in _heard(container, path, max_seconds):
+        for sound, rate in _heard(container, path, max_seconds, deadline):
             if resampler is None or not resampler.takes(sound, rate):  # some streams change on the way
                 if resampler is not None:
                     chunks.append(resampler.rest())
@@ -175,7 +207,7 @@ def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarr
 
 
 def decode_video(
-    path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None
+    path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None, deadline: Deadline | None = None
 ) -> Iterator[np.ndarray | None]:
     """
     The picture of a file at a steady rate: at each time `k / frame_rate` the frame then shown.
@@ -192,13 +224,15 @@ def decode_video(
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
         frame_rate (`float`): Wanted, frames per second.
         max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
+        deadline ([`Deadline`], *optional*): Refuse a clip that is not read by then.
 
     Yields:
         (height, width, 3) uint8, RGB, of the size at which the file wants the frame to be seen, or `None`; nothing
         where there is no picture at all.
 
     Raises:
-        ClipError: As [`decode_audio`] does, when the first frame is asked for, or where a clip turns out too long.
+        ClipError: As [`decode_audio`] does, when the first frame is asked for, or where a clip turns out too long; or
+            its frames have more than 50 billion pixels in all.
         ImportError: PyAV is not installed.
     """
     if not 0 < frame_rate < float("inf"):
@@ -208,7 +242,7 @@ def decode_video(
         if stream is None:
             return
         converter = av.video.reformatter.VideoReformatter()  # one for all frames: each has threads of its own
-        for frame, begin, end in _shown(container, stream, path):
+        for frame, begin, end in _shown(container, stream, path, deadline):
             if max_seconds is not None:
                 if begin > max_seconds + GRACE_SECONDS:
                     raise _too_long(path, max_seconds)
@@ -281,17 +315,21 @@ def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]
         yield container
 
 
-def _decoded(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None) -> Iterator[Any]:
     """The frames of a stream, less those in damaged packets."""
     kind = "sound" if stream.type == "audio" else "picture"
     if stream.codec_context is None:
         raise ClipError(f"{_name(path)} has a {kind} in an unknown encoding; {CONVERT}")
     if stream.type == "video":
-        _check_size(stream.codec_context.width, stream.codec_context.height, path)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        _check_size(width, height, path)
+        _check_pixels(stream.frames * width * height, path)  # 0 where the file's head does not count its frames
     _restrain(stream)
     # All packets are read, for how far the file goes, but only those of this stream are decoded.
     packets, packet, damage, found, reached = container.demux(), True, None, 0, 0.0
     while packet is not None:
+        if deadline is not None:
+            deadline.check(_name(path))
         try:
             packet = None
             packet = next(packets, None)
@@ -409,7 +447,9 @@ def _late(path: str | os.PathLike, kind: str) -> float:
     return late if late > tolerance else 0.0
 
 
-def _heard(container: Any, path: str | os.PathLike, max_seconds: float | None) -> Iterator[tuple[np.ndarray, int]]:
+def _heard(
+    container: Any, path: str | os.PathLike, max_seconds: float | None, deadline: Deadline | None
+) -> Iterator[tuple[np.ndarray, int]]:
     """
     The sound of a file from the clip's begin on, without holes.
 
@@ -420,7 +460,7 @@ def _heard(container: Any, path: str | os.PathLike, max_seconds: float | None) -
     if stream is None:
         return
     clock, seconds, mixers = _Clock(_late(path, "audio"), _duration(container)), 0.0, {}
-    for frame in _decoded(container, stream, path):
+    for frame in _decoded(container, stream, path, deadline):
         rate, hole = frame.sample_rate, clock(frame, seconds) - seconds
         silent = round(hole * rate) if hole > SOUND_HOLE_SECONDS else 0
         seconds += (silent + frame.samples) / rate
@@ -432,14 +472,17 @@ def _heard(container: Any, path: str | os.PathLike, max_seconds: float | None) -
         yield sound, rate
 
 
-def _shown(container: Any, stream: Any, path: str | os.PathLike) -> Iterator[tuple[Any, float, float]]:
+def _shown(
+    container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None
+) -> Iterator[tuple[Any, float, float]]:
     """Each frame of a video stream, and from when to when it is shown, in seconds since the clip's begin."""
     clock = _Clock(_late(path, "video"), _duration(container))
     step = 1 / float(stream.average_rate or 25)
     before, begin, pixels = None, 0.0, 0
     steps, seconds = 0, 0.0  # frames that another one followed without a hole, and how long they stood in all
-    for frame in _decoded(container, stream, path):
+    for frame in _decoded(container, stream, path, deadline):
         pixels += frame.width * frame.height
+        _check_pixels(pixels, path)
         if pixels > MAX_PIXEL_RATE * (begin + 1):
             raise ClipError(f"{_name(path)} has more frames per second than can be read; lower its frame rate")
         now = clock(frame, begin, step if before else 0.0)
@@ -603,6 +646,15 @@ def _check_size(width: int, height: int, path: str | os.PathLike, what: str = "a
         raise ClipError(f"{_name(path)} has {what} {width} x {height} pixels; scale it down")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height) > 0:
         raise ClipError(f"{_name(path)} has {what} {width} x {height} pixels; crop it")
+
+
+def _check_pixels(pixels: int, path: str | os.PathLike) -> None:
+    """Of all frames, or of those up to now."""
+    if pixels > MAX_CLIP_PIXELS:
+        raise ClipError(
+            f"{_name(path)} has more than {MAX_CLIP_PIXELS / 1e9:g} billion pixels in all its frames; scale it down, "
+            "or cut it into shorter clips"
+        )
 
 
 def _too_long(path: str | os.PathLike, max_seconds: float, duration: float | None = None) -> ClipError:

@@ -17,7 +17,7 @@ from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file
 
 from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
-from .decoding_selfmm import decode_audio, decode_video, resample
+from .decoding_selfmm import Deadline, decode_audio, decode_video, resample
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
 from .loading_selfmm import token_for
 from .tracks_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
@@ -211,7 +211,10 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         }
 
     def extract(
-        self, clip: str | os.PathLike | Mapping[str, Any], progress: Callable[[float], None] | None = None
+        self,
+        clip: str | os.PathLike | Mapping[str, Any],
+        progress: Callable[[float], None] | None = None,
+        deadline: Deadline | None = None,
     ) -> tuple[Features, dict[str, str]]:
         """
         The features of one clip, as they are computed, not normalised.
@@ -222,6 +225,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 from which it is resampled to that of the recipe; `vision`: a file, or frames (height, width, 3) uint8,
                 RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width).
             progress (`Callable`, *optional*): Told, frame by frame, how many seconds of picture are done.
+            deadline ([`Deadline`], *optional*): Give the clip up where it is not read by then.
 
         Returns:
             By modality, (frames, width) float32, and, for each that is absent (0, width), why. Edges of the clip
@@ -231,7 +235,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             without a face), and `tracks`, from which [`windows`] takes parts of the clip.
 
         Raises:
-            ClipError: A file cannot be read, or is too long.
+            ClipError: A file cannot be read, is too long, or takes too long.
             ValueError: Something else was given.
         """
         if not isinstance(clip, str | os.PathLike | Mapping):
@@ -252,9 +256,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             elif part is None:
                 tracks[name] = self._given(name, np.zeros((0, self._width(name)), np.float32))
             elif name == "vision":
-                tracks[name] = self._picture(part, progress)
+                tracks[name] = self._picture(part, progress, deadline)
             else:
-                tracks[name] = self._sound(name, part, parts.get("sampling_rate"))
+                tracks[name] = self._sound(name, part, parts.get("sampling_rate"), deadline)
         features = Features(tracks)
         nothing = {"text": "no words", "audio": "no sound", "vision": "no picture"}
         something = {"audio": "no voice", "vision": "no face"}
@@ -435,11 +439,11 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 f"owner names: if {model} is private, run `hf download {model}{pinned}` first. ({error})"
             ) from error
 
-    def _sound(self, name: str, sound: Any, sampling_rate: int | None) -> Track:
+    def _sound(self, name: str, sound: Any, sampling_rate: int | None, deadline: Deadline | None) -> Track:
         tool, frame_rate = self._tool(name), self.frame_rates[name]
         rate = getattr(tool, "sampling_rate", SAMPLING_RATE)
         if isinstance(sound, str | os.PathLike):
-            sound, sampling_rate = decode_audio(sound, rate, self.max_seconds), rate
+            sound, sampling_rate = decode_audio(sound, rate, self.max_seconds, deadline), rate
             sound = np.zeros(0, np.float32) if sound is None else sound
         elif not isinstance(sampling_rate, Integral) or sampling_rate < 1:
             raise ValueError(f"The sampling_rate of the audio is {sampling_rate}, expected its samples per second.")
@@ -461,14 +465,16 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         active = is_voiced(activity[first:last], len(frames), frame_rate)
         return Track(frames, frame_rate, active, first * size / rate, end, MARGIN_SECONDS)
 
-    def _picture(self, video: Any, progress: Callable[[float], None] | None) -> Track:
+    def _picture(self, video: Any, progress: Callable[[float], None] | None, deadline: Deadline | None) -> Track:
         tool, frame_rate, still_change = self._tool("vision"), self.frame_rates["vision"], self.vision["still_change"]
         if isinstance(video, str | os.PathLike):
-            video = decode_video(video, frame_rate, self.max_seconds)
+            video = decode_video(video, frame_rate, self.max_seconds, deadline)
         movement = Movement()
 
         def frames():
             for frame in video:
+                if deadline is not None:
+                    deadline.check()
                 movement.see(frame)
                 yield frame
                 if progress is not None:

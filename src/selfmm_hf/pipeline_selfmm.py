@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
-from .decoding_selfmm import clip_facts, decode_audio
+from .decoding_selfmm import Deadline, clip_facts, decode_audio
 from .download_selfmm import downloaded
 from .loading_selfmm import without_its_code
 from .picture_selfmm import FEW_FACES, disagreement, sentiment_svg
@@ -74,6 +74,9 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         progress (`Callable`, *optional*):
             Called while a clip is read: with what is being done, how far it is, and how far there is to go, if known:
             `"download"` in bytes, `"picture"` in seconds.
+        max_work_seconds (`float`, *optional*):
+            Give a clip up that takes longer than this to be read, for whoever serves strangers: a short clip of large
+            pictures may take minutes. A download has its own 300 s, and what a transcriber has begun is awaited.
 
     Returns:
         A dict for each clip:
@@ -147,17 +150,25 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         text: str | list[str | None] | None = None,
         window_seconds: float | None = None,
         progress: Progress | None = None,
+        max_work_seconds: float | None = None,
         **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
-            raise TypeError(f"The pipeline has no {', '.join(sorted(unknown))}; it has text and window_seconds.")
+            raise TypeError(
+                f"The pipeline has no {', '.join(sorted(unknown))}; it has text, window_seconds, progress and "
+                "max_work_seconds."
+            )
         if window_seconds is not None:
             number = isinstance(window_seconds, Real) and not isinstance(window_seconds, bool)
             if not number or not MIN_WINDOW_SECONDS <= window_seconds < float("inf"):
                 raise ValueError(
                     f"window_seconds is {window_seconds!r}, expected a number of seconds, {MIN_WINDOW_SECONDS} or more."
                 )
-        given = {"text": text, "window_seconds": window_seconds, "progress": progress}
+        if max_work_seconds is not None and not (isinstance(max_work_seconds, Real) and max_work_seconds > 0):
+            raise ValueError(f"max_work_seconds is {max_work_seconds!r}, expected a positive number of seconds.")
+        given = {
+            "text": text, "window_seconds": window_seconds, "progress": progress, "max_work_seconds": max_work_seconds,
+        }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
@@ -166,16 +177,17 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         text: str | None = None,
         window_seconds: float | None = None,
         progress: Progress | None = None,
+        max_work_seconds: float | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The whole clip, then its pieces: each an item of a batch."""
         if isinstance(clip, _Spoken):
             clip, text = clip
         with ExitStack() as stack:
             clip = _local(clip, stack, progress)
-            words = []
+            words, deadline = [], None if max_work_seconds is None else Deadline(max_work_seconds)
             if self._lacks_words(clip, text):
-                text, words = self._transcribe(clip)
-            features, absent = self.processor.extract(clip, text, _seconds_of(clip, progress))
+                text, words = self._transcribe(clip, deadline)
+            features, absent = self.processor.extract(clip, text, _seconds_of(clip, progress), deadline)
         if len(absent) == len(self.processor.modalities):
             reasons = ", ".join(absent.values())
             raise ValueError(f"There is nothing in this clip that the model can judge: {reasons}.")
@@ -271,12 +283,12 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             return False
         return not (given or text)
 
-    def _transcribe(self, clip: Any) -> tuple[str, list[tuple[str, float]]]:
+    def _transcribe(self, clip: Any, deadline: Deadline | None) -> tuple[str, list[tuple[str, float]]]:
         """What is said, and, where the transcriber tells, each word or phrase and when it begins."""
         sound, rate = (clip.get("audio"), clip.get("sampling_rate")) if isinstance(clip, Mapping) else (clip, None)
         if isinstance(sound, str | os.PathLike):
             rate = self.transcriber.feature_extractor.sampling_rate
-            sound = decode_audio(sound, rate, self.processor.feature_extractor.max_seconds)
+            sound = decode_audio(sound, rate, self.processor.feature_extractor.max_seconds, deadline)
         if sound is None or np.ndim(sound) != 1 or not len(sound):
             return "", []
         times = "word" if str(getattr(self.transcriber, "type", "")).startswith("ctc") else True

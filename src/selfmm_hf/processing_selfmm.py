@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedModel, PreTraine
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import PROCESSOR_NAME
 
-from .decoding_selfmm import ClipWarning
+from .decoding_selfmm import ClipWarning, Deadline
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .loading_selfmm import load
 from .text_encoder_selfmm import check_tokens, readable_tokens
@@ -128,6 +128,7 @@ class SelfMMProcessor(ProcessorMixin):
         clip: str | os.PathLike | Mapping[str, Any],
         text: str | None = None,
         progress: Callable[[float], None] | None = None,
+        deadline: Deadline | None = None,
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """
         What one clip says, before it becomes a batch.
@@ -135,17 +136,17 @@ class SelfMMProcessor(ProcessorMixin):
         Args:
             clip: As [`SelfMMFeatureExtractor.extract`] takes it; a dict may have `text` too.
             text (`str`, *optional*): What is said, if `clip` does not tell.
-            progress (`Callable`, *optional*): See [`SelfMMFeatureExtractor.extract`].
+            progress, deadline (*optional*): See [`SelfMMFeatureExtractor.extract`].
 
         Returns:
             By modality, (frames, width) float32, the words as `text`; and, for each that is absent, why.
 
         Raises:
-            ClipError: A file cannot be read, or is too long.
+            ClipError: A file cannot be read, is too long, or takes too long.
             ValueError: Something else was given.
         """
         words = clip.get("text") if isinstance(clip, Mapping) and clip.get("text") is not None else text
-        features, absent = self.feature_extractor.extract(clip, progress)
+        features, absent = self.feature_extractor.extract(clip, progress, deadline)
         if self._tokenizes("text"):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"text is {type(words).__name__}, expected a string: what is said in the clip.")
