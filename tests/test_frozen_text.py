@@ -15,7 +15,6 @@ from selfmm_hf.data import Samples, demo
 from selfmm_hf.frozen_text import FrozenText
 from selfmm_hf.options import read_options
 from selfmm_hf.training import Run
-from selfmm_hf.training_args import SelfMMTrainingArguments
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["the food is great", "", "the movie was wonderful and the food is great", "great"]
@@ -128,16 +127,6 @@ def test_a_resumed_run_reads_by_the_encoder_that_it_began_with(tmp_path):
     (tmp_path / "resumed" / "all_results.json").unlink()  # as if it had been stopped there
     save_encoder(2)
     assert results("resumed", "--resume_from_checkpoint", "true") == undisturbed
-
-
-BY_LENGTH = ["--train_sampling_strategy", "group_by_length"]
-if "train_sampling_strategy" not in SelfMMTrainingArguments.__dataclass_fields__:  # of older transformers
-    BY_LENGTH = ["--group_by_length", "true"]
-
-
-@pytest.mark.parametrize("options", [["--bf16_full_eval", "true"], BY_LENGTH])
-def test_options_of_the_trainer(tmp_path, options):
-    assert run(tmp_path / "run", *options)[0]["epochs"] == 3
 
 
 def test_a_run_killed_while_reading_goes_on(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 
@@ -297,3 +298,73 @@ def test_deepspeed_of_accelerate_launch(monkeypatch):
 def test_what_is_no_configuration_of_deepspeed(with_deepspeed, given):
     with pytest.raises(ValueError, match="must be a configuration of DeepSpeed"):
         read_options(["--deepspeed", given])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--auto_find_batch_size true", "its steps would be of fewer samples. For less memory divide per_device_train"),
+        ("--batch_eval_metrics true", "metrics are of all predictions of a split"),
+        ("--bf16_full_eval true", "another model than the one that is saved; bf16 computes in bfloat16"),
+        ("--fp16_full_eval true", "another model than the one that is saved"),
+        ("--dataloader_drop_last true", "evaluations would leave out clips"),
+        ("--dataloader_persistent_workers true --dataloader_num_workers 1", "would not equal one that was not stopped"),
+        ("--eval_do_concat_batches false", "eval_do_concat_batches must be True, got False"),
+        ("--label_names label", r"label_names must be \['labels'\], got \['label'\]"),
+        ("--label_smoothing_factor 0.1", "labels are numbers, not classes"),
+        ("--neftune_noise_alpha 5", "neftune_noise_alpha must be None"),
+        ("--prediction_loss_only true", "the validation loss is computed of the predictions"),
+        ("--remove_unused_columns true", "the collator needs columns"),
+        ("--use_liger_kernel true", "this model has no such kernels"),
+        ('--accelerator_config {"use_seedable_sampler":false}', "accelerator_config.use_seedable_sampler must be True"),
+        ('--accelerator_config {"split_batches":true}', "accelerator_config.split_batches must be False"),
+        ('--accelerator_config {"even_batches":false}', "accelerator_config.even_batches must be True"),
+        ("--fp16 true", "a CPU would compute in float32 all the same: use float32 or bf16"),
+        ("--optim sgd", "are for coupled_weight_decay false: with it, the optimizer is Adam"),
+        ("--optim adamw_torch_fused", "are for coupled_weight_decay false"),  # the default of every other Trainer
+        ("--optim_args eps=1", "are for coupled_weight_decay false"),
+        ("--optim galore_adamw --coupled_weight_decay false", "learning_rates and weight_decays would be ignored"),
+    ],
+)
+def test_what_could_not_be_followed_is_refused(read, option, message):
+    with pytest.raises(ValueError, match=message):
+        read(command=option.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("train_sampling_strategy", "group_by_length"),
+        ("train_sampling_strategy", "batch_rebalance"),
+        ("group_by_length", "true"),
+        ("enable_jit_checkpoint", "true"),
+        ("dataloader_in_order", "false"),
+    ],
+)
+def test_what_some_versions_of_transformers_have_is_refused(read, option, value):
+    if option not in SelfMMTrainingArguments.__dataclass_fields__:
+        pytest.skip(f"this version of transformers has no {option}")
+    with pytest.raises(ValueError, match=f"{option} must be .*would not equal one that was not stopped"):
+        read(f"{option}: {value}\n")
+
+
+def test_an_optimizer_that_is_not_installed_is_refused(read, monkeypatch):
+    monkeypatch.setattr("transformers.trainer_optimizer.is_bitsandbytes_available", lambda: False, raising=False)
+    for name in ("adamw_bnb_8bit", "schedule_free_adamw"):
+        with pytest.raises(ValueError, match=f"optim {name} cannot be used: You need to install"):
+            read(f"optim: {name}\ncoupled_weight_decay: false\n")
+
+
+def test_the_optimizer_that_is_logged_is_the_one_that_was_asked_for(read):
+    assert read()[2].to_dict()["optim"] is None  # Adam, of no name there
+    args = read("optim: adafactor\ncoupled_weight_decay: false\n")[2]
+    assert args.to_dict()["optim"] == "adafactor"
+    assert read("coupled_weight_decay: false\n")[2].optim.startswith("adamw_torch")
+    for one in (args, read()[2]):
+        assert dataclasses.replace(one, seed=5).optim == one.optim
+
+
+@pytest.mark.parametrize("name", ["optimizer", "scheduler"])
+def test_deepspeed_may_not_have_its_own(with_deepspeed, name):
+    with pytest.raises(ValueError, match=f"may not have its own {name}, for which learning_rates"):
+        read_options(["--deepspeed", json.dumps({name: {"type": "AdamW"}})])

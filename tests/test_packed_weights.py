@@ -50,7 +50,7 @@ def test_what_cannot_be_packed_is_computed_as_ever(layer):
         layer(values).sum().backward()  # with gradients: by the weights themselves
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             assert layer(values).dtype == torch.bfloat16
-        layer.to(torch.bfloat16)  # `--bf16_full_eval` does so after the weights were packed
+        layer.to(torch.bfloat16)  # after the weights were packed
         with torch.no_grad():
             assert layer(values.bfloat16()).dtype == torch.bfloat16
     assert layer.weight.grad.abs().sum() > 0

@@ -358,6 +358,34 @@ def test_decoupled_weight_decay_uses_the_optimizer_of_the_trainer(tmp_path):
     assert isinstance(SelfMMTrainer(model(), args, corpus(), corpus(9, 1)).create_optimizer(), torch.optim.AdamW)
 
 
+def test_the_optimizer_may_be_another_class_or_object(tmp_path):
+    rates = {"learning_rates": {"heads": 0.5}, "weight_decays": {"heads": 0.25}}
+    given = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.125, "momentum": 0.5})}
+    args = arguments(tmp_path, coupled_weight_decay=False, **rates)
+    optimizer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1), **given).create_optimizer()
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert {(group["lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups} == {
+        (0.5, 0.25, 0.5), (2e-3, 0.01, 0.5), (2e-3, 0.0, 0.5),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="optimizer_cls_and_kwargs are for coupled_weight_decay=False"):
+        SelfMMTrainer(model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1), **given)
+    net = model()
+    made = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="learning_rates and weight_decays would be ignored"):
+        SelfMMTrainer(net, arguments(tmp_path / "run", **rates), corpus(), corpus(9, 1), optimizers=(made, None))
+    trainer = SelfMMTrainer(net, arguments(tmp_path), corpus(), corpus(9, 1), optimizers=(made, None))
+    assert trainer.create_optimizer() is made
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_loss_function_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="compute_loss_func would be ignored"):
+        SelfMMTrainer(
+            model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1), compute_loss_func=lambda *_, **__: 0.0
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_plain_trainer_can_train_the_model_too(tmp_path):
     """Without generated labels every task learns the fused label, and accumulated batches are scaled right."""
     from transformers import Trainer, TrainingArguments
@@ -480,7 +508,7 @@ def test_folded_batches_take_the_same_steps(tmp_path):
         trainer.train()
         return trainer, batches
 
-    whole, batches = trained(True, "default")
+    whole, batches = trained(None, "default")
     parts, small = trained(False, "default")
     assert (batches[:3], small[:6]) == ([8, 8, 6], [4, 4, 4, 4, 4, 2])
     assert whole.args.gradient_accumulation_steps == 1 and parts.args.gradient_accumulation_steps == 2
@@ -488,6 +516,32 @@ def test_folded_batches_take_the_same_steps(tmp_path):
     assert_same(state_of(whole), state_of(parts), atol=1e-4)
     _, official = trained(True, "official")
     assert official[:6] == small[:6]  # its labels are updated batch by batch
+
+
+def test_accumulated_batches_are_folded_by_themselves_on_a_cpu_alone(tmp_path, monkeypatch):
+    """A GPU may lack the memory that they were to save."""
+    args = [arguments(tmp_path, fold_accumulation=fold) for fold in (None, True, False)]
+    assert [one.folds for one in args] == [True, True, False]
+    monkeypatch.setattr(SelfMMTrainingArguments, "device", torch.device("cuda"))
+    assert [one.folds for one in args] == [False, True, False]
+
+
+class Records(TrainerCallback):
+    """As the trackers do."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.logged = [args.to_dict(), args.to_sanitized_dict(), json.loads(args.to_json_string())]
+
+
+def test_what_is_logged_is_what_was_asked_for(tmp_path):
+    records = Records()
+    options = dict(num_train_epochs=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, **options), corpus(), callbacks=[records])
+    trainer.train()
+    assert trainer.args.train_batch_size == 8
+    for logged in records.logged:
+        assert (logged["per_device_train_batch_size"], logged["gradient_accumulation_steps"]) == (4, 2)
+    assert records.logged[1]["train_batch_size"] == 4
 
 
 class Looks(TorchDispatchMode):
@@ -575,6 +629,44 @@ def test_hyperparameter_search_of_the_trainer(tmp_path):
     )
     assert best.objective == min(best_epochs) and set(best.hyperparameters) == {"weight_decay", "text_head_dim"}
     assert [epochs for epochs, _ in begun] == [4, 4, 4] and len({dim for _, dim in begun}) > 1
+
+
+@pytest.mark.parametrize(("metric", "greater"), [("accuracy", True), ("selection_loss", False), ("eval_error", False)])
+def test_a_search_follows_the_metric_of_the_best_model(tmp_path, metric, greater):
+    pytest.importorskip("optuna")
+    values = iter([0.5, 0.9, 0.2, 0.7, 0.6, 0.65])  # by trial and epoch
+    best = []
+
+    class Watched(SelfMMTrainer):
+        def evaluate(self, *args, **kwargs):
+            metrics = super().evaluate(*args, **kwargs)
+            return metrics | {f"eval_{metric.removeprefix('eval_')}": next(values)}
+
+    args = arguments(tmp_path, num_train_epochs=2, metric_for_best_model=metric, greater_is_better=greater)
+    trainer = Watched(None, args, corpus(), corpus(9, 1), model_init=lambda: model())
+    space = {"hp_space": lambda trial: {"weight_decay": trial.suggest_float("weight_decay", 0.0, 0.1)}}
+    with pytest.raises(ValueError, match=f"direction must be {'maximize' if greater else 'minimize'}, got"):
+        trainer.hyperparameter_search(direction="minimize" if greater else "maximize", **space)
+    best = trainer.hyperparameter_search(n_trials=3, backend="optuna", **space)
+    assert (best.objective, best.run_id) == ((0.9, "0") if greater else (0.2, "1"))
+
+
+def test_a_search_may_draw_the_size_of_batches(tmp_path):
+    pytest.importorskip("optuna")
+    steps = []
+
+    class Watched(SelfMMTrainer):
+        def train(self, *args, **kwargs):
+            result = super().train(*args, **kwargs)
+            steps.append(self.state.global_step)
+            return result
+
+    trainer = Watched(
+        None, arguments(tmp_path, num_train_epochs=1), corpus(24), corpus(9, 1), model_init=lambda: model()
+    )
+    space = [{"per_device_train_batch_size": size} for size in (6, 2)]
+    trainer.hyperparameter_search(lambda trial: space[trial.number], n_trials=2, backend="optuna")
+    assert steps == [24 // (6 * 2), 24 // (2 * 2)]  # of as many batches as were asked for
 
 
 def test_the_trainer_refuses_to_push_what_would_not_load(tmp_path):

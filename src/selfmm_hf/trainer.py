@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
 from .one_training import occupied
 from .packed_weights import packed_weights
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
+from .refused_options import check_parts
 from .training_args import SelfMMTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -79,10 +79,9 @@ class SelfMMTrainer(Trainer):
         own = {name: getattr(args, name) for name in ("agreement_weight", "momentum")}
         own = {name: value for name, value in own.items() if value is not None}
         self.convention = replace(convention or CONVENTIONS[args.convention], **own)
-        if args.fold_accumulation and self.convention.distance == "axis" and not self.convention.sum_accumulated:
-            args = copy(args)
-            args.per_device_train_batch_size *= args.gradient_accumulation_steps
-            args.gradient_accumulation_steps = 1
+        check_parts(args, **kwargs)
+        if self.convention.distance == "axis" and not self.convention.sum_accumulated and args.folds:
+            args = args.folded()
         self._field_metrics = compute_metrics
         callbacks = [_Epochs(self), *(callbacks or [])]
         if args.early_stopping_patience and eval_dataset is not None:
@@ -205,7 +204,8 @@ class SelfMMTrainer(Trainer):
                 fused = self.args.device.type in ("cpu", "cuda")
                 self.optimizer = torch.optim.Adam(groups, betas=betas, eps=self.args.adam_epsilon, fused=fused)
             else:
-                optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+                own = self.optimizer_cls_and_kwargs
+                optimizer_class, options = own or self.get_optimizer_cls_and_kwargs(self.args, model)
                 self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
@@ -265,14 +265,29 @@ class SelfMMTrainer(Trainer):
         **kwargs,
     ):
         """
-        As [`Trainer.hyperparameter_search`], but that a trial counts by the validation loss of its best epoch, which it
-        keeps, where `compute_objective` is not given. It needs `model_init`, and to try batch sizes,
-        `fold_accumulation=False`. `selfmm search` can be interrupted, and leaves options that reproduce a trial.
+        As [`Trainer.hyperparameter_search`], but that a trial counts by its best epoch, which it keeps, where
+        `compute_objective` is not given: by `metric_for_best_model`, the validation loss by default, the more or the
+        less of it the better, as `greater_is_better` says. It needs `model_init`. Accumulated batches are not folded,
+        so that trials may draw their size. `selfmm search` can be interrupted, and leaves options that reproduce a
+        trial.
+
+        Raises:
+            ValueError: `direction` is the other one.
         """
+        self.args = self.args.given
+        metric = (self.args.metric_for_best_model or "selection_loss").removeprefix("eval_")
+        better = max if self.args.greater_is_better else min
+        if compute_objective is None:
+            direction = "maximize" if self.args.greater_is_better else "minimize"
+            if kwargs.setdefault("direction", direction) != direction:
+                raise ValueError(
+                    f"direction must be {direction}, got {kwargs['direction']}: {metric} is the objective, and "
+                    f"greater_is_better is {self.args.greater_is_better}."
+                )
 
         def best_epoch(metrics: dict[str, float]) -> float:
-            before = self.state.best_metric
-            return metrics["eval_selection_loss"] if before is None else min(before, metrics["eval_selection_loss"])
+            now, before = metrics[f"eval_{metric}"], self.state.best_metric
+            return now if before is None else better(before, now)
 
         return super().hyperparameter_search(hp_space, compute_objective or best_epoch, **kwargs)
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 from transformers import TrainingArguments
 
 from .pseudo_labels import CONVENTIONS
+from .refused_options import check_optimizer, check_options
 
 
 @dataclass
 class SelfMMTrainingArguments(TrainingArguments):
     r"""
     [`TrainingArguments`] with the defaults of the official code (`config_regression.py`) and Self-MM's own options.
+    Those that a training of Self-MM cannot follow are refused, see `refused_options.py`.
 
     Args:
         convention (`str`, defaults to `"default"`):
@@ -33,10 +36,11 @@ class SelfMMTrainingArguments(TrainingArguments):
             no prefix names it: more would destroy what it knows. A prefix that matches nothing is an error.
         weight_decays (`dict[str, float]`, *optional*): Likewise for `weight_decay`.
         coupled_weight_decay (`bool`, defaults to `True`):
-            Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, `optim` decides.
-        fold_accumulation (`bool`, defaults to `True`):
+            Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, `optim` decides, by
+            default AdamW.
+        fold_accumulation (`bool`, *optional*):
             Run the batches that are accumulated for one step as one, where the result is the same, which is faster; the
-            official and paper conventions update labels batch by batch. With `False`, in less memory.
+            official and paper conventions update labels batch by batch. By default on a CPU: a GPU may lack the memory.
         early_stopping_patience (`int`, defaults to 8):
             Stop after so many epochs without a better validation loss; 0 for never.
     """
@@ -57,15 +61,18 @@ class SelfMMTrainingArguments(TrainingArguments):
         default=True,
         metadata={"help": "L2 inside Adam, as in the official code; with false, --optim decides."},
     )
-    fold_accumulation: bool = field(
-        default=True,
-        metadata={"help": "Run the batches accumulated for a step as one, which is faster; false: in less memory."},
+    fold_accumulation: bool | None = field(
+        default=None,
+        metadata={"help": "Run the batches accumulated for a step as one, in more memory; by default on a CPU alone."},
     )
     early_stopping_patience: int = field(
         default=8,
         metadata={"help": "Stop after so many epochs without a better validation loss; 0 for never."},
     )
 
+    optim: str | None = field(
+        default=None, metadata={"help": "The optimizer, with --coupled_weight_decay false; AdamW by default."}
+    )
     output_dir: str | None = field(
         default="runs/train", metadata={"help": "Folder for checkpoints, results and the model."}
     )
@@ -97,7 +104,19 @@ class SelfMMTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         _check_deepspeed(self.deepspeed)
+        own = self.optim, self.optim_args, self.optim_target_modules
+        if self.coupled_weight_decay and own != (None, None, None):
+            raise ValueError(
+                "optim, optim_args and optim_target_modules are for coupled_weight_decay false: with it, the optimizer "
+                "is Adam, as in the official code."
+            )
+        self.optim = self.optim or TrainingArguments.optim
         super().__post_init__()
+        check_options(self)
+        if self.coupled_weight_decay:
+            self.optim = None  # what is logged is what was asked for
+        else:
+            check_optimizer(self)
         if self.hub_token is not None:
             raise ValueError(
                 "hub_token would be written into checkpoints: set the environment variable HF_TOKEN, or log in by "
@@ -110,8 +129,6 @@ class SelfMMTrainingArguments(TrainingArguments):
         for name in ("learning_rate", "weight_decay", "early_stopping_patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {getattr(self, name)}.")
-        if self.remove_unused_columns:
-            raise ValueError("remove_unused_columns must be false: the collator needs columns the model does not take.")
         if self.device.type in ("cpu", "mps"):
             self.dataloader_pin_memory = False  # nothing to pin for, and PyTorch warns
         if self.convention not in CONVENTIONS:
@@ -127,6 +144,30 @@ class SelfMMTrainingArguments(TrainingArguments):
             )
         for name in ("learning_rates", "weight_decays"):
             setattr(self, name, _rates(name, getattr(self, name)))
+
+    @property
+    def folds(self) -> bool:
+        """Whether the batches of a step are run as one, where the result is the same."""
+        return self.device.type == "cpu" if self.fold_accumulation is None else self.fold_accumulation
+
+    def folded(self) -> "SelfMMTrainingArguments":
+        """The same, with the batches of a step as one. What is logged is what was asked for."""
+        args = copy(self)
+        args._given = self
+        args.per_device_train_batch_size *= args.gradient_accumulation_steps
+        args.gradient_accumulation_steps = 1
+        return args
+
+    @property
+    def given(self) -> "SelfMMTrainingArguments":
+        """These, as they were before they were folded."""
+        return vars(self).get("_given", self)
+
+    def to_dict(self) -> dict[str, Any]:
+        return super(SelfMMTrainingArguments, self.given).to_dict()
+
+    def to_sanitized_dict(self) -> dict[str, Any]:
+        return super(SelfMMTrainingArguments, self.given).to_sanitized_dict()
 
 
 def _check_deepspeed(given: dict | str | None) -> None:
@@ -151,12 +192,18 @@ def _check_deepspeed(given: dict | str | None) -> None:
             config = json.loads(config if config.lstrip().startswith("{") else Path(config).read_text("utf-8"))
         zero, tensors = (config.get(name) or {} for name in ("zero_optimization", "tensor_parallel"))
         splits = str(zero.get("stage")) == "3" or int(tensors.get("autotp_size", 0)) > 1
+        own = [name for name in ("optimizer", "scheduler") if config.get(name)]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"deepspeed must be a configuration of DeepSpeed or its JSON file: {error}") from error
     if splits:
         raise ValueError(
             "DeepSpeed may not split the weights between processes, as ZeRO-3 and tensor parallelism do: they would "
             "be missing from the saved model. Use ZeRO stage 1 or 2, or FSDP: hub_configs/accelerate/fsdp.yaml."
+        )
+    if own:
+        raise ValueError(
+            f"DeepSpeed's configuration may not have its own {own[0]}, for which learning_rates, weight_decays and the "
+            "like would be ignored: leave it out."
         )
     if importlib.util.find_spec("deepspeed") is None:
         raise ValueError("DeepSpeed is asked for, but not installed: pip install deepspeed.")
