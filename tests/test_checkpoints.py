@@ -258,6 +258,30 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, limit):
     assert again.state.global_step == 9
 
 
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    torch.distributed.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:2251, unhandled system error"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:29500"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    ConnectionResetError(104, "Connection reset by peer"), TimeoutError("The store did not answer"),
+    OSError(12, "Cannot allocate memory"), MemoryError("no more"), NotImplementedError("aten::foo on MPS"),
+])  # fmt: skip
+def test_what_goes_wrong_with_memory_or_other_processes_is_not_the_disk(tmp_path, error):
+    class Failing(SelfMMTrainer):
+        def _save_optimizer_and_scheduler(self, output_dir):
+            if self.state.global_step == 6:
+                raise error
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    one = Failing(model(), arguments(tmp_path, num_train_epochs=3), corpus(), corpus(9, 1))
+    with pytest.raises(type(error)) as raised:
+        one.train()
+    assert raised.value is error
+    assert checkpoints.last_whole(tmp_path) == tmp_path / "checkpoint-3"
+    assert trainer(tmp_path).train(resume_from_checkpoint=True).global_step == 9
+
+
 def test_a_folder_that_became_read_only(monkeypatch):
     folder = Path(tempfile.mkdtemp())
     try:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
+from datasets import Dataset, DatasetDict
 from no_float64 import DEVICE, NoFloat64
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
@@ -384,6 +385,72 @@ def test_another_loss_function_is_refused(tmp_path):
             model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1), compute_loss_func=lambda *_, **__: 0.0
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_subclass_may_add_to_the_loss_but_not_leave_it_out(tmp_path):
+    class Adds(SelfMMTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+            loss = loss + 0.1 * outputs.logits.square().mean()
+            return (loss, outputs) if return_outputs else loss
+
+    class LeavesOut(SelfMMTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+            inputs.pop("index", None)
+            outputs = model(**inputs)
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    options = dict(num_train_epochs=2)
+    Adds(model(), arguments(tmp_path / "adds", **options), corpus(), corpus(9, 1)).train()
+    with pytest.raises(TypeError, match=r"LeavesOut.compute_loss must call that of SelfMMTrainer.*super\(\)"):
+        LeavesOut(model(), arguments(tmp_path / "leaves_out", **options), corpus(), corpus(9, 1)).train()
+
+
+class MapStyle(torch.utils.data.Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, row):
+        return self.rows[row]
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    def __len__(self):
+        return 22
+
+    def __iter__(self):
+        return iter(corpus())
+
+
+def test_any_samples_with_a_number_are_trained_on(tmp_path):
+    options = dict(num_train_epochs=2, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+    results = []
+    for samples in (corpus(), tuple(corpus()), MapStyle(corpus()), Dataset.from_list(corpus())):
+        trainer = SelfMMTrainer(model(), arguments(tmp_path, **options), samples)
+        trainer.train()
+        results.append(state_of(trainer))
+    for other in results[1:]:
+        assert_same(results[0], other)
+
+
+@pytest.mark.parametrize("samples", [
+    (row for row in corpus()), Streamed(), Dataset.from_list(corpus()).to_iterable_dataset(), iter(corpus()),
+])  # fmt: skip
+def test_samples_without_a_number_are_refused(tmp_path, samples):
+    with pytest.raises(TypeError, match=r"train_dataset must have a length and an index, .* only be iterated over"):
+        SelfMMTrainer(model(), arguments(tmp_path / "run", max_steps=3), samples, corpus(9, 1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_without_a_label_are_refused(tmp_path):
+    unlabelled = [{name: value for name, value in row.items() if name != "label"} for row in corpus()]
+    splits = DatasetDict(train=Dataset.from_list(corpus()))
+    for samples in (unlabelled, Dataset.from_list(unlabelled), splits):
+        with pytest.raises(ValueError, match=f"must have a label; in this {type(samples).__name__}, some have none"):
+            SelfMMTrainer(model(), arguments(tmp_path), samples, corpus(9, 1))
 
 
 def test_a_plain_trainer_can_train_the_model_too(tmp_path):

@@ -3,11 +3,14 @@ Checkpoints are whole or they do not count: a killed run never goes on from half
 deleted, where their weights are whole.
 """
 
+import errno
 import json
 import os
 import re
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
@@ -19,6 +22,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 # written, of none.
 MANIFEST = "files.json"
 PSEUDO_LABELS_FILE = "pseudo_labels.safetensors"
+# What `torch.save` says, which knows no other error than RuntimeError.
+TORCH_CANNOT_WRITE = re.compile(
+    "PytorchStreamWriter|inline_container|Parent directory .* does not exist|cannot be opened"
+)
 
 
 class CheckpointError(OSError):
@@ -30,6 +37,42 @@ def begin(checkpoint: Path) -> None:
     checkpoint.mkdir(parents=True, exist_ok=True)
     _write_manifest(checkpoint, {})
     (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+
+
+@contextmanager
+def written(checkpoint: Path, begins: bool) -> Iterator[None]:
+    """
+    Within, `checkpoint` is written. Whatever goes wrong but the disk keeps its own name.
+
+    Args:
+        begins: Whether this process is the one that makes it.
+
+    Raises:
+        CheckpointError: The disk does not take it.
+    """
+    folder = checkpoint.parent
+    try:
+        if begins:
+            begin(checkpoint)
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_of_a_disk(error):
+            raise
+        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        if begins:
+            discard(checkpoint)
+        last = last_whole(folder)
+        raise CheckpointError(
+            f"{checkpoint} cannot be written: {' '.join(str(error).split())} ({free:,} bytes were free). "
+            + (f"{last} is whole: make room, and resume from it." if last else "Name another output_dir.")
+        ) from error
+
+
+def _is_of_a_disk(error: Exception) -> bool:
+    """Memory that is short, other processes and devices have errors of the same classes."""
+    if isinstance(error, OSError):
+        return not isinstance(error, ConnectionError | TimeoutError) and error.errno != errno.ENOMEM
+    return isinstance(error, SafetensorError) or bool(TORCH_CANNOT_WRITE.search(str(error)))
 
 
 def seal(checkpoint: Path) -> None:

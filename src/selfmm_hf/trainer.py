@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,9 +10,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, SaveStrategy
@@ -26,18 +25,12 @@ from .configuration_selfmm import SelfMMConfig
 from .modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
 from .one_training import occupied
 from .packed_weights import packed_weights
+from .parameter_groups import parameter_groups, text_rate_warning
 from .pseudo_labels import CONVENTIONS, Convention, PseudoLabels
 from .refused_options import check_parts
 from .training_args import SelfMMTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-TEXT = "encoders.text."
-
-# Of a pretrained text encoder, for which none is named: that of the official code, for all of its data sets.
-TEXT_RATE = 5e-5
-# The highest that the authors of BERT fine-tuned with, for its small models (README of google-research/bert).
-HIGHEST_TEXT_RATE = 3e-4
 
 
 class SelfMMTrainer(Trainer):
@@ -56,8 +49,8 @@ class SelfMMTrainer(Trainer):
 
     Args:
         model, args, eval_dataset, callbacks, compute_metrics, model_init, ...: As in [`Trainer`].
-        train_dataset: Samples as [`SelfMMCollator`] takes them, with `label`: a list, or a data set with columns such
-            as [`Samples`] or one of `datasets`. The order gives a sample its identity.
+        train_dataset: Samples as [`SelfMMCollator`] takes them, with `label`: a list, or a data set with a length and
+            an index, such as [`Samples`] or one of `datasets`. The order gives a sample its identity.
         convention: A convention of your own, in place of the one that `args.convention` names.
     """
 
@@ -110,10 +103,7 @@ class SelfMMTrainer(Trainer):
                 callback.early_stopping_patience_counter = 0
         if self.train_dataset is None:
             return
-        samples = self.train_dataset.samples
-        # A data set with columns does not read its frames for this.
-        labels = [one["label"] for one in samples] if isinstance(samples, list) else samples["label"][:]
-        labels = torch.tensor(np.array(labels, dtype=np.float32), device=self.args.device)
+        labels = torch.tensor(self.train_dataset.labels(), device=self.args.device)
         dims = {task: config.head_options(task)["dim"] for task in ["fusion", *config.modalities]}
         self.pseudo_labels = PseudoLabels(labels, dims, self.convention, config.label_range)
 
@@ -163,6 +153,11 @@ class SelfMMTrainer(Trainer):
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)
+        if self._batch is None:
+            raise TypeError(
+                f"{type(self).__name__}.compute_loss must call that of SelfMMTrainer, from which the generated labels "
+                "learn of the batch: `loss, outputs = super().compute_loss(model, inputs, return_outputs=True)`."
+            )
         (index, representations, present, first), self._batch = self._batch, None
         if first is not None:
             index, representations, present, first = self.accelerator.gather((index, representations, present, first))
@@ -197,7 +192,7 @@ class SelfMMTrainer(Trainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             groups = parameter_groups(model, self.args, self.get_decay_parameter_names(model))
-            if self.args.should_log and (warning := _text_rate_warning(model, groups, self.args)):
+            if self.args.should_log and (warning := text_rate_warning(model, groups, self.args)):
                 logger.warning(warning)
             if self.args.coupled_weight_decay:
                 betas = (self.args.adam_beta1, self.args.adam_beta2)
@@ -329,21 +324,9 @@ class SelfMMTrainer(Trainer):
         return checkpoint
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial))
-        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        try:
-            if self.args.should_save:
-                checkpoints.begin(checkpoint)
+        checkpoint = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        with checkpoints.written(checkpoint, begins=self.args.should_save):
             super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            free = shutil.disk_usage(folder).free if folder.is_dir() else 0
-            if self.args.should_save:
-                checkpoints.discard(checkpoint)
-            last = checkpoints.last_whole(folder)
-            raise CheckpointError(
-                f"{checkpoint} cannot be written: {' '.join(str(error).split())} ({free:,} bytes were free). "
-                + (f"{last} is whole: make room, and resume from it." if last else "Name another output_dir.")
-            ) from error
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
@@ -402,69 +385,6 @@ def unimodal_tasks(args: SelfMMTrainingArguments, modalities: list[str]) -> list
     return wanted
 
 
-def parameter_groups(
-    model: torch.nn.Module, args: SelfMMTrainingArguments, decay_names: list[str]
-) -> list[dict[str, Any]]:
-    """
-    Groups by learning rate and weight decay. In the text encoder, biases and normalisation layers have no weight
-    decay (those not in `decay_names`), everywhere else they have, as in the official code. A pretrained text encoder
-    for which no rate is named learns at `TEXT_RATE` at most.
-
-    Raises:
-        ValueError: A prefix of `learning_rates` or `weight_decays` matches no parameter.
-    """
-    groups: dict[tuple[float, float], list] = {}
-    used = set()
-
-    def value(rates: dict[str, float], otherwise: float, name: str) -> float:
-        prefixes = [prefix for prefix in rates if name == prefix or name.startswith(f"{prefix}.")]
-        used.update(prefixes)
-        return rates[max(prefixes, key=len)] if prefixes else otherwise
-
-    decay_names = set(decay_names)
-    text_rate = min(args.learning_rate, TEXT_RATE) if _text_is_pretrained(model) else args.learning_rate
-    for name, parameter in model.named_parameters():
-        rate = value(args.learning_rates, text_rate if name.startswith(TEXT) else args.learning_rate, name)
-        decay = value(args.weight_decays, args.weight_decay, name)
-        if name.startswith(TEXT) and name not in decay_names:
-            decay = 0.0
-        if parameter.requires_grad:
-            groups.setdefault((rate, decay), []).append(parameter)
-    if unused := {*args.learning_rates, *args.weight_decays} - used:
-        modules = sorted(name for name, _ in model.named_modules() if name.count(".") <= 1 and name)
-        raise ValueError(f"No parameter of the model begins with {sorted(unused)}. Its modules are {modules}.")
-    return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
-
-
-def _text_is_pretrained(model: torch.nn.Module) -> bool:
-    """Whether the text encoder came with weights, alone or with the whole model."""
-    model = getattr(model, "module", model)
-    words = "text" in model.config.modalities and not model.config.is_sequence("text")
-    return words and (model.pretrained_text or bool(model.name_or_path))
-
-
-def _text_rate_warning(
-    model: torch.nn.Module, groups: list[dict[str, Any]], args: SelfMMTrainingArguments
-) -> str | None:
-    text = {id(parameter) for name, parameter in model.named_parameters() if name.startswith(TEXT)}
-    rates = [group["lr"] for group in groups if any(id(parameter) in text for parameter in group["params"])]
-    if not rates or not _text_is_pretrained(model):
-        return None
-    if max(rates) > HIGHEST_TEXT_RATE:
-        return (
-            f"The pretrained text encoder learns at {max(rates):g}, which destroys what it knows: {TEXT_RATE:g} is "
-            'usual, as by learning_rates={"encoders.text": 5e-5}.'
-        )
-    if max(rates) == TEXT_RATE < args.learning_rate and not any(
-        TEXT.startswith(f"{one}.") for one in args.learning_rates
-    ):
-        return (
-            f"The pretrained text encoder learns at {TEXT_RATE:g}, as learning_rate, {args.learning_rate:g}, would "
-            'destroy what it knows; learning_rates={"encoders.text": ...} names another rate.'
-        )
-    return None
-
-
 def _with_every_modality(inputs: dict[str, torch.Tensor], config: Any, batch: int) -> dict[str, torch.Tensor]:
     """Each modality that the whole batch lacks, as one of no length: processes that share weights all need them."""
     device = next(iter(inputs.values())).device
@@ -480,10 +400,40 @@ def _with_every_modality(inputs: dict[str, torch.Tensor], config: Any, batch: in
 
 
 class _Indexed(Dataset):
-    """The samples with their positions, by which they have their generated labels."""
+    """
+    The samples with their positions, by which they have their generated labels.
+
+    Raises:
+        TypeError: They have none.
+    """
 
     def __init__(self, samples):
+        numbered = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        if isinstance(samples, IterableDataset) or not numbered:
+            raise TypeError(
+                "train_dataset must have a length and an index, by which a sample has its generated labels, got "
+                f"{type(samples).__name__}, which can only be iterated over: list(...) makes a list of it."
+            )
         self.samples = samples
+
+    def labels(self) -> NDArray[np.float32]:
+        """
+        Of all samples, (samples,) or (samples, targets).
+
+        Raises:
+            ValueError: Some have none.
+        """
+        try:
+            try:
+                labels = self.samples["label"][:]  # a data set with columns does not read its frames for this
+            except (TypeError, IndexError):
+                labels = [self.samples[row]["label"] for row in range(len(self))]
+        except (KeyError, ValueError) as error:
+            kind = type(self.samples).__name__
+            raise ValueError(
+                f"Each sample of train_dataset must have a label; in this {kind}, some have none."
+            ) from error
+        return np.array(labels, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -36,6 +36,7 @@ from .model_folder import save_model_folder
 from .modeling_selfmm import SelfMMModel
 from .one_training import by_first_process, check_free, occupied
 from .options import TAKEN_BY_ITSELF, RunOptions
+from .parameter_groups import parameter_groups
 from .plots import plot_run
 from .processing_selfmm import SelfMMProcessor
 from .robustness import EpochOf, MissingData, Tokens
@@ -54,7 +55,7 @@ from .run_folder import (
     write_text,
 )
 from .text_encoder_selfmm import check_tokens, load_tokenizer, readable_tokens
-from .trainer import SelfMMTrainer, parameter_groups, unimodal_tasks
+from .trainer import SelfMMTrainer, unimodal_tasks
 from .training_args import SelfMMTrainingArguments
 
 logger = logging.get_logger(__name__)
