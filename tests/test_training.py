@@ -451,6 +451,26 @@ def test_what_is_looked_at_several_times_an_epoch_or_not_from_the_first_one_on(t
         assert np.isnan(losses[0]) == (name == "late") and (tmp_path / name / "run.png").stat().st_size > 20_000
 
 
+def test_what_is_looked_at_before_training_is_not_chosen(tmp_path):
+    train(
+        "--output_dir",
+        tmp_path,
+        "--eval_on_start",
+        "true",
+        "--learning_rate",
+        0.3,
+        "--learning_rates",
+        "{}",
+        "--convention",
+        "paper",
+    )  # worse with each epoch
+    run = StoredRun.read(tmp_path)
+    looked = {one["epoch"]: one["eval_selection_loss"] for one in run.log_history if "eval_selection_loss" in one}
+    assert min(looked, key=looked.get) == 0 and len(looked) == 4
+    assert run.results["best_epoch"] > 0 and run.results["selection_loss"] == min(list(looked.values())[1:])
+    assert run.losses("eval_selection_loss") == list(looked.values())[1:]
+
+
 def test_a_tracker_has_one_run_of_a_training(tmp_path, monkeypatch):
     """`TrackioCallback` ends its run with the training, and begins another for the predictions that has no name yet."""
     run = Run(*read_options([*DEMO, "--output_dir", str(tmp_path / "mine"), "--report_to", "none"]))

@@ -134,8 +134,8 @@ def losses_by_epoch(log_history: list[dict[str, Any]], name: str) -> list[float]
     """
     logged: dict[int, list[float]] = {}
     for entry in log_history:
-        if name in entry:
-            logged.setdefault(max(1, math.ceil(entry["epoch"])), []).append(entry[name])
+        if name in entry and entry["epoch"] > 0:  # not of `eval_on_start`
+            logged.setdefault(math.ceil(entry["epoch"]), []).append(entry[name])
     one = np.min if name.startswith("eval_") else np.mean
     return [float(one(logged.get(epoch, math.nan))) for epoch in range(1, max(logged, default=0) + 1)]
 

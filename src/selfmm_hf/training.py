@@ -389,7 +389,8 @@ class Run:
     def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
         state = trainer.state
         epochs = len(trainer.pseudo_labels.history)
-        evaluations = [entry for entry in state.log_history if "eval_selection_loss" in entry]
+        # Without that of `eval_on_start`, which is of no model that may be chosen.
+        evaluations = [one for one in state.log_history if "eval_selection_loss" in one and one["epoch"] > 0]
         best = min(evaluations, key=lambda entry: entry["eval_selection_loss"], default={"epoch": epochs})
         results = {
             "dataset": self.options.dataset,
