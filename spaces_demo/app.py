@@ -3,7 +3,7 @@ A page on which anybody can try a Self-MM model: a clip or words go in, what eac
 
     SELFMM_MODEL=runs/demo/model python spaces_demo/app.py
 
-The same folder is a Space of the Hugging Face Hub, see its README.md.
+The same folder is a Space of the Hugging Face Hub, see its README.md. No code of the model's repository is run.
 """
 
 import html
@@ -12,13 +12,19 @@ import re
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from huggingface_hub import hf_hub_download
-from transformers import pipeline
+from uploads import Doorkeeper, keep_apart, sweep_forever
+
+from selfmm_hf.decoding_selfmm import ClipWarning
+from selfmm_hf.hub_names import take_from_hub
+from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
+from selfmm_hf.predict import load_model
 
 MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder
 TRANSCRIBER = os.environ.get("SELFMM_TRANSCRIBER") or None  # "openai/whisper-tiny.en", for instance
@@ -26,12 +32,14 @@ TRANSCRIBER = os.environ.get("SELFMM_TRANSCRIBER") or None  # "openai/whisper-ti
 MAX_SECONDS = 60
 MAX_MEGABYTES = 100
 MAX_LETTERS = 2000
+MAX_WORK_SECONDS = 60  # for reading a clip, however short it is
 WINDOW_SECONDS = 2.0
 WAITING = 20  # people in the queue; others are told to come back
 KEEP_SECONDS = 600  # an upload, where its page stays open
 os.environ.setdefault("GRADIO_RUN_HISTORY", "false")  # newer Gradios keep what people upload in their browser
 
-ONE_AT_A_TIME = threading.Lock()  # the list of warnings is shared
+ONE_CLIP = threading.Lock()  # what is shown of warnings belongs to the process
+ONE_TEXT = threading.Lock()
 EXAMPLES = Path(__file__).with_name("examples")
 SENTENCES = ["the movie was wonderful", "the food was awful", "the story was long", "i loved it but the ending was bad"]
 
@@ -53,11 +61,15 @@ Each score lies between **-{limit:g}** (as negative as can be) and **+{limit:g}*
 """
 
 PRIVACY = f"""
-Clips are judged on the machine that shows this page. They are not kept: they are deleted when you close the page, or
-{KEEP_SECONDS // 60} minutes after the upload. At most {MAX_SECONDS} seconds and {MAX_MEGABYTES} MB.
+Clips are judged on the machine that shows this page, and are not kept. What you have asked about is deleted when you
+close the page, and every upload within {KEEP_SECONDS // 60} minutes, even one that broke off. A clip has at most
+{MAX_SECONDS} seconds and {MAX_MEGABYTES} MB, and no more than can be read in {MAX_WORK_SECONDS} seconds.
 """
 
 NO_CARD = "This model has no description. Do not use it to decide about people."
+
+# A button presses one of two that nobody sees: words alone do not wait for clips.
+JUDGE = "(clip) => { document.getElementById(clip ? 'judge-clip' : 'judge-words').click(); }"
 
 NOTHING_YET = '<p class="hint">The result will stand here.</p>'
 
@@ -79,14 +91,20 @@ CSS = """
 """
 
 
-def load() -> Any:
+def load() -> MultimodalSentimentPipeline:
     """The pipeline, of which a clip may be as long as is allowed here."""
     if MODEL.startswith("NAME/"):
         raise SystemExit(
             "Name the model by the environment variable SELFMM_MODEL: a repository on the Hub, or a folder."
         )
-    pipe = pipeline("multimodal-sentiment", model=MODEL, trust_remote_code=True, transcriber=TRANSCRIBER)
-    extractor = pipe.processor.feature_extractor
+    try:
+        model, processor = load_model(MODEL, None)
+        if TRANSCRIBER is not None:
+            take_from_hub(TRANSCRIBER, "the transcriber", owner=False)
+        pipe = MultimodalSentimentPipeline(model, processor=processor, transcriber=TRANSCRIBER)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    extractor = processor.feature_extractor
     extractor.max_seconds = min(extractor.max_seconds, MAX_SECONDS)
     return pipe
 
@@ -124,10 +142,15 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
         raise _error("Upload or record a clip, or type some words.")
     if clip and not os.path.isfile(clip):
         raise _error("This clip has been deleted from the server by now; upload or record it again.")
+    told: list[str] = []
     try:
-        with ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            result = pipe(clip, text=words or None, window_seconds=WINDOW_SECONDS) if clip else pipe({"text": words})
+        if clip:
+            with ONE_CLIP, _heard(told):
+                options = {"window_seconds": WINDOW_SECONDS, "max_work_seconds": MAX_WORK_SECONDS}
+                result = pipe(clip, text=words or None, **options)
+        else:  # what there is to say of them is in the result
+            with ONE_TEXT:
+                result = pipe({"text": words})
         picture = pipe.draw(result)
     except ValueError as error:  # what the pipeline says of clips that it cannot read
         raise _error(str(error)) from error
@@ -135,13 +158,27 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
     parts = [f'<p class="said">{html.escape(remark)}</p>']
     if result["transcript"]:
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
-    told = [str(one.message) for one in caught if one.category.__name__ == "ClipWarning"]
     hints = list(dict.fromkeys([*result.get("remarks", ()), *told]))
     if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
         hints.append(f"A face is seen in {result['face_share']:.0%} of the picture.")
     if clip and "text" in result["absent"]:
         hints.append("Type what is said in the clip, and the words are judged too.")
     return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result
+
+
+@contextmanager
+def _heard(told: list[str]) -> Iterator[None]:
+    """Puts into `told` what the pipeline warns of, in this thread; others may be judging words."""
+    listener = threading.get_ident()
+
+    def hear(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if threading.get_ident() == listener and issubclass(category, ClipWarning):
+            told.append(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = hear
+        yield
 
 
 def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
@@ -154,17 +191,28 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
         examples: Clips to choose from. The words of `a.mp4`, if there are any, stand in `a.txt`.
     """
     uploads: dict[str | None, set[str]] = defaultdict(set)
-    kept = {path.name for path in examples}  # everybody's
+    kept = {str(path.resolve()) for path in examples}  # everybody's
+    gr.set_static_paths(sorted(kept))  # served from where they are: what lies among the uploads is an upload
 
     def predict(clip: str | None, words: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
         """Judges a clip, words, or both: the picture as HTML, and all numbers."""
-        if clip and Path(clip).name not in kept:
+        if clip and str(Path(clip).resolve()) not in kept:
             uploads[request.session_hash].add(clip)
+        for session, paths in list(uploads.items()):  # of those who have gone, and whose uploads have been swept away
+            if not any(map(os.path.exists, paths)):
+                uploads.pop(session, None)
         return judge(pipe, clip, words)
 
+    def predict_words(words: str | None) -> tuple[str, dict[str, Any] | None]:
+        try:
+            return judge(pipe, None, words)
+        except gr.Error as error:  # Gradio shows the messages of what has waited in its queue alone
+            return f'<p class="said" role="alert">{error.message}</p>', None
+
     def forget(request: gr.Request) -> None:
-        for path in uploads.pop(request.session_hash, ()):
-            Path(path).unlink(missing_ok=True)
+        if "/heartbeat/" in request.url.path:  # a page was closed; whoever calls this by its name gets here as well
+            for path in uploads.pop(request.session_hash, ()):
+                Path(path).unlink(missing_ok=True)
 
     with gr.Blocks(title="Self-MM", delete_cache=(60, KEEP_SECONDS), analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
@@ -178,37 +226,49 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
                     max_length=MAX_LETTERS, placeholder="the movie was wonderful",
                 )  # fmt: skip
                 button = gr.Button("What does it say?", variant="primary")
+                judge_clip = gr.Button("Judge the clip", elem_id="judge-clip", visible="hidden")
+                judge_words = gr.Button("Judge the words", elem_id="judge-words", visible="hidden")
             with gr.Column(scale=3, min_width=300):
                 picture = gr.HTML(NOTHING_YET, label="Picture", elem_classes="picture", min_height=200)
                 with gr.Accordion("All numbers", open=False):
                     numbers = gr.JSON(label="Numbers", show_label=False)
+        gr.on([button.click, words.submit], None, video, None, js=JUDGE)
         outputs = [picture, numbers]
-        gr.on(
-            [button.click, words.submit], predict, [video, words], outputs, api_name="predict",
-            concurrency_limit=1, scroll_to_output=True,
+        judge_clip.click(
+            predict, [video, words], outputs, api_name="predict", concurrency_id="clips", concurrency_limit=1,
+            scroll_to_output=True,
         )  # fmt: skip
-        _show_examples(examples, video, words, predict, outputs)
+        judge_words.click(
+            predict_words, words, outputs, api_visibility="private", queue=False, scroll_to_output=True,
+        )  # fmt: skip
+        _show_examples(examples, video, words)
         with gr.Accordion("What do the numbers mean?", open=False):
             gr.Markdown(NUMBERS.format(limit=pipe.model.config.label_range, window=WINDOW_SECONDS))
         with gr.Accordion("What may it be trusted with?", open=True):
             gr.Markdown(card)
             gr.Markdown(PRIVACY)
         page.unload(forget)
-    return page.queue(max_size=WAITING)
+    return page.queue(max_size=WAITING, api_open=False)
 
 
-def _show_examples(
-    examples: list[Path], video: gr.Video, words: gr.Textbox, predict: Callable, outputs: list[Any]
-) -> None:
+def _show_examples(examples: list[Path], video: gr.Video, words: gr.Textbox) -> None:
     """A click fills in both, clip and words, and judges them."""
-    spoken = {path: path.with_suffix(".txt") for path in examples}
-    clips = [
-        [str(path), text.read_text("utf-8-sig").strip() if text.is_file() else ""] for path, text in spoken.items()
-    ]
-    options = {"outputs": outputs, "fn": predict, "cache_examples": False, "run_on_click": True}
-    for label, rows in (("Clips to try", clips), ("Words to try", [[None, text] for text in SENTENCES])):
-        if rows:
-            gr.Examples(rows, [video, words], label=label, **options)
+
+    def offer(label: str, rows: list[tuple[str | None, str]], shown: list[Any]) -> None:
+        def chosen(number: int) -> tuple[str | None, str]:
+            return rows[number]
+
+        samples = [list(row[-len(shown) :]) for row in rows]
+        choice = gr.Dataset(components=shown, samples=samples, type="index", label=label)
+        choice.click(
+            chosen, choice, [video, words], queue=False, api_visibility="private", show_progress="hidden",
+        ).then(None, video, None, js=JUDGE)  # fmt: skip
+
+    if examples:
+        texts = [path.with_suffix(".txt") for path in examples]
+        spoken = [text.read_text("utf-8-sig").strip() if text.is_file() else "" for text in texts]
+        offer("Clips to try", list(zip(map(str, examples), spoken, strict=True)), [video, words])
+    offer("Words to try", [(None, text) for text in SENTENCES], [words])
 
 
 def _remark(pipe: Any, result: dict[str, Any]) -> str:
@@ -228,8 +288,13 @@ def _error(message: str) -> gr.Error:
 
 def main() -> None:
     pipe = load()
+    folder = keep_apart()
+    threading.Thread(target=sweep_forever, args=[folder, KEEP_SECONDS], daemon=True).start()
     page = build(pipe, limits(MODEL), sorted(EXAMPLES.glob("*.mp4")))
-    page.launch(max_file_size=f"{MAX_MEGABYTES}mb", theme=THEME, css=CSS, ssr_mode=False)
+    page.launch(
+        max_file_size=f"{MAX_MEGABYTES}mb", theme=THEME, css=CSS, ssr_mode=False, enable_monitoring=False,
+        app_kwargs={"middleware": [(Doorkeeper, (folder, MAX_MEGABYTES), {})]},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

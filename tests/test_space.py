@@ -1,6 +1,8 @@
 """The page on which anybody can try a model: by itself, over its API, and in a browser."""
 
-import importlib.util
+import asyncio
+import importlib
+import itertools
 import json
 import os
 import re
@@ -8,23 +10,24 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+import urllib.error
 import urllib.request
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from selfmm_hf.decoding_selfmm import ClipWarning
+
 ROOT = Path(__file__).parents[1]
 SPACE = ROOT / "spaces_demo"
 CHROMIUM = Path("/usr/bin/chromium")
-
-
-class ClipWarning(UserWarning):
-    """As the pipeline's own, which is another class where its code is remote."""
 
 
 class Pipe:
@@ -70,39 +73,158 @@ def gradio():
 
 @pytest.fixture(scope="module")
 def app(gradio):
-    spec = importlib.util.spec_from_file_location("space_app", SPACE / "app.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(SPACE))
+    try:
+        yield importlib.import_module("app")
+    finally:
+        sys.path.remove(str(SPACE))
 
 
 @pytest.fixture(scope="module")
-def served(gradio, model_folder, tmp_path_factory):
-    """The page as it is served: its address, its folder of uploads, and a clip that is one of its examples."""
-    write_clip = pytest.importorskip("test_decoding").write_clip
-    folder = tmp_path_factory.mktemp("space")
-    (folder / "examples").mkdir()
-    shutil.copy(SPACE / "app.py", folder)
-    clip = write_clip(folder / "examples" / "someone.mp4", "libx264", "aac", seconds=3.0)
-    clip.with_suffix(".txt").write_text("the movie was good")
-    (model_folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n\n## Limits\n\nA toy to play with.\n")
+def uploads(app):
+    return importlib.import_module("uploads")
+
+
+# Sweeps often, so that tests need not wait.
+SERVE = """
+import app, uploads
+uploads.SWEEP_SECONDS = 0.2
+app.main()
+"""
+# Judges clips when the file `go` is there, and words at once.
+SERVE_SLOWLY = """
+import time
+from pathlib import Path
+from types import SimpleNamespace
+import app
+
+class Pipe:
+    model = SimpleNamespace(config=SimpleNamespace(label_range=3.0))
+
+    def __call__(self, given, **options):
+        while isinstance(given, str) and not Path("go").exists():
+            time.sleep(0.05)
+        found = {"text": True}
+        return {"unimodal": {"text": 1.0}, "present": found, "absent": {}, "transcript": None, "remarks": []}
+
+    def disagreement(self, result):
+        return "judged"
+
+    def draw(self, result):
+        return "<svg></svg>"
+
+app.load = Pipe
+app.WAITING = 3
+app.main()
+"""
+
+
+@contextmanager
+def serving(folder, script, model):
+    """The page as it is served from `folder`: its address, its folder of uploads, its log and what a visitor can do."""
+    for name in ("app.py", "uploads.py"):
+        shutil.copy(SPACE / name, folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {
-        "SELFMM_MODEL": str(model_folder), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules"),
-        "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads"), "GRADIO_SERVER_NAME": "127.0.0.1",
+        "SELFMM_MODEL": str(model), "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder / "uploads"), "GRADIO_SERVER_NAME": "127.0.0.1",
     }  # fmt: skip
     log = folder / "log"
     with log.open("w") as output:
-        server = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=environment, stdout=output, stderr=output)
+        command = [sys.executable, "-c", script]
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_for(address, server, log)
-            yield SimpleNamespace(address=address, uploads=folder / "uploads", clip=clip, log=log)
+            yield SimpleNamespace(address=address, uploads=folder / "uploads" / "selfmm", log=log)
         finally:
             server.terminate()
             server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def served(gradio, model_folder, tmp_path_factory):
+    """The page with a model and a clip that is one of its examples; an earlier process has left an upload."""
+    write_clip = pytest.importorskip("test_decoding").write_clip
+    folder = tmp_path_factory.mktemp("space")
+    (folder / "examples").mkdir()
+    clip = write_clip(folder / "examples" / "someone.mp4", "libx264", "aac", seconds=3.0)
+    clip.with_suffix(".txt").write_text("the movie was good")
+    (model_folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n\n## Limits\n\nA toy to play with.\n")
+    left = folder / "uploads" / "selfmm" / "ab12" / "left.mp4"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"clip")
+    os.utime(left, (1, 1))
+    with serving(folder, SERVE, model_folder) as page:
+        page.clip, page.left = clip, left
+        yield page
+
+
+def send(page, path, body, headers=None):
+    """The status of a POST, and what is answered."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = headers or {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{page.address}{path}", content, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=limit"}
+
+
+def parts(content, name):
+    head = f'--limit\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    return head.encode() + content + b"\r\n--limit--\r\n"
+
+
+def sent_clip(page, clip, name="mine.mp4"):
+    """Uploads a clip; where it lies."""
+    status, answer = send(page, "/gradio_api/upload", parts(clip.read_bytes(), name), MULTIPART)
+    assert status == 200
+    return Path(json.loads(answer)[0])
+
+
+def functions(page):
+    with urllib.request.urlopen(f"{page.address}/config", timeout=30) as answer:
+        return json.load(answer)["dependencies"]
+
+
+def asked(page, session, clip, words=""):
+    """Puts a question into the queue: the status."""
+    number = next(one["id"] for one in functions(page) if one["api_name"] == "predict")
+    given = [clip and {"path": str(clip), "meta": {"_type": "gradio.FileData"}}, words]
+    body = {"data": given, "fn_index": number, "session_hash": session}
+    return send(page, "/gradio_api/queue/join", body)[0]
+
+
+def answered(page, session):
+    """Waits for the answer to it."""
+    with urllib.request.urlopen(f"{page.address}/gradio_api/queue/data?session_hash={session}", timeout=120) as answer:
+        for line in answer:
+            message = json.loads(line.removeprefix(b"data:")) if line.strip() else {}
+            if message.get("msg") == "process_completed":
+                return message
+    raise AssertionError("no answer")
+
+
+def opened_and_closed(page, session):
+    """What a browser does for as long as its page is open."""
+    with urllib.request.urlopen(f"{page.address}/gradio_api/heartbeat/{session}", timeout=30) as heartbeat:
+        assert b"ALIVE" in heartbeat.readline()
+
+
+def until(condition):
+    for _ in range(600):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _wait_for(address, server, log):
@@ -164,7 +286,7 @@ def test_the_space_is_described_as_the_hub_wants_it():
     assert re.fullmatch(r"6\.\d+\.\d+", front["sdk_version"]) and (SPACE / front["app_file"]).is_file()
     source = (SPACE / "app.py").read_text(encoding="utf-8")
     assert f'or "{front["models"][0]}"' in source  # the model is named in one place of the code
-    assert "selfmm_hf" not in source  # a user has no more than transformers
+    assert "trust_remote_code" not in source  # no code of the model's repository is run
 
 
 def test_the_requirements_are_those_of_the_package():
@@ -208,9 +330,10 @@ def test_a_clip_and_words_go_to_the_pipeline(app, tmp_path):
     app.judge(pipe, str(clip), " i loved it ")
     app.judge(pipe, str(clip), "")
     app.judge(pipe, None, "i loved it")
+    options = {"window_seconds": 2.0, "max_work_seconds": 60}
     assert pipe.calls == [
-        ((str(clip),), {"text": "i loved it", "window_seconds": 2.0}),
-        ((str(clip),), {"text": None, "window_seconds": 2.0}),
+        ((str(clip),), {"text": "i loved it", **options}),
+        ((str(clip),), {"text": None, **options}),
         (({"text": "i loved it"},), {}),
     ]
 
@@ -241,7 +364,7 @@ def test_what_was_read_and_what_went_wrong_is_shown(app, tmp_path):
     shown, _ = app.judge(Pipe(result(text=None, audio=1.0), warning=UserWarning("inner matter")), str(clip), "")
     assert "Type what is said in the clip" in shown and "inner matter" not in shown
     told = result(text=1.0) | {"remarks": ["4 of 5 <words> are unknown.", "It was long."]}
-    shown, _ = app.judge(Pipe(told, warning=ClipWarning("It was long.")), None, "so")
+    shown, _ = app.judge(Pipe(told, warning=ClipWarning("It was long.")), str(clip), "so")
     assert "4 of 5 &lt;words&gt; are unknown." in shown and shown.count("It was long.") == 1
     shown, _ = app.judge(Pipe(result(text=1.0) | {"face_share": 0.75}), None, "so")
     assert "A face is seen in 75% of the picture." in shown
@@ -265,6 +388,101 @@ def test_without_a_model_it_says_which_variable_names_one(app, monkeypatch):
         app.load()
 
 
+def test_no_code_of_the_models_repository_is_run(app, model_folder, tmp_path, monkeypatch):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    for file in folder.glob("*.py"):
+        file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n" + file.read_text(encoding="utf-8"))
+    monkeypatch.setattr(app, "MODEL", str(folder))
+    assert app.load()({"text": "the movie was good"})["present"]["text"]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "There is no folder nowhere"), (".", "cannot be loaded")])
+def test_what_is_no_model_is_said_in_one_line(app, name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "MODEL", name)
+    with pytest.raises(SystemExit, match=message) as caught:
+        app.load()
+    assert "\n" not in str(caught.value)
+
+
+def test_words_are_judged_beside_a_clip_which_hears_no_warning_of_theirs(app, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"clip")
+    words_are_judged, clip_is_begun = threading.Event(), threading.Event()
+
+    class Slow(Pipe):
+        def __call__(self, *arguments, **options):
+            if isinstance(arguments[0], str):
+                clip_is_begun.set()
+                assert words_are_judged.wait(60)
+            return super().__call__(*arguments, **options)
+
+    of_clip = Slow(result(text=1.0), warning=ClipWarning("of the clip"))
+    of_words = Slow(result(text=1.0), warning=ClipWarning("of the words"))
+    shown = []
+    thread = threading.Thread(target=lambda: shown.append(app.judge(of_clip, str(clip), "so")[0]))
+    thread.start()
+    assert clip_is_begun.wait(60)
+    app.judge(of_words, None, "so")
+    words_are_judged.set()
+    thread.join(60)
+    assert "of the clip" in shown[0] and "of the words" not in shown[0]
+
+
+def test_what_is_old_is_swept(uploads, tmp_path):
+    for name in ("old/a.mp4", "new/b.mp4", "both/c.mp4", "both/d.mp4", "tmp1", "tmp2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"clip")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "swept").mkdir()
+    kept = tmp_path / "outside" / "kept.mp4"
+    kept.write_bytes(b"clip")
+    (tmp_path / "swept" / "link").symlink_to(kept)
+    for name in ("old/a.mp4", "both/c.mp4", "tmp1", "outside/kept.mp4"):
+        os.utime(tmp_path / name, (1, 1))
+    shutil.move(tmp_path / "outside", tmp_path.parent / "outside")
+    uploads.sweep(tmp_path, 600)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert found == {"new/b.mp4", "both/d.mp4", "tmp2", "swept/link"}
+    os.utime(tmp_path / "old", (1, 1))
+    os.utime(tmp_path / "swept" / "link", (1, 1), follow_symlinks=False)
+    uploads.sweep(tmp_path, 600)
+    assert not (tmp_path / "old").exists() and not (tmp_path / "swept" / "link").is_symlink()
+    assert (tmp_path.parent / "outside" / "kept.mp4").exists()
+
+
+def test_the_doorkeeper(uploads, tmp_path, monkeypatch):
+    def post(path, *pieces, method="POST"):
+        """What the page gets of a request, and the status that the visitor gets."""
+        got, told, sending = [], [], iter(pieces)
+
+        async def page(scope, receive, send):
+            for _ in pieces:
+                got.append(await receive())
+            await send({"type": "http.response.start", "status": 200})
+
+        async def receive():
+            return {"type": "http.request", "body": next(sending)}
+
+        async def send(message):
+            told.append(message)
+
+        scope = {"type": "http", "method": method, "path": path}
+        asyncio.run(uploads.Doorkeeper(page, tmp_path, 1)(scope, receive, send))
+        return [one["type"] for one in got], told[0]["status"]
+
+    assert post("/gradio_api/upload", b"a" * 1_900_000) == (["http.request"], 200)
+    two = ["http.request", "http.disconnect"]  # several files at once, each of which is small enough
+    assert post("/gradio_api/upload", b"a" * 1_000_000, b"a" * 1_100_000) == (two, 200)
+    assert post("/gradio_api/process_recording", b"a") == ([], 404)
+    assert post("/gradio_api/process_recording", method="GET") == ([], 200)
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    assert post("/gradio_api/upload", b"a") == (["http.request"], 200)
+    monkeypatch.setattr(uploads, "MAX_MEGABYTES", 1e-6)
+    assert post("/gradio_api/upload", b"a") == ([], 503)
+
+
 def test_over_the_api(served, tmp_path):
     client_of = pytest.importorskip("gradio_client")
     client = client_of.Client(served.address, verbose=False, download_files=str(tmp_path))
@@ -282,6 +500,87 @@ def test_over_the_api(served, tmp_path):
             client.predict(None, "", api_name="/predict")
     finally:
         client.close()
+
+
+def test_nothing_can_be_called_but_predict(served):
+    mine = sent_clip(served, served.clip)
+    assert asked(served, "victim", mine) == 200 and answered(served, "victim")["success"]
+    with urllib.request.urlopen(f"{served.address}/gradio_api/info", timeout=30) as answer:
+        told = json.load(answer)
+    assert list(told["named_endpoints"]) == ["/predict"] and not told["unnamed_endpoints"]
+    names = [one["api_name"] for one in functions(served)]
+    for name, way in itertools.product(["forget", *names], ("call", "run", "api")):
+        send(served, f"/gradio_api/{way}/{name}", {"data": [], "session_hash": "victim"})
+    for number in range(len(names)):
+        body = {"data": [], "fn_index": number, "session_hash": "victim"}
+        for path in ("call/forget", "run/forget", "queue/join"):
+            send(served, f"/gradio_api/{path}", body)
+    assert asked(served, "after", mine) == 200 and answered(served, "after")["success"]  # all of these are done by now
+    assert mine.is_file()
+    for path in (
+        "/run/forget", "/monitoring", "/monitoring/summary", "/gradio_api/monitoring", "/gradio_api/monitoring/summary",
+        "/gradio_api/process_recording", "/gradio_api/component_server", "/gradio_api/api/predict",
+        "/gradio_api/vibe-edit",
+    ):  # fmt: skip
+        assert send(served, path, {"data": []})[0] in (404, 405)
+    for path in ("/monitoring", "/monitoring/summary", "/monitoring/x", "/gradio_api/monitoring"):
+        with pytest.raises(urllib.error.HTTPError, match=r"40[34]") as caught:
+            urllib.request.urlopen(f"{served.address}{path}", timeout=30)
+        caught.value.close()
+    opened_and_closed(served, "victim")  # as the page itself does
+    assert until(lambda: not mine.exists())
+
+
+def test_two_visitors_with_the_same_file_do_not_share_its_fate(served):
+    mine, theirs = sent_clip(served, served.clip), sent_clip(served, served.clip)
+    assert mine != theirs and mine.name == theirs.name == "mine.mp4"
+    for session, clip in (("me", mine), ("they", theirs)):
+        assert asked(served, session, clip) == 200 and answered(served, session)["success"]
+    opened_and_closed(served, "me")
+    assert until(lambda: not mine.exists())
+    assert asked(served, "they", theirs) == 200 and answered(served, "they")["success"]
+    opened_and_closed(served, "they")
+    assert until(lambda: not theirs.exists())
+
+
+def test_an_upload_named_like_an_example_is_an_upload(served):
+    mine = sent_clip(served, served.clip, served.clip.name)
+    assert asked(served, "namesake", mine) == 200 and answered(served, "namesake")["success"]
+    assert asked(served, "namesake", served.clip) == 200 and answered(served, "namesake")["success"]
+    opened_and_closed(served, "namesake")
+    assert until(lambda: not mine.exists())
+    assert served.clip.is_file()
+
+
+def test_what_broke_off_or_was_left_is_swept(served):
+    assert until(lambda: not served.left.exists())
+    before = set(served.uploads.iterdir())
+    host, port = served.address.removeprefix("http://").split(":")
+    head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000000\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in MULTIPART.items())
+    with socket.create_connection((host, int(port))) as broken:
+        broken.sendall(head.encode() + b"\r\n" + parts(b"a" * 1_000_000, "mine.mp4")[:-20])
+        assert until(lambda: set(served.uploads.iterdir()) - before)
+    (left,) = set(served.uploads.iterdir()) - before
+    assert left.is_file()
+    os.utime(left, (time.time() - 1000,) * 2)
+    assert until(lambda: not left.exists())
+
+
+def test_words_do_not_wait_for_clips(gradio, app, tmp_path):
+    with serving(tmp_path, SERVE_SLOWLY, "some/body") as page:
+        (tmp_path / "clip.mp4").write_bytes(b"clip")
+        clip = sent_clip(page, tmp_path / "clip.mp4")
+        statuses = []
+        until(lambda: statuses.append(asked(page, f"visitor{len(statuses)}", clip)) or statuses[-1] != 200)
+        assert statuses[-1] == 503 and statuses.count(200) in (3, 4)  # one is being judged, three wait
+        (words,) = [one for one in functions(page) if one["api_name"] == "predict_words"]
+        body = {"data": ["the movie was good"], "fn_index": words["id"], "session_hash": "reader"}
+        status, answer = send(page, "/gradio_api/run/predict", body)
+        assert status == 200 and "<svg>" in json.loads(answer)["data"][0]
+        (tmp_path / "go").touch()
+        for number in range(statuses.count(200)):
+            assert answered(page, f"visitor{number}")["success"]
 
 
 def test_files_and_addresses_of_the_server_are_not_for_visitors(served):
@@ -338,6 +637,9 @@ def test_words_only(page):
     assert opened.locator(PICTURE).get_by_text("no picture", exact=True).is_visible()
     opened.get_by_role("button", name="the food was awful").click()  # an example
     opened.locator(".spoken").get_by_text("the food was awful").wait_for()
+    opened.get_by_placeholder("the movie was wonderful").fill("")
+    ask(opened)
+    opened.get_by_role("alert").get_by_text("Upload or record a clip, or type some words.").wait_for()
 
 
 def test_an_example_is_judged_by_a_click_and_again(page, served):
