@@ -336,7 +336,6 @@ def test_what_could_not_be_followed_is_refused(read, option, message):
     [
         ("train_sampling_strategy", "group_by_length"),
         ("train_sampling_strategy", "batch_rebalance"),
-        ("group_by_length", "true"),
         ("enable_jit_checkpoint", "true"),
         ("dataloader_in_order", "false"),
     ],

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -696,6 +697,40 @@ def test_hyperparameter_search_of_the_trainer(tmp_path):
     )
     assert best.objective == min(best_epochs) and set(best.hyperparameters) == {"weight_decay", "text_head_dim"}
     assert [epochs for epochs, _ in begun] == [4, 4, 4] and len({dim for _, dim in begun}) > 1
+
+
+class Tracker:
+    """As trackio, of which a run that is begun by the name of another one goes on with it."""
+
+    def __init__(self):
+        self.runs, self.open, self.config = {}, None, {}
+        self.context_vars = SimpleNamespace(current_space_id=SimpleNamespace(get=lambda: None))
+
+    def init(self, project, name, resume, **kwargs):
+        assert resume == "allow"
+        self.open = self.runs.setdefault(name or f"unnamed-{len(self.runs)}", [])
+
+    def log(self, metrics):
+        self.open.extend(metrics)
+
+    def finish(self):
+        self.open = None
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_trackio_has_one_run_of_a_training(tmp_path, monkeypatch, name):
+    tracker = Tracker()
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_trackio_available", lambda: True)
+    args = arguments(tmp_path / "run", num_train_epochs=1, report_to=["trackio"], run_name=name)
+    for trainings in (1, 2):  # of two trainers, each with runs of its own, and named by the user all in one
+        trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+        trainer.train()
+        trainer.predict(corpus(9, 1))
+        assert len(tracker.runs) == (1 if name else trainings)
+        logged = list(tracker.runs.values())[-1]
+        assert "train/loss" in logged and "test/selection_loss" in logged
+        assert all(one.startswith(name or "run-") for one in tracker.runs)
 
 
 @pytest.mark.parametrize(("metric", "greater"), [("accuracy", True), ("selection_loss", False), ("eval_error", False)])

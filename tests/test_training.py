@@ -471,20 +471,6 @@ def test_what_is_looked_at_before_training_is_not_chosen(tmp_path):
     assert run.losses("eval_selection_loss") == list(looked.values())[1:]
 
 
-def test_a_tracker_has_one_run_of_a_training(tmp_path, monkeypatch):
-    """`TrackioCallback` ends its run with the training, and begins another for the predictions that has no name yet."""
-    run = Run(*read_options([*DEMO, "--output_dir", str(tmp_path / "mine"), "--report_to", "none"]))
-    assert run.args.run_name is None
-    options = [*DEMO, "--output_dir", str(tmp_path / "mine")]
-    arguments = read_options(options)
-    arguments[2].report_to = ["trackio"]
-    name = Run(*arguments).args.run_name
-    assert re.fullmatch(r"mine-\d{8}-\d{6}", name)
-    arguments = read_options([*options, "--run_name", "other"])
-    arguments[2].report_to = ["trackio"]
-    assert Run(*arguments).args.run_name == "other"
-
-
 def test_unimodal_labels_that_are_known_of_some_clips_and_modalities():
     columns = {"label": [1.0, -1.0, 2.0, 0.5], "label_text": [1.0, np.nan, 2.0, 0.0]}
 

@@ -15,7 +15,7 @@ NOT_EXACT = "a resumed run would not equal one that was not stopped"
 IN_ORDER = "evaluations would be in another order than their clips, and " + NOT_EXACT
 WHOLE_SPLIT = "metrics are of all predictions of a split"
 
-# Of each option, the values that it may have, and why. Versions of transformers differ in what they have.
+# Of each option, the values that it may have, and why. Older versions of transformers lack some.
 VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "auto_find_batch_size": ((False,), SAME_STEPS),
     "batch_eval_metrics": ((False,), WHOLE_SPLIT),
@@ -26,7 +26,6 @@ VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "enable_jit_checkpoint": ((False,), f"it saves within a step, and {NOT_EXACT}; save_strategy may be steps"),
     "eval_do_concat_batches": ((True,), WHOLE_SPLIT),
     "fp16_full_eval": ((False,), SAVED_PRECISION),
-    "group_by_length": ((False,), IN_ORDER),
     "label_names": ((["labels"],), "the collator calls them so"),
     "label_smoothing_factor": ((0,), "labels are numbers, not classes"),
     "neftune_noise_alpha": ((None,), "texts lie in rows together, whose lengths would set the noise"),

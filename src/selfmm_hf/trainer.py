@@ -4,8 +4,10 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NoReturn
 
 import numpy as np
@@ -75,6 +77,7 @@ class SelfMMTrainer(Trainer):
         check_parts(args, **kwargs)
         if self.convention.distance == "axis" and not self.convention.sum_accumulated and args.folds:
             args = args.folded()
+        self._names_runs = args.run_name is None and "trackio" in args.report_to
         self._field_metrics = compute_metrics
         callbacks = [_Epochs(self), *(callbacks or [])]
         if args.early_stopping_patience and eval_dataset is not None:
@@ -231,6 +234,9 @@ class SelfMMTrainer(Trainer):
             FolderInUse: Another process trains in the folder to which checkpoints are to be written.
         """
         folder = Path(self._get_output_dir(trial=kwargs.get("trial")))
+        if self._names_runs:  # else what is predicted after a training would be another run, whatever its name
+            self.args = copy(self.args)
+            self.args.run_name = f"{folder.resolve().name}-{token_hex(4)}"
         with nullcontext() if self.args.save_strategy == SaveStrategy.NO else occupied(folder):
             return self._train(resume_from_checkpoint, **kwargs)
 

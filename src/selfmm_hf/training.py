@@ -83,8 +83,6 @@ class Run:
         self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
         self.checkpoint = by_first_process(self._checkpoint)
         _check_selection(args)
-        if args.run_name is None and "trackio" in args.report_to:  # which else begins another run for the results
-            args.run_name = f"{self.folder.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.label_range = range_of_labels(options.dataset, model_options.get("label_range"))
         modalities = model_options.get("modalities", MODALITIES)
         if options.text_encoder is not None and "text" in modalities:
