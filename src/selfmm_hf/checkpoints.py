@@ -201,10 +201,15 @@ def clear(folder: Path) -> list[str]:
             discard(checkpoint)
             done.append(f"{checkpoint} is not whole and deleted: {wrong}.")
         elif wrong and not _is_unfinished(checkpoint):
-            aside = _free_name(checkpoint.with_name(f"kept-{checkpoint.name}"))
-            checkpoint.rename(aside)
-            done.append(f"{checkpoint}, from which no run can go on, is {aside.name} now: {wrong}.")
+            kept = _free_name(aside(checkpoint))
+            checkpoint.rename(kept)
+            done.append(f"{checkpoint}, from which no run can go on, is {kept.name} now: {wrong}.")
     return done
+
+
+def aside(checkpoint: Path) -> Path:
+    """Where a checkpoint is, once it has been renamed."""
+    return checkpoint.with_name(f"kept-{checkpoint.name}")
 
 
 def _free_name(wanted: Path) -> Path:

@@ -457,12 +457,13 @@ class _Epochs(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not (args.load_best_model_at_end and state.best_global_step):
             return
-        # `Trainer` knows it by its path, and goes on without it where the folder of the run has been moved.
-        best = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
-        if not best.is_dir() and state.best_model_checkpoint:  # of another folder, where the run began
-            best = Path(state.best_model_checkpoint)
-        if fault := checkpoints.fault(best):
-            raise CheckpointError(f"{best}, the best checkpoint of the run so far, is not whole: {fault}.")
+        # `Trainer` knows it by its path, and goes on without it where the folder of the run has been moved. It may also
+        # be in another folder, where the run began. Only its weights are needed.
+        name, folder = f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}", Path(args.output_dir)
+        places = [folder / name, checkpoints.aside(folder / name), Path(state.best_model_checkpoint or folder / name)]
+        best = next((place for place in places if checkpoints.has_weights(place)), None)
+        if best is None:
+            raise CheckpointError(f"{places[0]}, the best checkpoint of the run so far, has no whole weights.")
         state.best_model_checkpoint = str(best)
 
     def on_step_end(self, args, state, control, **kwargs):
