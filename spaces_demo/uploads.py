@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Doorkeeper:
         megabytes: The most that one request may send.
     """
 
-    SENDS = re.compile(r"/gradio_api/(upload|queue/join|call/predict|run/[^/]+|cancel|reset)/?")
+    SENDS = re.compile(r".*/gradio_api/(upload|queue/join|call/predict|run/[^/]+|cancel|reset)/?")
 
     def __init__(self, app: Callable[..., Awaitable[None]], folder: Path, megabytes: float):
         self.app, self.folder, self.megabytes = app, folder, megabytes
@@ -56,16 +56,19 @@ class Doorkeeper:
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable], send: Callable) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self.app(scope, receive, send)
-        elif not self.SENDS.fullmatch(scope["path"]):
+        elif not (sends := self.SENDS.fullmatch(scope["path"])):
             await self._refuse(send, 404, "There is no such function.")
-        elif self._is_full():
+        elif sends[1] == "upload" and self._is_full():
             await self._refuse(send, 503, "Too many clips are here by now; come back in a few minutes.")
         else:
             await self.app(scope, self._counted(receive), send)
 
     def _is_full(self) -> bool:
-        sizes = (path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
-        return sum(sizes) > MAX_MEGABYTES * 1_000_000
+        size = 0
+        for path in entries(self.folder):
+            with suppress(OSError):  # gone by now
+                size += path.lstat().st_size
+        return size > MAX_MEGABYTES * 1_000_000
 
     def _counted(self, receive: Callable[[], Awaitable]) -> Callable[[], Awaitable]:
         received = 0
@@ -85,9 +88,15 @@ class Doorkeeper:
         await send({"type": "http.response.body", "body": reason.encode()})
 
 
+def entries(folder: Path) -> Iterator[Path]:
+    """All that is in a folder, what is in a folder of it before that; others may delete things meanwhile."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        yield from (Path(parent, name) for name in (*files, *folders))
+
+
 def sweep(folder: Path, seconds: float) -> None:
     """Deletes the files, and the empty folders, that nobody has written to for so long."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
+    for path in entries(folder):
         with suppress(OSError):  # gone by now, or not empty
             if time.time() - path.lstat().st_mtime > seconds:
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -447,6 +447,10 @@ def test_what_is_old_is_swept(uploads, tmp_path):
     assert found == {"new/b.mp4", "both/d.mp4", "tmp2", "swept/link"}
     os.utime(tmp_path / "old", (1, 1))
     os.utime(tmp_path / "swept" / "link", (1, 1), follow_symlinks=False)
+    folders_vanish = uploads.entries(tmp_path)
+    next(folders_vanish)
+    shutil.rmtree(tmp_path / "both")
+    assert tmp_path / "new" in set(folders_vanish)
     uploads.sweep(tmp_path, 600)
     assert not (tmp_path / "old").exists() and not (tmp_path / "swept" / "link").is_symlink()
     assert (tmp_path.parent / "outside" / "kept.mp4").exists()
@@ -481,6 +485,7 @@ def test_the_doorkeeper(uploads, tmp_path, monkeypatch):
     assert post("/gradio_api/upload", b"a") == (["http.request"], 200)
     monkeypatch.setattr(uploads, "MAX_MEGABYTES", 1e-6)
     assert post("/gradio_api/upload", b"a") == ([], 503)
+    assert post("/prefix/gradio_api/queue/join", b"a") == (["http.request"], 200)  # what is not uploaded finds room
 
 
 def test_over_the_api(served, tmp_path):
