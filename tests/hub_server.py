@@ -73,6 +73,7 @@ class HubServer:
     def __init__(self, token: str = "hf_this_is_the_token_of_the_tests", role: str = "write"):
         self.token, self.role = token, role
         self.repositories: dict[tuple[str, str], Repository] = {}
+        self.messages: list[str] = []  # of the commits that were asked for
         self.large: dict[str, bytes] = {}  # by SHA-256
         self.requests: list[str] = []
         self.credentials: list[tuple[str, str | None]] = []  # path and header "Authorization" of each request
@@ -229,6 +230,7 @@ class Handler(BaseHTTPRequestHandler):
         repository = self._repository(kind, name, write=True)
         parent = repository.resolve(revision)
         lines = [json.loads(line) for line in self.body.splitlines()]
+        self.hub.messages.append(lines[0]["value"]["summary"])
         if lines[0]["value"].get("parentCommit") not in (None, parent):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
         files = dict(repository.commits[parent])

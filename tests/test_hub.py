@@ -545,7 +545,7 @@ def test_a_link_within_the_folder_is_followed(hub, model):
 def test_a_token_in_a_file_that_is_sent_is_found(hub, model, token):
     with (model / "README.md").open("a") as card:
         card.write(f"log in with {hub.token if token == 'of the login' else token}\n")
-    with pytest.raises(PushError, match=r"README\.md holds a token of the Hub"):
+    with pytest.raises(PublicationError, match=r"README\.md holds a token of the Hub"):
         push(model, "me/demo")
 
 

@@ -310,7 +310,7 @@ def push(arguments: list[str]) -> None:
     if options.pop("dry_run"):
         plan = _or_exit(lambda: hub.plan(options["folder"], options["repository"], model=options["model"]))
         print(plan)
-        _print_left(plan.left)
+        _print_left(plan)
     else:
         _print_pushed(_or_exit(lambda: hub.push(**options)))
 
@@ -378,9 +378,12 @@ def _print_pushed(pushed) -> None:
     if pushed is not None:
         print(f"{pushed.url} ({'private' if pushed.private else 'public'}), commit {pushed.commit}")
         print(*filter(None, (pushed.note, pushed.code)), sep="\n")
-        _print_left(pushed.left)
+        _print_left(pushed)
 
 
-def _print_left(names) -> None:
-    if names:
-        print("Not sent, since they do not belong to such a repository:", *(ascii(name) for name in names))
+def _print_left(sent) -> None:
+    """What was not sent of a folder, and of its files."""
+    if sent.scrubbed:
+        print("Sent without the local paths and logins in them:", *(ascii(name) for name in sent.scrubbed))
+    if sent.left:
+        print("Not sent, since they do not belong to such a repository:", *(ascii(name) for name in sent.left))

@@ -1,6 +1,5 @@
 """A folder becomes a repository of the Hub, by one commit."""
 
-import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -22,11 +21,11 @@ from huggingface_hub.utils import validate_repo_id
 
 from .one_training import by_first_process
 from .publication import Publication, identity, loading_code, read_publication
+from .scrub import scrub
 from .training_args import SelfMMTrainingArguments
 from .version import __version__
 
 MAIN = "main"
-HUB_TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}")
 # What the Hub itself puts into a new repository: there is nothing yet that anybody could load.
 UNFINISHED = {".gitattributes", "README.md"}
 RESEARCH = (
@@ -57,8 +56,8 @@ class Destination(NamedTuple):
 
 class Pushed(NamedTuple):
     """
-    What a push has done: the repository's page, the commit, who sees it, code that loads it, what is left to do, and
-    the files of the folder that were not sent.
+    What a push has done: the repository's page, the commit, who sees it, code that loads it, what is left to do, the
+    files of the folder that were not sent, and those that were sent without the paths and logins in them.
     """
 
     url: str
@@ -67,13 +66,18 @@ class Pushed(NamedTuple):
     code: str
     note: str
     left: tuple[str, ...]
+    scrubbed: tuple[str, ...]
 
 
 class Plan(NamedTuple):
-    """What a push would do: the files that it sends, their sizes in bytes, and those of the folder that it leaves."""
+    """
+    What a push would do: the files that it sends, their sizes in bytes, those of the folder that it leaves, and those
+    that it sends without the paths and logins in them.
+    """
 
     sizes: dict[str, int]
     left: tuple[str, ...]
+    scrubbed: tuple[str, ...]
 
     def __str__(self) -> str:
         width = max(len(f"{size:,}") for size in self.sizes.values())
@@ -97,15 +101,14 @@ def plan(folder: str | Path, repository: str, *, model: str | None = None) -> Pl
         folder, repository, model: As in [`push`].
 
     Raises:
-        PublicationError: The folder is not whole.
-        PushError: A file holds a token.
+        PublicationError: The folder is not whole, or a file holds what is nobody's business.
     """
     publication = _checked(folder, repository, model)
     sizes = {
         name: len(source) if isinstance(source, bytes) else source.stat().st_size
         for name, source in publication.files.items()
     }
-    return Plan(sizes, publication.left)
+    return Plan(sizes, publication.left, publication.scrubbed)
 
 
 def push(
@@ -132,7 +135,7 @@ def push(
         model: The repository of the model that a Space shows.
 
     Raises:
-        PublicationError: The folder is not whole.
+        PublicationError: The folder is not whole, or a file holds what is nobody's business.
         PushError: It cannot be pushed, or the push broke off.
     """
     publication = _checked(folder, repository, model)
@@ -159,7 +162,7 @@ def push(
         commit = api.create_commit(
             repository,
             operations,
-            commit_message=message or f"selfmm-hf {__version__}: {publication.identity}",
+            commit_message=scrub(message or f"selfmm-hf {__version__}: {publication.identity}"),
             repo_type=publication.kind,
             revision=revision,
             parent_commit=remote.head,
@@ -175,6 +178,7 @@ def push(
         code=loading_code(publication, repository, commit.oid),
         note=note,
         left=publication.left,
+        scrubbed=publication.scrubbed,
     )
 
 
@@ -183,7 +187,6 @@ def _checked(folder: str | Path, repository: str, model: str | None) -> Publicat
     name = repository.rpartition("/")[2]
     if publication.metric and f"{name}.py" not in publication.files:
         raise PushError(f"evaluate looks for a module of the repository's name, but {folder} has no {name}.py.")
-    _check_secrets(publication)
     return publication
 
 
@@ -295,21 +298,6 @@ def _check_shown(api: HfApi, model: str, public: bool) -> str:
     if remote.private and public:
         raise PushError(f"The model {model} is private, so a public Space could not load it: make it public first.")
     return f"While {model} is private, the Space needs a secret HF_TOKEN that may read it." if remote.private else ""
-
-
-def _check_secrets(publication: Publication) -> None:
-    token = get_token()
-    for name, source in publication.files.items():
-        content = source if isinstance(source, bytes) else _small(source)
-        if HUB_TOKEN.search(content) or (token and token.encode() in content):
-            raise PushError(
-                f"{name} holds a token of the Hub: take it out, and revoke it where others may have seen it."
-            )
-
-
-def _small(file: Path) -> bytes:
-    """The content of a file that may be text; nobody writes a token into weights."""
-    return b"" if file.suffix in (".safetensors", ".parquet") else file.read_bytes()
 
 
 @contextmanager

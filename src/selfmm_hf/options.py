@@ -15,6 +15,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from .configuration_selfmm import SelfMMConfig
+from .scrub import scrub
 from .training_args import SelfMMTrainingArguments
 
 # They name places, or change nothing of what is learned.
@@ -22,8 +23,6 @@ UNLEARNED_OPTIONS = re.compile(
     "output_dir|overwrite_output_dir|resume_from_checkpoint|save_total_limit|disable_tqdm|report_to|run_name"
     "|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
 )
-# From the root, from home, or from where one is: neither a URL nor the name of a repository.
-LOCAL_PATH = re.compile(r"""(?<![\w:/.~])(?:~\w*|\.{1,2})?/(?:[^\s"'/]+/)*([^\s"'/,]+)/?""")
 # Taken where no --config is named, by what is said of --dataset.
 TAKEN_BY_ITSELF = "custom"
 PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("hub_configs").glob("*.yaml"))}
@@ -164,7 +163,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     if not 0 <= run.max_missing_rate <= 1:
         raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
-    run.presets = [(file.name, _without_folders(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
+    run.presets = [(file.name, scrub(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
     run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
@@ -186,13 +185,8 @@ def _recipe(arguments: list[str]) -> Iterator[str]:
         else:
             told = not UNLEARNED_OPTIONS.fullmatch(name.lstrip("-").replace("-", "_"))
         if told:
-            value = Path(value).resolve().name if value and Path(value).exists() else _without_folders(value)
+            value = Path(value).resolve().name if value and Path(value).exists() else scrub(value)
             yield name + equals + value
-
-
-def _without_folders(text: str) -> str:
-    """Each path of this machine in `text` without its folders: where something lay on it is nobody's business."""
-    return LOCAL_PATH.sub(r"\1", text)
 
 
 def find_file(name: str, known: dict[str, Path], missing: str) -> Path:

@@ -22,6 +22,7 @@ from .data.research import research_use_of
 from .face_landmarks_selfmm import MODEL_FILES
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
+from .published_files import PrivateError, publishable
 
 THIS_REPOSITORY = re.compile(rb"THIS_REPOSITORY(_OR_FOLDER)?")  # in cards, until they are pushed
 PLACEHOLDER = "NAME/selfmm-demo"  # the model of a Space, until it is pushed
@@ -71,6 +72,7 @@ class Publication:
         research: The title of data that are for research use, if it is such a data set.
         metric: Whether it is a metric of `evaluate`, which looks for a module of the repository's name.
         left: Files of the folder that are not sent.
+        scrubbed: Files that are sent without the paths and logins that they hold here.
     """
 
     kind: str
@@ -80,6 +82,7 @@ class Publication:
     research: str | None = None
     metric: bool = False
     left: tuple[str, ...] = ()
+    scrubbed: tuple[str, ...] = ()
 
     def stale(self, names: Collection[str]) -> list[str]:
         """Those of the files `names` of the repository that an earlier push put there and this one does not have."""
@@ -128,6 +131,12 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
     if publication.metric:
         text = text.replace(f"NAME/{repository.rpartition('/')[2]}".encode(), repository.encode())
     publication.files["README.md"] = text
+    try:
+        files = {name: publishable(name, source) for name, source in publication.files.items()}
+    except PrivateError as error:
+        raise PublicationError(str(error)) from error
+    publication.scrubbed = tuple(sorted(name for name in files if files[name] is not publication.files[name]))
+    publication.files = files
     return publication
 
 

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from datasets.info import DatasetInfosDict
 from filelock import FileLock, Timeout
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from ..scrub import scrub
 from ..version import __version__
 from .builder import FeatureBuilder
 from .card import CardError, read_card
@@ -118,6 +120,7 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
     info.download_checksums = None  # with the path of the source on this machine
     info.write_to_directory(str(folder))
     source, sha256, published, research = builder.origin
+    place = Path(builder.file()).parent
     if builder.CITATION:
         research = builder.TITLE
     elif research is None:
@@ -134,8 +137,9 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
         "selfmm_hf": __version__,
         "rows": {split: info.splits[split].num_examples for split in info.splits},
         "widths": {name: kind.shape[1] for name, kind in info.features.items() if hasattr(kind, "shape")},
-        # Where it lay on somebody's machine is nobody's business.
-        "notices": [notice.replace(f"{Path(builder.file()).parent}/", "") for notice in builder.notices],
+        "notices": [
+            scrub(notice.replace(f"{place}{os.sep}", "").replace(str(place), source)) for notice in builder.notices
+        ],
         "files": checksums,
     }
     (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
