@@ -129,6 +129,11 @@ def of_another_version(checkpoint):
     (checkpoint / checkpoints.MANIFEST).write_text('{"version": 2, "files": ["model.safetensors"]}')
 
 
+def test_another_version_is_told(run):
+    of_another_version(run / "checkpoint-9")
+    assert checkpoints.fault(run / "checkpoint-9") == "files.json is of another version"
+
+
 def of_no_map(checkpoint):
     (checkpoint / checkpoints.MANIFEST).write_text('["model.safetensors"]')
 
@@ -174,7 +179,7 @@ def test_whole_weights_are_never_deleted_nor_written_over(run, spoil):
     assert trainer(run, save_total_limit=1).train(resume_from_checkpoint=True).global_step == 9
     assert (run / "kept-checkpoint-9" / file.name).read_bytes() == content
     spoil(run / "checkpoint-9")
-    checkpoints.clear(run)
+    assert "checkpoint-9, from which no run can go on, is kept-checkpoint-9-2 now: " in checkpoints.clear(run)[0]
     assert (run / "kept-checkpoint-9").is_dir() and (run / "kept-checkpoint-9-2").is_dir()
 
 

@@ -169,8 +169,10 @@ def test_an_unknown_convention_names_the_known(read):
 
 def test_the_official_convention_refuses_float16_however_it_is_asked_for(read, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")  # by `accelerate launch`
-    with pytest.raises(ValueError, match="use float32 or bf16"):
+    with pytest.raises(ValueError, match=r"official convention skips optimizer steps.* use float32 or bf16"):
         read(command=["--convention", "official"])
+    with pytest.raises(ValueError, match="a CPU would compute in float32 all the same: use float32 or bf16"):
+        read()
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "word", "3"])

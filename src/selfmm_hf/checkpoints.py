@@ -95,6 +95,8 @@ def fault(checkpoint: Path) -> str | None:
         sizes = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
         if not sizes:
             return "it was not written to its end"
+        if not all(isinstance(size, int) for size in sizes.values()):
+            return f"{MANIFEST} is of another version"
         for name, size in sizes.items():
             if not (checkpoint / name).is_file():
                 return f"{name} is missing"

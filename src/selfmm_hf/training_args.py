@@ -112,6 +112,8 @@ class SelfMMTrainingArguments(TrainingArguments):
             )
         self.optim = self.optim or TrainingArguments.optim
         super().__post_init__()
+        if self.convention == "official" and self.mixed_precision == "fp16":  # of `accelerate launch`, too
+            raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         check_options(self)
         if self.coupled_weight_decay:
             self.optim = None  # what is logged is what was asked for
@@ -135,8 +137,6 @@ class SelfMMTrainingArguments(TrainingArguments):
             raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {self.convention!r}.")
         if self.agreement_weight is not None and not 0 <= self.agreement_weight <= 1:
             raise ValueError(f"agreement_weight must be in [0, 1], got {self.agreement_weight}.")
-        if self.convention == "official" and self.mixed_precision == "fp16":  # of `accelerate launch`, too
-            raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         if (wanted := int(os.environ.get("WORLD_SIZE", 1))) != self.world_size:
             raise ValueError(
                 f"This is one of {wanted} processes, but each would train on its own: there is no GPU for it. Two or "
