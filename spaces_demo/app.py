@@ -3,7 +3,7 @@ A page on which anybody can try a Self-MM model: a clip or words go in, what eac
 
     SELFMM_MODEL=runs/demo/model python spaces_demo/app.py
 
-The same folder is a Space of the Hugging Face Hub, see its README.md. No code of the model's repository is run.
+The same folder is a Space of the Hugging Face Hub, see its README.md.
 """
 
 import html
@@ -19,12 +19,8 @@ from typing import Any
 
 import gradio as gr
 from huggingface_hub import hf_hub_download
+from transformers import pipeline
 from uploads import Doorkeeper, keep_apart, sweep_forever
-
-from selfmm_hf.decoding_selfmm import ClipWarning
-from selfmm_hf.hub_names import take_from_hub
-from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
-from selfmm_hf.predict import load_model
 
 MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder
 TRANSCRIBER = os.environ.get("SELFMM_TRANSCRIBER") or None  # "openai/whisper-tiny.en", for instance
@@ -91,20 +87,14 @@ CSS = """
 """
 
 
-def load() -> MultimodalSentimentPipeline:
+def load() -> Any:
     """The pipeline, of which a clip may be as long as is allowed here."""
     if MODEL.startswith("NAME/"):
         raise SystemExit(
             "Name the model by the environment variable SELFMM_MODEL: a repository on the Hub, or a folder."
         )
-    try:
-        model, processor = load_model(MODEL, None)
-        if TRANSCRIBER is not None:
-            take_from_hub(TRANSCRIBER, "the transcriber", owner=False)
-        pipe = MultimodalSentimentPipeline(model, processor=processor, transcriber=TRANSCRIBER)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-    extractor = processor.feature_extractor
+    pipe = pipeline("multimodal-sentiment", model=MODEL, trust_remote_code=True, transcriber=TRANSCRIBER)
+    extractor = pipe.processor.feature_extractor
     extractor.max_seconds = min(extractor.max_seconds, MAX_SECONDS)
     return pipe
 
@@ -172,7 +162,7 @@ def _heard(told: list[str]) -> Iterator[None]:
     listener = threading.get_ident()
 
     def hear(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if threading.get_ident() == listener and issubclass(category, ClipWarning):
+        if threading.get_ident() == listener and category.__name__ == "ClipWarning":
             told.append(str(message))
 
     with warnings.catch_warnings():

@@ -36,6 +36,7 @@ print("RESULTS" + json.dumps(results))
 
 SPACE = """
 import json, sys
+sys.modules["selfmm_hf"] = None
 sys.path.insert(0, sys.argv[1])
 import app
 pipe = app.load()

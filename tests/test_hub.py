@@ -245,8 +245,7 @@ def test_a_space_shows_the_model_that_is_named(hub, model):
     push(model, "me/demo", public=True)
     pushed = push(space, "me/space", model="me/demo", public=True)
     files = hub.files("space", "me/space")
-    own = {name for name in files if not name.startswith("selfmm_hf/")}
-    assert own == {name for name in before if "__pycache__" not in name} | {".gitattributes"}
+    assert files.keys() == {name for name in before if "__pycache__" not in name} | {".gitattributes"}
     assert b'"me/demo"' in files["app.py"] and b"- me/demo\n" in files["README.md"]
     assert not any(b"NAME/selfmm-demo" in content for content in files.values())
     assert contents(space) == before and not pushed.private and pushed.url == f"{hub.url}/spaces/me/space"
@@ -255,43 +254,6 @@ def test_a_space_shows_the_model_that_is_named(hub, model):
         (other / "README.md").write_text((other / "README.md").read_text().replace("Self-MM", "Another", 1))
         (other / "app.py").write_text((other / "app.py").read_text("utf-8"), "utf-8-sig")  # as Windows writes it
         push(other, "me/space", model="me/demo")
-
-
-SPACE = """
-import json, sys
-import app, selfmm_hf
-assert "publication" not in sys.modules and selfmm_hf.__file__.startswith(sys.argv[1])
-print("RESULT" + json.dumps(app.judge(app.load(), sys.argv[2], "the food is great")[1]))
-"""
-
-
-def test_a_pushed_space_has_what_it_imports_of_the_package(hub, model_folder, tmp_path):
-    pytest.importorskip("gradio")
-    model, processor = SelfMMModel.from_pretrained(model_folder), SelfMMProcessor.from_pretrained(model_folder)
-    save_model_folder(tmp_path / "run" / "model", model, processor, facts(dataset="demo"))
-    push(tmp_path / "run", "me/demo")
-    push(ROOT / "spaces_demo", "me/space", model="me/demo")
-    folder = tmp_path / "space"
-    for name, content in hub.files("space", "me/space").items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    sent = {path.name for path in (folder / "selfmm_hf").iterdir()}
-    assert sent >= {"LICENSE", "models", "predict.py"} and not sent & {"trainer.py", "hub.py", "publication.py"}
-    clip = ROOT / "spaces_demo" / "examples" / "sarcasm.mp4"
-    environment = os.environ | {"SELFMM_MODEL": str(tmp_path / "run" / "model")}
-    process = subprocess.run(
-        [sys.executable, "-c", SPACE, folder, clip], cwd=folder, env=environment, capture_output=True, encoding="utf-8"
-    )
-    assert process.returncode == 0, process.stderr[-2000:]
-    expected = MultimodalSentimentPipeline(model, processor=processor)(str(clip), text="the food is great")
-    assert json.loads(process.stdout.split("RESULT")[1])["score"] == pytest.approx(expected["score"], abs=1e-4)
-
-
-def test_a_space_imports_no_more_of_the_package_than_travels(hub, tmp_path):
-    folder = shutil.copytree(ROOT / "spaces_demo", tmp_path / "space")
-    (folder / "more.py").write_text("import selfmm_hf.data.builder\n")
-    with pytest.raises(PublicationError, match=r"modules of selfmm_hf that are one file, not data\.builder"):
-        push(folder, "me/space", model="me/demo")
 
 
 def test_a_metric_has_the_name_of_its_module(hub):
@@ -504,14 +466,13 @@ def test_what_does_not_belong_to_a_repository_stays_here(hub, model, dataset, tm
         (folder / name).write_text(hub.token)
     expected = tuple(sorted(name for name in stray if not name.startswith(".")))
     planned = plan(folder, "me/one", **options)
-    package = {name for name in planned.sizes if kind == "space" and name.startswith("selfmm_hf/")}
-    assert planned.sizes.keys() == before | package and planned.left == expected
+    assert planned.sizes.keys() == before and planned.left == expected
     assert not any("/me/one" in line for line in hub.requests)
     assert push(folder, "me/one", **options).left == expected
     files = hub.files(kind, "me/one")
-    assert files.keys() == before | package | {".gitattributes"}
+    assert files.keys() == before | {".gitattributes"}
     assert not any(hub.token.encode() in content for content in files.values())
-    assert planned.sizes == {name: len(files[name]) for name in before | package}
+    assert planned.sizes == {name: len(files[name]) for name in before}
 
 
 def test_a_tokenizer_is_sent_with_all_its_files(hub, saved, tmp_path):

@@ -4,7 +4,7 @@ import ast
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ TOKENIZER_FILES = (
 OWNED = {
     "model": ("*.py", "*.safetensors", "*.safetensors.index.json", "preset*.yaml", "run.png", "models/*", "*token*"),
     "dataset": (RECIPE_FILE,),  # and the folders of its configurations
-    "space": ("*.py", "examples/*", f"{PACKAGE.name}/*", f"{PACKAGE.name}/models/*"),
+    "space": ("*.py", "examples/*"),
 }  # fmt: skip
 
 
@@ -330,30 +330,6 @@ def _research(folder: Path, origin: dict[str, Any]) -> str | None:
         raise PublicationError(f"{folder}: its ids and labels cannot be read: {error}") from error
 
 
-def _package(trees: Iterable[ast.Module]) -> dict[str, Path | bytes]:
-    """
-    Of this package, what the modules of a Space import: it is not installed there.
-
-    Raises:
-        PublicationError: They import a module that does not travel.
-    """
-    imported: list[str] = []
-    for node in (node for tree in trees for node in ast.walk(tree)):
-        if isinstance(node, ast.Import):
-            imported += [one.name for one in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported.append(node.module)
-    modules = [name.partition(".")[2] for name in imported if name.partition(".")[0] == PACKAGE.name]
-    if not modules:
-        return {}
-    files = [PACKAGE / f"{module}.py" for module in {"__init__", *modules} - {""}]
-    if missing := [file.stem for file in files if not file.is_file()]:
-        raise PublicationError(f"A Space may import modules of {PACKAGE.name} that are one file, not {missing[0]}.")
-    files += [Path(file) for module in files for file in get_relative_import_files(module)]
-    files += [PACKAGE / "LICENSE", *(PACKAGE / "models" / name for name in ("LICENSE", "NOTICE", *MODEL_FILES))]
-    return {file.relative_to(PACKAGE.parent).as_posix(): file for file in files}
-
-
 def _space(folder: Path, names: Collection[str], card: dict[str, Any], model: str | None) -> Publication:
     """It has what the Hub starts it with, and in the copy that is sent the name of its model."""
     if card["sdk"] != "gradio" or not card.get("title"):
@@ -363,13 +339,11 @@ def _space(folder: Path, names: Collection[str], card: dict[str, Any], model: st
     for name in (script, "requirements.txt"):
         if name not in sent:
             raise PublicationError(f"{folder} lacks {name}, which a Space needs.")
-    trees = {}
     for name in [name for name in sent if name.endswith(".py")]:
         try:
-            trees[name] = ast.parse((folder / name).read_text("utf-8-sig"))
+            ast.parse((folder / name).read_text("utf-8-sig"))
         except (SyntaxError, ValueError) as error:
             raise PublicationError(f"{folder / name} is damaged: {error}") from error
-    sent |= _package(trees.values())
     holders = {name: (folder / name).read_bytes() for name in (script, "README.md")}
     holders = {name: content for name, content in holders.items() if PLACEHOLDER.encode() in content}
     if model is None and holders:
