@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import tracemalloc
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets and transformers are imported
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
@@ -139,3 +140,21 @@ def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     save_loadable(folder, model, SelfMMProcessor(extractor, demo_tokenizer()))
     return folder
+
+
+@pytest.fixture
+def peak_memory():
+    """Calls a function, and tells how many bytes Python and numpy held at most beyond those before."""
+
+    def peak(function, *arguments):
+        function(*arguments)  # what the first call loads does not count
+        tracemalloc.start()
+        try:
+            kept = function(*arguments)
+            most = tracemalloc.get_traced_memory()[1]
+            del kept
+            return most
+        finally:
+            tracemalloc.stop()
+
+    return peak

@@ -41,7 +41,9 @@ def librosa():
 
 
 def straight(librosa, samples):
-    with warnings.catch_warnings():
+    from threadpoolctl import threadpool_limits  # comes with librosa
+
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.filterwarnings("ignore", "n_fft=.* is too large|Trying to estimate tuning", UserWarning)
         zero = librosa.feature.zero_crossing_rate(samples, hop_length=512).T
         mfcc = librosa.feature.mfcc(y=samples, sr=22050, hop_length=512, htk=True).T
@@ -55,6 +57,27 @@ def test_librosa33_is_librosa_called_straight(samples, librosa):
     found = librosa33(sound, 22050)
     assert found.shape == (1 + samples // 512, 33) and found.dtype == np.float32
     np.testing.assert_allclose(found, straight(librosa, sound), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [40 * 512 - 1, 40 * 512, 103 * 512, 150001])
+def test_librosa33_of_a_long_sound_is_computed_in_pieces(samples, librosa, monkeypatch):
+    """Loud, faint and silent: what is relative to the loudest point, or to the tuning, is so to that of the whole."""
+    monkeypatch.setattr(audio_features_selfmm, "PIECE", 40)
+    third = samples // 3
+    sound = voice(samples / 22050, 22050)
+    sound[third : 2 * third] *= 1e-4
+    sound[-third:] = 0
+    found, expected = librosa33(sound), straight(librosa, sound)
+    assert found.shape == expected.shape
+    np.testing.assert_array_equal(found[:, 0], expected[:, 0].astype(np.float32))
+    np.testing.assert_allclose(found[:, 1:21], expected[:, 1:21], rtol=0, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(found[:, 21:], expected[:, 21:], rtol=0, atol=1e-5)
+
+
+def test_librosa33_takes_little_more_memory_for_a_longer_sound(librosa, monkeypatch, peak_memory):
+    monkeypatch.setattr(audio_features_selfmm, "PIECE", 128)
+    short, long = (peak_memory(librosa33, voice(seconds, 22050)) for seconds in (15, 45))
+    assert (long - short) / 30 < 100e3  # bytes a second; librosa at once takes 1.1 MB
 
 
 def test_librosa33_columns(librosa):

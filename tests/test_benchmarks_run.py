@@ -135,6 +135,12 @@ def test_clip_edges(model_folder, tmp_path):
     assert len((tmp_path / "edges.csv").read_text("utf-8").splitlines()) == 1 + 2 * 3 * 3
 
 
+def test_clip_memory():
+    clip = next((ROOT / "spaces_demo" / "examples").glob("*.mp4"))
+    printed = run("clip_memory", clip, "--seconds", 1, 2)
+    assert re.search(r"\n       2 +\d+ .*\nfrom 1 s to 2 s: -?\d", printed)
+
+
 def test_inference(encoder, tmp_path):
     pytest.importorskip("onnxruntime")
     from selfmm_hf import cli

@@ -23,6 +23,7 @@ from selfmm_hf.decoding_selfmm import (  # noqa: E402
     clip_facts,
     decode_audio,
     decode_video,
+    resample,
 )
 
 WIDTH, HEIGHT = 64, 48
@@ -165,6 +166,15 @@ def test_sound_is_that_of_a_resampler_that_sees_it_whole(rate, tmp_path):
     found = decode_audio(path, 22050)
     assert len(found) == -(-len(sound) * 22050 // rate)
     np.testing.assert_allclose(found[: len(expected)], expected[: len(found)], atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "copies"), [(1, 1), (2, 2)])
+def test_sound_is_in_memory_once_for_each_column(channels, copies, tmp_path, peak_memory):
+    path = write_clip(tmp_path / "clip.wav", audio="pcm_s16le", rate=22050, seconds=40, channels=channels)
+    size = 4 * 40 * 22050
+    assert peak_memory(decode_audio, path, 22050) < (copies + 0.3) * size
+    if channels == 1:
+        assert peak_memory(resample, voice(40, 44100), 44100, 22050) < 1.3 * size
 
 
 @pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated:DeprecationWarning")  # audioread
@@ -691,7 +701,7 @@ def test_features_agree_across_codecs_and_sampling_rates(
     lossless = audio not in ("aac", "libopus", "libmp3lame")
     if not lossless:  # may tip the estimate of the clip's tuning, by which all its chroma move
         tuning = librosa.estimate_tuning(y=expected, sr=22050, bins_per_octave=36)
-        monkeypatch.setattr("librosa.core.constantq.estimate_tuning", lambda **_: tuning)
+        monkeypatch.setattr("selfmm_hf.audio_features_selfmm._tuning", lambda *_: tuning)
     found = librosa33(decode_audio(path, 22050))
     assert abs(len(found) - len(reference)) <= (0 if lossless else 3)
     frames = min(len(found), len(reference))
@@ -709,9 +719,9 @@ def test_chroma_of_another_tuning_are_this_far_off(shared, monkeypatch):
     from selfmm_hf.audio_features_selfmm import librosa33
 
     speech = decode_audio(shared / "data" / "clips" / "jfk.flac", 22050)[: 6 * 22050]
-    monkeypatch.setattr("librosa.core.constantq.estimate_tuning", lambda **_: -0.5)
+    monkeypatch.setattr("selfmm_hf.audio_features_selfmm._tuning", lambda *_: -0.5)
     lowest = librosa33(speech)
-    monkeypatch.setattr("librosa.core.constantq.estimate_tuning", lambda **_: 0.49)
+    monkeypatch.setattr("selfmm_hf.audio_features_selfmm._tuning", lambda *_: 0.49)
     errors = np.abs(librosa33(speech) - lowest)
     assert (errors[:, :21] == 0).all()
     assert 0.4 < (errors / lowest.std(axis=0))[:, 21:].mean() < 0.5

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from selfmm_hf import tracks_selfmm
 from selfmm_hf.data.demo.voice import synthesise_voice
 from selfmm_hf.tracks_selfmm import EDGE_SECONDS, STEP_SECONDS, Movement, Track, kept, voice_activity
 
@@ -100,6 +101,18 @@ def test_how_loud_a_clip_is_does_not_matter(speech):
 
 def test_a_pause_is_within_the_voice(speech):
     assert spoken(joined(speech, seconds(1.0), speech)) == pytest.approx((0, 2 * len(speech) / RATE + 1), abs=0.1)
+
+
+def test_loudness_is_looked_at_in_pieces(monkeypatch, peak_memory):
+    sound = noise(7.013, -30)
+    whole = tracks_selfmm._loudness(sound, RATE)
+    for steps in (3, 70, 351):
+        monkeypatch.setattr(tracks_selfmm, "PIECE_STEPS", steps)
+        np.testing.assert_array_equal(tracks_selfmm._loudness(sound, RATE), whole)
+    assert len(whole) == 351 and whole.dtype == np.float32
+    monkeypatch.undo()
+    short, long = (peak_memory(tracks_selfmm._loudness, noise(length, -30), RATE) for length in (20, 80))
+    assert (long - short) / 60 < 2e3  # bytes a second; the sound itself has 64 kB
 
 
 def test_the_threshold_is_below_the_loudest():

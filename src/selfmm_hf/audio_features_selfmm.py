@@ -6,9 +6,11 @@ import hashlib
 import math
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,12 @@ LIBROSA33_COLUMNS = (
     *(f"mfcc_{number}" for number in range(20)),
     *(f"chroma_{note}" for note in ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")),
 )
+# Sound passes librosa in pieces of so many frames, 24 s, and so many more before and after: what a frame of the widest
+# filter sees, that of the lowest octave, 1024 samples at a hop of 8.
+PIECE = 1024
+MARGIN = 64
+TOP_DB = 80.0  # below the loudest point, where librosa's MFCC are cut
+OCTAVES, BINS = 7, 36  # of librosa's chroma, from C1 on, and how many bins an octave has
 
 # Filters of warnings and the threads of BLAS belong to the process: two threads that set them for a while would leave
 # them wrong.
@@ -37,7 +45,8 @@ def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.nda
     1786283): sound as `librosa.load` gives it (mono, 22050 Hz), `zero_crossing_rate(y, hop_length=512)`,
     `mfcc(y, sr, hop_length=512, htk=True)` and `chroma_cqt(y, sr, hop_length=512)` side by side; all else is librosa's
     default. MFCC are cut 80 dB below the clip's loudest point and chroma are tuned to the clip as a whole, so a part of
-    a clip has other features than the clip has in that part.
+    a clip has other features than the clip has in that part. Computed piece by piece, a
+    long clip takes little more memory than a short one; to the rounding, they are what librosa makes of it at once.
 
     Any length will do, down to a single sample: librosa takes what a window lacks as silence. Digital silence has no
     zero crossings, one and the same MFCC throughout, and chroma of 0.
@@ -75,12 +84,53 @@ def _columns(samples: np.ndarray) -> np.ndarray:
     with _LIBROSA, warnings.catch_warnings(), threadpool_limits(1):
         warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set", UserWarning)  # silence
         warnings.filterwarnings("ignore", "n_fft=.* is too large for input signal", UserWarning)  # below 1.5 s
-        columns = [
-            librosa.feature.zero_crossing_rate(samples, hop_length=HOP),
-            librosa.feature.mfcc(y=samples, sr=SAMPLING_RATE, hop_length=HOP, htk=True),
-            librosa.feature.chroma_cqt(y=samples, sr=SAMPLING_RATE, hop_length=HOP),
-        ]
+        crossings, mels = [], []
+        for piece, own in _pieces(samples, HOP):
+            crossings.append(librosa.feature.zero_crossing_rate(piece, hop_length=HOP)[:, own])
+            mel = librosa.feature.melspectrogram(y=piece, sr=SAMPLING_RATE, hop_length=HOP, htk=True)
+            mels.append(librosa.power_to_db(mel[:, own], top_db=None))
+        faintest = max(mel.max() for mel in mels) - np.float32(TOP_DB)
+        mfcc = [librosa.feature.mfcc(S=np.maximum(mel, faintest), sr=SAMPLING_RATE) for mel in mels]
+        columns = [np.concatenate(crossings, axis=1), np.concatenate(mfcc, axis=1), _chroma(samples, librosa)]
     return np.concatenate(columns).T.astype(np.float32)
+
+
+def _pieces(samples: np.ndarray, hop: int) -> Iterator[tuple[np.ndarray, slice]]:
+    """Parts of the sound, each with what its frames see around them, and which of its frames are its own."""
+    for begin in range(0, 1 + len(samples) // hop, PIECE):
+        first = max(begin - MARGIN, 0)
+        yield samples[first * hop : (begin + PIECE + MARGIN) * hop], slice(begin - first, begin - first + PIECE)
+
+
+def _chroma(samples: np.ndarray, librosa: Any) -> np.ndarray:
+    """`librosa.feature.chroma_cqt`, (12, frames): octave by octave from the top, at half the sampling rate each."""
+    tuning, hop, rate = _tuning(samples, librosa), HOP, float(SAMPLING_RATE)
+    notes = librosa.filters.cq_to_chroma(OCTAVES * BINS, bins_per_octave=BINS)
+    chroma = np.zeros((len(notes), 1 + len(samples) // HOP), np.float32)
+    for octave in reversed(range(OCTAVES)):
+        lowest = librosa.note_to_hz("C1") * 2**octave
+        known = {"sr": rate, "hop_length": hop, "n_bins": BINS, "bins_per_octave": BINS, "tuning": tuning}
+        begin = 0
+        for piece, own in _pieces(samples, hop):
+            magnitudes = np.abs(librosa.cqt(piece, fmin=lowest, **known)[:, own])[:, : chroma.shape[1] - begin]
+            end = begin + magnitudes.shape[1]
+            chroma[:, begin:end] += notes[:, octave * BINS : (octave + 1) * BINS] @ magnitudes
+            begin = end
+        if octave:
+            samples = librosa.resample(samples, orig_sr=2, target_sr=1, res_type="soxr_hq", scale=True)
+            rate, hop = rate / 2, hop // 2
+    return librosa.util.normalize(chroma, axis=0)
+
+
+def _tuning(samples: np.ndarray, librosa: Any) -> float:
+    """`librosa.estimate_tuning` as `chroma_cqt` calls it: of the peaks of all frames, the louder half."""
+    peaks = []
+    for piece, own in _pieces(samples, HOP):
+        pitches, magnitudes = (found[:, own] for found in librosa.piptrack(y=piece, sr=SAMPLING_RATE))
+        peaks.append(np.stack([pitches[pitches > 0], magnitudes[pitches > 0]]))
+    pitches, magnitudes = np.concatenate(peaks, axis=1)
+    loud = magnitudes >= np.median(magnitudes) if magnitudes.size else []
+    return librosa.pitch_tuning(pitches[loud], bins_per_octave=BINS)
 
 
 @cache

@@ -14,6 +14,7 @@ import math
 import os
 import time
 import warnings
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -168,22 +169,21 @@ def decode_audio(
     """
     if sampling_rate < 1:
         raise ValueError(f"sampling_rate is {sampling_rate}, expected 1 Hz or more")
-    chunks, resampler = [], None
+    kept, resampler = _Kept(), None
     with _opened(path, max_seconds) as container:
         for sound, rate in _heard(container, path, max_seconds, deadline):
             if resampler is None or not resampler.takes(sound, rate):  # some streams change on the way
                 if resampler is not None:
-                    chunks.append(resampler.rest())
+                    kept.add(resampler.rest())
                 resampler = _Resampler(rate, sampling_rate, sound.shape[1])
-            chunks.append(resampler(sound))
+            kept.add(resampler(sound))
     if resampler is None:
         return None
-    chunks.append(resampler.rest())
-    cancels = _cancel(chunks)
-    if cancels:
+    kept.add(resampler.rest())
+    if kept.cancels:
         message = f"the two sound channels of {_name(path)} cancel each other: the second is turned over"
         warnings.warn(message, ClipWarning, stacklevel=2)
-    samples = np.concatenate([chunk[:, -1 if cancels else 0] for chunk in chunks])
+    samples = kept.samples
     return samples if samples.size else None
 
 
@@ -202,8 +202,11 @@ def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarr
     Raises:
         ImportError: soxr is not installed.
     """
-    resampler = _Resampler(sampling_rate, new_rate, 1)
-    return np.concatenate([resampler(samples.astype(np.float32)[:, None]), resampler.rest()])[:, 0]
+    resampler, kept = _Resampler(sampling_rate, new_rate, 1), _Kept()
+    for begin in range(0, len(samples), sampling_rate):
+        kept.add(resampler(samples[begin : begin + sampling_rate].astype(np.float32)[:, None]))
+    kept.add(resampler.rest())
+    return kept.samples
 
 
 def decode_video(
@@ -555,15 +558,36 @@ def _mixed(frame: Any, mixers: dict[tuple, Any]) -> np.ndarray:
     return np.stack([mean, mean - samples[1]], axis=1) if len(samples) == 2 else mean[:, None]
 
 
-def _cancel(chunks: list[np.ndarray]) -> bool:
-    """Whether half the difference of two channels holds more than twice the energy of their mean: it is the sound."""
-    chunks = [chunk for chunk in chunks if chunk.shape[1] == 2]
-    count = sum(map(len, chunks))
-    if not count:
-        return False
-    mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / count
-    energy = sum((chunk.astype(np.float64) ** 2).sum(axis=0) for chunk in chunks) / count - mean**2
-    return bool(energy[1] > 2 * energy[0])
+class _Kept:
+    """Sound of one column or two, chunk by chunk, each sample once in memory."""
+
+    def __init__(self):
+        self.columns = [array("f")]
+        self.count, self.sums, self.squares = 0, 0.0, 0.0  # of two columns
+
+    def add(self, chunk: np.ndarray) -> None:
+        """Takes (samples, 1) or (samples, 2) float32; of one column, it counts for both."""
+        if chunk.shape[1] == 2:
+            self.count += len(chunk)
+            self.sums += chunk.sum(axis=0, dtype=np.float64)
+            self.squares += (chunk.astype(np.float64) ** 2).sum(axis=0)
+            if len(self.columns) == 1:
+                self.columns.append(self.columns[0][:])
+        for number, column in enumerate(self.columns):
+            column.frombytes(chunk[:, min(number, chunk.shape[1] - 1)].tobytes())
+
+    @property
+    def cancels(self) -> bool:
+        """Whether half the difference of two channels has more than twice the energy of their mean: it is the sound."""
+        if not self.count:
+            return False
+        energy = self.squares / self.count - (self.sums / self.count) ** 2
+        return bool(energy[1] > 2 * energy[0])
+
+    @property
+    def samples(self) -> np.ndarray:
+        """(samples,) float32."""
+        return np.frombuffer(self.columns[self.cancels], np.float32)
 
 
 class _Resampler:
