@@ -60,7 +60,7 @@ def main() -> None:
             path = Path(folder) / "long.mkv"
             repeat(options.clip, seconds, path)
             command = [sys.executable, __file__, "--extract", options.clip, str(path)]
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
         loaded, _, peak, frames = map(int, printed.split())
         taken.append((peak - loaded) / 1e6)
         print(f"{seconds:8g} {frames:8} {loaded / 1e6:8.0f} {peak / 1e6:8.0f} {taken[-1]:8.0f}", flush=True)

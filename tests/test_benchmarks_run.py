@@ -37,8 +37,8 @@ def encoder(tmp_path_factory):
     from data_preparation import WORDS
 
     folder = tmp_path_factory.mktemp("encoder")
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]), "utf-8")
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    BertTokenizerFast(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
     config = BertConfig(vocab_size=20000, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
                         intermediate_size=9, max_position_embeddings=60)  # fmt: skip
     BertModel(config).save_pretrained(folder)

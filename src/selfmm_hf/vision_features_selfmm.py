@@ -16,7 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoModel
+
+# By transformers 5.9, the same name at the top needs torchvision, even for images that Pillow prepares.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .face_landmarks_selfmm import (
     POINTS,
