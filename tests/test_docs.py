@@ -81,5 +81,10 @@ def test_python_can_be_imported(page):
                 assert all(hasattr(module, one.name) for one in node.names), ast.unparse(node)
 
 
+def test_what_covers_the_attack_surface_is_there():
+    named = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "SECURITY.md").read_text("utf-8")))
+    assert len(named) > 15 and all((ROOT / "tests" / name).is_file() for name in named)
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 130
