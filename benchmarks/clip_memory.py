@@ -39,7 +39,7 @@ def extract(short: str, long: str) -> None:
     """Prints the peak memory after the short clip and after the long one, bytes."""
     from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
 
-    extractor = SelfMMFeatureExtractor(max_seconds=float("inf"))
+    extractor = SelfMMFeatureExtractor(max_seconds=86400)
     unit = 1 if sys.platform == "darwin" else 1024
     for clip in (short, long):
         features, absent = extractor.extract(clip)
