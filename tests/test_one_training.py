@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from conftest import mmsa_file
 
-from selfmm_hf import cli, one_training
+from selfmm_hf import cli, file_lock
 from selfmm_hf.benchmark.runs import complete
 from selfmm_hf.one_training import FolderInUse, check_free, occupied
 from selfmm_hf.options import read_options
@@ -35,9 +35,9 @@ cli.train(sys.argv[1:])
 # One of two processes; the second comes late to everything.
 LATE = """
 import os, sys, time
-from selfmm_hf import cli, one_training, trainer, training
+from selfmm_hf import cli, file_lock, trainer, training
 
-one_training.PATIENCE = 0
+file_lock.PATIENCE = 0
 made, train = training.Run.__init__, training.Run._train
 
 def late(method):
@@ -86,7 +86,7 @@ def paused(options):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(one_training, "PATIENCE", 0)
+    monkeypatch.setattr(file_lock, "PATIENCE", 0)
 
 
 def refused(capsys, *arguments):
@@ -175,7 +175,7 @@ def is_free_for_others(folder):
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(37, "No locks available"),
                                    NotImplementedError("no flock")])  # fmt: skip
 def test_a_folder_without_locks_is_told(options, tmp_path, monkeypatch, capsys, error):
-    monkeypatch.setattr(one_training, "_lock", lambda file: Mock(is_locked=False, acquire=Mock(side_effect=error)))
+    monkeypatch.setattr(file_lock, "_lock", lambda file: Mock(is_locked=False, acquire=Mock(side_effect=error)))
     line = refused(capsys, "train", *options)
     assert str(tmp_path / "run") in line and str(error) in line and "file system with locks" in line
 

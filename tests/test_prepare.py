@@ -17,6 +17,7 @@ from huggingface_hub import DatasetCard
 from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.prepare import prepare
 from selfmm_hf.data.prepared import origins
+from selfmm_hf.whole_files import CannotWrite
 
 STRANGER = """
 import json, sys
@@ -194,7 +195,7 @@ FeatureTable.samples = until_killed
 if moment == "card":
     prepare._card = killed
 if moment == "move":
-    Path.rename = killed
+    prepare.move = killed
 prepare.prepare(find_builder("mosi", sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -209,8 +210,10 @@ def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, file, mom
     assert os.listdir(folder.parent) == ["out"] and len(load_splits("mosi", str(folder))["train"]) == 18
 
 
-def test_one_process_at_a_time(tmp_path, file):
-    with FileLock(tmp_path / ".out.part.lock"), pytest.raises(DataError, match="Another process is preparing"):
+def test_one_process_at_a_time(tmp_path, file, monkeypatch):
+    monkeypatch.setattr("selfmm_hf.file_lock.PATIENCE", 0)
+    (tmp_path / ".out.part").mkdir()
+    with FileLock(tmp_path / ".out.part" / "lock"), pytest.raises(CannotWrite, match="Another process is writing"):
         prepare(find_builder("mosi", str(file)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

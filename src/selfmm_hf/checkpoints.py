@@ -5,7 +5,6 @@ deleted, where their weights are whole.
 
 import errno
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -17,6 +16,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .whole_files import sync, write_json
 
 # The names and sizes of all files of a checkpoint but the trainer's state, which is written after it. While it is being
 # written, of none.
@@ -35,14 +36,14 @@ class CheckpointError(OSError):
 def begin(checkpoint: Path) -> None:
     """To be called before anything in `checkpoint` is written, or written again."""
     checkpoint.mkdir(parents=True, exist_ok=True)
-    _write_manifest(checkpoint, {})
+    write_json(checkpoint / MANIFEST, {})
     (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
 
 
 @contextmanager
 def written(checkpoint: Path, begins: bool) -> Iterator[None]:
     """
-    Within, `checkpoint` is written. Whatever goes wrong but the disk keeps its own name.
+    Within, `checkpoint` is written; at the end it is on the disk. Whatever goes wrong but the disk keeps its own name.
 
     Args:
         begins: Whether this process is the one that makes it.
@@ -55,6 +56,8 @@ def written(checkpoint: Path, begins: bool) -> Iterator[None]:
         if begins:
             begin(checkpoint)
         yield
+        if begins:
+            sync(checkpoint)
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _is_of_a_disk(error):
             raise
@@ -80,13 +83,8 @@ def seal(checkpoint: Path) -> None:
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
     left_out = (MANIFEST, TRAINER_STATE_NAME)
     sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-    _write_manifest(checkpoint, {name: size for name, size in sizes.items() if name not in left_out})
-
-
-def _write_manifest(checkpoint: Path, sizes: dict[str, int]) -> None:
-    beside = checkpoint / f".{MANIFEST}.part"
-    beside.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, checkpoint / MANIFEST)
+    sync(checkpoint)
+    write_json(checkpoint / MANIFEST, {name: size for name, size in sizes.items() if name not in left_out})
 
 
 def fault(checkpoint: Path) -> str | None:

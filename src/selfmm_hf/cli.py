@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .arguments import seconds
 from .one_training import FirstProcessFailed
-from .terminal import escape_what_cannot_be_encoded, printable
+from .terminal import escape_what_cannot_be_encoded, printable, unwritten
 
 PROG = "selfmm"
 
@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
         commands[command][0](arguments[1:])
     except KeyboardInterrupt:
         raise SystemExit(f"\n{PROG}: interrupted") from None
+    finally:
+        if problem := unwritten():
+            raise SystemExit(f"{PROG}: error: {problem}.")
 
 
 def train(arguments: list[str] | None = None) -> None:
@@ -241,10 +244,16 @@ def convert(arguments: list[str]) -> None:
         tokenizer = load(AutoTokenizer.from_pretrained, options.text_encoder) if options.text_encoder else None
         return model, SelfMMProcessor(SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given}), tokenizer)
 
-    from .model_folder import save_loadable
+    def save():
+        from .model_folder import save_loadable
+        from .whole_files import whole
 
-    model, processor = _or_exit(prepare)
-    save_loadable(Path(options.out), model, processor)
+        model, processor = prepare()
+        with whole(Path(options.out)) as part:
+            save_loadable(part, model, processor)
+        return model
+
+    model = _or_exit(save)
     print(f"{options.out}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
 
 
@@ -352,6 +361,8 @@ def _or_exit(do: Callable, bad: tuple[type[Exception], ...] = (ValueError, OSErr
     try:
         return do()
     except bad as error:
+        if problem := unwritten(error):
+            raise SystemExit(f"{PROG}: error: {problem}.") from None
         if not isinstance(error, FirstProcessFailed):  # which the first process has said
             _complain(error)
         raise SystemExit(status) from None

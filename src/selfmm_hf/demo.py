@@ -13,6 +13,7 @@ from .data.columns import MODALITIES, UNIMODAL_LABELS
 from .data.demo import utterance
 from .data.demo.clip import render
 from .picture_selfmm import sentiment_html
+from .whole_files import write_text
 
 # Runs in a process of its own, in which the package cannot be imported: what a stranger has.
 STRANGER = """
@@ -47,7 +48,7 @@ def show(folder: Path, splits: Splits) -> None:
         print(f"  {answer['score']:+.1f} (label {clip['label']:+.1f}; {said})  {clip['file']}: {clip['text']!r}")
     page = folder / "clips" / "predictions.html"
     scored = [(Path(clip["file"]).name, one) for clip, one in zip(clips, answers, strict=True)]
-    page.write_text(sentiment_html(scored), encoding="utf-8")
+    write_text(page, sentiment_html(scored))
     print(f"\nTheir page: {page}")
     print(f"The picture of the run: {folder / 'run.png'}")
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from .model_card import PICTURE, model_card, preset_name
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
+from .whole_files import whole
 
 LICENCE = Path(__file__).with_name("LICENSE")  # of the code that travels
 
 
 def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcessor, facts: dict) -> None:
     """
-    Writes the folder beside `folder` and moves it there when it is whole.
+    Writes the folder, which is there whole or not at all.
 
     Args:
         folder: Where to, within that of the run; an earlier one is replaced.
@@ -20,19 +21,16 @@ def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcess
         processor: Of what the model takes.
         facts: Of the training run, for the model card: see `Run._facts`.
     """
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_loadable(beside, model, processor)
-    shutil.copy(LICENCE, beside / "LICENSE")
-    for number, (_, text) in enumerate(facts["presets"]):
-        (beside / preset_name(number)).write_text(text, encoding="utf-8")
-    if (folder.parent / PICTURE).is_file():
-        shutil.copy(folder.parent / PICTURE, beside)
-    model_card(model, processor, facts, picture=(beside / PICTURE).is_file()).save(beside / "README.md")
-    for file in beside.glob("*.safetensors"):
-        shutil.copymode(beside / "config.json", file)  # safetensors lets nobody else read it
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    with whole(folder) as part:
+        save_loadable(part, model, processor)
+        shutil.copy(LICENCE, part / "LICENSE")
+        for number, (_, text) in enumerate(facts["presets"]):
+            (part / preset_name(number)).write_text(text, encoding="utf-8")
+        if (folder.parent / PICTURE).is_file():
+            shutil.copy(folder.parent / PICTURE, part)
+        model_card(model, processor, facts, picture=(part / PICTURE).is_file()).save(part / "README.md")
+        for file in part.glob("*.safetensors"):
+            shutil.copymode(part / "config.json", file)  # safetensors lets nobody else read it
 
 
 def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:

@@ -1,16 +1,15 @@
 """One training to a folder: other processes are kept out of it, and those of one training begin it together."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from .file_lock import held
 
 LOCK_FILE = ".lock"
-# A training that was killed leaves data loader workers, which have inherited the lock and end within five seconds.
-PATIENCE = 6.0
 
 Answer = TypeVar("Answer")
 
@@ -58,8 +57,8 @@ def occupied(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUse: Another process is at work there, or the folder cannot be locked.
     """
-    with ExitStack() as held:
-        by_first_process(lambda: held.enter_context(_locked(folder)))
+    with ExitStack() as alone:
+        by_first_process(lambda: alone.enter_context(_locked(folder)))
         yield
 
 
@@ -83,41 +82,16 @@ def is_empty(folder: Path) -> bool:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     file = folder.resolve() / LOCK_FILE
-    lock = _lock(file)
-    if lock.is_locked:  # by this process
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(held(file))
+        except Timeout:
+            raise FolderInUse(
+                f"Another process is training in {folder}: wait for it, or name another folder."
+            ) from None
+        except OSError as error:
+            raise FolderInUse(
+                f"{folder} cannot be kept for one training alone, because {LOCK_FILE} cannot be locked there "
+                f"({error}): name a folder that you may write to, on a file system with locks."
+            ) from error
         yield
-        return
-    try:
-        _acquire(lock, file)
-    except Timeout:
-        raise FolderInUse(f"Another process is training in {folder}: wait for it, or name another folder.") from None
-    except (OSError, NotImplementedError) as error:
-        raise FolderInUse(
-            f"{folder} cannot be kept for one training alone, because {LOCK_FILE} cannot be locked there ({error}): "
-            "name a folder that you may write to, on a file system with locks."
-        ) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            file.unlink()
-        lock.release()
-
-
-def _acquire(lock: FileLock, file: Path) -> None:
-    """Takes the lock of the file that is there: whoever ends deletes his, while others may have opened it already."""
-    while True:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            file.open("ab").close()
-            number = file.stat().st_ino
-            lock.acquire(timeout=PATIENCE)
-            if file.stat().st_ino == number:
-                return
-        lock.release()
-
-
-@cache
-def _lock(file: Path) -> FileLock:
-    """The same object for the same file, so that a process knows whether it has the lock already."""
-    return FileLock(file)

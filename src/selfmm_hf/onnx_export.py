@@ -4,7 +4,6 @@ import argparse
 import inspect
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import nn
 from .modeling_selfmm import SelfMMModel
 from .predict import load_model
 from .processing_selfmm import SelfMMProcessor
+from .whole_files import beside, move
 
 OPSET = 17
 CHECKED = (1, 2, 7)  # clips in the batches on which a file is held against the model; traced with 3
@@ -41,8 +41,8 @@ def export(options: argparse.Namespace) -> Iterator[str]:
     model, processor = load_model(options.model, options.revision)
     if options.int8 and model.config.text_config is None:
         raise ValueError("--int8 is for the text encoder, and this model has none; leave it out.")
-    with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}.") as beside:
-        whole, small = Path(beside, "float32.onnx"), Path(beside, "int8.onnx")
+    with beside(file) as folder:
+        whole, small = folder / "float32.onnx", folder / "int8.onnx"
         write_onnx(whole, model, processor)
         difference = largest_difference(whole, model, processor)
         if not difference <= TOLERANCE * model.config.label_range:
@@ -52,7 +52,7 @@ def export(options: argparse.Namespace) -> Iterator[str]:
             quantize(whole, small)
             difference = largest_difference(small, model, processor)
             yield f"int8:    {_size(small)}; differs from the model by {difference:.1e} at most, on random batches"
-        os.replace(small if options.int8 else whole, file)
+        move(small if options.int8 else whole, file)
     yield f"{file}: of {', '.join(input_names(model, processor))}"
 
 

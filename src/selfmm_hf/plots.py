@@ -10,6 +10,7 @@ from .data import Splits
 from .label_quality import correlation, mean_error, quality, true_labels
 from .metrics import absolute_errors
 from .stored_run import losses_by_epoch, read_generated, read_predictions
+from .whole_files import whole
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lines and marks differ, too.
 COLOURS = {"fusion": "#000000", "text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
@@ -72,7 +73,8 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     spread.set(title="Labels of the training split, last epoch")
     figure.suptitle(f"Self-MM on {len(splits['train'])} training clips; modalities: {', '.join(generated)}")
     file = folder / "run.png"
-    figure.savefig(file, dpi=110)
+    with whole(file) as part:
+        figure.savefig(part, dpi=110)
     return file
 
 

@@ -18,6 +18,7 @@ from .picture_selfmm import disagreement, sentiment_html
 from .pipeline_selfmm import CLASSES, MultimodalSentimentPipeline
 from .processing_selfmm import SelfMMProcessor
 from .terminal import ClipProgress, printable
+from .whole_files import write_text
 
 DEMO_MODEL = "runs/demo/model"
 WINDOW_SECONDS = 2.0
@@ -106,7 +107,7 @@ def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> i
                 progress.print(line)
             progress.next()
     if options.html and results:
-        _write(Path(options.html), sentiment_html([(_shown(name), result) for name, result in results]))
+        write_text(Path(options.html), sentiment_html([(_shown(name), result) for name, result in results]))
         print(f"The page: {options.html}", file=sys.stderr)
     return failed
 
@@ -181,9 +182,3 @@ def _signed(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name} {one:+.2f}" for name, one in value.items())
     return "-" if value is None else f"{value:+.2f}"
-
-
-def _write(file: Path, text: str) -> None:
-    beside = file.with_name(f".{file.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, file)

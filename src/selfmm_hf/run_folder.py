@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from . import checkpoints
 from .options import UNLEARNED_OPTIONS
+from .whole_files import hidden
 
 OPTIONS_FILE = "options.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -130,28 +130,8 @@ def delete_run(folder: Path) -> None:
     """Deletes what a run leaves, and nothing else that may lie in the folder."""
     for path in checkpoints.checkpoints(folder):
         shutil.rmtree(path)
-    for path in (folder / "model", _beside(folder / "model")):
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder / "model", ignore_errors=True)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-        _beside(folder / name).unlink(missing_ok=True)
-
-
-def replace(file: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside `file` and moves it there, so that a file is never half-written."""
-    part = _beside(file)
-    write(part)
-    os.replace(part, file)
-
-
-def _beside(file: Path) -> Path:
-    """Where a file or folder is written, until it is whole."""
-    return file.with_name(f".{file.name}.part")
-
-
-def write_text(file: Path, text: str) -> None:
-    replace(file, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    for name in ("model", *FILES):
+        shutil.rmtree(hidden(folder / name), ignore_errors=True)

@@ -1,13 +1,16 @@
 """What a command writes to a terminal."""
 
 import codecs
+import errno
 import io
 import json
+import os
 import sys
 from typing import Any
 
 from tqdm import tqdm
 
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
 SHOWN_AFTER = 2.0  # seconds that a part of the work has taken
 
 
@@ -29,6 +32,24 @@ def escape_what_cannot_be_encoded() -> None:
     codecs.register_error("json", escaped)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="json")
+
+
+def unwritten(error: Exception | None = None) -> str | None:
+    """
+    Why standard output cannot be written, if so; then nothing more goes there.
+
+    Args:
+        error: What a command has ended with. That of a full disk or a closed pipe which names no file is of the output:
+            where we write files, their errors name them.
+    """
+    try:
+        if isinstance(error, OSError) and error.errno in UNWRITTEN and error.filename is None:
+            raise error
+        sys.stdout.flush()
+    except OSError as reason:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"standard output cannot be written: {reason.strerror}"
+    return None
 
 
 class ClipProgress:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset, IterableDataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, SaveStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, SaveStrategy, rotate_checkpoints
 from transformers.utils import logging
 
 from . import checkpoints
@@ -330,9 +330,16 @@ class SelfMMTrainer(Trainer):
         return checkpoint
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        checkpoint = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        with checkpoints.written(checkpoint, begins=self.args.should_save):
-            super()._save_checkpoint(model, trial)
+        folder = self._get_output_dir(trial=trial)
+        checkpoint = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # older ones stay until it is on the disk
+        try:
+            with checkpoints.written(checkpoint, begins=self.args.should_save):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            rotate_checkpoints(folder, limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
@@ -50,13 +51,11 @@ from .run_folder import (
     check_writable,
     checkpoint_of,
     delete_run,
-    replace,
-    write_json,
-    write_text,
 )
 from .text_encoder_selfmm import check_tokens, load_tokenizer, readable_tokens
 from .trainer import SelfMMTrainer, unimodal_tasks
 from .training_args import SelfMMTrainingArguments
+from .whole_files import whole, write_json, write_text, writing
 
 logger = logging.get_logger(__name__)
 
@@ -323,7 +322,8 @@ class Run:
         self.model = trainer.whole_model()
         if not trainer.is_world_process_zero():
             return {}
-        trainer.save_state()
+        with writing(self.folder / TRAINER_STATE_NAME):
+            trainer.save_state()
         results = self._results(trainer, outputs)
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.max_text_tokens)
         _write_parquet(self.folder / PREDICTIONS_FILE, self._predictions(outputs))
@@ -488,4 +488,5 @@ def _hardware(trainer: SelfMMTrainer) -> str:
 
 
 def _write_parquet(file: Path, table: pa.Table) -> None:
-    replace(file, lambda path: pq.write_table(table, path))
+    with whole(file) as part:
+        pq.write_table(table, part)

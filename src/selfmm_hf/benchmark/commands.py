@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..one_training import FolderInUse, occupied
-from ..run_folder import write_text
+from ..whole_files import write_text
 from . import search as searching
 from .sweep import Sweep, prepare, read_configurations, run_sweep
 from .table import markdown, read_table

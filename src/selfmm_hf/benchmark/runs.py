@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from .. import checkpoints
@@ -11,6 +12,7 @@ from ..one_training import occupied
 from ..options import read_options
 from ..run_folder import RESULTS_FILE, has_begun
 from ..training import Run
+from ..whole_files import write_text
 
 FAILURE_FILE = "failure.txt"
 
@@ -54,7 +56,8 @@ def _train(folder: Path, arguments: list[str], test: bool) -> None:
     try:
         Run(*read_options([*arguments, *places]), test=test).train()
     except Exception as error:
-        failure.write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):  # the disk is full: the message is left
+            write_text(failure, traceback.format_exc())
         raise RunFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     finally:
         gc.collect()  # a trainer and its model hold each other

@@ -21,8 +21,9 @@ import yaml
 
 from ..one_training import is_empty, occupied
 from ..options import as_arguments, find_file, read_map, read_options
-from ..run_folder import OPTIONS_FILE, difference, write_text
+from ..run_folder import OPTIONS_FILE, difference
 from ..training import Run
+from ..whole_files import write_text
 from .runs import RunFailed, complete
 from .sweep import base_options
 

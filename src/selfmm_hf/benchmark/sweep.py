@@ -12,9 +12,10 @@ import yaml
 
 from ..one_training import FolderInUse, is_empty, occupied
 from ..options import as_arguments, find_file, read_map, read_options
-from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference, write_text
+from ..run_folder import ENVIRONMENT_FILE, OPTIONS_FILE, difference
 from ..training import Run
 from ..training_args import SelfMMTrainingArguments
+from ..whole_files import write_text
 from .runs import RunFailed, complete, is_done
 
 SWEEPS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "hub_configs" / "sweeps").glob("*.yaml"))}

@@ -11,6 +11,7 @@ from datasets import BuilderConfig, DatasetInfo, GeneratorBasedBuilder, SplitGen
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils import tqdm
 
+from ..whole_files import writing
 from .columns import features
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 
@@ -106,9 +107,12 @@ class FeatureBuilder(GeneratorBasedBuilder):
         try:
             super().download_and_prepare(*args, **options)
         except DatasetGenerationError as error:  # what is wrong with the data, rather than that something is
-            if isinstance(error.__cause__, DataError):
-                raise error.__cause__ from None
-            raise
+            if not isinstance(cause := error.__cause__, DataError | OSError):
+                raise
+            if options.get("output_dir"):  # of which whoever named it tells
+                raise cause from None
+            with writing(Path(self.cache_dir)):
+                raise cause from None
 
     def _info(self) -> DatasetInfo:
         return DatasetInfo(description=self.ABOUT, homepage=self.HOMEPAGE, citation=self.CITATION)

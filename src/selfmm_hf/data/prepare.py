@@ -4,19 +4,16 @@ import glob
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetInfo
 from datasets.info import DatasetInfosDict
-from filelock import FileLock, Timeout
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from ..scrub import scrub
 from ..version import __version__
+from ..whole_files import beside, move
 from .builder import FeatureBuilder
 from .card import CardError, read_card
 from .prepared import ORIGIN_FILE, origins, read_origins, split_files
@@ -40,6 +37,7 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
 
     Raises:
         DataError: The data are wrong, or the folder holds something else.
+        CannotWrite: The disk is full, or another process is preparing the folder.
     """
     folder, config = folder.absolute(), builder.config.name
     existing = origins(folder) if folder.exists() else []
@@ -56,7 +54,9 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
     recipe, others = _recipe(builder.config.data_dir), [one for one in existing if one["config"] != config]
     if others and recipe != _recipe(folder):
         raise DataError(f"{folder} holds features of another recipe, or of none; name a new folder.")
-    with _staging(folder) as staging:
+    with beside(folder) as part:
+        staging = part / folder.name
+        staging.mkdir()
         made = staging / config
         builder.download_and_prepare(output_dir=str(made), file_format="parquet")
         for lock in staging.glob("*.lock"):
@@ -69,40 +69,19 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         if recipe is not None:
             (staging / RECIPE_FILE).write_bytes(recipe)
         if not folder.exists():
-            staging.rename(folder)
+            move(staging, folder)
             return
-        if (folder / config).exists():
-            (folder / config).rename(staging / "replaced")
-        made.rename(folder / config)
-        (folder / RECIPE_FILE).unlink(missing_ok=True)
-        for name in (RECIPE_FILE, "README.md"):
-            if (staging / name).exists():
-                (staging / name).replace(folder / name)
+        move(made, folder / config)
+        if recipe is None:
+            (folder / RECIPE_FILE).unlink(missing_ok=True)
+        else:
+            move(staging / RECIPE_FILE, folder / RECIPE_FILE)
+        move(staging / "README.md", folder / "README.md")
 
 
 def _recipe(folder: str | Path | None) -> bytes | None:
     file = folder and recipe_file(str(folder))
     return file.read_bytes() if file else None
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, for one process at a time; what is left of a killed one is deleted."""
-    staging = folder.with_name(f".{folder.name}.part")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{staging}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise DataError(f"Another process is preparing {folder}; wait for it, or name another folder.") from None
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def _write_origin(builder: FeatureBuilder, folder: Path) -> None:

@@ -66,8 +66,9 @@ def extract_clips(
 
     Raises:
         DataError: The table is wrong; nothing is written.
-        ExtractionError: No row has a media file; the folder holds something else or features of another recipe, is in
-            use, or cannot be written; a package or a model is missing; or a split has no clip left.
+        ExtractionError: No row has a media file; the folder holds something else or features of another recipe; a
+            package or a model is missing; or a split has no clip left.
+        CannotWrite: A file cannot be written, or another process is at work in the folder.
     """
     begin, clips, table, out = time.monotonic(), Path(clips), Path(table), Path(out)
     if (out / TABLE).exists() and table.exists() and table.samefile(out / TABLE):

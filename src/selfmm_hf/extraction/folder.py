@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from filelock import FileLock, Timeout
 
 from ..data.columns import SEQUENCES, UNIMODAL_LABELS
 from ..data.custom.table import stays_within
 from ..data.recipe import RECIPE_FILE
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..whole_files import move, scratch, writing
 
 JOURNAL = "extraction.jsonl"
 TABLE = "table.csv"
@@ -75,7 +74,7 @@ class ExtractionFolder:
     """
     Feature files, the journal of finished clips, the recipe, and at the end the table.
 
-    Every file but the journal is written under another name and moved to its place when it is whole. A clip is in
+    Every file but the journal is moved to its place when it is whole and on the disk. A clip is in
     the journal once its feature files are in place, and leaves it before others are written.
     """
 
@@ -88,7 +87,8 @@ class ExtractionFolder:
         For one process at a time. At the end what was half written is deleted.
 
         Raises:
-            ExtractionError: The folder holds something else, or another process is at work.
+            ExtractionError: The folder holds something else.
+            CannotWrite: It cannot be written, or another process is at work.
         """
         if self.root.exists() and not self.root.is_dir():
             raise ExtractionError(f"{self.root} is a file; name a new folder.")
@@ -99,25 +99,12 @@ class ExtractionFolder:
                 f"{self.root} was not made by `selfmm extract`: it holds {min(there)!r}, and no {JOURNAL}. Name a new "
                 "folder."
             )
-        part = self.root / PART
-        if part.is_symlink():  # its files are deleted
-            raise ExtractionError(f"{part} is a link; delete it, or name a new folder.")
-        part.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(part / "lock")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ExtractionError(f"Another process is at work in {self.root}; wait for it.") from None
-        try:
-            if not Path(lock.lock_file).exists():  # by another that has just ended
-                raise ExtractionError(f"Another process was at work in {self.root}; start again.")
-            for path in part.iterdir():
-                if path.name != "lock":
-                    path.unlink()
-            yield
+            with ExitStack() as alone:
+                with writing(self.root):
+                    alone.enter_context(scratch(self.root / PART))
+                yield
         finally:
-            shutil.rmtree(part, ignore_errors=True)
-            lock.release()
             if is_new:
                 with suppress(OSError):
                     self.root.rmdir()  # where nothing was written
@@ -210,7 +197,7 @@ class ExtractionFolder:
 
     def append(self, record: Extracted) -> None:
         """Notes a finished clip."""
-        with (self.root / JOURNAL).open("ab") as journal:
+        with writing(self.root / JOURNAL), (self.root / JOURNAL).open("ab") as journal:
             journal.write(_line(record))
 
     def save_features(self, modality: str, clip: str, frames: np.ndarray) -> None:
@@ -218,9 +205,10 @@ class ExtractionFolder:
         path = self.feature_file(modality, clip)
         if len(frames):
             part = self.root / PART / f"{os.getpid()}.npy"
-            np.save(part, frames)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part, path)
+            with writing(path):
+                np.save(part, frames)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                move(part, path)
         else:
             path.unlink(missing_ok=True)
 
@@ -261,8 +249,9 @@ class ExtractionFolder:
         path, part = self.root / name, self.root / PART / f"{name}.new"
         if path.exists() and path.read_bytes() == content:
             return
-        part.write_bytes(content)
-        os.replace(part, path)
+        with writing(path):
+            part.write_bytes(content)
+            move(part, path)
 
 
 def _line(record: Extracted) -> bytes:

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from ..decoding_selfmm import ClipError, ClipWarning, clip_facts, decode_audio
 from ..feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..loading_selfmm import without_its_code
+from ..whole_files import CannotWrite
 from .folder import PART, Extracted, ExtractionError, ExtractionFolder
 
 END_SECONDS = 10  # that a process may take to end
@@ -93,8 +94,8 @@ def work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extr
         Each task as it is finished, with its line of the journal, or why it failed.
 
     Raises:
-        ExtractionError: Something is wrong that no clip is to blame for: a package or a model is missing, the folder
-            cannot be written.
+        ExtractionError: Something is wrong that no clip is to blame for: a package or a model is missing.
+        CannotWrite: A file cannot be written.
     """
     suspects = []
     for task, outcome in _work(tasks, job, workers):
@@ -158,7 +159,7 @@ class _Worker:
         except (EOFError, OSError):
             self.end()
             return Death(f"{'the process that read it' if self.task else 'a process'} died {self._how()}")
-        if isinstance(answer, ExtractionError):
+        if isinstance(answer, ExtractionError | CannotWrite):
             raise answer
         return answer
 
@@ -262,7 +263,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str | ExtractionError:
+def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str | ExtractionError | CannotWrite:
     path = job.clips / task.clip
     features: dict[str, Any] = {}
     try:
@@ -288,8 +289,8 @@ def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str | Extrac
         out = ExtractionFolder(job.out)
         for name, frames in features.items():
             out.save_features(name, task.id, frames)
-    except OSError as error:
-        return ExtractionError(f"{job.out} cannot be written: {error}")
+    except CannotWrite as error:
+        return error
     return record
 
 

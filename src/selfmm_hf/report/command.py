@@ -1,10 +1,10 @@
 """What `selfmm report` does."""
 
-import os
 import re
 from pathlib import Path
 
 from ..run_folder import OPTIONS_FILE
+from ..whole_files import beside, move
 from .clips import case_study
 from .data import Data, Group, find_runs, group_runs
 from .drawing import Figure, render
@@ -40,16 +40,17 @@ def write_report(paths: list[Path], out: Path) -> Path:
     if (out / OPTIONS_FILE).exists():
         raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     out.mkdir(parents=True, exist_ok=True)
-    if (out / PAGE).is_file():  # pictures that this report may not have
-        for name in re.findall(r'href="([\w-]+\.png)"', (out / PAGE).read_text(encoding="utf-8")):
-            (out / name).unlink(missing_ok=True)
-    for name, (png, _) in drawn.items():
-        (out / f"{name}.png").write_bytes(png)
-    beside = out / f".{PAGE}.part"
-    beside.write_text(
-        page(_title(groups), _notes(groups), figures, {name: svg for name, (_, svg) in drawn.items()}), "utf-8"
-    )
-    os.replace(beside, out / PAGE)
+    earlier = (out / PAGE).read_text(encoding="utf-8") if (out / PAGE).is_file() else ""
+    content = {f"{name}.png": png for name, (png, _) in drawn.items()}
+    pictures = {name: svg for name, (_, svg) in drawn.items()}
+    content[PAGE] = page(_title(groups), _notes(groups), figures, pictures).encode()
+    with beside(out / PAGE) as folder:
+        for name, one in content.items():
+            (folder / name).write_bytes(one)
+        for name in content:
+            move(folder / name, out / name)
+    for name in set(re.findall(r'href="([\w-]+\.png)"', earlier)) - content.keys():
+        (out / name).unlink(missing_ok=True)
     return out / PAGE
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ..metrics import absolute_errors, few_clips
 from ..modeling_selfmm import SelfMMModel
 from ..processing_selfmm import SelfMMProcessor
 from ..run_folder import OPTIONS_FILE, RESULTS_FILE
+from ..whole_files import whole
 from .curves import plot_robustness
 from .masking import Tokens
 from .protocols import Condition, conditions, predict
@@ -86,15 +86,13 @@ def robustness(options: argparse.Namespace) -> str:
     }
     rows = published(dataset)
     text = markdown(report, rows)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    (part / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    (part / "robustness.md").write_text(text, encoding="utf-8")
-    pq.write_table(_metrics_table(measured), part / "metrics.parquet")
-    pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
-    plot_robustness([report, *beside], rows, [part / "robustness.png", part / "robustness.svg"])
-    part.rename(out)
+    with whole(out) as part:
+        part.mkdir()
+        (part / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (part / "robustness.md").write_text(text, encoding="utf-8")
+        pq.write_table(_metrics_table(measured), part / "metrics.parquet")
+        pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
+        plot_robustness([report, *beside], rows, [part / "robustness.png", part / "robustness.svg"])
     return text
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...whole_files import whole
 from ..columns import UNIMODAL_LABELS
 from . import Inspection
 
@@ -49,7 +50,8 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
     clips = [f"{split} {report.clips}" for split, report in inspection.splits.items()]
     figure.suptitle(f"{sum(report.clips for report in inspection.splits.values())} clips: {', '.join(clips)}")
     file = Path(file)
-    figure.savefig(file, dpi=110, format="png")
+    with whole(file) as part:
+        figure.savefig(part, dpi=110, format="png")
     return file
 
 
