@@ -18,9 +18,9 @@ CONTAINERS = [("mp4", "mpeg4", "aac"), ("mov", "mpeg4", "aac"), ("mkv", "mpeg4",
               ("webm", "libvpx", "libopus"), ("ts", "mpeg4", "aac")]  # fmt: skip
 
 
-def shifted(source, path, kind, seconds=0.0, hole=None):
+def shifted(source, path, kind, seconds=0.0, hole=None, options=None):
     """The same packets, those of one kind later, or without those that begin in the hole."""
-    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+    with av.open(str(source)) as old, av.open(str(path), "w", options=options or {}) as new:
         streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
         start = old.start_time / 1e6
         for packet in [packet for packet in old.demux() if packet.dts is not None]:
@@ -68,6 +68,57 @@ def test_sound_that_begins_later_is_silent_until_then(clip, tmp_path):
     assert len(sound) == pytest.approx(RATE + len(whole), abs=800)
     with pytest.raises(ClipError, match=r"than the 3.2 s that are allowed"):
         decode_audio(late, RATE, max_seconds=3.2)
+
+
+def places(path, whole):
+    """How many seconds later than in a whole clip the sound and the 24th picture of another one are."""
+    return delay(decode_audio(path, RATE), decode_audio(whole, RATE), 1, 2), shown(path, 96).index(24) / 96 - 2
+
+
+@pytest.fixture(scope="module", params=[("aac", 24000), ("libopus", 48000)], ids=["aac", "opus"])
+def whole(request, tmp_path_factory):
+    """H.264 with B-frames, which are decoded before they are shown, and a codec that puts priming before the sound."""
+    audio, rate = request.param
+    return write_clip(tmp_path_factory.mktemp("whole") / "whole.mp4", "libx264", audio, seconds=3, rate=rate)
+
+
+@pytest.mark.parametrize("options", [{"movflags": "frag_keyframe"}, {"movflags": "frag_keyframe+empty_moov"},
+    {"movflags": "frag_keyframe+empty_moov+default_base_moof"}, {"movflags": "frag_keyframe+empty_moov+delay_moov"},
+    {"movflags": "cmaf"}, {"movflags": "frag_keyframe+negative_cts_offsets"}, {"use_editlist": "0"},
+    {"avoid_negative_ts": "make_zero"}], ids=lambda options: "-".join(options.values()))  # fmt: skip
+def test_sound_and_picture_of_an_mp4_stay_together(options, whole, tmp_path):
+    sound, seen = places(shifted(whole, tmp_path / "clip.mp4", "video", options=options), whole)
+    assert abs(seen - sound) < 0.05 and 0 <= sound < 0.05 and 0 <= seen < 0.05  # the priming stays: 43 ms of AAC
+
+
+@pytest.mark.parametrize("flags", ["cmaf", "frag_keyframe+negative_cts_offsets"])
+def test_fragments_with_negative_offsets_keep_their_times(flags, tmp_path):
+    """The second kind of file begins with a second that is in no fragment."""
+    with av.open(str(tmp_path / "clip.mp4"), "w", options={"movflags": flags}) as container:
+        stream = container.add_stream("libx264", rate=12, options={"g": "12", "bf": "2", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(36):
+            image = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            image.pts, image.time_base = number, Fraction(1, 12)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode())
+    assert shown(tmp_path / "clip.mp4") == list(range(36))
+
+
+@pytest.mark.parametrize("audio", ["flac", "aac", "libmp3lame", "pcm_s16le"])
+@pytest.mark.parametrize("seconds", [0.06, 0.1])
+def test_a_picture_that_begins_a_little_later_does_so(audio, seconds, tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", "mpeg4", audio, seconds=3, rate=48000)
+    late = shifted(clip, tmp_path / "late.mkv", "video", seconds)
+    sound, seen = places(late, clip)
+    assert abs(sound) < 0.005 and seen - seconds == pytest.approx(places(clip, clip)[1], abs=0.05)
+
+
+@pytest.mark.parametrize("audio", ["pcm_s16le", "libmp3lame"])
+def test_pictures_of_avi_are_in_order(audio, tmp_path):
+    """AVI does not tell when pictures with B-frames are shown."""
+    clip = write_clip(tmp_path / "clip.avi", "libx264", audio, seconds=2, rate=48000)
+    assert shown(clip) == list(range(24))
 
 
 def test_packets_that_are_missing_leave_silence(clip, tmp_path):

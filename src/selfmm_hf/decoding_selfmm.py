@@ -3,8 +3,8 @@ Sound and picture of a local media file, by PyAV (FFmpeg's libraries, in the pro
 
 Both live on one clock, which starts where the first of them starts, as in a player: sound that begins later, or is
 missing on the way, is silence, and a picture that begins later, or is missing on the way, is `None`. Streams that begin
-within 50 ms of each other count as beginning together, as containers round times; so does a picture that begins one
-frame of the sound's codec later still, which encoders put in front (AAC at 44.1 kHz: 23 ms).
+within 50 ms of each other count as beginning together, as containers round times, and encoders put a frame in front of
+the sound (AAC at 44.1 kHz: 23 ms).
 
 Uploads are not trusted: only a plain local file of a known media format is opened. FFmpeg's playlists (HLS, DASH,
 concat...), which name further files and addresses, its devices, and every protocol but `file` are switched off.
@@ -12,12 +12,14 @@ concat...), which name further files and addresses, its devices, and every proto
 
 import math
 import os
+import struct
 import time
 import warnings
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,8 @@ HOLE_SECONDS = 60.0
 GRACE_SECONDS = 0.25
 # A frame counts from this long before its time: Matroska rounds times to milliseconds, MP4 does not.
 TIME_TOLERANCE = 1e-3
+# What is read of the table of samples of an MP4 fragment, in bytes: those of an hour.
+MAX_FRAGMENT_HEAD = 2**24
 # Files that are written into a pipe claim more than this.
 MAX_RIFF = 2**31 - 2**16
 # Beyond 8K: a file of a few kilobytes may claim frames that fill the memory.
@@ -327,7 +331,7 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
         width, height = stream.codec_context.width, stream.codec_context.height
         _check_size(width, height, path)
         _check_pixels(stream.frames * width * height, path)  # 0 where the file's head does not count its frames
-    _restrain(stream)
+    decoder = _Decoder(container, stream, path)
     # All packets are read, for how far the file goes, but only those of this stream are decoded.
     packets, packet, damage, found, reached = container.demux(), True, None, 0, 0.0
     while packet is not None:
@@ -346,15 +350,14 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
                 continue
         frames = []
         try:
-            frames = stream.codec_context.decode(packet)  # None: what the decoder still holds
+            frames = decoder(packet)  # None: what the decoder still holds
         except av.error.EOFError:
             pass  # it holds nothing
         except av.error.FFmpegError as error:
             damage = error
         for frame in frames:
-            if _holds_something(frame):
-                found += 1
-                yield frame
+            found += 1
+            yield frame
     cut = _cut_off(container, path, reached)
     name = _name(path)
     if not found and (damage or cut):
@@ -364,10 +367,38 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
         warnings.warn(message, ClipWarning, stacklevel=2)
 
 
-def _restrain(stream: Any) -> None:
-    stream.codec_context.thread_type = "NONE"  # one thread: clips are extracted side by side
-    if stream.type == "video":
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+class _Decoder:
+    """
+    Decodes the packets of one stream, and mends what FFmpeg says of the times of pictures.
+
+    - AVI tells when a picture is decoded, not when it is shown. FFmpeg guesses that, wrongly where pictures are stored
+      in another order. They are shown as they come out of the decoder, less the packets that it needs to begin.
+    - In the fragments of an MP4 file, FFmpeg's times are late where composition offsets are negative.
+    """
+
+    def __init__(self, container: Any, stream: Any, path: str | os.PathLike):
+        self.context = stream.codec_context
+        self.context.thread_type = "NONE"  # one thread: clips are extracted side by side
+        self.untold, self.read, self.delay, self.offsets = False, 0, None, iter(())
+        if stream.type == "video":
+            self.context.options = {"max_pixels": str(MAX_PIXELS)}
+            self.untold = container.format.name == "avi"
+            if "mov" in container.format.name.split(","):
+                self.offsets = chain(repeat(None, stream.frames), _composition_offsets(path, stream.id))
+
+    def __call__(self, packet: Any | None) -> list[Any]:
+        """The frames that come out; all that are still to come for `None`. Raises FFmpeg's errors."""
+        if packet is not None and packet.dts is not None:
+            self.read += 1
+            offset = next(self.offsets, None)
+            if offset is not None and packet.pts is not None:
+                packet.pts = min(packet.pts, packet.dts + offset)
+        frames = [frame for frame in self.context.decode(packet) if _holds_something(frame)]
+        if self.untold and frames:
+            self.delay = max(self.read - 1, 0) if self.delay is None else self.delay  # a packet is a unit of time
+            for frame in frames:
+                frame.pts = None if frame.dts is None else frame.dts - self.delay
+        return frames
 
 
 def _holds_something(frame: Any) -> bool:
@@ -397,57 +428,104 @@ class _Clock:
     The clip's time of a stream's frames, in seconds.
 
     Args:
-        late: When the first frame begins.
+        zero: When the clip begins, on the file's clock; where nothing tells, it begins with the stream's first frame.
         duration: Of the file, where it tells.
     """
 
-    def __init__(self, late: float, duration: float | None):
-        self.late, self.duration, self.zero = late, duration or math.inf, None
+    def __init__(self, zero: float | None, duration: float | None):
+        self.zero, self.duration = zero, duration or math.inf
 
     def __call__(self, frame: Any, reached: float, step: float = 0.0) -> float:
         """
         When a frame begins. The one before began, or the sound so far ends, at `reached`; `reached + step` is when this
         one is expected, should its time be missing or absurd.
         """
-        stamp = None if frame.pts is None else float(frame.pts * frame.time_base)
-        if self.zero is None:
-            self.zero = None if stamp is None else stamp - self.late
-            return max(self.late, reached)
-        now = reached + step if stamp is None else stamp - self.zero
-        lost = now > max(reached + step + HOLE_SECONDS, self.duration + 1)
-        if lost or now < reached - BACK_SECONDS:
-            now = reached + step
-            self.zero = stamp - now
+        expected = reached + step
+        if frame.pts is None:
+            return expected
+        stamp = float(frame.pts * frame.time_base)
+        now = expected if self.zero is None else stamp - self.zero
+        lost = now > max(expected + HOLE_SECONDS, self.duration + 1)
+        back = reached > max(now + BACK_SECONDS, 0)
+        if self.zero is None or lost or back:
+            self.zero, now = stamp - expected, expected
         return now
 
 
-def _late(path: str | os.PathLike, kind: str) -> float:
-    """How many seconds after the clip its sound ("audio") or picture ("video") begins."""
-    begins, priming = {}, 0.0
+def _zero(path: str | os.PathLike, kind: str) -> float | None:
+    """
+    When the clip begins on the file's clock, for its sound ("audio") or picture ("video"): the two differ where streams
+    that begin a little apart count as beginning together. `None`: with the first frame of this kind.
+    """
+    frames: dict[str, list[tuple[float, float]]] = {"audio": [], "video": []}  # when each begins, and its length
+    wanted = {"audio": 2, "video": 1}
     with _opened(path, None) as container:
         both = _sound(container), _picture(container)
         if any(stream is None or stream.codec_context is None for stream in both):
-            return 0.0
-        for stream in both:
-            _restrain(stream)
+            return None
+        decoders = {stream.type: _Decoder(container, stream, path) for stream in both}
         with suppress(av.error.FFmpegError, IndexError):  # whoever decodes all of it tells of damage
             for packet in container.demux(*both):
-                context = packet.stream.codec_context
-                if packet.stream.type in begins:
-                    continue
-                with suppress(av.error.FFmpegError):
-                    for frame in filter(_holds_something, context.decode(packet)):
-                        if frame.pts is not None:
-                            begins.setdefault(packet.stream.type, float(frame.pts * frame.time_base))
-                        if packet.stream.type == "audio":
-                            priming = context.frame_size / frame.sample_rate
-                if len(begins) == len(both):
+                found = frames[packet.stream.type]
+                if len(found) < wanted[packet.stream.type]:
+                    with suppress(av.error.FFmpegError):
+                        for frame in decoders[packet.stream.type](packet):
+                            if frame.pts is not None:
+                                length = frame.samples / frame.sample_rate if found is frames["audio"] else 0.0
+                                found.append((float(frame.pts * frame.time_base), length))
+                if all(len(frames[kind]) >= count for kind, count in wanted.items()):
                     break
-    if len(begins) < len(both):
-        return 0.0
+    if not all(frames.values()):
+        return None
+    begins = {kind: found[0][0] for kind, found in frames.items()}
+    if len(frames["audio"]) > 1:  # a fragmented MP4 without edit lists begins at 0, by a first frame that is drawn out
+        (_, length), (following, _) = frames["audio"][:2]
+        begins["audio"] = max(begins["audio"], following - length)
     late = begins[kind] - min(begins.values())
-    tolerance = TOGETHER_SECONDS + TIME_TOLERANCE + (priming if kind == "video" else 0)
-    return late if late > tolerance else 0.0
+    return begins[kind] - (late if late > TOGETHER_SECONDS + TIME_TOLERANCE else 0.0)
+
+
+def _composition_offsets(path: str | os.PathLike, track: int) -> Iterator[int]:
+    """How much later than it is decoded each sample in the fragments of an MP4 file's track is shown, in its units."""
+    for fragment in _fragments(path):
+        for part in (body for kind, body in _boxes(fragment) if kind == b"traf"):
+            boxes = list(_boxes(part))
+            if any(kind == b"tfhd" and body[4:8] == struct.pack(">I", track) for kind, body in boxes):
+                yield from chain.from_iterable(_run_offsets(body) for kind, body in boxes if kind == b"trun")
+
+
+def _fragments(path: str | os.PathLike) -> Iterator[bytes]:
+    """The body of each `moof` box of an MP4 file (ISO/IEC 14496-12)."""
+    with open(path, "rb") as file:
+        while len(head := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", head)
+            size = int.from_bytes(file.read(8), "big") - 16 if size == 1 else size - 8
+            if not 0 <= size <= os.path.getsize(path):
+                return
+            if kind == b"moof":
+                yield file.read(min(size, MAX_FRAGMENT_HEAD))
+                size -= min(size, MAX_FRAGMENT_HEAD)
+            file.seek(size, os.SEEK_CUR)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The kind and the body of each box in the body of another."""
+    begin = 0
+    while begin + 8 <= len(data):
+        end = begin + max(int.from_bytes(data[begin : begin + 4], "big"), 8)
+        yield data[begin + 4 : begin + 8], data[begin + 8 : end]
+        begin = end
+
+
+def _run_offsets(run: bytes) -> Iterator[int]:
+    """The offsets in the body of a `trun` box; 0 where it has none."""
+    flags, count = struct.unpack_from(">II", run.ljust(8, b"\0"))
+    if not flags & 0x800:
+        return repeat(0, count)
+    start = 8 + 4 * (flags & 0x5).bit_count()
+    width = (flags & 0xF00).bit_count()
+    count = min(count, (len(run) - start) // (4 * width))  # less in a file that is cut off
+    return (sample[-1] for sample in struct.iter_unpack(f">{width}i", run[start : start + 4 * width * count]))
 
 
 def _heard(
@@ -462,7 +540,7 @@ def _heard(
     stream = _sound(container)
     if stream is None:
         return
-    clock, seconds, mixers = _Clock(_late(path, "audio"), _duration(container)), 0.0, {}
+    clock, seconds, mixers = _Clock(_zero(path, "audio"), _duration(container)), 0.0, {}
     for frame in _decoded(container, stream, path, deadline):
         rate, hole = frame.sample_rate, clock(frame, seconds) - seconds
         silent = round(hole * rate) if hole > SOUND_HOLE_SECONDS else 0
@@ -479,7 +557,7 @@ def _shown(
     container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None
 ) -> Iterator[tuple[Any, float, float]]:
     """Each frame of a video stream, and from when to when it is shown, in seconds since the clip's begin."""
-    clock = _Clock(_late(path, "video"), _duration(container))
+    clock = _Clock(_zero(path, "video"), _duration(container))
     step = 1 / float(stream.average_rate or 25)
     before, begin, pixels = None, 0.0, 0
     steps, seconds = 0, 0.0  # frames that another one followed without a hole, and how long they stood in all
