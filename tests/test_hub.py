@@ -416,10 +416,13 @@ def _rewrite(file, old, new):
         (lambda f: (f / "decoding_selfmm.py").unlink(), "lacks decoding_selfmm.py"),
         (lambda f: _rewrite(f / "pipeline_selfmm.py", "import", "imp ort"), "damaged"),
         (lambda f: _rewrite(f / "config.json", '"custom_pipelines"', '"pipelines"'), "does not name its code"),
-        (lambda f: (f / "model.safetensors").unlink(), "does not load"),
-        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]), "does not load"),
-        (lambda f: (f / "tokenizer.json").write_text("{"), "does not load"),
-        (lambda f: (f / "preprocessor_config.json").unlink(), "does not load"),
+        (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+            "cannot be loaded",
+        ),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "preprocessor_config.json").unlink(), "cannot be loaded"),
         (lambda f: _rewrite(f / "config.json", '"audio_hidden_size": ', '"audio_hidden_size": 1'), "load|weights"),
     ],
 )

@@ -47,10 +47,13 @@ POOLINGS = ("last", "mean")
 MAX_WIDTH = 2**16  # of a frame, a state, a head
 MAX_LAYERS = 100  # of an LSTM
 MAX_NAMES = 1_000  # of modalities, or of targets
+MAX_LETTERS = 200  # of the name of a target
+MAX_LABEL_RANGE = 10**6
 MAX_PARAMETERS = 10**9  # of all LSTMs and heads: 4 GB
 MAX_TEXT_PARAMETERS = 2 * 10**10  # of the text encoder, about
 # Of the options of the text encoder, by what they are called: the first that fits counts.
 TEXT_BOUNDS = (
+    (r"(^|_)eps(ilon)?$", 0.01),  # of a normalisation; the largest in use is a thousandth
     ("layer|group", 1_000),
     ("vocab|position|bucket|context", 2**24),
     ("size|dim|width|head|embd|label|^d_", 2**17),
@@ -223,8 +226,13 @@ class SelfMMConfig(PreTrainedConfig):
             raise ValueError(f"text_config is given, but modalities are {self.modalities}: add 'text', or drop it.")
         if self.absent_modality not in ("zero", "learned"):
             raise ValueError(f"absent_modality must be 'zero' or 'learned', got {self.absent_modality!r}.")
-        if not isinstance(self.label_range, Real) or not 0 < self.label_range < float("inf"):
-            raise ValueError(f"label_range must be a positive number, got {self.label_range!r}.")
+        number = isinstance(self.label_range, Real) and not isinstance(self.label_range, bool)
+        if not number or not 0 < self.label_range <= MAX_LABEL_RANGE:
+            raise ValueError(
+                f"label_range must be a positive number, at most {MAX_LABEL_RANGE:,}, got {_short(self.label_range)}."
+            )
+        if not isinstance(self.freeze_text_encoder, bool):
+            raise ValueError(f"freeze_text_encoder must be true or false, got {_short(self.freeze_text_encoder)}.")
         for modality in self.sequences:
             for key, value in self.sequence_options(modality).items():
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
@@ -277,6 +285,13 @@ class SelfMMConfig(PreTrainedConfig):
 def _check_targets(id2label: Any, num_labels: Any) -> None:
     if id2label is not None and not (isinstance(id2label, dict) and 1 <= len(id2label) <= MAX_NAMES):
         raise ValueError(f"id2label must name 1 to {MAX_NAMES:,} targets by number, got {_short(id2label)}.")
+    names = [] if id2label is None else list(id2label.values())
+    if odd := [name for name in names if not isinstance(name, str) or not 0 < len(name) <= MAX_LETTERS]:
+        raise ValueError(f"id2label must name targets by strings of 1 to {MAX_LETTERS} letters, got {_short(odd[0])}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"id2label must name each target by another string, got {_short(id2label)}.")
+    if names and sorted(map(str, id2label)) != sorted(map(str, range(len(names)))):
+        raise ValueError(f"id2label must count the targets from 0 on, got {_short(list(id2label))}.")
     if num_labels is not None and not (type(num_labels) is int and 1 <= num_labels <= MAX_NAMES):
         raise ValueError(f"num_labels must be 1 to {MAX_NAMES:,}, got {num_labels!r}.")
 

@@ -117,7 +117,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 f"max_seconds is {max_seconds!r}, expected a positive number of seconds, at most {MAX_SECONDS:,}."
             )
         self.max_seconds = max_seconds
-        self.normalization = normalization or {}
+        self.normalization = {} if normalization is None else normalization
         self._check_normalization()
         self._tools: dict[str, Any] = {}
         # Where the recipe was read, "" if that is not known, and how; None: the caller made it.

@@ -28,6 +28,26 @@ def without_its_code(name: str | os.PathLike):
         ) from None
 
 
+@contextmanager
+def reading(what: str):
+    """
+    Makes one `ValueError`, which names `what` was read, of whatever a damaged file raises, such as the panics of
+    tokenizers, which are no `Exception`.
+    """
+    try:
+        yield
+    except (OSError, KeyboardInterrupt, SystemExit, GeneratorExit):  # what is not there, and what is no fault of a file
+        raise
+    except BaseException as error:
+        raise ValueError(f"{what}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line, with its type where that tells more than the message."""
+    said = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+    return " ".join(said.split())
+
+
 def load(from_pretrained: Callable, name: str | os.PathLike, **options: Any) -> Any:
     """
     What `from_pretrained`, of an `Auto` class, makes of a repository or a folder, without running any code of it.
@@ -71,4 +91,4 @@ def token_for(what: str, model: str, revision: str | None, source: tuple[str, di
     return options.get("token") if same_owner else False
 
 
-__all__ = ["commit_of", "load", "token_for", "without_its_code"]
+__all__ = ["commit_of", "load", "reading", "reason", "token_for", "without_its_code"]

@@ -16,8 +16,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from .modeling_selfmm import SelfMMModel
-from .predict import load_model
 from .processing_selfmm import SelfMMProcessor
+from .saved_model import load_model
 from .whole_files import beside, move
 
 OPSET = 17

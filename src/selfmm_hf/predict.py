@@ -8,15 +8,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import logging
-
 from .configuration_selfmm import SelfMMConfig
 from .decoding_selfmm import ClipWarning
 from .hub_names import take_from_hub
-from .modeling_selfmm import SelfMMModel
 from .picture_selfmm import disagreement, sentiment_html
 from .pipeline_selfmm import CLASSES, MultimodalSentimentPipeline
-from .processing_selfmm import SelfMMProcessor
+from .saved_model import load_model
 from .terminal import ClipProgress, printable
 from .whole_files import write_text
 
@@ -54,28 +51,6 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
     return MultimodalSentimentPipeline(
         model, processor=processor, transcriber=options.transcriber, window_seconds=window_seconds
     )
-
-
-def load_model(name: str, revision: str | None) -> tuple[SelfMMModel, SelfMMProcessor]:
-    """
-    A model in eval mode and its processor, by the package's own code: none is taken from the repository.
-
-    Args:
-        name: A folder, or a repository on the Hub.
-        revision: Of the repository.
-
-    Raises:
-        ValueError: There is no such thing, or it cannot be loaded.
-    """
-    take_from_hub(name, "the model", revision)
-    logging.disable_progress_bar()
-    try:
-        model = SelfMMModel.from_pretrained(name, revision=revision)
-        processor = SelfMMProcessor.from_pretrained(name, revision=revision)
-    except Exception as error:  # a damaged file raises anything
-        reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason}") from error
-    return model, processor
 
 
 def predict(options: argparse.Namespace, pipe: MultimodalSentimentPipeline) -> int:

@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import AutoTokenizer, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+import torch
+from transformers import (
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)  # fmt: skip
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.utils import PROCESSOR_NAME
+from transformers.utils import FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 
 from .decoding_selfmm import ClipWarning, Deadline
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
-from .loading_selfmm import load
-from .text_encoder_selfmm import check_tokens, readable_tokens
-from .text_selfmm import count_words, parts, text_batch, tokenize
+from .loading_selfmm import load, reading
+from .text_encoder_selfmm import check_tokenizer, check_tokens, readable_tokens, why_unreadable
+from .text_selfmm import count_words, parts, some_words, text_batch, tokenize
 from .tracks_selfmm import Track
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
@@ -58,15 +66,24 @@ class SelfMMProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "SelfMMProcessor":
-        options, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        with reading(PROCESSOR_NAME):
+            options, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
         # Not `trust_remote_code`: it is for this code, and a tokenizer may name the code of anybody.
         known = ("cache_dir", "force_download", "local_files_only", "revision", "token")
         kwargs = {name: kwargs[name] for name in known if kwargs.get(name) is not None}
         tokenizer = None
+        if not isinstance(options, dict) or not isinstance(options.get("has_tokenizer"), bool):
+            raise ValueError(f"{PROCESSOR_NAME}: it is missing, or its has_tokenizer is neither true nor false.")
         if options["has_tokenizer"]:
-            tokenizer = load(AutoTokenizer.from_pretrained, pretrained_model_name_or_path, **kwargs)
-        extractor = SelfMMFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls(extractor, tokenizer, options["max_text_tokens"])
+            with reading("The tokenizer"):
+                # With a configuration, for transformers would look for one that it cannot read without our code.
+                tokenizer = load(
+                    AutoTokenizer.from_pretrained, pretrained_model_name_or_path, config=PreTrainedConfig(), **kwargs
+                )
+                check_tokenizer(tokenizer)
+        with reading(FEATURE_EXTRACTOR_NAME):
+            extractor = SelfMMFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return cls(extractor, tokenizer, options.get("max_text_tokens"))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -107,9 +124,25 @@ class SelfMMProcessor(ProcessorMixin):
         if self._tokenizes("text"):
             if config.is_sequence("text"):
                 raise ValueError("The processor has a tokenizer, and the model no text encoder.")
-            check_tokens(model.encoders["text"], self.tokenizer)
+            encoder = model.encoders["text"]
+            check_tokens(encoder, self.tokenizer)
             if model.device.type == "cpu":
-                self.max_text_tokens = readable_tokens(model.encoders["text"], self.max_text_tokens)
+                self.max_text_tokens = readable_tokens(encoder, self.max_text_tokens)
+                exact = model.dtype == torch.float32 and not encoder.training
+                if exact and (problem := why_unreadable(encoder, config.text_config)):
+                    raise ValueError(f"The text encoder cannot be used: {problem}.")
+                self._try(model)
+
+    @torch.no_grad()
+    def _try(self, model: PreTrainedModel) -> None:
+        """Has the model read some words, as it will read all others."""
+        with reading("The model cannot read what its tokenizer makes of words"):
+            batch = text_batch(self.tokenizer, [some_words(self.tokenizer)], self.max_text_tokens)
+            if not batch["attention_mask"].any():
+                raise ValueError("it knows none of its own words")
+            scores = model(**batch).logits
+            if not scores.isfinite().all():
+                raise ValueError(f"it answers {scores.tolist()}, expected finite numbers")
 
     @property
     def modalities(self) -> list[str]:

@@ -20,9 +20,8 @@ from .data.prepared import ORIGIN_FILE, origins, split_files
 from .data.recipe import RECIPE_FILE
 from .data.research import research_use_of
 from .face_landmarks_selfmm import MODEL_FILES
-from .modeling_selfmm import SelfMMModel
-from .processing_selfmm import SelfMMProcessor
 from .published_files import PrivateError, publishable
+from .saved_model import load_model
 
 THIS_REPOSITORY = re.compile(rb"THIS_REPOSITORY(_OR_FOLDER)?")  # in cards, until they are pushed
 PLACEHOLDER = "NAME/selfmm-demo"  # the model of a Space, until it is pushed
@@ -246,12 +245,9 @@ def _model(folder: Path, names: Collection[str], card: dict[str, Any]) -> Public
         raise PublicationError(f"{folder / 'config.json'} is none of Self-MM: it tells of {named or 'no model'}.")
     code = _code(folder, names)
     try:
-        _, report = SelfMMModel.from_pretrained(folder, output_loading_info=True)
-        tokenizer = SelfMMProcessor.from_pretrained(folder).tokenizer
-    except Exception as error:  # a damaged file raises anything
-        raise PublicationError(f"{folder} does not load: {error}") from error
-    if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
-        raise PublicationError(f"{folder}: the weights are not those of config.json, as {wrong[0]} shows.")
+        tokenizer = load_model(folder)[1].tokenizer
+    except ValueError as error:
+        raise PublicationError(str(error)) from error
     if not card.get("license"):
         raise PublicationError(f"{folder / 'README.md'} names no `license`.")
     vocabulary = () if tokenizer is None else (*TOKENIZER_FILES, *tokenizer.vocab_files_names.values())

@@ -2,19 +2,26 @@
 Which text encoders a model can read by: found out by what they do, not by their names. This file travels to the Hub.
 """
 
+import base64
+import json
+import struct
 from bisect import bisect
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .loading_selfmm import load
+from .loading_selfmm import load, reading, reason
 from .packing_selfmm import first_tokens
+from .text_selfmm import some_words
 
 # Of the size of a state. Rounding is far below; what one word, or some padding, changes is far above.
 NOTHING = 1e-5
 ROUNDING = 1e-4
 MOST_TOKENS = 1024  # with which an encoder is tried
+# By how much a tokenizer may lengthen a text before it looks for words. Unicode has a sign that stands for 18 letters.
+MOST_GROWTH = 1000
 
 
 def encoder_of(model: PreTrainedModel) -> nn.Module:
@@ -54,7 +61,7 @@ def load_text_encoder(
         )
         encoder, config = encoder_of(model.eval()), model.config
     except Exception as error:  # a damaged file raises anything
-        raise ValueError(f"The text encoder {name!r} cannot be loaded: {_reason(error)}") from error
+        raise ValueError(f"The text encoder {name!r} cannot be loaded: {reason(error)}") from error
     own = {id(value) for value in encoder.parameters()}
     used = {one for one, value in model.named_parameters(remove_duplicate=False) if id(value) in own}
     if missing := sorted(used.intersection(report["missing_keys"])):
@@ -64,7 +71,7 @@ def load_text_encoder(
         )
     if odd := [one for one, value in encoder.named_parameters() if not value.isfinite().all()]:
         raise ValueError(f"The text encoder {name!r} has weights that are not finite, such as {odd[0]}.")
-    if problem := _why_unreadable(encoder, config):
+    if problem := why_unreadable(encoder, config):
         raise ValueError(f"The text encoder {name!r}, a {type(model).__name__}, cannot be used: {problem}.")
     return encoder, config
 
@@ -74,27 +81,65 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     The tokenizer of a text encoder.
 
     Raises:
-        ValueError: There is none, it cannot be loaded, or it has no padding.
+        ValueError: There is none, it cannot be loaded, or it is none that texts can be read by.
     """
     try:
-        tokenizer = load(AutoTokenizer.from_pretrained, name, revision=revision)
-    except Exception as error:  # a damaged file raises anything
-        raise ValueError(f"The text encoder {name!r} has no tokenizer that can be loaded: {_reason(error)}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
-        raise ValueError(f"The text encoder {name!r} comes without a tokenizer: its vocabulary is empty.")
-    if tokenizer.pad_token_id is None:
-        raise ValueError(
-            f"The tokenizer of the text encoder {name!r} has no padding token: set its `pad_token`, and save it anew."
-        )
+        with reading("its tokenizer"):
+            tokenizer = load(AutoTokenizer.from_pretrained, name, revision=revision)
+            check_tokenizer(tokenizer)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The text encoder {name!r} cannot be used: {reason(error)}") from error
     return tokenizer
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Raises:
+        ValueError: `tokenizer` knows no words, or has no padding, would blow texts up, or leaves out the special tokens
+            that it has for the begin and the end of a text.
+    """
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without files
+        raise ValueError("there is none, or its vocabulary is empty")
+    if tokenizer.pad_token_id is None:
+        raise ValueError("it has no padding token: set its `pad_token`, and save it anew")
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # those in Python have none
+    for part in (getattr(backend, "normalizer", None), getattr(backend, "decoder", None)):
+        if part is not None and _growth(json.loads(part.__getstate__())) > MOST_GROWTH:
+            raise ValueError(f"its normalizer may make a text more than {MOST_GROWTH:,} times as long")
+    ids = set(tokenizer(some_words(tokenizer), verbose=False)["input_ids"])
+    edges = {"cls_token": tokenizer.cls_token_id, "sep_token": tokenizer.sep_token_id}
+    if lacking := [name for name, number in edges.items() if number is not None and number not in ids]:
+        raise ValueError(
+            f"it has a {lacking[0]} and does not put it into texts: mend its post-processor, or set the {lacking[0]} "
+            "to none"
+        )
+
+
+def _growth(part: Any) -> int:
+    """How many characters a normalizer or decoder of tokenizers, as it is saved, may make of one, in all its steps."""
+    growth = 1
+    if isinstance(part, list):
+        for one in part:
+            growth *= _growth(one)
+    elif isinstance(part, dict):
+        kind, pattern = part.get("type"), part.get("pattern")
+        if kind == "Replace":
+            found = len(pattern.get("String", "")) if isinstance(pattern, dict) else 0
+            # An expression may match between characters, too.
+            growth = -(-len(part["content"]) // found) if found else len(part["content"]) + 1
+        elif kind == "Prepend":
+            growth = len(part["prepend"]) + 1
+        elif kind == "Precompiled":  # the size of an index, the index, and texts with a zero after each
+            blob = base64.b64decode(part["precompiled_charsmap"])
+            begin = 4 + struct.unpack("<I", blob[:4])[0]
+            growth = max(map(len, blob[begin:].split(b"\0")))
+        else:
+            growth = _growth([one for one in part.values() if isinstance(one, list | dict)])
+    return max(growth, 1)
 
 
 @torch.no_grad()
-def _why_unreadable(encoder: nn.Module, config: PreTrainedConfig) -> str | None:
+def why_unreadable(encoder: nn.Module, config: PreTrainedConfig) -> str | None:
     """Why the state of the first token of `encoder` does not stand for a whole text, if it does not."""
     try:
         first, *others = _some_tokens(encoder, 8)
@@ -165,4 +210,7 @@ def _some_tokens(encoder: nn.Module, count: int) -> list[int]:
     return [number * step for number in range(1, count + 2) if number * step != padding][:count]
 
 
-__all__ = ["check_tokens", "encoder_of", "load_text_encoder", "load_tokenizer", "readable_tokens"]
+__all__ = [
+    "check_tokenizer", "check_tokens", "encoder_of", "load_text_encoder", "load_tokenizer", "readable_tokens",
+    "why_unreadable",
+]  # fmt: skip

@@ -80,6 +80,13 @@ def text_batch(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_tokens:
     return {name: values.squeeze(1) if most == 1 else values for name, values in batch.items()}
 
 
+def some_words(tokenizer: PreTrainedTokenizerBase, count: int = 8) -> str:
+    """A text of words, or parts of words, from all over the vocabulary."""
+    special = set(tokenizer.all_special_ids)
+    known = [number for number in sorted(tokenizer.get_vocab().values()) if number not in special]
+    return " ".join(tokenizer.decode([number]) for number in known[:: max(1, len(known) // count)])
+
+
 def count_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, int]:
     """How many words a text has, and of how many of them the encoder does not know a part."""
     words = [word for one in WORD.findall(text) if (word := EDGES.sub("", one))]
@@ -95,4 +102,4 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: str | list[str], **option
         return dict(tokenizer(texts, verbose=False, **options))
 
 
-__all__ = ["count_words", "length", "parts", "text_batch", "tokenize"]
+__all__ = ["count_words", "length", "parts", "some_words", "text_batch", "tokenize"]

@@ -1,19 +1,14 @@
 """The representations of the training clips in two dimensions, with the class centres."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from transformers.utils import logging
 
 from ..collator import SelfMMCollator
 from ..data import Samples, Splits
-from ..modeling_selfmm import SelfMMModel
 from ..plots import COLOURS, GREY, legend
-from ..processing_selfmm import SelfMMProcessor
 from ..pseudo_labels import CONVENTIONS
+from ..saved_model import load_model
 from ..stored_run import RunError, StoredRun
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table
@@ -75,7 +70,10 @@ def representations(groups: list[Group], data: Data) -> Figure:
 def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """F* of the training clips `chosen` by task, (clips, dim), NaN where a clip lacks the modality."""
     folder = run.folder / "model"
-    model, processor = _load(folder)
+    try:
+        model, processor = load_model(folder)
+    except ValueError as error:
+        raise RunError(str(error)) from error
     config = model.config
     columns = {"audio", "vision", "word_vectors"} - {
         "word_vectors" if name == "text" else name for name in config.sequences
@@ -96,18 +94,6 @@ def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[s
             present = output.present.get(task, torch.ones(len(values), dtype=torch.bool))
             parts.setdefault(task, []).append(values.masked_fill(~present.unsqueeze(-1), torch.nan))
     return {task: torch.cat(values).double().numpy() for task, values in parts.items()}
-
-
-def _load(folder: Path) -> tuple[SelfMMModel, SelfMMProcessor]:
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        return SelfMMModel.from_pretrained(folder, local_files_only=True), SelfMMProcessor.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{folder} cannot be loaded as the model of the run: {error}") from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def class_centres(features: NDArray, labels: NDArray, run: StoredRun) -> NDArray[np.float64]:

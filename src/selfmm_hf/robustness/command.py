@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ..data import Samples, load_splits
 from ..data.columns import MODALITIES
-from ..hub_names import check_name, take_from_hub
+from ..hub_names import check_name
 from ..metrics import absolute_errors, few_clips
 from ..modeling_selfmm import SelfMMModel
 from ..processing_selfmm import SelfMMProcessor
 from ..run_folder import OPTIONS_FILE, RESULTS_FILE
+from ..saved_model import load_model
 from ..whole_files import whole
 from .curves import plot_robustness
 from .masking import Tokens
@@ -56,14 +56,8 @@ def robustness(options: argparse.Namespace) -> str:
         raise ValueError(f"The report of {odd['name']} is of the data set {odd['dataset']}, not of {dataset}.")
     if len(beside) > 3:
         raise ValueError(f"A picture shows three earlier reports at most, got {len(beside)}.")
-    logging.disable_progress_bar()
-    take_from_hub(str(source), "the model", options.revision)
-    try:
-        model = SelfMMModel.from_pretrained(source, revision=options.revision)
-        processor = SelfMMProcessor.from_pretrained(source, revision=options.revision)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{options.model} cannot be loaded as a model with its processor: {error}") from error
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model, processor = load_model(source, options.revision)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     where = [getattr(options, name) or given.get(name) for name in ("data", "data_config", "data_revision")]
     splits = load_splits(dataset, *where, model.config.label_range)
     if said := few_clips("test", len(splits["test"])):

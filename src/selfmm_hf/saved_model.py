@@ -1,0 +1,65 @@
+"""A saved model with its processor, as every command loads it: whole, able to read, or refused in one line."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers.utils import logging
+
+from .configuration_selfmm import SelfMMConfig
+from .hub_names import take_from_hub
+from .loading_selfmm import reading, reason
+from .modeling_selfmm import SelfMMModel
+from .processing_selfmm import SelfMMProcessor
+
+
+def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[SelfMMModel, SelfMMProcessor]:
+    """
+    A model in eval mode, on the CPU, and its processor, by the package's own code: none is taken from the repository.
+
+    Args:
+        name: A folder, or a repository on the Hub.
+        revision: Of the repository.
+
+    Raises:
+        ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, or it cannot read.
+    """
+    name = str(name)
+    take_from_hub(name, "the model", revision)
+    try:
+        with _quiet():
+            with reading("config.json"):
+                config = SelfMMConfig.from_pretrained(name, revision=revision)
+            with reading("the weights"):
+                model = SelfMMModel.from_pretrained(name, config=config, revision=revision)
+            processor = SelfMMProcessor.from_pretrained(name, revision=revision)
+            processor.fit(model)
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason(error)}") from error
+    return model, processor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """
+    Silences what transformers tells of files on the way to the error that says it all, and what Rust's panics print,
+    which knows nothing of Python's streams.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    sys.stderr.flush()
+    stream = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(stream, 2)
+        os.close(stream)
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
