@@ -91,6 +91,7 @@ def stranger(code, *arguments):
         env=environment, cwd=root, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "You are using a model of type" not in done.stderr  # transformers' warning of a wrong one
     return json.loads(done.stdout)
 
 

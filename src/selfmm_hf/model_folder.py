@@ -6,6 +6,7 @@ from pathlib import Path
 from .model_card import PICTURE, model_card, preset_name
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
+from .saved_example import save_example
 from .whole_files import whole
 
 LICENCE = Path(__file__).with_name("LICENSE")  # of the code that travels
@@ -34,6 +35,10 @@ def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcess
 
 
 def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
-    """Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`."""
+    """
+    Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`, and an example by which
+    the commands see whether it is still the same.
+    """
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    save_example(folder, model, processor)

@@ -21,6 +21,7 @@ from .data.recipe import RECIPE_FILE
 from .data.research import research_use_of
 from .face_landmarks_selfmm import MODEL_FILES
 from .published_files import PrivateError, publishable
+from .saved_example import EXAMPLE_FILE
 from .saved_model import load_model
 
 THIS_REPOSITORY = re.compile(rb"THIS_REPOSITORY(_OR_FOLDER)?")  # in cards, until they are pushed
@@ -31,8 +32,9 @@ PACKAGE = Path(__file__).resolve().parent
 # a data set those that `origin.json` names.
 SENT = {
     "model": (
-        "README.md", "LICENSE", "config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors",
-        "model-*-of-*.safetensors", "model.safetensors.index.json", "preset.yaml", "preset_*.yaml", "run.png",
+        "README.md", "LICENSE", "config.json", "preprocessor_config.json", "processor_config.json", EXAMPLE_FILE,
+        "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "preset.yaml", "preset_*.yaml",
+        "run.png",
         *(f"models/{name}" for name in ("LICENSE", "NOTICE", *MODEL_FILES)),
     ),
     "dataset": ("README.md", "LICENSE", RECIPE_FILE),

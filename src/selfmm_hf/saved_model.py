@@ -5,14 +5,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from .configuration_selfmm import SelfMMConfig
 from .hub_names import take_from_hub
 from .loading_selfmm import reading, reason
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
+from .saved_example import EXAMPLE_FILE, check_example
 
 
 def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[SelfMMModel, SelfMMProcessor]:
@@ -24,7 +26,8 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
         revision: Of the repository.
 
     Raises:
-        ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, or it cannot read.
+        ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, it cannot read, or
+            it does not say what it said when it was saved.
     """
     name = str(name)
     take_from_hub(name, "the model", revision)
@@ -36,9 +39,24 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
                 model = SelfMMModel.from_pretrained(name, config=config, revision=revision)
             processor = SelfMMProcessor.from_pretrained(name, revision=revision)
             processor.fit(model)
+            if example := _example(name, revision):
+                with reading(EXAMPLE_FILE):
+                    check_example(example, model, processor)
     except Exception as error:  # a damaged file raises anything
         raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason(error)}") from error
     return model, processor
+
+
+def _example(name: str, revision: str | None) -> Path | None:
+    """The example of a model, where it has one: those that others saved, or an earlier version, have none."""
+    file = cached_file(
+        name,
+        EXAMPLE_FILE,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if file is None else Path(file)
 
 
 @contextmanager
