@@ -192,6 +192,11 @@ class SelfMMConfig(PreTrainedConfig):
         super().__init__(id2label=id2label, **{**kwargs, "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)})
         self._check()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        _refuse_kernels(config_dict)
+        return super().from_dict(config_dict, **kwargs)
+
     def to_dict(self) -> dict[str, Any]:
         # `pipeline` puts classes in the place of their names into its copy, which cannot be saved.
         return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
@@ -308,6 +313,7 @@ def _read_text_config(given: Any) -> PreTrainedConfig | None:
             raise ValueError(f"text_config: {name} must be at most {most:,}, got {value!r}.")
     config = given
     if isinstance(given, dict):
+        _refuse_kernels(given)
         options = dict(given)
         kind = options.pop("model_type", "bert")
         try:
@@ -324,6 +330,13 @@ def _read_text_config(given: Any) -> PreTrainedConfig | None:
                 f"expected {MAX_TEXT_PARAMETERS:,} at most."
             )
     return config
+
+
+def _refuse_kernels(options: dict[str, Any]) -> None:
+    """What computes attention may be the name of a repository, whose code transformers would fetch and run."""
+    for name, value in options.items():
+        if "implementation" in str(name) and "/" in str(value):
+            raise ValueError(f"{name} is {_short(value)}, code of a repository, which is not run: leave it out.")
 
 
 def _numbers(options: dict[str, Any]) -> Iterator[tuple[str, Real]]:
