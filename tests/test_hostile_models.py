@@ -312,6 +312,11 @@ def test_what_changes_nothing_changes_no_answer_and_prints_nothing(model_folder,
     assert said == expected
 
 
+def test_an_adapter_is_refused(damaged, capfd):
+    adapter = json.dumps({"base_model_name_or_path": "some/body", "peft_type": "LORA"}).encode()
+    assert_refused(damaged(**{"adapter_config.json": adapter}), capfd, "it holds an adapter")
+
+
 def test_every_command_loads_a_model_in_the_same_way(changed, tmp_path, capfd):
     for package in ("matplotlib", "onnx", "onnxruntime"):
         pytest.importorskip(package)

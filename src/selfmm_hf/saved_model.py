@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers.utils import cached_file, logging
+from transformers.utils import ADAPTER_CONFIG_NAME, cached_file, logging
 
 from .configuration_selfmm import SelfMMConfig
 from .hub_names import take_from_hub
@@ -33,13 +33,15 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     take_from_hub(name, "the model", revision)
     try:
         with _quiet():
+            if _file(name, revision, ADAPTER_CONFIG_NAME):  # with peft, transformers takes the weights that this names
+                raise ValueError(f"it holds an adapter, {ADAPTER_CONFIG_NAME}: merge it into the model, and save that")
             with reading("config.json"):
                 config = SelfMMConfig.from_pretrained(name, revision=revision)
             with reading("the weights"):
                 model = SelfMMModel.from_pretrained(name, config=config, revision=revision)
             processor = SelfMMProcessor.from_pretrained(name, revision=revision)
             processor.fit(model)
-            if example := _example(name, revision):
+            if example := _file(name, revision, EXAMPLE_FILE):  # what others saved, or earlier versions, has none
                 with reading(EXAMPLE_FILE):
                     check_example(example, model, processor)
     except Exception as error:  # a damaged file raises anything
@@ -47,16 +49,16 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     return model, processor
 
 
-def _example(name: str, revision: str | None) -> Path | None:
-    """The example of a model, where it has one: those that others saved, or an earlier version, have none."""
-    file = cached_file(
+def _file(name: str, revision: str | None, file: str) -> Path | None:
+    """A file of the model, where it has it."""
+    here = cached_file(
         name,
-        EXAMPLE_FILE,
+        file,
         revision=revision,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    return None if file is None else Path(file)
+    return None if here is None else Path(here)
 
 
 @contextmanager
