@@ -76,10 +76,10 @@ def test_settings_are_refused(model, name, change, where, path):  # noqa: F811
 
 
 def test_the_name_that_a_tokenizer_was_loaded_by(hub, model):  # noqa: F811
-    rewrite_json(model / "tokenizer_config.json", lambda content: content.update(name_or_path=PATH, sep_token="/a/b"))
+    rewrite_json(model / "tokenizer_config.json", lambda content: content.update(name_or_path=PATH, note="/a/b"))
     push(model, "me/demo")
     sent = json.loads(hub.files("model", "me/demo")["tokenizer_config.json"])
-    assert sent["name_or_path"] == "file.pkl" and sent["sep_token"] == "/a/b"
+    assert sent["name_or_path"] == "file.pkl" and sent["note"] == "/a/b"
 
 
 @pytest.mark.parametrize("secret", [PATH, LOGIN, TOKEN])

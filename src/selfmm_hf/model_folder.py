@@ -1,12 +1,13 @@
 """One complete model folder: weights, configuration, remote code, processor, card, recipe and licence."""
 
+import json
 import shutil
 from pathlib import Path
 
 from .model_card import PICTURE, model_card, preset_name
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
-from .saved_example import save_example
+from .saved_example import EXAMPLE_FILE, example_of
 from .whole_files import whole
 
 LICENCE = Path(__file__).with_name("LICENSE")  # of the code that travels
@@ -38,7 +39,11 @@ def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) 
     """
     Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`, and an example by which
     the commands see whether it is still the same.
+
+    Raises:
+        ValueError: Model and processor do not belong together; nothing is written.
     """
+    example = example_of(model, processor)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    save_example(folder, model, processor)
+    (folder / EXAMPLE_FILE).write_text(json.dumps(example) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ value was changed for another that is as good in itself, such as the numbers of 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,18 @@ TOLERANCE = 1e-4  # of the largest number; rounding is far below
 OTHERWISE = f"something was changed after that. If it was meant to be, delete {EXAMPLE_FILE} from the folder"
 
 
-def save_example(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
-    """Writes what `model`, wherever it is and in whatever mode, will say once it is loaded from `folder`."""
+def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]:
+    """
+    What `model`, wherever it is and in whatever mode, will say once it has been saved and loaded.
+
+    Raises:
+        ValueError: Model and processor do not belong together.
+    """
     loaded = SelfMMModel(SelfMMConfig.from_dict(model.config.to_dict()))
     loaded.load_state_dict(model.state_dict())
+    processor.fit(loaded.eval())
     text = None if processor.tokenizer is None else some_words(processor.tokenizer, WORDS)
-    example = {"text": text, "tokens": _tokens(processor, text), "numbers": _numbers(loaded.eval(), processor, text)}
-    (folder / EXAMPLE_FILE).write_text(json.dumps(example) + "\n", encoding="utf-8")
+    return {"text": text, "tokens": _tokens(processor, text), "numbers": _numbers(loaded, processor, text)}
 
 
 def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
