@@ -211,11 +211,30 @@ def test_frame_rates(folder):
         assert found.shape == (rows, 12) and np.isfinite(found).all()
 
 
-def test_pooling():
+@pytest.mark.parametrize("pieces", [[], [2], [1, 3, 5], [1, 2, 3, 4, 5]])
+def test_pooling(pieces):
     states, times = np.arange(6, dtype=np.float32)[:, None], np.array([0.1, 0.3, 0.6, 1.1, 1.2, 2.6])
-    np.testing.assert_allclose(pooled(states, times, 3, 1.0)[:, 0], [1, 3.5, 5])
-    np.testing.assert_allclose(pooled(states, times, 2, 1.0)[:, 0], [1, 4], atol=1e-6)  # the last row takes the rest
-    np.testing.assert_allclose(pooled(states, times, 6, 2.0)[:, 0], [0.5, 2, 3.5, 4, 5, 5])  # nearest where none
+    windows = list(zip(np.split(states, pieces), np.split(times, pieces), strict=True))
+    np.testing.assert_allclose(pooled(windows, 3, 1.0)[:, 0], [1, 3.5, 5])
+    np.testing.assert_allclose(pooled(windows, 2, 1.0)[:, 0], [1, 4], atol=1e-6)  # the last row takes the rest
+    np.testing.assert_allclose(pooled(windows, 6, 2.0)[:, 0], [0.5, 2, 3.5, 4, 5, 5])  # nearest where none
+
+
+@pytest.mark.parametrize("frame_rate", [0.3, 4.0, 7.3, 40.0])
+def test_pooling_by_windows_is_pooling_at_once(frame_rate):
+    states = np.random.default_rng(0).normal(size=(90, 5)).astype(np.float32)
+    times = (np.arange(90) + 0.5) / 9.7
+    windows = zip(np.split(states, [13, 14, 60]), np.split(times, [13, 14, 60]), strict=True)
+    frames = round(90 / 9.7 * frame_rate)
+    np.testing.assert_array_equal(pooled(windows, frames, frame_rate), pooled([(states, times)], frames, frame_rate))
+
+
+def test_pooling_holds_the_states_of_a_window_alone(peak_memory):
+    def pool(windows):
+        times = (np.arange(100) + 0.5) / 50
+        return pooled(((np.ones((100, 768), np.float32), 2 * number + times) for number in range(windows)), 100, 1.0)
+
+    assert peak_memory(pool, 48) < peak_memory(pool, 8) + 2e6  # 12 MB of states more
 
 
 def test_the_checksum_is_that_of_the_weights(folder, tmp_path):

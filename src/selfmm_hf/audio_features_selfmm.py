@@ -6,7 +6,7 @@ import hashlib
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from functools import cache, cached_property
 from pathlib import Path
@@ -241,13 +241,15 @@ class AudioEncoder:
         frames = max(1, round(len(samples) / self.sampling_rate * self.frame_rate))
         samples = np.pad(samples, (0, max(0, round(self.MIN_SECONDS * self.sampling_rate) - len(samples))))
         windows = math.ceil(len(samples) / (self.window_seconds * self.sampling_rate))
-        states, times, begin = [], [], 0
-        for window in np.array_split(samples, windows):
-            states.append(self._encode(window))
-            seconds, count = len(window) / self.sampling_rate, len(states[-1])
-            times.append(begin + (np.arange(count) + 0.5) / count * seconds)
+        return pooled(self._states(np.array_split(samples, windows)), frames, self.frame_rate)
+
+    def _states(self, windows: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The states of each window, (states, width) float32, and their times in seconds."""
+        begin = 0
+        for window in windows:
+            states, seconds = self._encode(window), len(window) / self.sampling_rate
+            yield states, begin + (np.arange(len(states)) + 0.5) / len(states) * seconds
             begin += seconds
-        return pooled(np.concatenate(states), np.concatenate(times), frames, self.frame_rate)
 
     @torch.no_grad()
     def _encode(self, window: np.ndarray) -> np.ndarray:
@@ -261,25 +263,37 @@ class AudioEncoder:
         return states[: max(1, math.ceil(len(states) * real - 1e-3))].float().cpu().numpy()
 
 
-def pooled(states: np.ndarray, times: np.ndarray, frames: int, frame_rate: float) -> np.ndarray:
+def pooled(windows: Iterable[tuple[np.ndarray, np.ndarray]], frames: int, frame_rate: float) -> np.ndarray:
     """
-    The mean of the states within each `1 / frame_rate` seconds; the nearest state where there is none.
+    The mean of the states within each `1 / frame_rate` seconds; the nearest state where there is none. No more than a
+    window's states are held.
 
     Args:
-        states (`np.ndarray`): (states, width) float32.
-        times (`np.ndarray`): (states,), of each state, in seconds, ascending. What is past the end joins the last row.
+        windows: (states, width) float32 each, and (states,), the time of each state, in seconds, ascending through all
+            windows. What is past the end joins the last row.
 
     Returns:
         (frames, width) float32.
     """
-    rows = np.minimum((times * frame_rate).astype(np.int64), frames - 1)
-    counts = np.bincount(rows, minlength=frames)
-    sums = np.zeros((frames, states.shape[1]), np.float64)
-    np.add.at(sums, rows, states)
-    means = sums / np.maximum(counts, 1)[:, None]
-    for row in np.flatnonzero(counts == 0):
-        means[row] = states[np.abs(times - (row + 0.5) / frame_rate).argmin()]
-    return means.astype(np.float32)
+    means, counts, middles = None, np.zeros(frames, np.int64), (np.arange(frames) + 0.5) / frame_rate
+    first, state, time = 0, None, None  # the row that the window before ended in, and its last state
+    for states, times in windows:
+        if means is None:
+            means, total = np.zeros((frames, states.shape[1]), np.float32), np.zeros(states.shape[1])
+            state, time = states[:0], times[:0]
+        rows = np.minimum((times * frame_rate).astype(np.int64), frames - 1)
+        span = slice(first, rows[-1] + 1)
+        sums = np.zeros((span.stop - first, states.shape[1]))
+        sums[0] = total
+        np.add.at(sums, rows - first, states)
+        counts += np.bincount(rows, minlength=frames)
+        means[span] = sums / np.maximum(counts[span], 1)[:, None]
+        near, near_times = np.concatenate([state, states]), np.concatenate([time, times])
+        for row in first + np.flatnonzero(counts[span] == 0):
+            means[row] = near[np.abs(near_times - middles[row]).argmin()]
+        first, total, state, time = rows[-1], sums[-1].copy(), states[-1:].copy(), times[-1:]
+    means[first + 1 :] = state
+    return means
 
 
 def checked(samples: np.ndarray, sampling_rate: int | None = None, expected: int | None = None) -> np.ndarray:
