@@ -15,8 +15,8 @@ CUDA ?=
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 INSTALLED = $(VENV)/.installed
 
-# The dependencies as pyproject.toml names them, `name>=version` made `name==version`.
-LOWEST = $(shell sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
+# Whatever pyproject.toml names as `name>=version`, the extras too, as `name==version`.
+LOWEST = $(shell grep -o '"[a-z0-9-]\+>=[0-9.]*' pyproject.toml | tr -d '"' | sed 's/>=/==/' | sort -u)
 
 .PHONY: audit demo space test-space test test-lowest lint
 
@@ -41,10 +41,10 @@ test-space: $(INSTALLED)
 test-lowest:
 	$(MAKE) test VENV=.venv-lowest TORCH="$(filter torch==%,$(LOWEST))" EXTRA="$(LOWEST)"
 
-# Of the extras, too. It asks PyPI's database of advisories.
+# It asks PyPI's database of advisories.
 audit: $(INSTALLED)
 	$(PIP) pip-audit
-	grep -o '"[a-z0-9-]\+>=[0-9.]*' pyproject.toml | tr -d '"' | sed 's/>=/==/' > $(VENV)/lowest.txt
+	printf '%s\n' $(LOWEST) > $(VENV)/lowest.txt
 	$(VENV)/bin/pip-audit --requirement $(VENV)/lowest.txt --no-deps --disable-pip
 
 # The CPU build, where the package index has it under its own name, else by way of uv, which knows where it is.

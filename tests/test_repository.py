@@ -66,6 +66,15 @@ def test_everything_that_is_imported_is_declared():
                 if name not in ours | declared(extras["test"])}  # fmt: skip
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_the_lowest_versions_are_those_of_the_extras_too():
+    extras = PROJECT["optional-dependencies"].values()
+    named = map(Requirement, [*PROJECT["dependencies"], *(one for extra in extras for one in extra)])
+    lowest = {f"{one.name}=={bound.version}" for one in named for bound in one.specifier}
+    made = subprocess.run(["make", "-n", "test-lowest"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.search('EXTRA="(.*?)"', made).group(1).split()) == lowest
+
+
 @pytest.mark.parametrize("folder", [ROOT / "spaces_demo", METRIC], ids=lambda folder: folder.name)
 def test_a_space_installs_what_it_imports(folder):
     lines = [line for line in (folder / "requirements.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
