@@ -143,6 +143,7 @@ REFUSED = [
     (PROCESSOR, "has_tokenizer", MISSING, "processor_config.json: it is missing, or its has_tokenizer is neither"),
     (PROCESSOR, "max_text_tokens", MISSING, "max_text_tokens is None, expected 3 or more"),
     (RECIPE, "audio", {"kind": "nosuch"}, "preprocessor_config.json: The audio recipe is of kind 'nosuch'"),
+    (RECIPE, "vision", MISSING, "preprocessor_config.json: This is no recipe"),
     (RECIPE, "normalization", [], "preprocessor_config.json: "),
     (RECIPE, "normalization.audio.std.0", 0, "preprocessor_config.json: The normalization of audio"),
 ]
@@ -160,6 +161,8 @@ OTHERWISE = [
     (CONFIG, "text_config.layer_norm_eps", 0.01, "the model does not say what it said"),
     (CONFIG, "text_config.model_type", "roberta", "the model does not say what it said"),
     (CONFIG, "text_config.num_attention_heads", 8, "the model does not say what it said"),
+    (RECIPE, "normalization", MISSING, "the model does not say what it said"),
+    (RECIPE, "normalization.audio.std.0", 0.5, "the model does not say what it said"),
     (TOKENIZER, "normalizer", replacing("book", pattern={"String": "movie"}), "the tokenizer is not the one"),
     (TOKENIZER, "normalizer", replacing("b", pattern={"Regex": "(a|a)*$"}), "the tokenizer is not the one"),
     (TOKENIZER, "model.vocab.movie", 60, "the tokenizer is not the one"),
@@ -283,7 +286,7 @@ def test_a_wrong_index_of_weights_is_refused_in_one_line(damaged, capfd, weight_
 
 HARMLESS = [
     (CONFIG, "dtype", MISSING),
-    (CONFIG, "transformers_version", 5),
+    (CONFIG, "transformers_version", "99"),
     (CONFIG, "nosuch", {"a": [1]}),
     (CONFIG, "text_config.initializer_range", 1.0),
     (CONFIG, "text_config.pad_token_id", None),

@@ -135,6 +135,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any):
         """As it was saved: a recipe that names no threshold for its edges keeps them."""
+        if not isinstance(feature_extractor_dict, Mapping) or not {"audio", "vision"} <= feature_extractor_dict.keys():
+            raise ValueError("This is no recipe: it does not say what audio and vision are, or that they are null.")
         saved = dict(feature_extractor_dict)
         for name, option in EDGE_OPTIONS.items():
             if isinstance(saved.get(name), dict) and saved[name].get("kind") != "features":

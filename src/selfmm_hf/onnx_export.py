@@ -2,11 +2,7 @@
 
 import argparse
 import inspect
-import os
-import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -18,6 +14,7 @@ from torch import nn
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
 from .saved_model import load_model
+from .terminal import silent
 from .whole_files import beside, move
 
 OPSET = 17
@@ -84,7 +81,7 @@ def write_onnx(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> No
         if not name.endswith("_lengths"):
             axes[name][1] = f"{name}_frames" if name in model.config.sequences else "tokens"
     try:
-        with _quiet():
+        with silent():  # the tracer warns of all that it cannot know to be right, and prints the graph where it fails
             # Not by torch.export, `dynamo=True`: it unrolls an LSTM to as many frames as it was shown.
             torch.onnx.export(
                 _Flat(model, list(inputs)).eval(),  # else the exporter leaves the model in training mode
@@ -146,7 +143,7 @@ def quantize(file: Path, out: Path) -> None:
     """Writes `out`, in which the text encoder multiplies in 8 bits, and looks its words up in them."""
     # Products and look-ups with weights are the text encoder's alone: all else is LSTM and Gemm, and stays as it is.
     nodes = [node.name for node in onnx.load(file).graph.node if node.op_type in ("MatMul", "Gather")]
-    with _quiet():
+    with silent():
         quantize_dynamic(
             file,
             out,
@@ -174,27 +171,6 @@ def largest_difference(file: Path, model: SelfMMModel, processor: SelfMMProcesso
         difference = (torch.stack([torch.from_numpy(one) for one in found]) - expected).abs().max()
         largest = max(largest, float(difference.nan_to_num(nan=float("inf"))))
     return largest
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """
-    Silences the tracer, which warns of all that it cannot know to be right, and prints the graph where it fails: what
-    it wrote is run and compared afterwards, and errors are raised. Its C++ part knows nothing of Python's streams.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    streams = {number: os.dup(number) for number in (1, 2)}
-    try:
-        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for number in streams:
-                os.dup2(nowhere.fileno(), number)
-            yield
-    finally:
-        for number, stream in streams.items():
-            os.dup2(stream, number)
-            os.close(stream)
 
 
 def _size(file: Path) -> str:

@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from .configuration_selfmm import SelfMMConfig
 from .decoding_selfmm import ClipWarning
 from .hub_names import take_from_hub
@@ -42,6 +44,7 @@ def load_pipeline(options: argparse.Namespace) -> MultimodalSentimentPipeline:
         raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
     if options.transcriber is not None:
         take_from_hub(options.transcriber, "the transcriber", owner=False)
+    logging.disable_progress_bar()
     model, processor = load_model(DEMO_MODEL if options.model is None else options.model, options.revision)
     if options.max_seconds is not None:
         processor.feature_extractor.max_seconds = options.max_seconds

@@ -70,7 +70,8 @@ def _numbers(model: SelfMMModel, processor: SelfMMProcessor, text: str | None) -
     batch = dict(tokens)
     for name in model.config.sequences:
         width = model.config.sequence_options(name)["input_dim"]
-        batch[name] = torch.arange(FRAMES * width, dtype=torch.float32).sin().view(1, FRAMES, width)
+        frames = np.sin(np.arange(FRAMES * width, dtype=np.float32)).reshape(FRAMES, width)
+        batch[name] = torch.from_numpy(processor.feature_extractor.normalize(name, frames))[None]
     output = model(**batch)
     numbers = torch.cat([output.logits, *output.unimodal_logits.values()], dim=-1)[0]
     if tokens:

@@ -1,8 +1,6 @@
 """A saved model with its processor, as every command loads it: whole, able to read, or refused in one line."""
 
 import os
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from .loading_selfmm import reading, reason
 from .modeling_selfmm import SelfMMModel
 from .processing_selfmm import SelfMMProcessor
 from .saved_example import EXAMPLE_FILE, check_example
+from .terminal import silent
 
 
 def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[SelfMMModel, SelfMMProcessor]:
@@ -63,23 +62,14 @@ def _file(name: str, revision: str | None, file: str) -> Path | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """
-    Silences what transformers tells of files on the way to the error that says it all, and what Rust's panics print,
-    which knows nothing of Python's streams.
-    """
+    """Silences what transformers and tokenizers tell of files on the way to the one error that says it all."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    sys.stderr.flush()
-    stream = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            os.dup2(nowhere.fileno(), 2)
+        with silent():
             yield
     finally:
-        os.dup2(stream, 2)
-        os.close(stream)
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()

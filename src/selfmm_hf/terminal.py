@@ -6,6 +6,9 @@ import io
 import json
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -19,6 +22,33 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Lets nothing be written to the terminal, also not by C++ and Rust, which know nothing of Python's streams."""
+    streams = {}
+    _flush()
+    for number in (1, 2):
+        with suppress(OSError):  # it is closed
+            streams[number] = os.dup(number)
+    try:
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for number in streams:
+                os.dup2(nowhere.fileno(), number)
+            yield
+    finally:
+        _flush()
+        for number, stream in streams.items():
+            os.dup2(stream, number)
+            os.close(stream)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def escape_what_cannot_be_encoded() -> None:
