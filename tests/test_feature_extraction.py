@@ -213,7 +213,7 @@ def test_recipes_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         SelfMMFeatureExtractor(**options)
     with pytest.raises(ValueError, match=message):
-        SelfMMFeatureExtractor.from_dict({"audio": None, "vision": None, **options})
+        SelfMMFeatureExtractor.from_dict({"audio": "librosa33", "vision": "face", **options})
 
 
 @pytest.mark.parametrize(
