@@ -157,6 +157,7 @@ def test_a_wrong_field_is_refused_in_one_line(changed, capfd, file, field, value
 # Fields whose other values are as good in themselves.
 OTHERWISE = [
     (CONFIG, "audio_pooling", "mean", "the model does not say what it said"),
+    (CONFIG, "label_range", 0.1, "label_range is not the one that the model was saved with"),
     (CONFIG, "text_config.hidden_act", "relu", "the model does not say what it said"),
     (CONFIG, "text_config.layer_norm_eps", 0.01, "the model does not say what it said"),
     (CONFIG, "text_config.model_type", "roberta", "the model does not say what it said"),

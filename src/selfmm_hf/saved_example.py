@@ -37,7 +37,12 @@ def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]
     loaded.load_state_dict(model.state_dict())
     processor.fit(loaded.eval())
     text = None if processor.tokenizer is None else some_words(processor.tokenizer, WORDS)
-    return {"text": text, "tokens": _tokens(processor, text), "numbers": _numbers(loaded, processor, text)}
+    return {
+        "text": text,
+        "tokens": _tokens(processor, text),
+        "numbers": _numbers(loaded, processor, text),
+        "label_range": model.config.label_range,
+    }
 
 
 def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
@@ -51,6 +56,8 @@ def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) ->
     text, expected = saved["text"], saved["numbers"]
     if _tokens(processor, text) != saved["tokens"]:
         raise ValueError(f"the tokenizer is not the one that the model was saved with: {OTHERWISE}")
+    if model.config.label_range != saved["label_range"]:
+        raise ValueError(f"label_range is not the one that the model was saved with: {OTHERWISE}")
     if model.dtype == torch.float32:
         found = np.array(_numbers(model, processor, text))
         if found.shape != np.shape(expected) or not np.allclose(found, expected, 0, TOLERANCE * np.abs(found).max()):
