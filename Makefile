@@ -3,7 +3,7 @@
 # make test         the test suite, offline
 # make test-space   the Space in headless Chromium (Debian's package chromium)
 # make test-lowest  the same with the lowest versions that pyproject.toml names
-# make lint         ruff
+# make lint         ruff, and ty, which checks types
 # make audit        looks up published security advisories against the lowest versions that pyproject.toml names
 # CUDA=1 installs the CUDA build of torch instead of the CPU build.
 
@@ -34,6 +34,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ty check --quiet --python $(VENV)
 
 test-space: $(INSTALLED)
 	SELFMM_TEST_SPACE=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest tests/test_space.py

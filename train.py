@@ -1,6 +1,8 @@
 """Train Self-MM: `accelerate launch train.py --config hub_configs/mosi.yaml --data FILE [--option value ...]`."""
 
-from selfmm_hf.cli import train
+import sys
+
+from selfmm_cli import main
 
 if __name__ == "__main__":
-    train()
+    main(["train", *sys.argv[1:]])

@@ -4,9 +4,9 @@
     selfmm demo --audio_pooling mean --vision_pooling mean --output_dir runs/mean
     python benchmarks/clip_edges.py --last runs/demo/model --mean runs/mean/model --out edges.csv
 
-Clips of the embedded corpus that no model has seen are written as MP4, plain and changed in each of the ways below, and
-scored three ways: by a model that reads the last hidden state, of all that the files hold; by the same model, of what
-the recipe leaves when it has cut the edges; and so by a model that reads the mean of the hidden states. The table tells
+Clips of the synthetic corpus that no model has seen are written as MP4, plain and changed in each of the ways below,
+and scored three ways: by a model that reads the last hidden state, of all that the files hold; by the same model, of
+what the recipe leaves when it has cut the edges; and so by a model that reads the mean of the hidden states. The table
 by how much the score of the voice, of the face and of the clip as a whole differs from that of the plain clip, mean /
 largest. `--out` has each score.
 """
@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers.utils import logging
 
-from selfmm_hf.data.demo import Utterance, utterance
-from selfmm_hf.data.demo.clip import write_clip
-from selfmm_hf.data.demo.face import draw_face
-from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
-from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
-from selfmm_hf.predict import load_model
+from selfmm_cli.predict import load_model
+from selfmm_hf.data.synthetic import Utterance, utterance
+from selfmm_hf.data.synthetic.clip import write_clip
+from selfmm_hf.data.synthetic.face import draw_face
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
 SOUND_RATE, FRAME_RATE = 22050, 10
 WAYS = ("last, uncut", "last, cut", "mean, cut")

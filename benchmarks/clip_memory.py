@@ -37,7 +37,7 @@ def repeat(clip: str, seconds: float, path: Path) -> None:
 
 def extract(short: str, long: str) -> None:
     """Prints the peak memory after the short clip and after the long one, bytes."""
-    from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
+    from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 
     extractor = SelfMMFeatureExtractor(max_seconds=86400)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -40,9 +40,9 @@ def main() -> None:
     import transformers
     from transformers import pipeline
 
-    from selfmm_hf.audio_features_selfmm import SAMPLING_RATE, librosa33
-    from selfmm_hf.decoding_selfmm import clip_facts, decode_audio, decode_video
-    from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
+    from selfmm_hf.model.audio_features_selfmm import SAMPLING_RATE, librosa33
+    from selfmm_hf.model.decoding_selfmm import clip_facts, decode_audio, decode_video
+    from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
     transformers.utils.logging.disable_progress_bar()
     imported = time.perf_counter() - begin

@@ -174,7 +174,7 @@ def official(args: argparse.Namespace) -> dict:
 
 
 def imports(args: argparse.Namespace) -> dict:
-    for name in ("selfmm_hf.data.prepare", "selfmm_hf.training"):
+    for name in ("selfmm_hf.data.prepare", "selfmm_hf.runs.run"):
         import_module(name)
     return {}
 
@@ -207,9 +207,9 @@ def save_few(args: argparse.Namespace) -> dict:
 def read(args: argparse.Namespace) -> dict:
     from torch.utils.data import DataLoader
 
-    from selfmm_hf.collator import SelfMMCollator
     from selfmm_hf.data import load_splits
-    from selfmm_hf.data.demo import demo_tokenizer
+    from selfmm_hf.data.synthetic import demo_tokenizer
+    from selfmm_hf.training.collator import SelfMMCollator
 
     samples = load_splits("mosei", str(args.prepared))["train"]
     samples.tokenize(demo_tokenizer(), MOSEI.tokens)
@@ -240,9 +240,9 @@ def _train(samples, args: argparse.Namespace) -> dict:
     import torch
 
     from selfmm_hf import SelfMMConfig, SelfMMModel
-    from selfmm_hf.data.demo import demo_text_config, demo_tokenizer
-    from selfmm_hf.trainer import SelfMMTrainer
-    from selfmm_hf.training_args import SelfMMTrainingArguments
+    from selfmm_hf.data.synthetic import demo_text_config, demo_tokenizer
+    from selfmm_hf.training.arguments import SelfMMTrainingArguments
+    from selfmm_hf.training.trainer import SelfMMTrainer
 
     torch.set_num_threads(1)  # more gain little with so small a model, and lose much where the cores are shared
     samples.tokenize(demo_tokenizer(), MOSEI.tokens)
@@ -259,7 +259,7 @@ def _train(samples, args: argparse.Namespace) -> dict:
         use_cpu=True,
     )
     widths = {f"{name}_dim": width for name, width in samples.widths.items()}
-    trainer = SelfMMTrainer(SelfMMModel(SelfMMConfig(demo_text_config(), **widths)), options, samples)
+    trainer = SelfMMTrainer(SelfMMModel(SelfMMConfig(demo_text_config(), **widths)), options, train_dataset=samples)
     trainer.train()
     return {"rows": trainer.state.global_step * BATCH, "epochs": round(trainer.state.epoch, 2)}
 

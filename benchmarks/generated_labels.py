@@ -2,7 +2,7 @@
 
     python benchmarks/generated_labels.py [--seeds 10] [--conventions default official paper] [--corpus 0]
 
-Trains on the embedded corpus, where the sentiment of each modality is known, with hub_configs/demo.yaml, all epochs,
+Trains on the synthetic corpus, where the sentiment of each modality is known, with hub_configs/demo.yaml, all epochs,
 several seeds. Prints for each convention the correlation with the truth and the mean absolute error of the labels
 after given epochs, beside those of y_m itself, and the error of the predictions on the test split, of the epoch that
 validation chose. Means over the seeds, standard deviations in brackets; the fused error also with its difference from
@@ -31,12 +31,12 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers.utils import logging
 
-from selfmm_hf.benchmark.statistics import compare, summary
 from selfmm_hf.data import Samples
 from selfmm_hf.data.columns import MODALITIES, UNIMODAL_LABELS
-from selfmm_hf.data.demo import SIZES, demo_corpus
-from selfmm_hf.options import read_options
-from selfmm_hf.training import Run
+from selfmm_hf.data.synthetic import SIZES, demo_corpus
+from selfmm_hf.evaluation.statistics import compare, summary
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.runs.run import Run
 
 CONFIG = Path(__file__).parents[1] / "hub_configs" / "demo.yaml"
 EPOCHS = [2, 3, 5, 9, 15, 30]
@@ -122,7 +122,7 @@ def show_all(outcomes: dict[str, list[Outcome]], epochs: list[int]) -> None:
         show("predictions, test split", [unimodal for _, unimodal, _ in of_seeds])
         fused, against = summary(errors[name]), compare(errors[name], errors[first])
         print(
-            f"{'fused MAE, test split':>24}  {fused.mean:.4f} +- {fused.sd:.4f}, against {first} "
+            f"{'fused MAE, test split':>24}  {fused.mean:.4f} ± {fused.sd:.4f}, against {first} "
             f"{against.difference:+.4f} ({against.low:+.4f} to {against.high:+.4f}), p = {against.p:.3f}"
         )
 

@@ -26,12 +26,12 @@ import torch
 import yaml
 from data_preparation import machine
 
+from selfmm_cli.predict import load_model
+from selfmm_hf.conversion.to_onnx import export
 from selfmm_hf.data import load_splits
-from selfmm_hf.modeling_selfmm import SelfMMModel
-from selfmm_hf.onnx_export import export
-from selfmm_hf.predict import load_model
-from selfmm_hf.processing_selfmm import SelfMMProcessor
-from selfmm_hf.run_folder import OPTIONS_FILE
+from selfmm_hf.model.modeling_selfmm import SelfMMModel
+from selfmm_hf.model.processing_selfmm import SelfMMProcessor
+from selfmm_hf.runs.folder import OPTIONS_FILE
 
 Batch = dict[str, torch.Tensor]
 

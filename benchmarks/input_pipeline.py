@@ -34,9 +34,9 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from selfmm_hf import SelfMMModel
-from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import Samples, find_builder
-from selfmm_hf.options import read_options
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.training.collator import SelfMMCollator
 
 CONFIGS = Path(__file__).parents[1] / "hub_configs"
 STEPS = 4  # of the model in each repetition

@@ -3,7 +3,7 @@ Kills training and resumes it, again and again, and holds what comes out against
 
     python benchmarks/kill_and_resume.py --processes 2 --kills 20
 
-A small part of the embedded corpus is trained on, with early stopping. The first process is killed (SIGKILL, as the
+A small part of the synthetic corpus is trained on, with early stopping. The first process is killed (SIGKILL, as the
 system does it that runs out of memory or time) when it is about to write, move or delete some file of the run, chosen
 at random: in the middle of a checkpoint, too. Every third time all processes are killed after a random time instead.
 Each run goes on by `--resume_from_checkpoint true`. The last one is left to end, and must have left the same files.
@@ -86,7 +86,7 @@ def run(folder: Path, processes: int, event: int | None = None, seconds: float |
                 os.dup2(log.fileno(), 2)
             if event is not None and rank == 0:
                 die_at(event, folder, note)
-            from selfmm_hf.cli import train
+            from selfmm_cli import train
 
             train(resumed)
         except BaseException:
@@ -136,8 +136,8 @@ def kill_and_resume(folder: Path, processes: int, kills: int, seed: int) -> list
     Returns:
         What differs between their files.
     """
-    from selfmm_hf.checkpoints import last_whole
-    from selfmm_hf.data import demo
+    from selfmm_hf.data import synthetic as demo
+    from selfmm_hf.training.checkpoints import last_whole
 
     demo.SIZES = SAMPLES
     undisturbed, folder = folder / "undisturbed", folder / "killed"

@@ -2,7 +2,7 @@
 
     python benchmarks/label_ablation.py [--seeds 10] [--workers 2]
 
-Trains on the embedded corpus with one step of docs/method.md at a time left out, or replaced by the plain thing to do,
+Trains on the synthetic corpus with one step of docs/method.md at a time left out, or replaced by the plain thing to do,
 and prints what benchmarks/generated_labels.py prints of conventions.
 """
 
@@ -14,8 +14,8 @@ from unittest.mock import patch
 import torch
 from generated_labels import FIRST_SEED, Outcome, Setting, arguments, run_all, setting, show_all, train
 
-from selfmm_hf.calibration import confidence, on_label_scale
-from selfmm_hf.pseudo_labels import relative_distance
+from selfmm_hf.labels.calibrated import confidence, on_label_scale
+from selfmm_hf.labels.pseudo_labels import relative_distance
 
 
 def same_moments(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -35,11 +35,13 @@ def certain(calibrated: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 # By what is left out: the functions of selfmm_hf put in the place of others, or the options of train.py.
 ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "default": [],
-    "relative distances, not positions": {"pseudo_labels.axis_position": partial(relative_distance, squared=False)},
-    "mean and deviation, not quantiles": {"calibration.on_label_scale": same_moments},
-    "quantiles of all clips alike": {"calibration.on_label_scale": partial(on_label_scale, rounds=1)},
-    "held against y_m, not the fusion": {"pseudo_labels.calibrated_labels": against_label},
-    "no confidence": {"calibration.confidence": certain},
+    "relative distances, not positions": {
+        "labels.pseudo_labels.axis_position": partial(relative_distance, squared=False)
+    },
+    "mean and deviation, not quantiles": {"labels.calibrated.on_label_scale": same_moments},
+    "quantiles of all clips alike": {"labels.calibrated.on_label_scale": partial(on_label_scale, rounds=1)},
+    "held against y_m, not the fusion": {"labels.pseudo_labels.calibrated_labels": against_label},
+    "no confidence": {"labels.calibrated.confidence": certain},
     "no momentum": ["--momentum", "false"],
     "no weight in agreement": ["--agreement_weight", "0"],
 }

@@ -26,11 +26,11 @@ from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback
 from transformers.utils import logging
 
+from selfmm_hf.conversion.from_official import model_from_official, rename
+from selfmm_hf.labels.pseudo_labels import CONVENTIONS
 from selfmm_hf.metrics import mosi_metrics, sims_metrics
-from selfmm_hf.official_checkpoint import model_from_official, rename
-from selfmm_hf.pseudo_labels import CONVENTIONS
-from selfmm_hf.trainer import SelfMMTrainer
-from selfmm_hf.training_args import SelfMMTrainingArguments
+from selfmm_hf.training.arguments import SelfMMTrainingArguments
+from selfmm_hf.training.trainer import SelfMMTrainer
 
 OFFICIAL_METRICS = {
     "acc_2_non_negative": "Has0_acc_2",

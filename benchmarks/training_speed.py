@@ -113,8 +113,8 @@ def official(args: argparse.Namespace) -> None:
 
 
 def selfmm_run(args: argparse.Namespace, folder: str):
-    from selfmm_hf.options import read_options
-    from selfmm_hf.training import Run
+    from selfmm_hf.runs.options import read_options
+    from selfmm_hf.runs.run import Run
 
     options = {
         "config": CONFIGS / f"{args.shapes}.yaml",
@@ -138,9 +138,9 @@ def selfmm_run(args: argparse.Namespace, folder: str):
 
 
 def selfmm(args: argparse.Namespace) -> None:
-    from selfmm_hf.collator import SelfMMCollator
-    from selfmm_hf.frozen_text import FrozenText
-    from selfmm_hf.trainer import SelfMMTrainer
+    from selfmm_hf.training.collator import SelfMMCollator
+    from selfmm_hf.training.frozen_text import FrozenText
+    from selfmm_hf.training.trainer import SelfMMTrainer
 
     with tempfile.TemporaryDirectory() as folder:
         run = selfmm_run(args, folder)
@@ -159,7 +159,7 @@ def selfmm(args: argparse.Namespace) -> None:
             def on_epoch_end(self, *_, **__):
                 turns.end()
 
-        SelfMMTrainer(run.model, run.args, samples, data_collator=collator, callbacks=[Epochs()]).train()
+        SelfMMTrainer(run.model, run.args, train_dataset=samples, data_collator=collator, callbacks=[Epochs()]).train()
 
 
 def limit(args: argparse.Namespace) -> None:
@@ -213,7 +213,8 @@ def equal(sequences: list[torch.Tensor], size: int) -> list[torch.Tensor]:
 
 def leave_out(measure: str, args: argparse.Namespace) -> None:
     """Takes one measure away from this process's `selfmm_hf`."""
-    from selfmm_hf import frozen_text, modeling_selfmm, packing_selfmm, trainer
+    from selfmm_hf.model import modeling_selfmm, packing_selfmm
+    from selfmm_hf.training import frozen_text, trainer
 
     if measure == "rows":
         packing_selfmm.is_plain = lambda _: False

@@ -100,7 +100,7 @@ def load() -> Any:
 
 
 def limits(model: str) -> str:
-    """What its card says that the model may be trusted with."""
+    """What its card says about how far the model can be trusted."""
     try:
         card = Path(model) / "README.md" if Path(model).is_dir() else Path(hf_hub_download(model, "README.md"))
         text = card.read_text("utf-8-sig")  # without its metadata, which anybody may have written
@@ -177,7 +177,7 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
 
     Args:
         pipe: What `load` returns, or anything that is called alike.
-        card: What the model may be trusted with, Markdown.
+        card: How far the model can be trusted, Markdown.
         examples: Clips to choose from. The words of `a.mp4`, if there are any, stand in `a.txt`.
     """
     uploads: dict[str | None, set[str]] = defaultdict(set)
@@ -234,7 +234,7 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
         _show_examples(examples, video, words)
         with gr.Accordion("What do the numbers mean?", open=False):
             gr.Markdown(NUMBERS.format(limit=pipe.model.config.label_range, window=WINDOW_SECONDS))
-        with gr.Accordion("What may it be trusted with?", open=True):
+        with gr.Accordion("How far can I trust it?", open=True):
             gr.Markdown(card)
             gr.Markdown(PRIVACY)
         page.unload(forget)

@@ -3,6 +3,8 @@ import pickle
 import shutil
 import tempfile
 import tracemalloc
+from importlib import import_module
+from importlib.util import find_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets and transformers are imported
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
@@ -15,6 +17,7 @@ import pytest
 import torch
 from transformers import BertConfig
 
+import selfmm_cli
 from selfmm_hf import SelfMMConfig, SelfMMModel
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -55,6 +58,15 @@ def mmsa_file(path, limit=3.0, **columns):
     return path
 
 
+def command(*arguments):
+    """Runs `selfmm` with these arguments: its exit status."""
+    try:
+        selfmm_cli.main([*map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
 def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
     """All tensors of `found` are those of `expected`, or of these rows of it."""
     torch.testing.assert_close(found.logits, expected.logits[rows], atol=atol, rtol=0)
@@ -67,6 +79,31 @@ def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
 
 def pytest_unconfigure():
     shutil.rmtree(os.environ["HF_DATASETS_CACHE"])
+
+
+@pytest.fixture(autouse=True)
+def sketched(request, monkeypatch):
+    """matplotlib draws a single pixel, but for tests that look at it: drawing is half of a small training."""
+    figure = None if "draws" in request.keywords or not find_spec("matplotlib") else import_module("matplotlib.figure")
+    if figure:
+
+        def savefig(self, file, **_):
+            Path(file).write_bytes(PNG) if isinstance(file, str | Path) else file.write(PNG)
+
+        monkeypatch.setattr(figure.Figure, "savefig", savefig)
+
+
+# A grey pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c636800000082008177cd72b60000000049454e44ae426082"
+)
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch):
+    """Nothing waits for the disk: no test survives a power cut."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
@@ -130,8 +167,8 @@ def model_folder(tmp_path_factory):
     from test_feature_extraction import RATE, clip
 
     from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
-    from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer
-    from selfmm_hf.model_folder import save_loadable
+    from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
+    from selfmm_hf.hub.model_folder import save_loadable
 
     extractor = SelfMMFeatureExtractor(max_seconds=20.0)
     extractor.fit_normalization([extractor.extract(clip(audio=voice(seconds, RATE)))[0] for seconds in (0.5, 1.0)])

@@ -22,8 +22,8 @@ from transformers import (
 )
 from transformers.dynamic_module_utils import get_imports
 
-from selfmm_hf import audio_features_selfmm
-from selfmm_hf.audio_features_selfmm import LIBROSA33_COLUMNS, AudioEncoder, librosa33, pooled
+from selfmm_hf.model import audio_features_selfmm
+from selfmm_hf.model.audio_features_selfmm import LIBROSA33_COLUMNS, AudioEncoder, librosa33, pooled
 
 RATE = 16000
 

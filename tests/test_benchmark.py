@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import mmsa_file
+from conftest import command, mmsa_file
 
-from selfmm_hf import cli, training
-from selfmm_hf.benchmark.sweep import SWEEPS, read_configurations, read_sweep
-from selfmm_hf.benchmark.table import _mean, read_table
-from selfmm_hf.data import Samples, demo
-from selfmm_hf.options import as_arguments, read_options
-from selfmm_hf.stored_run import StoredRun
+import selfmm_cli as cli
+from selfmm_hf.data import Samples
+from selfmm_hf.data import synthetic as demo
+from selfmm_hf.evaluation.sweep import SWEEPS, read_configurations, read_sweep
+from selfmm_hf.evaluation.table import _mean, read_table
+from selfmm_hf.runs import run as training
+from selfmm_hf.runs.options import as_arguments, read_options
+from selfmm_hf.runs.stored import StoredRun
 
 SIZES = {"train": 30, "validation": 9, "test": 11}  # as in test_training.py, which need not be rendered twice
 BASE = ["--config", "demo", "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"]
@@ -27,9 +29,10 @@ SAME_FILES = ("all_results.json", "predictions.parquet", "pseudo_labels.parquet"
 # Kills itself when it is about to end its n-th checkpoint.
 KILLED = f"""
 import os, signal, sys
-from selfmm_hf import checkpoints, cli
-from selfmm_hf.data import Samples, demo
-demo.SIZES = {SIZES}
+import selfmm_cli as cli
+from selfmm_hf.training import checkpoints
+from selfmm_hf.data import Samples, synthetic
+synthetic.SIZES = {SIZES}
 left, seal = int(sys.argv[1]), checkpoints.seal
 def deadly(folder):
     global left
@@ -49,9 +52,7 @@ def small_corpus(monkeypatch):
 
 def benchmark(*arguments):
     """Runs the command, and returns its exit status."""
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(["benchmark", *map(str, arguments)])
-    return exit_info.value.code
+    return command("benchmark", *arguments)
 
 
 def sweep_file(folder, **configurations):
@@ -69,7 +70,10 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "SIZES", SIZES)
-        assert benchmark("run", "--sweep", sweep_file(folder, **TWO), "--seeds", 2, "--out", folder / "out", *BASE) == 0
+        assert (
+            benchmark("run", "--sweep", sweep_file(folder, **TWO), "--seeds", 2, "--output_dir", folder / "out", *BASE)
+            == 0
+        )
     return folder / "out"
 
 
@@ -107,7 +111,7 @@ def test_a_sweep_leaves_a_folder_for_each_run(done):
 
 
 def test_a_run_of_a_sweep_is_a_run_of_train(done, tmp_path):
-    cli.train([*BASE, *as_arguments(TWO["paper"]), "--seed", "1112", "--output_dir", str(tmp_path / "alone")])
+    cli.main(["train", *BASE, *as_arguments(TWO["paper"]), "--seed", "1112", "--output_dir", str(tmp_path / "alone")])
     for name in SAME_FILES[:3]:
         assert (tmp_path / "alone" / name).read_bytes() == (done / "paper" / "1112" / name).read_bytes()
 
@@ -123,7 +127,7 @@ def test_what_it_was_computed_with_is_stored(done):
 def test_what_is_done_is_not_done_again(copy, monkeypatch, capsys):
     before = contents(copy)
     monkeypatch.setattr(training.Run, "train", None)
-    assert benchmark("run", "--seeds", 2, "--sweep", sweep_file(copy.parent, **TWO), "--out", copy, *BASE) == 0
+    assert benchmark("run", "--seeds", 2, "--sweep", sweep_file(copy.parent, **TWO), "--output_dir", copy, *BASE) == 0
     assert contents(copy) == before
     assert "0 of 4 runs to do" in capsys.readouterr().out
 
@@ -176,20 +180,20 @@ def test_the_errors_of_clips_are_those_of_the_metric(limit):
 
 def test_more_seeds_and_configurations_are_added(copy, tmp_path):
     file = sweep_file(tmp_path, default={}, audio={"modalities": ["audio"], "unimodal_tasks": []})
-    assert benchmark("run", "--sweep", file, "--seeds", 1, "--out", copy, *BASE) == 0
+    assert benchmark("run", "--sweep", file, "--seeds", 1, "--output_dir", copy, *BASE) == 0
     table = json.loads((copy / "table.json").read_text())
     assert {name: one["seeds"] for name, one in table["configurations"].items()} == {
         "default": [1111, 1112], "paper": [1111, 1112], "audio": [1111, 1112],
     }  # fmt: skip
     text = (copy / "table.md").read_text()
     assert "| audio | 2 |" in text and "looking several times" not in text
-    assert benchmark("run", "--sweep", file, "--seeds", 3, "--out", copy, *BASE) == 0
+    assert benchmark("run", "--sweep", file, "--seeds", 3, "--output_dir", copy, *BASE) == 0
     assert "looking several times: there were 2, then 3 seeds" in (copy / "table.md").read_text()
 
 
 def test_a_killed_sweep_ends_as_an_undisturbed_one(done, tmp_path):
     folder = tmp_path / "out"
-    command = ["benchmark", "run", "--sweep", sweep_file(tmp_path, **TWO), "--seeds", 2, "--out", folder, *BASE]
+    command = ["benchmark", "run", "--sweep", sweep_file(tmp_path, **TWO), "--seeds", 2, "--output_dir", folder, *BASE]
     arguments = map(str, [sys.executable, "-c", KILLED, 4, *command])  # in the second run, which has one checkpoint
     killed = subprocess.run(list(arguments), capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
@@ -209,7 +213,7 @@ def test_a_killed_sweep_ends_as_an_undisturbed_one(done, tmp_path):
 def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path, capsys):
     folder = tmp_path / "out"
     good = sweep_file(tmp_path, good={"num_train_epochs": 1}, bad={"learning_rates": {"encoders.smell": 1}})
-    assert benchmark("run", "--sweep", good, "--seeds", 1, "--out", folder, *BASE) == 1
+    assert benchmark("run", "--sweep", good, "--seeds", 1, "--output_dir", folder, *BASE) == 1
     printed = capsys.readouterr().out
     assert "bad, seed 1111: ValueError: No parameter of the model begins with" in printed
     assert "Traceback" in (folder / "bad" / "1111" / "failure.txt").read_text()
@@ -220,9 +224,9 @@ def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--learning_rate", "0.02"], "was started with learning_rate: the default, and cannot go on with 0.02"),
+        (["--learning_rate", "0.02"], "was started with learning_rate: the default, and cannot be resumed with 0.02"),
         (["--num_train_epochs", "3"], "started with num_train_epochs: 2.0"),
-        (["--seed", "2000"], "started with seed: 1111, and cannot go on with 2000"),
+        (["--seed", "2000"], "started with seed: 1111, and cannot be resumed with 2000"),
         (["--seeds", "0"], "at least one seed"),
         (["--overwrite_output_dir", "true"], "no options for many runs"),
         (["--push_to_hub", "true"], "no options for many runs"),
@@ -231,23 +235,23 @@ def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path, capsys):
 )
 def test_runs_of_other_options_are_not_mixed_in(copy, refused, options, message):
     before = contents(copy)
-    command = ["run", "--sweep", sweep_file(copy.parent, **TWO), "--seeds", 2, "--out", copy, *BASE, *options]
+    command = ["run", "--sweep", sweep_file(copy.parent, **TWO), "--seeds", 2, "--output_dir", copy, *BASE, *options]
     assert re.search(message, refused(*command))
     assert contents(copy) == before
 
 
 def test_a_configuration_keeps_its_options(copy, refused):
     other = sweep_file(copy.parent, **{**TWO, "paper": {"convention": "official"}})
-    assert "paper has the options" in refused("run", "--sweep", other, "--seeds", 2, "--out", copy, *BASE)
+    assert "paper has the options" in refused("run", "--sweep", other, "--seeds", 2, "--output_dir", copy, *BASE)
     options = yaml.safe_load((copy / "paper" / "1112" / "options.yaml").read_text())
     (copy / "paper" / "1112" / "options.yaml").write_text(yaml.safe_dump({**options, "momentum": False}))
     one = sweep_file(copy.parent, **TWO)
-    assert "1112 has momentum: False" in refused("run", "--sweep", one, "--seeds", 2, "--out", copy, *BASE)
+    assert "1112 has momentum: False" in refused("run", "--sweep", one, "--seeds", 2, "--output_dir", copy, *BASE)
 
 
 def test_runs_of_other_data_are_not_mixed_in(copy, refused, monkeypatch):
     monkeypatch.setattr(Samples, "fingerprint", lambda samples: "another")
-    command = ["run", "--sweep", sweep_file(copy.parent, **TWO), "--seeds", 3, "--out", copy, *BASE]
+    command = ["run", "--sweep", sweep_file(copy.parent, **TWO), "--seeds", 3, "--output_dir", copy, *BASE]
     assert "has other data: its train split" in refused(*command)
 
 
@@ -256,7 +260,7 @@ def test_a_sweep_over_data_of_the_same_clips(tmp_path, refused):
     one = mmsa_file(tmp_path / "one.pkl")
     two = mmsa_file(tmp_path / "two.pkl", audio=lambda rows: np.ones((rows, 4, 7), np.float32))
     other = mmsa_file(tmp_path / "other.pkl", id=lambda rows: [f"other{row}$_$1" for row in range(rows)])
-    command = ["run", "--seeds", 1, "--out", tmp_path / "out", *options, "--sweep"]
+    command = ["run", "--seeds", 1, "--output_dir", tmp_path / "out", *options, "--sweep"]
     files = {name: {"data": str(file)} for name, file in (("one", one), ("other", other))}
     assert "one and other are of different clips" in refused(*command, sweep_file(tmp_path, **files))
     assert not (tmp_path / "out").exists()
@@ -314,7 +318,7 @@ def test_a_table_tells_what_is_missing(copy, capsys):
 
 def test_folders_that_are_something_else(tmp_path, refused):
     (tmp_path / "thesis.tex").write_text("years of work")
-    assert "is not empty" in refused("run", "--out", tmp_path, *BASE)
+    assert "is not empty" in refused("run", "--output_dir", tmp_path, *BASE)
     assert "holds no sweep" in refused("table", tmp_path)
     assert "no run" not in refused("table", tmp_path / "nowhere")
 
@@ -337,7 +341,7 @@ def test_sweep_files_that_are_wrong(tmp_path, refused, text, message):
     file = tmp_path / "sweep.yaml"
     if text is not None:
         file.write_text(text)
-    assert re.search(message, refused("run", "--sweep", file, "--out", tmp_path / "out", *BASE))
+    assert re.search(message, refused("run", "--sweep", file, "--output_dir", tmp_path / "out", *BASE))
     assert not (tmp_path / "out").exists()
 
 

@@ -57,6 +57,11 @@ def test_all_of_them_are_here():
     assert tested | ELSEWHERE == {file.stem for file in BENCHMARKS.glob("*.py")}
 
 
+def test_startup(model_folder):
+    printed = run("startup", "--model", model_folder, "--repeats", 1, statuses=(0, 1))
+    assert len(re.findall(r"(?m)^selfmm .* s of a core .* s by the clock$", printed)) == 4
+
+
 def test_training_speed(encoder):
     small = ["--rows", 8, "--test_rows", 2, "--batch", 2, "--accumulation", 2, "--repetitions", 1, "--threads", 1]
     printed = run("training_speed", "--text_encoder", encoder, *small)
@@ -130,7 +135,7 @@ def test_clip_to_prediction(model_folder):
 def test_clip_edges(model_folder, tmp_path):
     models = ["--last", model_folder, "--mean", model_folder]
     few = ["1 s of silence and a still after", "no face in the first half"]
-    printed = run("clip_edges", *models, "--clips", 1, "--changes", *few, "--out", tmp_path / "edges.csv")
+    printed = run("clip_edges", *models, "--clips", 1, "--changes", *few, "--output_dir", tmp_path / "edges.csv")
     assert printed.startswith("2 changed clips") and printed.count("| 1 s of silence and a still after | ") == 3
     assert len((tmp_path / "edges.csv").read_text("utf-8").splitlines()) == 1 + 2 * 3 * 3
 
@@ -143,7 +148,7 @@ def test_clip_memory():
 
 def test_inference(encoder, tmp_path):
     pytest.importorskip("onnxruntime")
-    from selfmm_hf import cli
+    import selfmm_cli as cli
 
     options = ["--dataset", "mosi", "--data", mmsa_file(tmp_path / "file.pkl"), "--text_encoder", encoder]
     small = ["--num_train_epochs", 1, "--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none"]

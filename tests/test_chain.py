@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import command
 
-from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor, cli
+import selfmm_cli as cli
+from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
 from selfmm_hf.data import load_splits
 from selfmm_hf.data.recipe import find_recipe
 
@@ -20,8 +22,8 @@ for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
 from test_decoding import voice  # noqa: E402
 from test_face_landmarks import draw_face  # noqa: E402
 
-from selfmm_hf.data.demo.clip import write_clip  # noqa: E402
-from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer  # noqa: E402
+from selfmm_hf.data.synthetic.clip import write_clip  # noqa: E402
+from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer  # noqa: E402
 
 RATE = 22050
 STRANGER = """
@@ -84,9 +86,7 @@ def text_encoder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def extracted(clips, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "features"
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(["extract", str(clips), "--table", str(clips / "labels.csv"), "--out", str(out), "--workers", "2"])
-    assert exit_info.value.code == 0
+    assert command("extract", clips, "--table", clips / "labels.csv", "--output_dir", out, "--workers", 2) == 0
     return out
 
 
@@ -94,12 +94,12 @@ def extracted(clips, tmp_path_factory):
 def trained(extracted, text_encoder, tmp_path_factory):
     """A model trained on the prepared folder of the extracted features."""
     prepared, run = tmp_path_factory.mktemp("prepared") / "data", tmp_path_factory.mktemp("run") / "run"
-    cli.main(["data", "prepare", "custom", "--file", str(extracted), "--out", str(prepared)])
+    cli.main(["data", "prepare", "custom", "--file", str(extracted), "--output_dir", str(prepared)])
     options = {
         "dataset": "custom", "data": prepared, "text_encoder": text_encoder, "output_dir": run, "num_train_epochs": 2,
         "per_device_train_batch_size": 4, "disable_tqdm": "true", "use_cpu": "true",
     }  # fmt: skip
-    cli.train([part for name, value in options.items() for part in (f"--{name}", str(value))])
+    cli.main(["train", *(part for name, value in options.items() for part in (f"--{name}", str(value)))])
     return run
 
 
@@ -151,15 +151,14 @@ def test_a_prediction_is_that_of_training(clips, extracted, trained, capsys):
 
     rows = {row["id"]: row for row in pq.read_table(trained / "predictions.parquet").to_pylist()}
     name, text = next((name, "the movie was good") for name, row in rows.items() if row["label"] > 0)
-    with pytest.raises(SystemExit):
-        cli.main(["predict", str(clips / f"{name}.mp4"), "--text", text, "--model", str(trained / "model"), "--json"])
+    cli.main(["predict", str(clips / f"{name}.mp4"), "--text", text, "--model", str(trained / "model"), "--json"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["score"] == pytest.approx(rows[name]["fusion"], abs=1e-4)
     assert result["unimodal"]["vision"] == pytest.approx(rows[name]["vision"], abs=1e-4)
 
 
 def test_features_of_another_recipe_are_refused(clips, extracted, text_encoder, tmp_path, capsys):
-    arguments = ["extract", clips, "--table", clips / "labels.csv", "--out", extracted, "--audio", "none"]
+    arguments = ["extract", clips, "--table", clips / "labels.csv", "--output_dir", extracted, "--audio", "none"]
     with pytest.raises(SystemExit) as exit_info:
         cli.main([*map(str, arguments)])
     assert exit_info.value.code == 2 and "of another recipe" in capsys.readouterr().err
@@ -175,5 +174,5 @@ def test_features_of_another_recipe_are_refused(clips, extracted, text_encoder, 
     (wrong / "preprocessor_config.json").write_text((extracted / "preprocessor_config.json").read_text())
     options = {"dataset": "custom", "data": wrong, "text_encoder": text_encoder, "output_dir": tmp_path / "run"}
     with pytest.raises(SystemExit):
-        cli.train([part for name, value in options.items() for part in (f"--{name}", str(value))])
+        cli.main(["train", *(part for name, value in options.items() for part in (f"--{name}", str(value)))])
     assert "are 5 wide, but its recipe makes 33 columns: they are not of this recipe" in capsys.readouterr().err

@@ -13,9 +13,9 @@ import torch
 from test_trainer import arguments, assert_same, corpus, model, state_of
 from transformers import TrainerCallback
 
-from selfmm_hf import checkpoints
-from selfmm_hf.checkpoints import CheckpointError
-from selfmm_hf.trainer import PSEUDO_LABELS_FILE, SelfMMTrainer
+from selfmm_hf.training import checkpoints
+from selfmm_hf.training.checkpoints import CheckpointError
+from selfmm_hf.training.trainer import PSEUDO_LABELS_FILE, SelfMMTrainer
 
 KILL_AND_RESUME = Path(__file__).resolve().parents[1] / "benchmarks" / "kill_and_resume.py"
 
@@ -23,7 +23,11 @@ KILL_AND_RESUME = Path(__file__).resolve().parents[1] / "benchmarks" / "kill_and
 def trainer(folder, *callbacks, rows=None, **options):
     options = {"num_train_epochs": 3, "save_total_limit": None, **options}
     return SelfMMTrainer(
-        model(dropout=0.1), arguments(folder, **options), rows or corpus(), corpus(9, 1), callbacks=list(callbacks)
+        model(dropout=0.1),
+        arguments(folder, **options),
+        train_dataset=rows or corpus(),
+        eval_dataset=corpus(9, 1),
+        callbacks=list(callbacks),
     )
 
 
@@ -62,7 +66,7 @@ def test_a_checkpoint_that_lacks_anything_is_not_whole(run, file, spoil):
     assert file in checkpoints.fault(run / "checkpoint-9")
     assert checkpoints.last_whole(run) == run / "checkpoint-6"
     again = trainer(run)
-    with pytest.raises(CheckpointError, match=r"checkpoint-9 is no whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-9 is not a complete checkpoint"):
         again.train(resume_from_checkpoint=str(run / "checkpoint-9"))
 
 
@@ -77,7 +81,7 @@ def test_true_takes_the_last_whole_one_and_ends_as_the_undisturbed_run_does(run,
 
 
 def test_nothing_whole_is_said(tmp_path):
-    with pytest.raises(CheckpointError, match="no whole checkpoint in"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint in"):
         trainer(tmp_path).train(resume_from_checkpoint=True)
 
 
@@ -91,7 +95,9 @@ def test_a_checkpoint_that_is_written_anew_does_not_count_meanwhile(run):
         def _save_optimizer_and_scheduler(self, output_dir):
             raise Interrupted
 
-    again = Interrupting(model(dropout=0.1), arguments(run, num_train_epochs=3), corpus(), corpus(9, 1))
+    again = Interrupting(
+        model(dropout=0.1), arguments(run, num_train_epochs=3), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    )
     with pytest.raises(Interrupted):
         again.train(resume_from_checkpoint=str(run / "checkpoint-3"))
     assert checkpoints.fault(run / "checkpoint-6") == "it was not written to its end"
@@ -111,7 +117,7 @@ def test_weights_alone_are_refused_and_kept(tmp_path):
     before = weights(tmp_path)
     assert len(before) == 2 and all(checkpoints.has_weights(path) for path in checkpoints.checkpoints(tmp_path))
     for wanted in (True, str(tmp_path / "checkpoint-9")):
-        message = "checkpoint-9 is no whole checkpoint.*weights alone, as save_only_model.*in another output_dir"
+        message = "checkpoint-9 is not a complete checkpoint.*weights alone, as save_only_model.*in another output_dir"
         with pytest.raises(CheckpointError, match=message):
             trainer(tmp_path, save_only_model=True).train(resume_from_checkpoint=wanted)
     assert weights(tmp_path) == before
@@ -188,7 +194,7 @@ def test_a_run_of_which_only_weights_are_left_does_not_begin_anew(run, spoil):
     for checkpoint in checkpoints.checkpoints(run):
         spoil(checkpoint)
     before = weights(run)
-    with pytest.raises(CheckpointError, match=r"checkpoint-9 is no whole checkpoint.*Its weights are whole, and are"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-9 is not a complete .*Its weights are whole, and are"):
         checkpoints.to_resume(run)
     assert weights(run) == before
 
@@ -286,7 +292,7 @@ def test_what_goes_wrong_with_memory_or_other_processes_is_not_the_disk(tmp_path
                 raise error
             super()._save_optimizer_and_scheduler(output_dir)
 
-    one = Failing(model(), arguments(tmp_path, num_train_epochs=3), corpus(), corpus(9, 1))
+    one = Failing(model(), arguments(tmp_path, num_train_epochs=3), train_dataset=corpus(), eval_dataset=corpus(9, 1))
     with pytest.raises(type(error)) as raised:
         one.train()
     assert raised.value is error
@@ -323,7 +329,8 @@ MIXED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_trainer import SelfMMTrainer, arguments, corpus, model, torch
-trainer = SelfMMTrainer(model(), arguments(sys.argv[2], num_train_epochs=3), corpus(), corpus(9, 1))
+trainer = SelfMMTrainer(model(), arguments(sys.argv[2], num_train_epochs=3), train_dataset=corpus(),
+                        eval_dataset=corpus(9, 1))
 assert trainer.accelerator.mixed_precision == "bf16"
 dtypes = set()
 trainer.model.heads["fusion"].dense_2.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
@@ -344,7 +351,9 @@ def test_mixed_precision_is_set_by_the_launcher_and_the_bookkeeping_stays_float3
     command += [script, Path(__file__).parent, tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    reference = SelfMMTrainer(model(), arguments(tmp_path / "float32", num_train_epochs=3), corpus(), corpus(9, 1))
+    reference = SelfMMTrainer(
+        model(), arguments(tmp_path / "float32", num_train_epochs=3), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    )
     reference.train()
     mixed = torch.load(tmp_path / "labels.pt")
     for task in ("text", "audio", "vision"):

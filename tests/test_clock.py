@@ -11,7 +11,7 @@ pytest.importorskip("soxr")
 
 from test_decoding import HEIGHT, WIDTH, numbers, picture, voice, write_clip  # noqa: E402
 
-from selfmm_hf.decoding_selfmm import ClipError, ClipWarning, decode_audio, decode_video  # noqa: E402
+from selfmm_hf.model.decoding_selfmm import ClipError, ClipWarning, decode_audio, decode_video  # noqa: E402
 
 RATE = 16000
 CONTAINERS = [("mp4", "mpeg4", "aac"), ("mov", "mpeg4", "aac"), ("mkv", "mpeg4", "flac"),
@@ -187,8 +187,8 @@ def test_windows_after_a_hole_pair_voice_and_face(tmp_path, monkeypatch):
         pytest.importorskip(package)
     from test_face_landmarks import draw_face
 
-    from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
-    from selfmm_hf.processing_selfmm import windows
+    from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
+    from selfmm_hf.model.processing_selfmm import windows
 
     monkeypatch.setattr("test_decoding.picture", lambda number: draw_face(smile=float(number >= 12), size=128))
     for side in ("WIDTH", "HEIGHT"):
@@ -212,7 +212,7 @@ def test_windows_after_a_hole_pair_voice_and_face(tmp_path, monkeypatch):
 def test_a_missing_picture_is_a_row_of_zeros_for_an_image_model(tmp_path):
     from test_vision_features import save_model
 
-    from selfmm_hf.vision_features_selfmm import ImageEncoder
+    from selfmm_hf.model.vision_features_selfmm import ImageEncoder
 
     save_model(tmp_path, "ViTModel")
     encoder, image = ImageEncoder(tmp_path), np.full((40, 60, 3), 90, np.uint8)
@@ -246,9 +246,9 @@ def test_pixels_become_square(ratio, size, extension, tmp_path):
 
 def test_pixels_are_stretched_before_the_picture_is_turned(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "clip.mp4", "libx264", degrees=90)
-    monkeypatch.setattr("selfmm_hf.decoding_selfmm._aspect", lambda stream: 1.5)
+    monkeypatch.setattr("selfmm_hf.model.decoding_selfmm._aspect", lambda stream: 1.5)
     assert next(decode_video(path, 10)).shape == (96, 48, 3)
-    monkeypatch.setattr("selfmm_hf.decoding_selfmm._aspect", lambda stream: 2.0**31)
+    monkeypatch.setattr("selfmm_hf.model.decoding_selfmm._aspect", lambda stream: 2.0**31)
     with pytest.raises(
         ClipError, match=r"'clip.mp4' has pixels that are not square: 64 x 48 are to be seen as \d+ x 48"
     ):

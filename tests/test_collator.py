@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfmm_hf.collator import SelfMMCollator
+from selfmm_hf.training.collator import SelfMMCollator
 
 
 def frames(count, width=5, start=0.0):

@@ -14,8 +14,8 @@ import pytest
 av = pytest.importorskip("av")
 soxr = pytest.importorskip("soxr")
 
-from selfmm_hf import decoding_selfmm as decoding  # noqa: E402
-from selfmm_hf.decoding_selfmm import (  # noqa: E402
+from selfmm_hf.model import decoding_selfmm as decoding  # noqa: E402
+from selfmm_hf.model.decoding_selfmm import (  # noqa: E402
     ClipError,
     ClipFacts,
     ClipWarning,
@@ -635,7 +635,7 @@ def test_features_are_those_of_the_same_clip_in_another_container(extension, tmp
         pytest.importorskip(package)
     from test_face_landmarks import draw_face
 
-    from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
+    from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 
     monkeypatch.setattr("test_decoding.picture", lambda number: draw_face(smile=number / 12, size=128))
     monkeypatch.setattr("test_decoding.WIDTH", 128)
@@ -659,7 +659,7 @@ def test_features_are_those_of_the_same_clip_in_another_container(extension, tmp
     ("mp4", "libx264", 25), ("mp4", "libx264", 24)])  # fmt: skip
 def test_features_agree_across_encodings_and_frame_rates(extension, codec, rate, shared, tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
-    from selfmm_hf.vision_features_selfmm import EXPRESSION_COLUMNS, FaceFeatures
+    from selfmm_hf.model.vision_features_selfmm import EXPRESSION_COLUMNS, FaceFeatures
 
     pictures = list(decode_video(shared / "data" / "clips" / "obama_speech.mp4", 60))[:240]
     monkeypatch.setattr("test_decoding.WIDTH", 320)
@@ -689,7 +689,7 @@ def test_features_agree_across_codecs_and_sampling_rates(
     extension, audio, rate, channels, shared, tmp_path, monkeypatch
 ):
     librosa = pytest.importorskip("librosa")
-    from selfmm_hf.audio_features_selfmm import librosa33
+    from selfmm_hf.model.audio_features_selfmm import librosa33
 
     speech = decode_audio(shared / "data" / "clips" / "jfk.flac", 44100)[: 6 * 44100]
     if rate < 22050:  # what such a file cannot hold is not compared
@@ -701,7 +701,7 @@ def test_features_agree_across_codecs_and_sampling_rates(
     lossless = audio not in ("aac", "libopus", "libmp3lame")
     if not lossless:  # may tip the estimate of the clip's tuning, by which all its chroma move
         tuning = librosa.estimate_tuning(y=expected, sr=22050, bins_per_octave=36)
-        monkeypatch.setattr("selfmm_hf.audio_features_selfmm._tuning", lambda *_: tuning)
+        monkeypatch.setattr("selfmm_hf.model.audio_features_selfmm._tuning", lambda *_: tuning)
     found = librosa33(decode_audio(path, 22050))
     assert abs(len(found) - len(reference)) <= (0 if lossless else 3)
     frames = min(len(found), len(reference))
@@ -716,12 +716,12 @@ def test_features_agree_across_codecs_and_sampling_rates(
 def test_chroma_of_another_tuning_are_this_far_off(shared, monkeypatch):
     """The tuning of speech is the peak of a nearly even histogram: another encoding moves it anywhere."""
     pytest.importorskip("librosa")
-    from selfmm_hf.audio_features_selfmm import librosa33
+    from selfmm_hf.model.audio_features_selfmm import librosa33
 
     speech = decode_audio(shared / "data" / "clips" / "jfk.flac", 22050)[: 6 * 22050]
-    monkeypatch.setattr("selfmm_hf.audio_features_selfmm._tuning", lambda *_: -0.5)
+    monkeypatch.setattr("selfmm_hf.model.audio_features_selfmm._tuning", lambda *_: -0.5)
     lowest = librosa33(speech)
-    monkeypatch.setattr("selfmm_hf.audio_features_selfmm._tuning", lambda *_: 0.49)
+    monkeypatch.setattr("selfmm_hf.model.audio_features_selfmm._tuning", lambda *_: 0.49)
     errors = np.abs(librosa33(speech) - lowest)
     assert (errors[:, :21] == 0).all()
     assert 0.4 < (errors / lowest.std(axis=0))[:, 21:].mean() < 0.5

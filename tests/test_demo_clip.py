@@ -6,10 +6,10 @@ pytest.importorskip("soxr")
 
 import av
 
-from selfmm_hf.data.demo import clip as clip_module
-from selfmm_hf.data.demo.clip import write_clip
-from selfmm_hf.data.demo.face import draw_face, face_motion
-from selfmm_hf.decoding_selfmm import clip_facts, decode_audio, decode_video
+from selfmm_hf.data.synthetic import clip as clip_module
+from selfmm_hf.data.synthetic.clip import write_clip
+from selfmm_hf.data.synthetic.face import draw_face, face_motion
+from selfmm_hf.model.decoding_selfmm import clip_facts, decode_audio, decode_video
 
 RATE = 22050
 

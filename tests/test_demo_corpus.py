@@ -4,9 +4,9 @@ import pytest
 from selfmm_hf import SelfMMFeatureExtractor
 from selfmm_hf.data import DataError, load_splits
 from selfmm_hf.data.columns import UNIMODAL_LABELS
-from selfmm_hf.data.demo import FUSION_WEIGHTS, demo_corpus, utterance
-from selfmm_hf.data.demo.clip import render
-from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer
+from selfmm_hf.data.synthetic import FUSION_WEIGHTS, demo_corpus, utterance
+from selfmm_hf.data.synthetic.clip import render
+from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
 
 SIZES = {"train": 400, "test": 120}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfmm_hf import face_landmarks_selfmm
-from selfmm_hf.data.demo.face import _head_turned, draw_face, face_motion, muscles, neutral_face
-from selfmm_hf.vision_features_selfmm import COLUMNS, EXPRESSION_COLUMNS, expression, face_features
+from selfmm_hf.data.synthetic.face import _head_turned, draw_face, face_motion, muscles, neutral_face
+from selfmm_hf.model import face_landmarks_selfmm
+from selfmm_hf.model.vision_features_selfmm import COLUMNS, EXPRESSION_COLUMNS, expression, face_features
 
 
 def speech(seed, frames=24):
@@ -49,7 +49,7 @@ def same_speakers():
 @pytest.fixture(scope="module")
 def landmarker():
     pytest.importorskip("ai_edge_litert")
-    return face_landmarks_selfmm.FaceLandmarker(Path(face_landmarks_selfmm.__file__).with_name("models"))
+    return face_landmarks_selfmm.FaceLandmarker(Path(face_landmarks_selfmm.__file__).with_name("face_networks"))
 
 
 def test_the_neutral_face_is_symmetric():
@@ -74,7 +74,7 @@ def test_both_sides_of_a_muscle_are_symmetric():
 
 def test_the_lips_are_kept_apart():
     """What opens the jaw leaves the upper lip where it is."""
-    from selfmm_hf.data.demo.face import JAW_OPEN, LOWER_RIM, UPPER_LIP
+    from selfmm_hf.data.synthetic.face import JAW_OPEN, LOWER_RIM, UPPER_LIP
 
     moved = 2 * muscles()[JAW_OPEN, :, 1]
     assert moved[list(LOWER_RIM[2:])].min() > 0.8 and np.abs(moved[list(UPPER_LIP[3:])]).max() < 0.05

@@ -3,9 +3,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from selfmm_hf.audio_features_selfmm import librosa33
-from selfmm_hf.data.demo.voice import HOP, PHONES, SAMPLING_RATE, _overlapped, _phones, _spectra, synthesise_voice
-from selfmm_hf.decoding_selfmm import decode_audio
+from selfmm_hf.data.synthetic.voice import HOP, PHONES, SAMPLING_RATE, _overlapped, _phones, _spectra, synthesise_voice
+from selfmm_hf.model.audio_features_selfmm import librosa33
+from selfmm_hf.model.decoding_selfmm import decode_audio
 
 WORDS = [
     "honestly", "the", "whole", "plot", "was", "long", "and", "the", "first", "half", "of", "that", "old", "film",

@@ -1,21 +1,21 @@
 """What README and docs say: links lead somewhere, commands have the options that are named, imports exist."""
 
 import ast
-import contextlib
 import importlib
-import io
 import re
 import shlex
 from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
 
-from selfmm_hf import cli
+import selfmm_cli as cli
+from selfmm_hf.runs.options import option_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "spaces_demo" / "README.md"]
-TAKE_TRAINING_OPTIONS = {"train", "benchmark run", "search"}
+TAKE_TRAINING_OPTIONS = {"train", "demo", "benchmark run", "search"}
 
 
 def blocks(page, language):
@@ -42,11 +42,13 @@ def test_links_lead_somewhere(page):
 @cache
 def options_of(command):
 
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
-        cli.main([*command.split(), "--help"])
-    return set(re.findall(r"--\w+", said.getvalue())) | (options_of("train") if command != "train" and
-                                                        command in TAKE_TRAINING_OPTIONS else set())  # fmt: skip
+    if command == "train":
+        return {option for action in option_parser()._actions for option in action.option_strings}
+    group = typer.main.get_command(cli.app)
+    for name in command.split():
+        group = group.commands[name]
+    own = {option for parameter in group.params for option in parameter.opts if option.startswith("--")} | {"--help"}
+    return own | (options_of("train") if command in TAKE_TRAINING_OPTIONS else set())
 
 
 def commands(page):

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 pytest.importorskip("ai_edge_litert")
 
-from selfmm_hf import face_landmarks_selfmm
-from selfmm_hf.face_landmarks_selfmm import (
+from selfmm_hf.model import face_landmarks_selfmm
+from selfmm_hf.model.face_landmarks_selfmm import (
     EYE_CORNERS,
     MODEL_FILES,
     POINTS,
@@ -28,7 +28,7 @@ from selfmm_hf.face_landmarks_selfmm import (
     tiles,
 )
 
-MODELS = Path(face_landmarks_selfmm.__file__).with_name("models")
+MODELS = Path(face_landmarks_selfmm.__file__).with_name("face_networks")
 BACKGROUND = (90, 110, 130)
 
 

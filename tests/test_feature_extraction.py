@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel, ViTConfig, ViTImageProcessor, ViTModel, Wav2Vec2FeatureExtractor
 
-from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 
 for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)

@@ -9,12 +9,13 @@ from conftest import assert_same_outputs
 from datasets import Dataset
 from transformers import BertModel
 
-from selfmm_hf import cli
-from selfmm_hf.collator import SelfMMCollator
-from selfmm_hf.data import Samples, demo
-from selfmm_hf.frozen_text import FrozenText
-from selfmm_hf.options import read_options
-from selfmm_hf.training import Run
+import selfmm_cli as cli
+from selfmm_hf.data import Samples
+from selfmm_hf.data import synthetic as demo
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.runs.run import Run
+from selfmm_hf.training.collator import SelfMMCollator
+from selfmm_hf.training.frozen_text import FrozenText
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["the food is great", "", "the movie was wonderful and the food is great", "great"]
@@ -73,7 +74,7 @@ def test_what_is_no_embedding_is_refused(tiny_model, tiny_batch):
 
 def test_texts_that_are_cut_are_told(tmp_path, monkeypatch):
     warned = []
-    monkeypatch.setattr("selfmm_hf.training.logger.warning", warned.append)
+    monkeypatch.setattr("selfmm_hf.runs.run.logger.warning", warned.append)
     options = ["--dataset", "demo", "--output_dir", tmp_path / "run", "--use_cpu", "true"]
     for tokens in (50, 4):
         Run(*read_options([*map(str, options), "--max_text_tokens", str(tokens)]))
@@ -95,7 +96,7 @@ def run(folder, *options):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "__init__", watched)
-        cli.train([str(one) for one in arguments])
+        cli.main(["train", *map(str, arguments)])
     return json.loads((folder / "all_results.json").read_text()), sum(read)
 
 

@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import command
 from tokenizers import Regex, normalizers
 
-from selfmm_hf import SelfMMConfig, SelfMMProcessor, cli
-from selfmm_hf.data.demo import demo_tokenizer
-from selfmm_hf.text_encoder_selfmm import check_tokenizer
+from selfmm_hf import SelfMMConfig, SelfMMProcessor
+from selfmm_hf.data.synthetic import demo_tokenizer
+from selfmm_hf.model.text_encoder_selfmm import check_tokenizer
 
 for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):  # of the model's recipe
     pytest.importorskip(package)
@@ -66,10 +67,9 @@ def changed(model_folder, damaged):
 def predict(folder, capfd):
     """Exit status, output and lines of errors of the command."""
     capfd.readouterr()
-    with pytest.raises(SystemExit) as end:
-        cli.main(["predict", "--text", WORDS, "--model", str(folder), "--json"])
+    code = command("predict", "--text", WORDS, "--model", folder, "--json")
     printed = capfd.readouterr()
-    return end.value.code, printed.out, printed.err.splitlines()
+    return code, printed.out, printed.err.splitlines()
 
 
 def assert_refused(folder, capfd, message):
@@ -325,12 +325,11 @@ def test_every_command_loads_a_model_in_the_same_way(changed, tmp_path, capfd):
     for package in ("matplotlib", "onnx", "onnxruntime"):
         pytest.importorskip(package)
     folder = changed(TOKENIZER, "post_processor", None)
-    robustness = ["robustness", folder, "--out", tmp_path / "out", "--dataset", "demo"]
-    for command in (robustness, ["export", folder, "--out", tmp_path / "model.onnx"]):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(one) for one in command])
+    robustness = ["robustness", folder, "--output_dir", tmp_path / "out", "--dataset", "demo"]
+    for arguments in (robustness, ["export", folder, "--output", tmp_path / "model.onnx"]):
+        code = command(*arguments)
         lines = capfd.readouterr().err.splitlines()
-        assert end.value.code == 2 and len(lines) == 1 and "does not put it into texts" in lines[0], lines
+        assert code == 2 and len(lines) == 1 and "does not put it into texts" in lines[0], lines
 
 
 def test_a_panic_is_an_error_in_python_too(changed):

@@ -18,19 +18,21 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import close_session
 from transformers import BertConfig, BertModel
 
-from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor, cli
-from selfmm_hf.data import demo, find_builder
+import selfmm_cli as cli
+from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
+from selfmm_hf.data import find_builder
+from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.prepare import prepare
-from selfmm_hf.hub import PushError, plan, push
+from selfmm_hf.hub.model_folder import save_model_folder
+from selfmm_hf.hub.publication import PublicationError
+from selfmm_hf.hub.push import PushError, plan, push
 from selfmm_hf.metrics import METRIC_NAMES, METRICS
-from selfmm_hf.model_folder import save_model_folder
-from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
-from selfmm_hf.publication import PublicationError
+from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = {path.name for path in (ROOT / "src" / "selfmm_hf").glob("*_selfmm.py")}
+CODE = {path.name for path in (ROOT / "src" / "selfmm_hf" / "model").glob("*_selfmm.py")}
 WORDS = "the food is great"
 FRAMES = np.linspace(-1, 1, 4 * 7, dtype=np.float32).reshape(4, 7)
 
@@ -152,7 +154,7 @@ def test_a_model_loads_elsewhere_as_it_was_when_it_was_pinned(hub, elsewhere, sa
     assert scores[0] != scores[1]
 
     hub.requests.clear()
-    predict = ["from selfmm_hf.cli import main; main()", "predict", "--model", "me/demo", "--text", WORDS, "--json"]
+    predict = ["from selfmm_cli import main; main()", "predict", "--model", "me/demo", "--text", WORDS, "--json"]
     answer = json.loads(elsewhere("-c", *predict, "--revision", first.commit))
     assert answer["score"] == pytest.approx(score(model), abs=1e-5)
     assert not [line for line in hub.requests if line.endswith(".py")], "the package takes no code of the repository"
@@ -451,7 +453,8 @@ def test_a_data_set_that_is_not_whole_is_not_sent(hub, dataset, spoil, message):
 
 STRAY = (
     ".env", ".venv/pyvenv.cfg", "runs/log.txt", "__pycache__/a.pyc", "training_args.bin", "id_rsa", "optimizer.pt",
-    "table.csv", "report/index.html", "raw.pkl", "notes.md", "helper.py", "models/extra.bin", "data/train.parquet",
+    "table.csv", "report/index.html", "raw.pkl", "notes.md", "helper.py", "face_networks/extra.bin",
+    "data/train.parquet",
 )  # fmt: skip
 
 
@@ -486,7 +489,9 @@ def test_a_tokenizer_is_sent_with_all_its_files(hub, saved, tmp_path):
     assert plan(folder, "me/demo").sizes.keys() >= {*vocabulary, "tokenizer_config.json"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "run.png", "preset.yaml", "models/NOTICE", "configuration_selfmm.py"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "run.png", "preset.yaml", "face_networks/NOTICE", "configuration_selfmm.py"]
+)
 def test_a_link_that_leads_out_of_the_folder_is_refused(hub, model, tmp_path, name):
     secret = tmp_path / "id_rsa"
     secret.write_bytes((model / name).read_bytes() if (model / name).exists() else b"key")

@@ -15,9 +15,9 @@ from accelerate.commands.launch import launch_command_parser
 from huggingface_hub import RepoCard
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-from selfmm_hf import options
+import selfmm_hf
 from selfmm_hf.metrics import METRICS
-from selfmm_hf.options import PRESETS, read_options
+from selfmm_hf.runs.options import PRESETS, read_options
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "hub_configs"
@@ -82,14 +82,14 @@ def test_lines_are_readable(file):
 
 
 def test_the_package_has_the_same_folder():
-    inside = Path(options.__file__).parent / "hub_configs"
+    inside = Path(selfmm_hf.__file__).parent / "hub_configs"
     assert inside.resolve() == FOLDER and inside.is_symlink()
     assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"custom", "demo", *OFFICIAL}
 
 
 def test_wheels_contain_it():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    package = Path(options.__file__).parent
+    package = Path(selfmm_hf.__file__).parent
     packed = {path.resolve() for one in setuptools["package-data"]["selfmm_hf"] for path in package.glob(one)}
     assert [path for path in files() if path.resolve() not in packed] == []
 
@@ -189,7 +189,7 @@ def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
     script.write_text(
         "import sys\n"
         "from accelerate import Accelerator\n"
-        "from selfmm_hf.options import read_options\n"
+        "from selfmm_hf.runs.options import read_options\n"
         "args, state = read_options(sys.argv[1:])[2], Accelerator().state\n"
         "if state.is_main_process:\n"
         "    print(state.distributed_type.value, args.world_size, state.device.type, state.mixed_precision)\n"

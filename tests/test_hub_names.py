@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
-from selfmm_hf import cli, hub_names
-from selfmm_hf.hub_names import check_name, take_from_hub
+import selfmm_cli as cli
+from selfmm_hf.storage import hub_names
+from selfmm_hf.storage.hub_names import check_name, take_from_hub
 
 PATHS = [
     "/nowhere", "/nowhere/at/all", "./data/mosi", "../mosi", "~/mosi", "..hidden/x", "a/b/c", "data/mosi/",
@@ -70,17 +71,17 @@ COMMANDS = {
     "train --data": ["train", "--dataset", "mosi", "--data"],
     "data inspect": ["data", "inspect"],
     "data verify": ["data", "verify"],
-    "data prepare": ["data", "prepare", "mosi", "--out", "out", "--file"],
+    "data prepare": ["data", "prepare", "mosi", "--output_dir", "out", "--file"],
     "predict --model": ["predict", "--text", "good", "--model"],
     "predict --transcriber": ["predict", "--text", "good", "--model", "a/b", "--transcriber"],
-    "export": ["export", "--out", "model.onnx"],
-    "robustness": ["robustness", "--out", "out"],
-    "report": ["report", "--out", "out"],
+    "export": ["export", "--output", "model.onnx"],
+    "robustness": ["robustness", "--output_dir", "out"],
+    "report": ["report", "--output_dir", "out"],
     "push": ["push", "{}", "me/repository"],
     "train --config": ["train", "--config"],
-    "extract --recipe": ["extract", "local", "--table", "table.csv", "--out", "out", "--recipe"],
-    "extract --audio": ["extract", "local", "--table", "table.csv", "--out", "out", "--audio"],
-    "extract --transcriber": ["extract", "local", "--table", "table.csv", "--out", "out", "--transcriber"],
+    "extract --recipe": ["extract", "local", "--table", "table.csv", "--output_dir", "out", "--recipe"],
+    "extract --audio": ["extract", "local", "--table", "table.csv", "--output_dir", "out", "--audio"],
+    "extract --transcriber": ["extract", "local", "--table", "table.csv", "--output_dir", "out", "--transcriber"],
 }
 
 

@@ -16,6 +16,8 @@ from selfmm_hf.data.inspection.table import format_table
 from selfmm_hf.data.mmsa import Rules, read_mmsa
 from selfmm_hf.data.samples import Samples
 
+pytestmark = pytest.mark.draws
+
 STEPS = {"audio": 4, "vision": 3}
 # Clips of one split: id, text, tokens, frames of audio, frames of vision, label.
 TRAIN = [

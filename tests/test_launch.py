@@ -13,7 +13,7 @@ from packaging.version import Version
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
-from selfmm_hf.data import demo
+from selfmm_hf.data import synthetic as demo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ def init(self, *args, fsdp_plugin=None, **kwargs):
 AcceleratorState.__init__ = init
 
 from torch.distributed.fsdp import FSDPModule
-from selfmm_hf.trainer import SelfMMTrainer
+from selfmm_hf.training.trainer import SelfMMTrainer
 
 train = SelfMMTrainer.train
 
@@ -46,8 +46,8 @@ def check(self, *args, **kwargs):
 
 SelfMMTrainer.train = check
 
-from selfmm_hf.cli import train as run
-run()
+from selfmm_cli import main
+main(["train", *sys.argv[1:]])
 """
 
 

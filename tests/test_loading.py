@@ -10,9 +10,10 @@ import pytest
 from hub_server import Repository
 from huggingface_hub import constants
 
-from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor, cli
-from selfmm_hf.audio_features_selfmm import AudioEncoder
-from selfmm_hf.vision_features_selfmm import ImageEncoder
+import selfmm_cli as cli
+from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
+from selfmm_hf.model.audio_features_selfmm import AudioEncoder
+from selfmm_hf.model.vision_features_selfmm import ImageEncoder
 
 for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)

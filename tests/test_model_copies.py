@@ -11,9 +11,9 @@ import pytest
 
 import selfmm_hf
 from selfmm_hf import SelfMMModel, SelfMMProcessor
-from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
+from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
-CODE = sorted(path.name for path in Path(selfmm_hf.__file__).parent.glob("*_selfmm.py"))
+CODE = sorted(path.name for path in Path(selfmm_hf.__file__).with_name("model").glob("*_selfmm.py"))
 
 BEGIN = """
 import inspect, shutil, sys

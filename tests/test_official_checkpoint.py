@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import BertConfig, DistilBertConfig, ElectraConfig
 
-from selfmm_hf.official_checkpoint import convert_state_dict, load_official_checkpoint, model_from_official
+from selfmm_hf.conversion.from_official import convert_state_dict, load_official_checkpoint, model_from_official
 
 RENAMES = [
     ("encoders.text.", "text_model.model."),

@@ -11,17 +11,19 @@ from unittest.mock import Mock
 import pytest
 from conftest import mmsa_file
 
-from selfmm_hf import cli, file_lock
-from selfmm_hf.benchmark.runs import complete
-from selfmm_hf.one_training import FolderInUse, check_free, occupied
-from selfmm_hf.options import read_options
-from selfmm_hf.run_folder import FILES
-from selfmm_hf.training import Run
+import selfmm_cli as cli
+from selfmm_hf.evaluation.sweep_runs import complete
+from selfmm_hf.runs.folder import FILES
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.runs.run import Run
+from selfmm_hf.storage import file_lock
+from selfmm_hf.training.processes import FolderInUse, check_free, occupied
 
 # A training that waits before its second epoch until it is told to go on.
 PAUSED = """
 import sys
-from selfmm_hf import cli, trainer
+import selfmm_cli as cli
+from selfmm_hf.training import trainer
 
 def pause(self, args, state, control, **kwargs):
     if state.epoch == 1:
@@ -29,16 +31,18 @@ def pause(self, args, state, control, **kwargs):
         sys.stdin.readline()
 
 trainer._Epochs.on_epoch_begin = pause
-cli.train(sys.argv[1:])
+cli.main(["train", *sys.argv[1:]])
 """
 
 # One of two processes; the second comes late to everything.
 LATE = """
 import os, sys, time
-from selfmm_hf import cli, file_lock, trainer, training
+import selfmm_cli as cli
+from selfmm_hf.runs import run
+from selfmm_hf.storage import file_lock
 
 file_lock.PATIENCE = 0
-made, train = training.Run.__init__, training.Run._train
+made, train = run.Run.__init__, run.Run._train
 
 def late(method):
     def wait(self, *args, **kwargs):
@@ -47,12 +51,12 @@ def late(method):
         return method(self, *args, **kwargs)
     return wait
 
-training.Run.__init__, training.Run._train = late(made), late(train)
+run.Run.__init__, run.Run._train = late(made), late(train)
 if "full" in os.environ:
     def full(*args):
         raise OSError(28, "No space left on device")
-    training.write_text = full
-cli.train(sys.argv[1:])
+    run.write_text = full
+cli.main(["train", *sys.argv[1:]])
 """
 
 
@@ -138,11 +142,16 @@ def test_a_run_that_was_made_before_another_began_is_refused_when_it_trains(opti
 def test_the_trainer_alone_keeps_its_checkpoints_apart_too(options, paused, impatient, tmp_path):
     from test_trainer import arguments, corpus, model
 
-    from selfmm_hf.trainer import SelfMMTrainer
+    from selfmm_hf.training.trainer import SelfMMTrainer
 
     paused()
     with pytest.raises(FolderInUse):
-        SelfMMTrainer(model(), arguments(tmp_path / "run", save_strategy="epoch"), corpus(), corpus(9, 1)).train()
+        SelfMMTrainer(
+            model(),
+            arguments(tmp_path / "run", save_strategy="epoch"),
+            train_dataset=corpus(),
+            eval_dataset=corpus(9, 1),
+        ).train()
 
 
 def test_a_killed_training_leaves_its_folder_free(options, paused):

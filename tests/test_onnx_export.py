@@ -1,5 +1,6 @@
 """`selfmm export`: the file says what the model says, whatever the batch; and there is none where it does not."""
 
+import importlib.util
 import sys
 from collections import Counter
 
@@ -8,16 +9,16 @@ import torch
 from conftest import WIDTHS, tiny_text_config
 from transformers import DistilBertConfig, RobertaConfig
 
-from selfmm_hf import cli
-from selfmm_hf.data.demo.words import demo_tokenizer
-from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
-from selfmm_hf.model_folder import save_loadable
-from selfmm_hf.processing_selfmm import SelfMMProcessor
+import selfmm_cli as cli
+from selfmm_hf.data.synthetic.words import demo_tokenizer
+from selfmm_hf.hub.model_folder import save_loadable
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from selfmm_hf.model.processing_selfmm import SelfMMProcessor
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from selfmm_hf import onnx_export  # noqa: E402
+from selfmm_hf.conversion import to_onnx as onnx_export  # noqa: E402
 
 SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, initializer_range=0.2)
 ENCODERS = {
@@ -113,10 +114,10 @@ def test_modalities_and_sequences(options, widths, tiny_model, tiny_batch, tmp_p
 
 
 def test_eight_bits_are_of_the_text_encoder_alone(folder, tmp_path, capfd):
-    export(folder, "--out", tmp_path / "whole.onnx")
+    export(folder, "--output", tmp_path / "whole.onnx")
     names = "input_ids, attention_mask, audio, audio_lengths, vision, vision_lengths"
     assert capfd.readouterr().out.endswith(f"whole.onnx: of {names}\n")
-    export(folder, "--out", tmp_path / "small.onnx", "--int8")
+    export(folder, "--output", tmp_path / "small.onnx", "--int8")
     printed = capfd.readouterr()
     assert [line.split(":")[0] for line in printed.out.splitlines()[:2]] == ["float32", "int8"] and not printed.err
     difference = float(printed.out.splitlines()[1].partition("by ")[2].split()[0])
@@ -133,7 +134,7 @@ def test_eight_bits_are_of_the_text_encoder_alone(folder, tmp_path, capfd):
 
 def test_a_file_is_replaced_and_nothing_else_is_left(folder, tmp_path):
     (tmp_path / "model.onnx").write_text("an earlier one")
-    export(folder, "--out", tmp_path / "model.onnx")
+    export(folder, "--output", tmp_path / "model.onnx")
     onnx.checker.check_model(tmp_path / "model.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.onnx"]
 
@@ -149,7 +150,7 @@ def test_a_file_that_says_something_else_is_an_error(folder, tmp_path, monkeypat
     flat = onnx_export._Flat.forward
     monkeypatch.setattr(onnx_export._Flat, "forward", lambda self, *v: tuple(one * 1.01 for one in flat(self, *v)))
     (tmp_path / "model.onnx").write_text("an earlier one")
-    fail(folder, "--out", tmp_path / "model.onnx")
+    fail(folder, "--output", tmp_path / "model.onnx")
     assert "predictions differ from the model's by" in capsys.readouterr().err
     assert (tmp_path / "model.onnx").read_text() == "an earlier one" and len(list(tmp_path.iterdir())) == 2
 
@@ -160,7 +161,7 @@ def test_a_file_for_one_size_alone_is_an_error(folder, tmp_path, monkeypatch, ca
         return tuple(logits.view(3, 1) for logits in (one.logits, *one.unimodal_logits.values()))
 
     monkeypatch.setattr(onnx_export._Flat, "forward", fixed)
-    fail(folder, "--out", tmp_path / "model.onnx")
+    fail(folder, "--output", tmp_path / "model.onnx")
     assert "does not run on other batches than the one it was made by" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -172,7 +173,7 @@ def test_what_torch_cannot_write_is_said(folder, tmp_path, monkeypatch, capfd):
         )
 
     monkeypatch.setattr(onnx_export._Flat, "forward", determinants)
-    fail(folder, "--out", tmp_path / "model.onnx")
+    fail(folder, "--output", tmp_path / "model.onnx")
     printed = capfd.readouterr()
     assert "torch cannot write this model as ONNX" in printed.err and not printed.out
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -186,22 +187,26 @@ def test_what_is_wrong_is_said(folder, tmp_path, tiny_model, monkeypatch, capsys
     model = tiny_model(text_config=None)
     save_loadable(tmp_path / "mute", model, processor_of(model))
     out = tmp_path / "model.onnx"
-    assert "--int8 is for the text encoder, and this model has none" in said(tmp_path / "mute", "--out", out, "--int8")
-    assert "There is no folder nowhere" in said("nowhere", "--out", out)
-    assert "cannot be loaded as a model with its processor" in said("some/body", "--out", out)
-    assert "is a folder, or would lie in one that does not exist" in said(folder, "--out", tmp_path)
-    assert "is a folder, or would lie in one that does not exist" in said(folder, "--out", tmp_path / "no" / "a.onnx")
+    assert "--int8 is for the text encoder, and this model has none" in said(
+        tmp_path / "mute", "--output", out, "--int8"
+    )
+    assert "There is no folder nowhere" in said("nowhere", "--output", out)
+    assert "cannot be loaded as a model with its processor" in said("some/body", "--output", out)
+    assert "is a folder, or would lie in one that does not exist" in said(folder, "--output", tmp_path)
+    assert "is a folder, or would lie in one that does not exist" in said(
+        folder, "--output", tmp_path / "no" / "a.onnx"
+    )
     monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
-    assert "An ONNX file holds less than 2 GiB" in said(folder, "--out", out)
+    assert "An ONNX file holds less than 2 GiB" in said(folder, "--output", out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "mute"]
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_what_is_not_installed_is_named(package, folder, tmp_path, monkeypatch):
-    found = cli.importlib.util.find_spec
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == package else found(name))
-    message = fail(folder, "--out", tmp_path / "model.onnx", code=None)
-    assert message == f"selfmm: error: this needs {package}: pip install 'selfmm-hf[onnx]'."
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    message = fail(folder, "--output", tmp_path / "model.onnx", code=None)
+    assert message == f"selfmm: error: this command needs {package}: pip install 'selfmm-hf[onnx]'."
 
 
 def test_onnxscript_is_not_needed(tiny_model, tmp_path, monkeypatch):

@@ -5,10 +5,10 @@ import torch
 from conftest import assert_same_outputs
 from torch import nn
 
-from selfmm_hf import packed_weights as module
-from selfmm_hf.packed_weights import packed_weights
-from selfmm_hf.trainer import SelfMMTrainer
-from selfmm_hf.training_args import SelfMMTrainingArguments
+from selfmm_hf.training import packed_weights as module
+from selfmm_hf.training.arguments import SelfMMTrainingArguments
+from selfmm_hf.training.packed_weights import packed_weights
+from selfmm_hf.training.trainer import SelfMMTrainer
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_trainer_evaluates_by_them_and_trains_without(packs_all, tiny_model,
     monkeypatch.setattr(module, "_linear", lambda *inputs: products.append(1) or linear(*inputs))
     model = tiny_model()
     args = SelfMMTrainingArguments(tmp_path, use_cpu=True, num_train_epochs=2, disable_tqdm=True, report_to="none")
-    trainer = SelfMMTrainer(model, args, samples, samples)
+    trainer = SelfMMTrainer(model, args, train_dataset=samples, eval_dataset=samples)
     trainer.train()
     evaluated = len(products)
     assert evaluated > 0, "after each epoch"

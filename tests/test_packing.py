@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
-from selfmm_hf import packing_selfmm as packing
-from selfmm_hf.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, by_length, is_plain
+from selfmm_hf.model import packing_selfmm as packing
+from selfmm_hf.model.packing_selfmm import AFTER_PADDING, BY_COLUMN, PackedTexts, by_length, is_plain
 
 LENGTHS = [7, 1, 12, 3, 3, 9, 2]
 SIZES = {

@@ -29,11 +29,11 @@ from transformers import (
 from transformers.pipelines.pt_utils import KeyDataset
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
-from selfmm_hf.decoding_selfmm import ClipWarning, decode_audio
-from selfmm_hf.download_selfmm import quoted
-from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
-from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline, label_of
-from selfmm_hf.processing_selfmm import SelfMMProcessor
+from selfmm_hf.model.decoding_selfmm import ClipWarning, decode_audio
+from selfmm_hf.model.download_selfmm import quoted
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline, label_of
+from selfmm_hf.model.processing_selfmm import SelfMMProcessor
 
 for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)
@@ -369,7 +369,7 @@ def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, mon
     for address in ("file:///etc/passwd", "ftp://127.0.0.1/clip.mp4", "//[clip.mp4"):
         with pytest.raises(ValueError, match="there is no local file"):
             pipe(address)
-    monkeypatch.setattr("selfmm_hf.download_selfmm.MAX_DOWNLOAD", 1000)
+    monkeypatch.setattr("selfmm_hf.model.download_selfmm.MAX_DOWNLOAD", 1000)
     with pytest.raises(ValueError, match="is larger than"):
         pipe(f"{server}/clip.mp4")
     assert not list((tmp_path / "downloads").iterdir())
@@ -377,7 +377,7 @@ def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, mon
 
 def test_a_url_that_drips_ends_at_one_limit(pipe, server, monkeypatch):
     """Whether the head or the body of the answer drips, or that of the address to which it leads."""
-    monkeypatch.setattr("selfmm_hf.download_selfmm.MAX_DOWNLOAD_SECONDS", 0.5)
+    monkeypatch.setattr("selfmm_hf.model.download_selfmm.MAX_DOWNLOAD_SECONDS", 0.5)
     seen = []
     for address, received in (("slow-body", r"[1-9]\d*"), ("slow-head", "0"), ("to-slow", "0")):
         with pytest.raises(ValueError, match=f"{address}.mp4 takes too long: {received} bytes came within the 0.5 s"):

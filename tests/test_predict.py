@@ -1,5 +1,6 @@
 """`selfmm predict`: tables, JSON lines and pages; bad clips among good ones."""
 
+import csv
 import io
 import json
 import re
@@ -11,9 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import command
 
-from selfmm_hf import cli
-from selfmm_hf.pipeline_selfmm import MultimodalSentimentPipeline
+from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
 for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)
@@ -34,9 +35,7 @@ def clips(tmp_path, monkeypatch):
 
 
 def predict(*arguments):
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(["predict", *map(str, arguments)])
-    return exit_info.value.code
+    return command("predict", *arguments)
 
 
 def test_a_table(clips, model_folder, capsys):
@@ -47,15 +46,15 @@ def test_a_table(clips, model_folder, capsys):
 
 
 def test_lines_of_json_and_bad_clips(clips, model_folder, capsys):
-    names = ["words.mp4", NAME, "empty.mp4", "nowhere.mp4", "."]
+    names = ["words.mp4", NAME, "empty.mp4", "nowhere.mp4"]
     assert predict(*names, "--model", model_folder, "--json", "--window_seconds", "0.5") == 1
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line["clip"] for line in lines] == names
-    assert [("error" in line) for line in lines] == [True, False, True, True, True]
+    assert [("error" in line) for line in lines] == [True, False, True, True]
     assert len(lines[1]["timeline"]) == 2 and lines[1]["present"]["audio"]
     errors = [line for line in printed.err.splitlines() if line.startswith("selfmm: error: ")]
-    assert len(errors) == 4 and "is empty (0 bytes)" in printed.err and "Traceback" not in printed.err
+    assert len(errors) == 3 and "is empty (0 bytes)" in printed.err and "Traceback" not in printed.err
     assert sorted(path.name for path in clips.iterdir()) == sorted([NAME, "words.mp4", "empty.mp4"])
 
 
@@ -89,10 +88,10 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
         ([], "Name at least one clip, or give words by --text"),
         (["1.mp4", "2.mp4", "--text", "so"], "--text is what is said in one clip, but there are 2"),
         (["1.mp4"], "There is no runs/demo/model here: train one by `selfmm demo`"),
-        (["1.mp4", "--model", "nowhere"], "There is no folder nowhere, and it is no name of a repository either"),
+        (["1.mp4", "--model", "nowhere"], "There is no folder nowhere, and it is not the name of a repository either"),
         (["1.mp4", "--model", "some/body"], "some/body cannot be loaded as a model with its processor"),
-        (["1.mp4", "--html", "nowhere/page.html"], "There is no folder for the page"),
-        (["1.mp4", "--html", ""], "--html '' is a folder; name the file to write"),
+        (["1.mp4", "--html", "nowhere/page.html"], "There is no folder for the file"),
+        (["1.mp4", "--html", ""], "--html '.' is a folder; name the file to write"),
         (["1.mp4", "--html", "/"], "--html '/' is a folder; name the file to write"),
         (["1.mp4", "--window_seconds", "-1", "--model", "MODEL"], "window_seconds is -1.0"),
         (["1.mp4", "--window_seconds", "0", "--model", "MODEL"], "window_seconds is 0.0, expected a number of seconds"),
@@ -172,7 +171,7 @@ def test_the_words_of_a_clip_may_stand_beside_it(clips, model_folder, capsys):
 
 def test_rows_come_as_they_are_done_and_stand_in_columns(clips, model_folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr", Terminal())
-    monkeypatch.setattr("selfmm_hf.terminal.SHOWN_AFTER", 0)
+    monkeypatch.setattr("selfmm_cli.terminal.SHOWN_AFTER", 0)
     names = [NAME, "words.mp4", "b.mp4"]
     write_clip(clips / "b.mp4", "mpeg4", "aac", seconds=1.0)
     printed = []
@@ -193,6 +192,37 @@ def test_rows_come_as_they_are_done_and_stand_in_columns(clips, model_folder, ca
     assert all(one.startswith("selfmm: error: words.mp4: ") for one in errors if "error:" in one)
 
 
+def test_folders_and_files_of_predictions(clips, model_folder, capsys):
+    (clips / "in" / "deeper").mkdir(parents=True)
+    write_clip(clips / "in" / "deeper" / "=2.mp4", "mpeg4", "aac", seconds=1.0)
+    shutil.copy(clips / NAME, clips / "in" / "1.MP4")
+    (clips / "in" / "1.txt").write_text("the movie was good")
+    (clips / "in" / "bad.mkv").write_text("nothing")
+    options = ("--model", model_folder.parent, "--output")
+    shutil.copytree(model_folder, clips / "run" / "model")  # the folder of a run will do
+    options = ("--model", clips / "run", "--output")
+    assert predict("in", *options, "scores.jsonl") == 1
+    table = capsys.readouterr().out.splitlines()
+    lines = [json.loads(line) for line in (clips / "scores.jsonl").read_text().splitlines()]
+    assert [line["clip"] for line in lines] == ["in/1.MP4", "in/bad.mkv", "in/deeper/=2.mp4"]
+    assert len(table) == 3 and lines[0]["transcript"] == "the movie was good" and "error" in lines[1]
+    assert predict("in/deeper", "in/1.MP4", *options, "scores.csv") == 0
+    rows = list(csv.DictReader((clips / "scores.csv").read_text().splitlines()))
+    assert [row["clip"] for row in rows] == ["in/deeper/=2.mp4", "in/1.MP4"]
+    assert float(rows[1]["score"]) == pytest.approx(lines[0]["score"], abs=1e-6)
+    assert float(rows[1]["text"]) == pytest.approx(lines[0]["unimodal"]["text"], abs=1e-6)
+    assert rows[1]["vision"] == "" and rows[1]["error"] == "" and rows[1]["transcript"] == "the movie was good"
+    assert predict("=x.mp4", "in/1.MP4", *options, "scores.csv") == 1
+    assert (clips / "scores.csv").read_text().splitlines()[1].startswith("'=x.mp4,")
+    (clips / "none").mkdir()
+    capsys.readouterr()
+    for wrong, reason in ((("none",), "There are no clips in the folder none"),
+                          (("in", "--output", "a.xlsx"), "must end with .csv or .jsonl, got a.xlsx"),
+                          (("in", "--output", "no/a.csv"), "There is no folder for the file no/a.csv")):  # fmt: skip
+        assert predict(*wrong, "--model", model_folder) == 2
+        assert reason in capsys.readouterr().err
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -207,8 +237,7 @@ def test_names_cannot_steer_the_terminal(clips, model_folder, capsys):
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err and "\u202e" not in printed.out + printed.err
     assert r"\x1b[2Jred\n\u202e\udcff.mp4  " in printed.out and len(printed.out.splitlines()) == 3
-    with pytest.raises(SystemExit):
-        cli.main(["report", "\x1b[2J", "--out", "x"])
+    assert command("report", "\x1b[2J", "--output_dir", "x") == 2
     assert "\x1b" not in capsys.readouterr().err
 
 
@@ -217,9 +246,12 @@ def test_the_same_clip_twice_and_max_seconds(clips, model_folder, capsys):
     assert predict("a.mp4", "a.mp4", "--model", model_folder, "--json", "--max_seconds", "1") == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 2 and all("longer than the 1 s that are allowed" in line["error"] for line in lines)
-    for wrong in ("0", "-1", "nan", "inf", "long"):
+    for wrong in ("0", "-1", "nan", "inf"):
         assert predict("a.mp4", "--model", model_folder, "--max_seconds", wrong) == 2
-        assert f"expected a positive number of seconds, got '{wrong}'" in capsys.readouterr().err
+        assert f"--max_seconds must be a positive number of seconds, got {wrong}" in capsys.readouterr().err
+    assert predict("a.mp4", "--model", model_folder, "--max_seconds", "long") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("selfmm: error: Invalid value for '--max_seconds': ")
 
 
 def test_long_and_unknown_words_are_told_once(model_folder, capsys):

@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard
 from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.prepare import prepare
 from selfmm_hf.data.prepared import origins
-from selfmm_hf.whole_files import CannotWrite
+from selfmm_hf.storage.whole_files import CannotWrite
 
 STRANGER = """
 import json, sys
@@ -211,7 +211,7 @@ def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, file, mom
 
 
 def test_one_process_at_a_time(tmp_path, file, monkeypatch):
-    monkeypatch.setattr("selfmm_hf.file_lock.PATIENCE", 0)
+    monkeypatch.setattr("selfmm_hf.storage.file_lock.PATIENCE", 0)
     (tmp_path / ".out.part").mkdir()
     with FileLock(tmp_path / ".out.part" / "lock"), pytest.raises(CannotWrite, match="Another process is writing"):
         prepare(find_builder("mosi", str(file)), tmp_path / "out")

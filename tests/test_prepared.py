@@ -18,8 +18,8 @@ from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.prepare import prepare
 from selfmm_hf.data.prepared import find_prepared
 from selfmm_hf.data.verify import verify_folder
-from selfmm_hf.hub import plan
-from selfmm_hf.publication import PublicationError
+from selfmm_hf.hub.publication import PublicationError
+from selfmm_hf.hub.push import plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 

@@ -13,12 +13,12 @@ from datasets import Dataset
 from transformers import AutoProcessor
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
-from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import Samples
-from selfmm_hf.data.demo.words import demo_text_config, demo_tokenizer
-from selfmm_hf.decoding_selfmm import ClipWarning
-from selfmm_hf.feature_extraction_selfmm import SelfMMFeatureExtractor
-from selfmm_hf.processing_selfmm import SelfMMProcessor, windows
+from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
+from selfmm_hf.model.decoding_selfmm import ClipWarning
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from selfmm_hf.model.processing_selfmm import SelfMMProcessor, windows
+from selfmm_hf.training.collator import SelfMMCollator
 
 for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)

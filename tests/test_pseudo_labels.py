@@ -4,7 +4,7 @@ import pytest
 import torch
 from no_float64 import DEVICE, NoFloat64
 
-from selfmm_hf.pseudo_labels import (
+from selfmm_hf.labels.pseudo_labels import (
     CONVENTIONS,
     LARGE,
     PseudoLabels,

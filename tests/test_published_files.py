@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 from test_data_commands import data
 from test_hub import ROOT, contents, hub, model, saved  # noqa: F401
 
-from selfmm_hf import cli
+import selfmm_cli as cli
 from selfmm_hf.data import find_builder
 from selfmm_hf.data.prepare import prepare
-from selfmm_hf.hub import plan, push
-from selfmm_hf.options import read_options
-from selfmm_hf.publication import PublicationError
-from selfmm_hf.published_files import PrivateError, publishable
+from selfmm_hf.hub.publication import PublicationError
+from selfmm_hf.hub.published_files import PrivateError, publishable
+from selfmm_hf.hub.push import plan, push
+from selfmm_hf.runs.options import read_options
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
@@ -153,7 +153,7 @@ def test_a_data_set_tells_nothing_of_where_it_lay(hub, tmp_path):  # noqa: F811
     for name in ("clip1", "clip2", "misspelt"):
         np.save(folder / "audio" / f"{name}.npy", np.ones((3, 2), np.float32))
     out = tmp_path / "out"
-    assert data("prepare", "custom", "--file", folder, "--out", out, "--label_range", 1) == 0
+    assert data("prepare", "custom", "--file", folder, "--output_dir", out, "--label_range", 1) == 0
     for content in contents(out).values():
         assert SECRET.encode() not in content and str(tmp_path).encode() not in content
     notices = json.loads((out / "default" / "origin.json").read_text())["notices"]

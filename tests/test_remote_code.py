@@ -10,7 +10,7 @@ import torch
 
 import selfmm_hf
 
-PACKAGE = Path(selfmm_hf.__file__).parent
+PACKAGE = Path(selfmm_hf.__file__).parent / "model"
 TRAVELLING = {path.name for path in PACKAGE.glob("*_selfmm.py")}
 ALLOWED = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
 

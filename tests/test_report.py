@@ -13,20 +13,22 @@ from conftest import mmsa_file
 from matplotlib.figure import Figure
 from test_training import DEMO
 
-from selfmm_hf import cli
-from selfmm_hf.checkpoints import seal
-from selfmm_hf.data import demo
+import selfmm_cli as cli
+from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.columns import MODALITIES
-from selfmm_hf.label_quality import correlation
+from selfmm_hf.evaluation.report.clips import _widest
+from selfmm_hf.evaluation.report.data import find_runs, group_runs
+from selfmm_hf.evaluation.report.drawing import axis_ends
+from selfmm_hf.evaluation.report.predictions import classes, confusion
+from selfmm_hf.evaluation.report.representations import class_centres, project
+from selfmm_hf.evaluation.report.robustness import robustness
+from selfmm_hf.labels.pseudo_labels import PseudoLabels
+from selfmm_hf.labels.quality import correlation
 from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
-from selfmm_hf.pseudo_labels import PseudoLabels
-from selfmm_hf.report.clips import _widest
-from selfmm_hf.report.data import find_runs, group_runs
-from selfmm_hf.report.drawing import axis_ends
-from selfmm_hf.report.predictions import classes, confusion
-from selfmm_hf.report.representations import class_centres, project
-from selfmm_hf.report.robustness import robustness
-from selfmm_hf.stored_run import RunError, StoredRun
+from selfmm_hf.runs.stored import RunError, StoredRun
+from selfmm_hf.training.checkpoints import seal
+
+pytestmark = pytest.mark.draws
 
 pytest.importorskip("matplotlib")
 EPOCHS, TRAIN, TEST = 4, 18, 30
@@ -103,11 +105,11 @@ def sketched(monkeypatch):
         panel.draw(Figure().subplots())
         return b"", "<svg ></svg>"
 
-    monkeypatch.setattr("selfmm_hf.report.command.render", sketch)
+    monkeypatch.setattr("selfmm_hf.evaluation.report.write.render", sketch)
 
 
 def report(out, *folders) -> "Page":
-    cli.main(["report", *map(str, folders), "--out", str(out)])
+    cli.main(["report", *map(str, folders), "--output_dir", str(out)])
     return Page(out / "report.html")
 
 
@@ -115,7 +117,7 @@ def refused(capsys, *folders) -> str:
     """The one line with which the command refuses."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_info:
-        cli.main(["report", *map(str, folders), "--out", str(folders[0].parent / "never")])
+        cli.main(["report", *map(str, folders), "--output_dir", str(folders[0].parent / "never")])
     lines = capsys.readouterr().err.strip().splitlines()
     assert exit_info.value.code == 2 and len(lines) == 1, lines
     assert not (folders[0].parent / "never").exists()
@@ -354,9 +356,9 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
         ("options.yaml", b"", "holds no options"),
         ("all_results.json", b"{", "is damaged"),
         ("all_results.json", b"{}", "has no 'best_epoch'"),
-        ("trainer_state.json", None, "is missing: the run is not whole"),
+        ("trainer_state.json", None, "is missing: the run is not complete"),
         ("trainer_state.json", b"[]", "is damaged"),
-        ("predictions.parquet", None, "is missing: the run is not whole"),
+        ("predictions.parquet", None, "is missing: the run is not complete"),
         ("predictions.parquet", b"PAR1", "is damaged"),
         ("pseudo_labels.parquet", b"", "is damaged"),
         ("robustness.json", b"{}", "has no 'random'"),
@@ -424,9 +426,9 @@ def test_sentences_are_shown_and_escaped(tmp_path, sketched):
     (folder / "model").mkdir()
     with pytest.raises(SystemExit):  # the data are there, the model is not
         report(tmp_path / "out", folder)
-    from selfmm_hf.report.clips import case_study
-    from selfmm_hf.report.data import Data
-    from selfmm_hf.report.page import page
+    from selfmm_hf.evaluation.report.clips import case_study
+    from selfmm_hf.evaluation.report.data import Data
+    from selfmm_hf.evaluation.report.page import page
 
     figure = case_study(group_runs([StoredRun.read(folder)]), Data())
     source = page("<title>", ["a & b"], [figure], {panel.name: "<svg ></svg>" for panel in figure.panels})
@@ -465,7 +467,7 @@ def test_projection_keeps_distances_of_a_plane():
 def test_class_centres_are_those_of_the_label_generation(tmp_path, convention):
     import torch
 
-    from selfmm_hf.pseudo_labels import CONVENTIONS
+    from selfmm_hf.labels.pseudo_labels import CONVENTIONS
 
     random = torch.Generator().manual_seed(0)
     features, labels = torch.randn(9, 3, generator=random), torch.tensor([1.0, -1, 0, 2, -3, 0, 1, -0.2, 0.4])
@@ -479,7 +481,7 @@ def test_class_centres_are_those_of_the_label_generation(tmp_path, convention):
 def test_a_whole_run_with_its_data_and_its_model(tmp_path, monkeypatch, sketched):
     monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
     folder = tmp_path / "run"
-    cli.train([*DEMO, "--num_train_epochs", "3", "--output_dir", str(folder)])
+    cli.main(["train", *DEMO, "--num_train_epochs", "3", "--output_dir", str(folder)])
     page = report(tmp_path / "out", folder)
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
     for task in ("fusion", *MODALITIES):

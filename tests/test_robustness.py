@@ -13,16 +13,22 @@ from conftest import mmsa_file
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import BertConfig, BertModel
 
-from selfmm_hf import cli
-from selfmm_hf.collator import SelfMMCollator
-from selfmm_hf.data import demo, load_splits
-from selfmm_hf.data.demo import demo_tokenizer
+import selfmm_cli as cli
+from selfmm_hf.data import load_splits
+from selfmm_hf.data import synthetic as demo
+from selfmm_hf.data.masking import Tokens, with_missing, without
+from selfmm_hf.data.synthetic import demo_tokenizer
+from selfmm_hf.evaluation.robustness import measure as command
+from selfmm_hf.evaluation.robustness.curves import plot_robustness
+from selfmm_hf.evaluation.robustness.protocols import Condition, conditions, predict
+from selfmm_hf.evaluation.robustness.published import published
+from selfmm_hf.evaluation.robustness.tables import HEADLINES, label, markdown, measure, summarise
 from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
-from selfmm_hf.options import read_options
-from selfmm_hf.robustness import Condition, MissingData, Tokens, command, conditions, predict, with_missing, without
-from selfmm_hf.robustness.curves import plot_robustness
-from selfmm_hf.robustness.published import published
-from selfmm_hf.robustness.report import HEADLINES, label, markdown, measure, summarise
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.training.collator import SelfMMCollator
+from selfmm_hf.training.missing_data import MissingData
+
+pytestmark = pytest.mark.draws
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]
@@ -214,7 +220,7 @@ def small_corpus(monkeypatch):
 
 
 def train(folder, *options):
-    cli.train([*DEMO, "--num_train_epochs", "3", "--output_dir", str(folder), *map(str, options)])
+    cli.main(["train", *DEMO, "--num_train_epochs", "3", "--output_dir", str(folder), *map(str, options)])
 
 
 def refused(capsys, *arguments) -> str:
@@ -254,7 +260,7 @@ def test_the_report_of_a_run(small_corpus, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     run, out = tmp_path / "run", tmp_path / "out"
     train(run)
-    cli.main(["robustness", str(run), "--out", str(out)])
+    cli.main(["robustness", str(run), "--output_dir", str(out)])
     printed = capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
         "robustness.json", "robustness.md", "robustness.png", "robustness.svg", "metrics.parquet", "predictions.parquet"
@@ -281,32 +287,27 @@ def test_the_report_of_a_run(small_corpus, tmp_path, capsys):
     mean = np.mean([one["mae"] for one in metrics if one["rate"] == 0.3])
     assert report["random"]["0.3"]["mae"] == pytest.approx(mean)
 
-    cli.main(["robustness", str(run / "model"), "--out", str(tmp_path / "again"), "--beside", str(out)])
+    cli.main(["robustness", str(run / "model"), "--output_dir", str(tmp_path / "again")])
     assert (tmp_path / "again" / "robustness.json").read_bytes() == (out / "robustness.json").read_bytes()
     assert (tmp_path / "again" / "predictions.parquet").read_bytes() == (out / "predictions.parquet").read_bytes()
 
     capsys.readouterr()
     before = {path: path.read_bytes() for path in out.iterdir()}
-    assert "exists already" in refused(capsys, "robustness", run, "--out", out)
+    assert "exists already" in refused(capsys, "robustness", run, "--output_dir", out)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     new = tmp_path / "new"
     checkpoint = next(iter(run.glob("checkpoint-*")))
-    assert "is a checkpoint of a run" in refused(capsys, "robustness", checkpoint, "--out", new)
-    assert "no finished model" in refused(capsys, "robustness", tmp_path, "--out", new)
-    assert "unrecognized arguments" in refused(capsys, "robustness", run, checkpoint, "--out", new)
-    assert "no folder" in refused(capsys, "robustness", tmp_path / "nowhere", "--out", new)
-    assert "no report" in refused(capsys, "robustness", run, "--out", new, "--beside", tmp_path)
-    assert "demo is generated" in refused(capsys, "robustness", run, "--data", out, "--out", new)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "robustness.json").write_text(json.dumps({"name": "other", "dataset": "mosi"}))
-    refusal = refused(capsys, "robustness", run, "--out", new, "--beside", tmp_path / "other")
-    assert "of the data set mosi, not of demo" in refusal
+    assert "is a checkpoint of a run" in refused(capsys, "robustness", checkpoint, "--output_dir", new)
+    assert "no finished model" in refused(capsys, "robustness", tmp_path, "--output_dir", new)
+    assert "unexpected extra argument" in refused(capsys, "robustness", run, checkpoint, "--output_dir", new)
+    assert "no folder" in refused(capsys, "robustness", tmp_path / "nowhere", "--output_dir", new)
+    assert "demo is generated" in refused(capsys, "robustness", run, "--data", out, "--output_dir", new)
     shutil.copytree(run / "model", tmp_path / "model of nobody")
-    assert "name --dataset" in refused(capsys, "robustness", tmp_path / "model of nobody", "--out", new)
+    assert "name --dataset" in refused(capsys, "robustness", tmp_path / "model of nobody", "--output_dir", new)
     (run / "all_results.json").write_text(json.dumps({**results, "test_mae": 9.0}))
-    assert "not the data that it was tested on" in refused(capsys, "robustness", run, "--out", new)
+    assert "not the data that it was tested on" in refused(capsys, "robustness", run, "--output_dir", new)
     (run / "all_results.json").unlink()
-    assert "has not ended" in refused(capsys, "robustness", run, "--out", new)
+    assert "has not ended" in refused(capsys, "robustness", run, "--output_dir", new)
     assert not new.exists() and not list(tmp_path.glob(".*"))
 
 
@@ -321,14 +322,14 @@ def test_the_report_of_published_files(tmp_path, capsys, dataset, limit):
     file = mmsa_file(tmp_path / "file.pkl", limit=limit)  # of which some clips have no picture
     options = ["--dataset", dataset, "--data", file, "--text_encoder", tmp_path / "encoder", "--num_train_epochs", 1]
     options += ["--output_dir", tmp_path / "run", "--use_cpu", "true", "--disable_tqdm", "true"]
-    cli.train([*map(str, options), "--max_missing_rate", "1"])
-    cli.main(["robustness", str(tmp_path / "run"), "--out", str(tmp_path / "out")])
+    cli.main(["train", *map(str, options), "--max_missing_rate", "1"])
+    cli.main(["robustness", str(tmp_path / "run"), "--output_dir", str(tmp_path / "out")])
     text = (tmp_path / "out" / "robustness.md").read_text()
     ours = ["1.353", "58.59", "70.51", "56.53", "1.381"] if dataset == "mosi" else ["0.586", "72.81"]
     assert [one for one in ours if one not in text] == []
     assert "Self-MM (LNLN, NeurIPS 2024)" in text and "chosen on the test split" in text
     moved = shutil.move(file, tmp_path / "moved.pkl")
-    options = ["robustness", str(tmp_path / "run"), "--out", str(tmp_path / "more")]
+    options = ["robustness", str(tmp_path / "run"), "--output_dir", str(tmp_path / "more")]
     assert "no file or folder" in refused(capsys, *options)
     cli.main([*options, "--data", str(moved)])
     assert (tmp_path / "more" / "robustness.json").read_bytes() == (tmp_path / "out" / "robustness.json").read_bytes()

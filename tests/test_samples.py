@@ -11,12 +11,12 @@ from conftest import mmsa_file
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from selfmm_hf.collator import SelfMMCollator
 from selfmm_hf.data import load_splits
 from selfmm_hf.data.columns import features
-from selfmm_hf.data.demo.words import demo_tokenizer
 from selfmm_hf.data.safe_pickle import DataError
 from selfmm_hf.data.samples import Samples
+from selfmm_hf.data.synthetic.words import demo_tokenizer
+from selfmm_hf.training.collator import SelfMMCollator
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import command
 from test_benchmark import BASE, KILLED, SIZES
 
-from selfmm_hf import cli, data
-from selfmm_hf.benchmark.search import SPACES, read_space, trial_arguments
-from selfmm_hf.data import demo
-from selfmm_hf.options import PRESETS, read_options
+import selfmm_cli as cli
+from selfmm_hf import data
+from selfmm_hf.data import synthetic as demo
+from selfmm_hf.evaluation.search import SPACES, read_space, trial_arguments
+from selfmm_hf.runs.options import PRESETS, read_options
 
 SPACE = {
     "learning_rate": [1e-4, 3e-3],
@@ -36,9 +38,7 @@ def space(tmp_path):
 
 
 def search(*arguments):
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(["search", *map(str, arguments), *BASE])
-    return exit_info.value.code
+    return command("search", *arguments, *BASE)
 
 
 def trials(folder):
@@ -63,8 +63,8 @@ def test_a_search_without_a_test_split_and_its_best_options_reproduced(tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(data, "demo_corpus", lambda: {**corpus, "test": Unreadable()})
         with pytest.raises(AssertionError, match="test split"):
-            cli.train([*BASE, "--output_dir", str(tmp_path / "run")])
-        assert search("--space", space, "--trials", 3, "--out", tmp_path / "out") == 0
+            cli.main(["train", *BASE, "--output_dir", str(tmp_path / "run")])
+        assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "out") == 0
     found = trials(tmp_path / "out")
     assert len(found) == 3 and all(set(drawn) == set(read_space(str(space))) for drawn, _ in found)
     for file in (path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".parquet"):
@@ -78,28 +78,28 @@ def test_a_search_without_a_test_split_and_its_best_options_reproduced(tmp_path,
     text = (tmp_path / "out" / "best.yaml").read_text()
     assert repr(min(losses)) in text and str(tmp_path) not in text
     assert f"{min(losses):.4f}  trial {losses.index(min(losses))}: " in capsys.readouterr().out
-    cli.train(["--config", str(tmp_path / "out" / "best.yaml"), "--output_dir", str(tmp_path / "again")])
+    cli.main(["train", "--config", str(tmp_path / "out" / "best.yaml"), "--output_dir", str(tmp_path / "again")])
     again = json.loads((tmp_path / "again" / "all_results.json").read_text())
     assert {name: again[name] for name in best} == best and "test_mae" in again
 
 
 def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path, space):
-    assert search("--space", space, "--trials", 3, "--out", tmp_path / "whole") == 0
+    assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "whole") == 0
     folder = tmp_path / "killed"
-    command = ["search", "--space", space, "--trials", 3, "--out", folder, *BASE]
+    command = ["search", "--space", space, "--trials", 3, "--output_dir", folder, *BASE]
     arguments = map(str, [sys.executable, "-c", KILLED, 4, *command])  # in the second trial
     killed = subprocess.run(list(arguments), capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     assert len(list(folder.rglob("all_results.json"))) == 1 and (folder / "trials" / "0001" / "trial.yaml").is_file()
-    assert search("--space", space, "--trials", 2, "--out", folder) == 0
-    assert search("--space", space, "--trials", 3, "--out", folder) == 0
+    assert search("--space", space, "--trials", 2, "--output_dir", folder) == 0
+    assert search("--space", space, "--trials", 3, "--output_dir", folder) == 0
     assert trials(folder) == trials(tmp_path / "whole")
     assert (folder / "best.yaml").read_bytes() == (tmp_path / "whole" / "best.yaml").read_bytes()
 
 
 def test_a_trial_that_fails_stops_no_other(tmp_path, capsys):
     (tmp_path / "space.yaml").write_text("modalities: [text, smell]\n")
-    assert search("--space", tmp_path / "space.yaml", "--trials", 4, "--out", tmp_path / "out") == 0
+    assert search("--space", tmp_path / "space.yaml", "--trials", 4, "--output_dir", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert "smell" in printed and "validation loss" in printed
     assert 0 < len(list((tmp_path / "out").rglob("failure.txt"))) < 4
@@ -108,10 +108,10 @@ def test_a_trial_that_fails_stops_no_other(tmp_path, capsys):
 def test_searches_are_not_mixed(tmp_path, space, capsys, monkeypatch):
     def refused(*arguments):
         capsys.readouterr()
-        assert search("--trials", 1, "--out", tmp_path / "out", *arguments) == 2
+        assert search("--trials", 1, "--output_dir", tmp_path / "out", *arguments) == 2
         return capsys.readouterr().err.strip().splitlines()[-1]
 
-    assert search("--space", space, "--trials", 1, "--out", tmp_path / "out") == 0
+    assert search("--space", space, "--trials", 1, "--output_dir", tmp_path / "out") == 0
     assert "another space" in refused("--space", "official")
     assert "another weight_decay" in refused("--space", space, "--weight_decay", "0.5")
     assert "another seed" in refused("--space", space, "--seed", "3")
@@ -136,7 +136,7 @@ def test_spaces_that_are_wrong(tmp_path, capsys, text, message):
     file = tmp_path / "space.yaml"
     if text is not None:
         file.write_text(text)
-    assert search("--space", file, "--out", tmp_path / "out") == 2
+    assert search("--space", file, "--output_dir", tmp_path / "out") == 2
     assert re.search(message, capsys.readouterr().err.strip().splitlines()[-1])
     assert not (tmp_path / "out").exists()
 
@@ -157,9 +157,9 @@ def test_the_official_space():
 
 
 def test_asked_for_fewer_trials_it_forgets_none(tmp_path, space):
-    assert search("--space", space, "--trials", 3, "--out", tmp_path / "out") == 0
+    assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "out") == 0
     best = (tmp_path / "out" / "best.yaml").read_bytes()
     losses = [results["selection_loss"] for _, results in trials(tmp_path / "out")]
     assert losses[0] > min(losses), "the first is not the best, or this shows nothing"
-    assert search("--space", space, "--trials", 1, "--out", tmp_path / "out") == 0
+    assert search("--space", space, "--trials", 1, "--output_dir", tmp_path / "out") == 0
     assert (tmp_path / "out" / "best.yaml").read_bytes() == best

@@ -6,8 +6,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
-from selfmm_hf.data.demo import demo_tokenizer
-from selfmm_hf.text_selfmm import count_words, parts, text_batch, tokenize
+from selfmm_hf.data.synthetic import demo_tokenizer
+from selfmm_hf.model.text_selfmm import count_words, parts, text_batch, tokenize
 
 GRIN = "\U0001f600"
 

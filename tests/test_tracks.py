@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from selfmm_hf import tracks_selfmm
-from selfmm_hf.data.demo.voice import synthesise_voice
-from selfmm_hf.tracks_selfmm import EDGE_SECONDS, STEP_SECONDS, Movement, Track, kept, voice_activity
+from selfmm_hf.data.synthetic.voice import synthesise_voice
+from selfmm_hf.model import tracks_selfmm
+from selfmm_hf.model.tracks_selfmm import EDGE_SECONDS, STEP_SECONDS, Movement, Track, kept, voice_activity
 
 RATE = 16000
 WORDS = ["the", "movie", "was", "a", "wonderful", "surprise", "from", "the", "first", "minute", "on"]

@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback, set_seed
 
-from selfmm_hf import SelfMMConfig, SelfMMModel, modeling_selfmm, packing_selfmm
-from selfmm_hf.checkpoints import CheckpointError
-from selfmm_hf.collator import SelfMMCollator
-from selfmm_hf.pseudo_labels import CONVENTIONS
-from selfmm_hf.trainer import PSEUDO_LABELS_FILE, SelfMMTrainer
-from selfmm_hf.training_args import SelfMMTrainingArguments
+from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf.labels.pseudo_labels import CONVENTIONS
+from selfmm_hf.model import modeling_selfmm, packing_selfmm
+from selfmm_hf.training.arguments import SelfMMTrainingArguments
+from selfmm_hf.training.checkpoints import CheckpointError
+from selfmm_hf.training.collator import SelfMMCollator
+from selfmm_hf.training.trainer import PSEUDO_LABELS_FILE, SelfMMTrainer
 
 
 def corpus(samples=22, seed=0):
@@ -144,7 +145,8 @@ def test_official_convention_equals_the_official_loop(tmp_path):
         labels, losses = official_loop(expected_model, rows, 4, 4, 2, 2e-3, 0.01)
         trainer = InOrder(
             model(), arguments(tmp_path / str(samples), convention="official", save_strategy="no",
-                               load_best_model_at_end=False, eval_strategy="no"), rows,
+                               load_best_model_at_end=False, eval_strategy="no"),
+            train_dataset=rows,
         )  # fmt: skip
         seen = []
         step = trainer.training_step
@@ -175,7 +177,7 @@ def test_accumulation_means_the_same_at_every_split(tmp_path, convention, sample
                 gradient_accumulation_steps=accumulation, load_best_model_at_end=False, eval_strategy="no",
                 num_train_epochs=3 if convention == "default" else 1,
             ),
-            rows,
+            train_dataset=rows,
         )  # fmt: skip
         trainer.train()
         results.append(state_of(trainer))
@@ -204,7 +206,13 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention, step):
 
     def trainer(name, callbacks=()):
         net = model(dropout=0.2)
-        return SelfMMTrainer(net, arguments(tmp_path / name, **options), rows, corpus(9, 1), callbacks=list(callbacks))
+        return SelfMMTrainer(
+            net,
+            arguments(tmp_path / name, **options),
+            train_dataset=rows,
+            eval_dataset=corpus(9, 1),
+            callbacks=list(callbacks),
+        )
 
     whole = trainer("whole")
     whole.train()
@@ -224,12 +232,14 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention, step):
 
 def test_a_checkpoint_without_pseudo_labels_is_refused(tmp_path):
     rows = corpus()
-    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=1), rows, corpus(9, 1))
+    trainer = SelfMMTrainer(
+        model(), arguments(tmp_path, num_train_epochs=1), train_dataset=rows, eval_dataset=corpus(9, 1)
+    )
     trainer.train()
     checkpoint = tmp_path / "checkpoint-3"
     (checkpoint / PSEUDO_LABELS_FILE).unlink()
-    again = SelfMMTrainer(model(), arguments(tmp_path), rows, corpus(9, 1))
-    with pytest.raises(CheckpointError, match=r"no whole checkpoint.*pseudo_labels.safetensors is missing"):
+    again = SelfMMTrainer(model(), arguments(tmp_path), train_dataset=rows, eval_dataset=corpus(9, 1))
+    with pytest.raises(CheckpointError, match=r"not a complete checkpoint.*pseudo_labels.safetensors is missing"):
         again.train(resume_from_checkpoint=str(checkpoint))
 
 
@@ -237,7 +247,7 @@ def test_selection_loss_follows_the_convention_and_chooses_the_model(tmp_path):
     rows, validation = corpus(), corpus(9, 1)
     for convention in CONVENTIONS:
         args = arguments(tmp_path / convention, convention=convention, per_device_eval_batch_size=4, learning_rate=0.03)
-        trainer = SelfMMTrainer(model(), args, rows, validation)
+        trainer = SelfMMTrainer(model(), args, train_dataset=rows, eval_dataset=validation)
         trainer.train()
         losses = [entry["eval_selection_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
         assert len(losses) == 4
@@ -251,20 +261,22 @@ def test_selection_loss_follows_the_convention_and_chooses_the_model(tmp_path):
 
 def test_early_stopping_waits_as_long_as_told(tmp_path):
     args = arguments(tmp_path, learning_rate=0.0, num_train_epochs=20, early_stopping_patience=2)
-    trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1))
     trainer.train()
     assert len(trainer.pseudo_labels.history) == 3  # the first is the best, and two more
 
 
 def test_a_run_may_stop_within_an_epoch(tmp_path):
     args = arguments(tmp_path, max_steps=4, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
-    trainer = SelfMMTrainer(model(), args, corpus())
+    trainer = SelfMMTrainer(model(), args, train_dataset=corpus())
     trainer.train()
     assert len(trainer.pseudo_labels.history) == 2
 
 
 def test_evaluation_leaves_the_labels_alone(tmp_path):
-    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=3), corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(
+        model(), arguments(tmp_path, num_train_epochs=3), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    )
     trainer.train()
     before = {name: value.clone() for name, value in trainer.pseudo_labels.state_dict().items()}
     trainer.evaluate()
@@ -274,7 +286,9 @@ def test_evaluation_leaves_the_labels_alone(tmp_path):
 
 def test_batch_of_one_trains_and_evaluates(tmp_path):
     options = dict(per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
-    trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=2, **options), corpus(5), corpus(3, 1))
+    trainer = SelfMMTrainer(
+        model(), arguments(tmp_path, num_train_epochs=2, **options), train_dataset=corpus(5), eval_dataset=corpus(3, 1)
+    )
     trainer.train()
     assert np.isfinite(trainer.state.best_metric)
 
@@ -284,7 +298,7 @@ def test_learning_rates_and_weight_decays_by_module(tmp_path):
         tmp_path, learning_rates={"encoders.text": "5e-5", "encoders": 2e-4, "heads.fusion": 3e-4},
         weight_decays={"encoders.text": 0.5, "encoders.audio": 0.0},
     )  # fmt: skip
-    trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1))
     groups = trainer.create_optimizer().param_groups
     assert isinstance(trainer.optimizer, torch.optim.Adam) and not isinstance(trainer.optimizer, torch.optim.AdamW)
     found = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
@@ -328,7 +342,9 @@ def test_the_rate_of_a_pretrained_text_encoder(tmp_path, caplog, options, rate, 
     else:
         pretrained = SelfMMModel.from_pretrained(tmp_path / "pretrained")
     caplog.clear()
-    trainer = SelfMMTrainer(pretrained, arguments(tmp_path, **options), corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(
+        pretrained, arguments(tmp_path, **options), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    )
     groups = trainer.create_optimizer().param_groups
     names = {id(parameter): name for name, parameter in pretrained.named_parameters()}
     of_text = {one["lr"] for one in groups for p in one["params"] if names[id(p)].startswith("encoders.text.")}
@@ -337,14 +353,18 @@ def test_the_rate_of_a_pretrained_text_encoder(tmp_path, caplog, options, rate, 
 
 
 def test_no_rate_is_lowered_or_warned_of_where_the_text_encoder_is_new_or_frozen(tmp_path, caplog):
-    trainer = SelfMMTrainer(model(), arguments(tmp_path, learning_rate=1e-3), corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(
+        model(), arguments(tmp_path, learning_rate=1e-3), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    )
     assert {one["lr"] for one in trainer.create_optimizer().param_groups} == {1e-3}
     model().encoders["text"].save_pretrained(tmp_path / "encoder")
     frozen = SelfMMModel.from_text_encoder(
         str(tmp_path / "encoder"), freeze_text_encoder=True, audio_dim=3, vision_dim=2
     )
     caplog.clear()
-    SelfMMTrainer(frozen, arguments(tmp_path, learning_rate=1e-3), corpus(), corpus(9, 1)).create_optimizer()
+    SelfMMTrainer(
+        frozen, arguments(tmp_path, learning_rate=1e-3), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    ).create_optimizer()
     assert "destroy" not in caplog.text
 
 
@@ -352,30 +372,43 @@ def test_no_rate_is_lowered_or_warned_of_where_the_text_encoder_is_new_or_frozen
 def test_a_prefix_that_matches_nothing_is_an_error(tmp_path, name):
     args = arguments(tmp_path, **{name: {"encoders.txt": 1e-3}})
     with pytest.raises(ValueError, match=r"begins with \['encoders.txt'\].*encoders.text"):
-        SelfMMTrainer(model(), args, corpus(), corpus(9, 1)).create_optimizer()
+        SelfMMTrainer(model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1)).create_optimizer()
 
 
 def test_decoupled_weight_decay_uses_the_optimizer_of_the_trainer(tmp_path):
     args = arguments(tmp_path, coupled_weight_decay=False, optim="adamw_torch")
-    assert isinstance(SelfMMTrainer(model(), args, corpus(), corpus(9, 1)).create_optimizer(), torch.optim.AdamW)
+    assert isinstance(
+        SelfMMTrainer(model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1)).create_optimizer(),
+        torch.optim.AdamW,
+    )
 
 
 def test_the_optimizer_may_be_another_class_or_object(tmp_path):
     rates = {"learning_rates": {"heads": 0.5}, "weight_decays": {"heads": 0.25}}
     given = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.125, "momentum": 0.5})}
     args = arguments(tmp_path, coupled_weight_decay=False, **rates)
-    optimizer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1), **given).create_optimizer()
+    optimizer = SelfMMTrainer(
+        model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1), **given
+    ).create_optimizer()
     assert isinstance(optimizer, torch.optim.SGD)
     assert {(group["lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups} == {
         (0.5, 0.25, 0.5), (2e-3, 0.01, 0.5), (2e-3, 0.0, 0.5),
     }  # fmt: skip
     with pytest.raises(ValueError, match="optimizer_cls_and_kwargs are for coupled_weight_decay=False"):
-        SelfMMTrainer(model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1), **given)
+        SelfMMTrainer(model(), arguments(tmp_path / "run"), train_dataset=corpus(), eval_dataset=corpus(9, 1), **given)
     net = model()
     made = torch.optim.SGD(net.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="learning_rates and weight_decays would be ignored"):
-        SelfMMTrainer(net, arguments(tmp_path / "run", **rates), corpus(), corpus(9, 1), optimizers=(made, None))
-    trainer = SelfMMTrainer(net, arguments(tmp_path), corpus(), corpus(9, 1), optimizers=(made, None))
+        SelfMMTrainer(
+            net,
+            arguments(tmp_path / "run", **rates),
+            train_dataset=corpus(),
+            eval_dataset=corpus(9, 1),
+            optimizers=(made, None),
+        )
+    trainer = SelfMMTrainer(
+        net, arguments(tmp_path), train_dataset=corpus(), eval_dataset=corpus(9, 1), optimizers=(made, None)
+    )
     assert trainer.create_optimizer() is made
     assert not (tmp_path / "run").exists()
 
@@ -383,7 +416,11 @@ def test_the_optimizer_may_be_another_class_or_object(tmp_path):
 def test_another_loss_function_is_refused(tmp_path):
     with pytest.raises(ValueError, match="compute_loss_func would be ignored"):
         SelfMMTrainer(
-            model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1), compute_loss_func=lambda *_, **__: 0.0
+            model(),
+            arguments(tmp_path / "run"),
+            train_dataset=corpus(),
+            eval_dataset=corpus(9, 1),
+            compute_loss_func=lambda *_, **__: 0.0,
         )
     assert not (tmp_path / "run").exists()
 
@@ -402,9 +439,11 @@ def test_a_subclass_may_add_to_the_loss_but_not_leave_it_out(tmp_path):
             return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     options = dict(num_train_epochs=2)
-    Adds(model(), arguments(tmp_path / "adds", **options), corpus(), corpus(9, 1)).train()
+    Adds(model(), arguments(tmp_path / "adds", **options), train_dataset=corpus(), eval_dataset=corpus(9, 1)).train()
     with pytest.raises(TypeError, match=r"LeavesOut.compute_loss must call that of SelfMMTrainer.*super\(\)"):
-        LeavesOut(model(), arguments(tmp_path / "leaves_out", **options), corpus(), corpus(9, 1)).train()
+        LeavesOut(
+            model(), arguments(tmp_path / "leaves_out", **options), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+        ).train()
 
 
 class MapStyle(torch.utils.data.Dataset):
@@ -430,7 +469,7 @@ def test_any_samples_with_a_number_are_trained_on(tmp_path):
     options = dict(num_train_epochs=2, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
     results = []
     for samples in (corpus(), tuple(corpus()), MapStyle(corpus()), Dataset.from_list(corpus())):
-        trainer = SelfMMTrainer(model(), arguments(tmp_path, **options), samples)
+        trainer = SelfMMTrainer(model(), arguments(tmp_path, **options), train_dataset=samples)
         trainer.train()
         results.append(state_of(trainer))
     for other in results[1:]:
@@ -442,7 +481,9 @@ def test_any_samples_with_a_number_are_trained_on(tmp_path):
 ])  # fmt: skip
 def test_samples_without_a_number_are_refused(tmp_path, samples):
     with pytest.raises(TypeError, match=r"train_dataset must have a length and an index, .* only be iterated over"):
-        SelfMMTrainer(model(), arguments(tmp_path / "run", max_steps=3), samples, corpus(9, 1))
+        SelfMMTrainer(
+            model(), arguments(tmp_path / "run", max_steps=3), train_dataset=samples, eval_dataset=corpus(9, 1)
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -451,7 +492,7 @@ def test_samples_without_a_label_are_refused(tmp_path):
     splits = DatasetDict(train=Dataset.from_list(corpus()))
     for samples in (unlabelled, Dataset.from_list(unlabelled), splits):
         with pytest.raises(ValueError, match=f"must have a label; in this {type(samples).__name__}, some have none"):
-            SelfMMTrainer(model(), arguments(tmp_path), samples, corpus(9, 1))
+            SelfMMTrainer(model(), arguments(tmp_path), train_dataset=samples, eval_dataset=corpus(9, 1))
 
 
 def test_a_plain_trainer_can_train_the_model_too(tmp_path):
@@ -477,55 +518,62 @@ import gc, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from test_trainer import SelfMMTrainer, arguments, corpus, model, torch
 torch.set_num_threads(1)
-args = arguments(sys.argv[2], convention=sys.argv[3], per_device_train_batch_size=int(sys.argv[4]), save_strategy="no",
-                 load_best_model_at_end=False, gradient_accumulation_steps=2, num_train_epochs=3)
-rows = corpus(int(sys.argv[5]))
-for row in rows[::2]:
-    row["vision"] = None  # some batches of a process have no vision at all
-trainer = SelfMMTrainer(model(), args, rows, corpus(9, 1))
-counted, update = [], trainer.pseudo_labels.update
-def counting(index, *args, **kwargs):
-    counted.append(index.tolist())
-    update(index, *args, **kwargs)
-trainer.pseudo_labels.update = counting
-trainer.train()
-logits = trainer.predict(corpus(9, 1)).predictions[0]
-state = {name: value.tolist() for name, value in trainer.pseudo_labels.state_dict().items()}
-if args.process_index == 0:
+results = []
+for convention, samples in json.loads(sys.argv[4]):
+    args = arguments(sys.argv[2], convention=convention, per_device_train_batch_size=int(sys.argv[3]),
+                     save_strategy="no", load_best_model_at_end=False, gradient_accumulation_steps=2,
+                     num_train_epochs=3)
+    rows = corpus(samples)
+    for row in rows[::2]:
+        row["vision"] = None  # some batches of a process have no vision at all
+    trainer = SelfMMTrainer(model(), args, train_dataset=rows, eval_dataset=corpus(9, 1))
+    counted, update = [], trainer.pseudo_labels.update
+    def counting(index, *args, **kwargs):
+        counted.append(index.tolist())
+        update(index, *args, **kwargs)
+    trainer.pseudo_labels.update = counting
+    trainer.train()
+    logits = trainer.predict(corpus(9, 1)).predictions[0]
+    state = {name: value.tolist() for name, value in trainer.pseudo_labels.state_dict().items()}
     weights = {name: value.tolist() for name, value in trainer.model.state_dict().items()}
-    json.dump({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist(),
-               "counted": counted}, open(os.path.join(sys.argv[2], "result.json"), "w"))
-# The model of DistributedDataParallel holds the process group. Were its threads still there when the interpreter ends,
-# the process might abort.
-state = trainer.accelerator.state
-del trainer
-gc.collect()
-state.destroy_process_group()
+    results.append({"world": args.world_size, "state": state, "weights": weights, "logits": logits.tolist(),
+                    "counted": counted})
+    # The model of DistributedDataParallel holds the process group. Were its threads still there when the interpreter
+    # ends, the process might abort.
+    accelerator = trainer.accelerator
+    del trainer, update, counting
+    gc.collect()
+if args.process_index == 0:
+    json.dump(results, open(os.path.join(sys.argv[2], "result.json"), "w"))
+accelerator.state.destroy_process_group()
 """
+RANKED = [("default", 22), ("paper", 24), ("default", 7)]  # 22: the last batches are filled up; 7: the only ones
 
 
-@pytest.mark.parametrize(
-    ("convention", "samples"),
-    [("default", 22), ("paper", 24), ("default", 7)],  # 22: the last batches are filled up; 7: the only ones
-)
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention, samples):
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What one process and two have learned of each of `RANKED`."""
     results = []
     for processes, batch in ((1, 8), (2, 4)):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        script = tmp_path / "ranks.py"
+        folder = tmp_path_factory.mktemp("ranks")
+        script = folder / "ranks.py"
         script.write_text(RANKS)
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [*launcher, script, Path(__file__).parent, folder, convention, str(batch), str(samples)]
+        command = [*launcher, script, Path(__file__).parent, folder, str(batch), json.dumps(RANKED)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr[-3000:]
         results.append(json.loads((folder / "result.json").read_text()))
-    one, two = results
+    return results
+
+
+@pytest.mark.parametrize("number", range(len(RANKED)), ids=[f"{name}-{samples}" for name, samples in RANKED])
+def test_two_processes_equal_one_with_the_same_global_batch(ranks, number):
+    one, two = (results[number] for results in ranks)
     assert (one["world"], two["world"]) == (1, 2)
 
     # The same samples in every step of both, each once an epoch.
     assert [sorted(batch) for batch in one["counted"]] == [sorted(batch) for batch in two["counted"]]
-    assert sorted(index for batch in two["counted"] for index in batch) == sorted(3 * list(range(samples)))
+    assert sorted(index for batch in two["counted"] for index in batch) == sorted(3 * list(range(RANKED[number][1])))
     for name, value in one["state"].items():
         torch.testing.assert_close(torch.tensor(value), torch.tensor(two["state"][name]), atol=2e-4, rtol=0, msg=name)
     torch.testing.assert_close(torch.tensor(one["logits"]), torch.tensor(two["logits"]), atol=1e-4, rtol=0)
@@ -534,7 +582,10 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, convention
 def test_only_the_unimodal_tasks_that_are_joined_are_learned(tmp_path):
     def trained(name, **options):
         trainer = SelfMMTrainer(
-            model(), arguments(tmp_path / name, num_train_epochs=3, weight_decay=0.0, **options), corpus(), corpus(9, 1)
+            model(),
+            arguments(tmp_path / name, num_train_epochs=3, weight_decay=0.0, **options),
+            train_dataset=corpus(),
+            eval_dataset=corpus(9, 1),
         )
         before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         trainer.train()
@@ -554,7 +605,7 @@ def test_only_the_unimodal_tasks_that_are_joined_are_learned(tmp_path):
 
 def test_weight_adjustment_and_momentum_can_be_switched_off(tmp_path):
     args = arguments(tmp_path, convention="paper", agreement_weight=1.0, momentum=False)
-    trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1))
     labels, rows = trainer.pseudo_labels, torch.arange(22)
     labels.labels["text"] += 0.5
     assert all(torch.equal(weights, torch.ones(22, 1)) for weights in labels.weights(rows).values())
@@ -569,7 +620,7 @@ def test_folded_batches_take_the_same_steps(tmp_path):
     def trained(fold, convention):
         args = arguments(tmp_path / f"{convention}-{fold}", fold_accumulation=fold, convention=convention)
         batches = []
-        trainer = InOrder(model(), args, corpus(22), corpus(9, 1))
+        trainer = InOrder(model(), args, train_dataset=corpus(22), eval_dataset=corpus(9, 1))
         trainer.model.register_forward_pre_hook(
             lambda net, _, inputs: batches.append(len(inputs["audio"])) if net.training else None, with_kwargs=True
         )
@@ -604,7 +655,7 @@ class Records(TrainerCallback):
 def test_what_is_logged_is_what_was_asked_for(tmp_path):
     records = Records()
     options = dict(num_train_epochs=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
-    trainer = SelfMMTrainer(model(), arguments(tmp_path, **options), corpus(), callbacks=[records])
+    trainer = SelfMMTrainer(model(), arguments(tmp_path, **options), train_dataset=corpus(), callbacks=[records])
     trainer.train()
     assert trainer.args.train_batch_size == 8
     for logged in records.logged:
@@ -628,7 +679,7 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     for module in (modeling_selfmm, packing_selfmm):
         monkeypatch.setattr(module, "may_look", lambda _: False)  # as on a GPU
     trainer = SelfMMTrainer(model(), arguments(tmp_path, num_train_epochs=1, eval_strategy="no", save_strategy="no",
-                                               load_best_model_at_end=False), corpus(64))  # fmt: skip
+                                               load_best_model_at_end=False), train_dataset=corpus(64))  # fmt: skip
     counts, looks, step = [], Looks(), trainer.training_step
 
     def training_step(*args, **kwargs):
@@ -652,7 +703,7 @@ def test_a_device_without_float64(tmp_path, monkeypatch, convention):
         options = dict(load_best_model_at_end=False, eval_strategy="no", save_strategy="no", num_train_epochs=3)
         args = arguments(tmp_path, convention=convention, **options)
         monkeypatch.setitem(PartialState._shared_state, "device", device)
-        trainer = SelfMMTrainer(model(), args, corpus())
+        trainer = SelfMMTrainer(model(), args, train_dataset=corpus())
         trainer.train()
         assert trainer.model.device == device
         weights, labels = state_of(trainer)
@@ -668,7 +719,9 @@ def test_a_device_without_float64(tmp_path, monkeypatch, convention):
 
 
 def test_a_second_training_begins_anew(tmp_path):
-    trainer = SelfMMTrainer(model(), arguments(tmp_path, early_stopping_patience=2), corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(
+        model(), arguments(tmp_path, early_stopping_patience=2), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    )
     for _ in range(2):
         trainer.train()
         assert len(trainer.pseudo_labels.history) == round(trainer.state.epoch)
@@ -690,7 +743,11 @@ def test_hyperparameter_search_of_the_trainer(tmp_path):
         return model(text_head_dim=16 if trial is None else trial.suggest_int("text_head_dim", 4, 30))
 
     trainer = Watched(
-        None, arguments(tmp_path, learning_rate=0.05, save_total_limit=1), corpus(), corpus(9, 1), model_init=init
+        None,
+        arguments(tmp_path, learning_rate=0.05, save_total_limit=1),
+        train_dataset=corpus(),
+        eval_dataset=corpus(9, 1),
+        model_init=init,
     )
     best = trainer.hyperparameter_search(
         lambda trial: {"weight_decay": trial.suggest_float("weight_decay", 1e-4, 1e-2)}, n_trials=3, backend="optuna"
@@ -724,7 +781,7 @@ def test_trackio_has_one_run_of_a_training(tmp_path, monkeypatch, name):
     monkeypatch.setattr("transformers.integrations.integration_utils.is_trackio_available", lambda: True)
     args = arguments(tmp_path / "run", num_train_epochs=1, report_to=["trackio"], run_name=name)
     for trainings in (1, 2):  # of two trainers, each with runs of its own, and named by the user all in one
-        trainer = SelfMMTrainer(model(), args, corpus(), corpus(9, 1))
+        trainer = SelfMMTrainer(model(), args, train_dataset=corpus(), eval_dataset=corpus(9, 1))
         trainer.train()
         trainer.predict(corpus(9, 1))
         assert len(tracker.runs) == (1 if name else trainings)
@@ -745,7 +802,7 @@ def test_a_search_follows_the_metric_of_the_best_model(tmp_path, metric, greater
             return metrics | {f"eval_{metric.removeprefix('eval_')}": next(values)}
 
     args = arguments(tmp_path, num_train_epochs=2, metric_for_best_model=metric, greater_is_better=greater)
-    trainer = Watched(None, args, corpus(), corpus(9, 1), model_init=lambda: model())
+    trainer = Watched(None, args, train_dataset=corpus(), eval_dataset=corpus(9, 1), model_init=lambda: model())
     space = {"hp_space": lambda trial: {"weight_decay": trial.suggest_float("weight_decay", 0.0, 0.1)}}
     with pytest.raises(ValueError, match=f"direction must be {'maximize' if greater else 'minimize'}, got"):
         trainer.hyperparameter_search(direction="minimize" if greater else "maximize", **space)
@@ -764,7 +821,11 @@ def test_a_search_may_draw_the_size_of_batches(tmp_path):
             return result
 
     trainer = Watched(
-        None, arguments(tmp_path, num_train_epochs=1), corpus(24), corpus(9, 1), model_init=lambda: model()
+        None,
+        arguments(tmp_path, num_train_epochs=1),
+        train_dataset=corpus(24),
+        eval_dataset=corpus(9, 1),
+        model_init=lambda: model(),
     )
     space = [{"per_device_train_batch_size": size} for size in (6, 2)]
     trainer.hyperparameter_search(lambda trial: space[trial.number], n_trials=2, backend="optuna")
@@ -774,8 +835,10 @@ def test_a_search_may_draw_the_size_of_batches(tmp_path):
 def test_the_trainer_refuses_to_push_what_would_not_load(tmp_path):
     options = {"push_to_hub": True, "hub_model_id": "me/model"}
     with pytest.raises(ValueError, match=r"selfmm push FOLDER NAME/REPOSITORY"):
-        SelfMMTrainer(model(), arguments(tmp_path / "run", **options), corpus(), corpus(9, 1))
+        SelfMMTrainer(
+            model(), arguments(tmp_path / "run", **options), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+        )
     assert not (tmp_path / "run").exists()
-    trainer = SelfMMTrainer(model(), arguments(tmp_path / "run"), corpus(), corpus(9, 1))
+    trainer = SelfMMTrainer(model(), arguments(tmp_path / "run"), train_dataset=corpus(), eval_dataset=corpus(9, 1))
     with pytest.raises(ValueError, match=r"Run\.publish"):
         trainer.push_to_hub()

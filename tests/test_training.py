@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,33 +14,53 @@ import torch
 from conftest import mmsa_file
 from transformers import AutoModel, AutoProcessor, BertConfig, BertModel
 
-from selfmm_hf import SelfMMModel, cli
-from selfmm_hf.data import demo
-from selfmm_hf.label_quality import generated_label_quality
+import selfmm_cli as cli
+from selfmm_hf import SelfMMModel
+from selfmm_hf.data import synthetic as demo
+from selfmm_hf.labels.quality import generated_label_quality
 from selfmm_hf.metrics import mosi_metrics
-from selfmm_hf.options import read_options
-from selfmm_hf.run_folder import checkpoint_of
-from selfmm_hf.stored_run import StoredRun
-from selfmm_hf.training import Run
+from selfmm_hf.runs.folder import checkpoint_of
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.runs.run import Run
+from selfmm_hf.runs.stored import StoredRun
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]
 
 
+SIZES = {"train": 30, "validation": 9, "test": 11}
+
+
 @pytest.fixture(autouse=True)
 def small_corpus(monkeypatch):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+    monkeypatch.setattr(demo, "SIZES", SIZES)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of three epochs with all of its checkpoints, to be copied."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "SIZES", SIZES)
+        train("--output_dir", folder, "--save_total_limit", 3)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def train(*options):
-    cli.train([*DEMO, "--num_train_epochs", "3", *map(str, options)])
+    cli.main(["train", *DEMO, "--num_train_epochs", "3", *map(str, options)])
 
 
 def refused(capsys, *options) -> str:
     """The one line with which the command refuses."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_info:
-        cli.train([*map(str, options)])
+        cli.main(["train", *map(str, options)])
     assert exit_info.value.code == 2
     printed = capsys.readouterr().err.strip().splitlines()
     assert [line for line in printed if line.startswith("selfmm: error: ")] == printed[-1:], printed
@@ -57,9 +78,14 @@ def encoder(tmp_path):
     return tmp_path / "encoder"
 
 
-def test_a_run_leaves_everything_it_promises(tmp_path):
+def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
     folder = tmp_path / "run"
     train("--output_dir", folder)
+    lines = capsys.readouterr().out.splitlines()
+    epochs = [line for line in lines if "validation loss" in line]
+    assert [line.split()[:4] for line in epochs] == [["epoch", str(epoch), "of", "3"] for epoch in (1, 2, 3)]
+    assert epochs[0].endswith("  best") and "MAE " in epochs[0] and not any("{" in line for line in lines)
+    assert lines[-1].startswith("epoch ") and lines[-1].endswith(f"everything is in {folder}")
     results = json.loads((folder / "all_results.json").read_text())
     assert (results["convention"], results["seed"], results["epochs"]) == ("default", 1111, 3)
 
@@ -104,9 +130,8 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another(tmp_path):
     assert results[0]["test_mae"] != results[2]["test_mae"]
 
 
-def test_an_earlier_run_is_neither_mixed_up_nor_lost(tmp_path, capsys):
-    folder = tmp_path / "run"
-    train("--output_dir", folder)
+def test_an_earlier_run_is_neither_mixed_up_nor_lost(run, capsys):
+    folder = run
     before = (folder / "all_results.json").read_bytes()
     message = refused(capsys, *DEMO, "--output_dir", folder)
     assert "--resume_from_checkpoint" in message and "--overwrite_output_dir" in message
@@ -120,37 +145,32 @@ def test_an_earlier_run_is_neither_mixed_up_nor_lost(tmp_path, capsys):
 
 def test_the_options_of_a_run_reproduce_it(tmp_path):
     train("--output_dir", tmp_path / "run", "--seed", 5, "--learning_rates", '{"heads.fusion": 0.003}')
-    cli.train(["--config", str(tmp_path / "run" / "options.yaml"), "--output_dir", str(tmp_path / "again")])
+    cli.main(["train", "--config", str(tmp_path / "run" / "options.yaml"), "--output_dir", str(tmp_path / "again")])
     one, other = ((tmp_path / name / "all_results.json").read_bytes() for name in ("run", "again"))
     assert one == other
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--seed", 8], "started with seed: the default, and cannot go on with 8"),
-        (["--convention", "paper"], "started with convention: the default, and cannot go on with paper"),
+def test_a_run_goes_on_by_its_own_options_only(run, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for options, message in (
+        (["--seed", 8], "started with seed: the default, and cannot be resumed with 8"),
+        (["--convention", "paper"], "started with convention: the default, and cannot be resumed with paper"),
         (["--learning_rates", '{"heads": 0.1}'], "started with learning_rates: .*options.yaml has its options"),
         (["--per_device_train_batch_size", 16], "started with per_device_train_batch_size: the default"),
-    ],
-)  # fmt: skip
-def test_a_run_goes_on_by_its_own_options_only(tmp_path, capsys, options, message):
-    folder = tmp_path / "run"
-    train("--output_dir", folder)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    refusal = refused(capsys, *DEMO, "--num_train_epochs", 3, "--output_dir", folder, *options,
-                      "--resume_from_checkpoint", "true")  # fmt: skip
-    assert re.search(message, refusal), refusal
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    ):
+        refusal = refused(capsys, *DEMO, "--num_train_epochs", 3, "--output_dir", run, *options,
+                          "--resume_from_checkpoint", "true")  # fmt: skip
+        assert re.search(message, refusal), refusal
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     more = ["--num_train_epochs", 4, "--resume_from_checkpoint", "true", "--save_total_limit", 3]
-    assert "is read once" in refused(capsys, *DEMO, "--output_dir", folder, *more)
-    checkpoint = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    assert "is read once" in refused(capsys, *DEMO, "--output_dir", run, *more)
+    checkpoint = max(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     train("--output_dir", tmp_path / "on", *more[:2], "--resume_from_checkpoint", checkpoint)
-    (folder / "all_results.json").unlink()  # as if it had been stopped
-    train("--output_dir", folder, *more)
-    assert (tmp_path / "on" / "all_results.json").read_bytes() == (folder / "all_results.json").read_bytes()
-    assert json.loads((folder / "all_results.json").read_text())["epochs"] == 4
-    lowered = [*DEMO, "--num_train_epochs", 3, "--output_dir", folder, "--resume_from_checkpoint", "true"]
+    (run / "all_results.json").unlink()  # as if it had been stopped
+    train("--output_dir", run, *more)
+    assert (tmp_path / "on" / "all_results.json").read_bytes() == (run / "all_results.json").read_bytes()
+    assert json.loads((run / "all_results.json").read_text())["epochs"] == 4
+    lowered = [*DEMO, "--num_train_epochs", 3, "--output_dir", run, "--resume_from_checkpoint", "true"]
     assert "trained for 4 epochs, and num_train_epochs is 3" in refused(capsys, *lowered)
 
 
@@ -158,9 +178,9 @@ def test_a_run_of_defaults_alone_goes_on_by_them_only(tmp_path):
     (tmp_path / "options.yaml").write_text("{}\n")
     assert checkpoint_of(tmp_path, "true", {}, 30) is None
     (tmp_path / "all_results.json").write_text("{}")
-    with pytest.raises(ValueError, match="started with convention: the default, and cannot go on with paper"):
+    with pytest.raises(ValueError, match="started with convention: the default, and cannot be resumed with paper"):
         checkpoint_of(tmp_path, "true", {"convention": "paper"}, 30)
-    with pytest.raises(ValueError, match="is done, and has no checkpoint to go on from"):  # it would begin anew
+    with pytest.raises(ValueError, match="is done, and has no checkpoint to resume from"):  # it would begin anew
         checkpoint_of(tmp_path, "true", {}, 30)
 
 
@@ -180,9 +200,8 @@ def test_a_run_that_saved_weights_alone_does_not_begin_anew(tmp_path, capsys):
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_weights_that_a_resumed_run_cannot_use_are_kept(tmp_path, caplog):
-    folder = tmp_path / "run"
-    train("--output_dir", folder, "--save_total_limit", 3)
+def test_weights_that_a_resumed_run_cannot_use_are_kept(run, caplog):
+    folder = run
     (folder / "all_results.json").unlink()
     last = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     (last / "optimizer.pt").unlink()
@@ -192,20 +211,19 @@ def test_weights_that_a_resumed_run_cannot_use_are_kept(tmp_path, caplog):
     assert kept.read_bytes() == again.read_bytes()
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path, caplog):
-    train("--output_dir", tmp_path / "whole")
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(trained, tmp_path, caplog):
     folder = tmp_path / "killed"
     (folder / "checkpoint-1").mkdir(parents=True)
     (folder / "checkpoint-1" / "model.safetensors").write_bytes(b"half")
     train("--output_dir", folder, "--resume_from_checkpoint", "true")
     assert "checkpoint-1 is not whole and deleted" in caplog.text and "the beginning" in caplog.text
-    assert (folder / "all_results.json").read_bytes() == (tmp_path / "whole" / "all_results.json").read_bytes()
+    assert (folder / "all_results.json").read_bytes() == (trained / "all_results.json").read_bytes()
 
 
 def test_a_published_file_and_a_pretrained_encoder(tmp_path, encoder):
     file = mmsa_file(tmp_path / "unaligned.pkl")
     options = ["--dataset", "mosi", "--data", file, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
-    cli.train([*map(str, options), "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"])
+    cli.main(["train", *map(str, options), "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"])
     model = AutoModel.from_pretrained(tmp_path / "run" / "model")
     assert (model.config.audio_dim, model.config.vision_dim) == (7, 6)
     assert model.config.text_config.hidden_size == 8
@@ -220,7 +238,7 @@ def test_sims_with_its_own_metrics_and_human_labels(tmp_path, encoder):
     human = {f"regression_labels_{m}": lambda rows: random.uniform(-1, 1, rows).astype(np.float32) for m in "TAV"}
     file = mmsa_file(tmp_path / "sims.pkl", limit=1.0, **human)
     options = ["--dataset", "sims", "--data", file, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
-    cli.train([*map(str, options), "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"])
+    cli.main(["train", *map(str, options), "--num_train_epochs", "2", "--disable_tqdm", "true", "--use_cpu", "true"])
     results = json.loads((tmp_path / "run" / "all_results.json").read_text())
     assert {"test_acc_3", "test_f1", "generated_label_vision_corr"} <= results.keys()
     assert AutoModel.from_pretrained(tmp_path / "run" / "model").config.label_range == 1.0
@@ -284,7 +302,7 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(tmp_path, capsys, encoder
 def test_an_output_dir_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("precious")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        assert "is no folder" in refused(capsys, *DEMO, "--output_dir", folder)
+        assert "is not a folder" in refused(capsys, *DEMO, "--output_dir", folder)
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -297,7 +315,7 @@ def test_missing_data_file_and_encoder_are_named(capsys, tmp_path):
 def test_ones_own_data_train_by_their_preset(tmp_path, encoder, capsys, caplog):
     file, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
     command = ["--dataset", "custom", "--data", file, "--text_encoder", encoder, "--output_dir", folder]
-    cli.train([*map(str, command), "--num_train_epochs", "1", "--use_cpu", "--disable_tqdm", "true"])
+    cli.main(["train", *map(str, command), "--num_train_epochs", "1", "--use_cpu", "--disable_tqdm", "true"])
     assert "No --config is named: the preset custom is taken." in caplog.text
     assert "destroy" not in caplog.text
     said = "The validation split has 5 clips, too few for its metrics: by chance alone a correlation is beyond 0.88"
@@ -348,6 +366,7 @@ def test_accelerate_launch_runs_train_py(tmp_path):
     assert "test_mae" in (folder / "all_results.json").read_text()
 
 
+@pytest.mark.draws
 def test_demo_shows_the_model_loaded_by_a_stranger(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(ROOT)
@@ -378,19 +397,18 @@ def test_convert_makes_a_model_folder(tmp_path, encoder, capsys):
             official[f"Model.{module.replace('vision', 'video')}_model.{rest}"] = value
     torch.save(official, tmp_path / "official.pth")
     out = tmp_path / "converted"
-    cli.main(["convert", str(tmp_path / "official.pth"), "--out", str(out), "--text_encoder", str(encoder)])
+    cli.main(["convert", str(tmp_path / "official.pth"), "--output_dir", str(out), "--text_encoder", str(encoder)])
     converted = AutoModel.from_pretrained(out)
     for name, value in model.state_dict().items():
         assert torch.equal(converted.state_dict()[name], value), name
     assert (out / "tokenizer.json").is_file()
     with pytest.raises(SystemExit):
-        cli.main(["convert", str(tmp_path / "official.pth"), "--out", str(out)])
+        cli.main(["convert", str(tmp_path / "official.pth"), "--output_dir", str(out)])
     assert "exists already" in capsys.readouterr().err
 
 
-def test_only_what_a_run_leaves_is_overwritten(tmp_path):
-    folder = tmp_path / "run"
-    train("--output_dir", folder)
+def test_only_what_a_run_leaves_is_overwritten(run):
+    folder = run
     (folder / "thesis.tex").write_text("years of work")
     (folder / "checkpoint-notes.txt").write_text("of the years")
     (folder / "checkpoint-keep").mkdir()
@@ -406,13 +424,13 @@ def test_any_modalities_of_a_preset(tmp_path, encoder, modalities):
     file = mmsa_file(tmp_path / "file.pkl")
     options = ["--config", ROOT / "hub_configs" / "mosi.yaml", "--data", file, "--text_encoder", encoder]
     options += ["--output_dir", tmp_path / "run", "--modalities", *modalities, "--num_train_epochs", "1"]
-    cli.train([*map(str, options), "--disable_tqdm", "true", "--use_cpu", "true"])
+    cli.main(["train", *map(str, options), "--disable_tqdm", "true", "--use_cpu", "true"])
     assert pq.read_table(tmp_path / "run" / "predictions.parquet").column_names[4:] == modalities
     assert AutoModel.from_pretrained(tmp_path / "run" / "model").config.modalities == modalities
 
 
 def test_rates_on_the_command_line_add_to_those_of_the_preset():
-    from selfmm_hf.options import read_options
+    from selfmm_hf.runs.options import read_options
 
     rates = ["--learning_rates", '{"encoders.text": 2e-5, "heads.fusion": 3e-3}']
     args = read_options(["--config", str(ROOT / "hub_configs" / "mosi.yaml"), *rates])[2]
@@ -434,10 +452,12 @@ def test_rates_on_the_command_line_add_to_those_of_the_preset():
 )
 def test_nothing_else_than_the_validation_loss_chooses(tmp_path, capsys, option):
     refusal = refused(capsys, *DEMO, "--output_dir", tmp_path / "run", *option)
-    assert f"{option[0][2:]} must be" in refusal or f"{option[0][2:]}" in refusal.partition("never looked at")[2]
+    name = option[0][2:]
+    assert f"{name} must be" in refusal or name in refusal.partition("No evaluation would run")[2]
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.draws
 def test_what_is_looked_at_several_times_an_epoch_or_not_from_the_first_one_on(tmp_path):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", 1, "--save_steps", 1,
              "--per_device_train_batch_size", 8]  # fmt: skip
@@ -521,7 +541,9 @@ def test_a_modality_that_no_training_clip_has_is_left_out(encoder, tmp_path):
     """It would speak untrained in the test, whose clips have it."""
     lengths = {18: [0] * 18, 5: [3] * 5}
     data = mmsa_file(tmp_path / "file.pkl", vision_lengths=lengths.__getitem__)
-    cli.train([*MOSI, "--data", str(data), "--text_encoder", str(encoder), "--output_dir", str(tmp_path / "run")])
+    cli.main(
+        ["train", *MOSI, "--data", str(data), "--text_encoder", str(encoder), "--output_dir", str(tmp_path / "run")]
+    )
     model = SelfMMModel.from_pretrained(tmp_path / "run" / "model")
     assert model.config.modalities == ["text", "audio"]
     predicted = pq.read_table(tmp_path / "run" / "predictions.parquet").column_names

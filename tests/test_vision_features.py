@@ -10,8 +10,8 @@ pytest.importorskip("ai_edge_litert")
 from safetensors.torch import load_file, save_file
 from test_face_landmarks import MODELS, draw_face, placed, resized
 
-from selfmm_hf.face_landmarks_selfmm import FaceLandmarker
-from selfmm_hf.vision_features_selfmm import (
+from selfmm_hf.model.face_landmarks_selfmm import FaceLandmarker
+from selfmm_hf.model.vision_features_selfmm import (
     COLUMNS,
     EXPRESSION_COLUMNS,
     MOVING,

@@ -19,10 +19,12 @@ from matplotlib.figure import Figure
 from safetensors.torch import save_file
 from test_trainer import arguments, corpus, model
 
-from selfmm_hf import checkpoints, cli, file_lock, trainer, whole_files
+import selfmm_cli as cli
+from selfmm_hf.clips.folder import ExtractionFolder
 from selfmm_hf.data import load_splits
-from selfmm_hf.extraction.folder import ExtractionFolder
-from selfmm_hf.whole_files import CannotWrite, beside, hidden, whole, write_json, write_text, writing
+from selfmm_hf.storage import file_lock, whole_files
+from selfmm_hf.storage.whole_files import CannotWrite, beside, hidden, whole, write_json, write_text, writing
+from selfmm_hf.training import checkpoints, trainer
 
 NUMBERS = np.random.default_rng(0).random(100_000)  # 800 kB
 
@@ -127,6 +129,7 @@ def picture(file):
     ],
     ids=["text", "numpy", "safetensors", "parquet", "picture"],
 )
+@pytest.mark.draws
 @pytest.mark.parametrize("name", ["file.png", "folder"])
 def test_a_full_disk_is_told_with_the_path_and_leaves_what_was_there(tmp_path, write, name):
     target = tmp_path / name
@@ -156,7 +159,7 @@ def test_other_errors_keep_their_own_name(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from selfmm_hf.whole_files import whole
+from selfmm_hf.storage.whole_files import whole
 with whole(Path(sys.argv[1])) as part:
     part.mkdir()
     (part / "half").write_text("half")
@@ -261,7 +264,7 @@ def ended(capsys, *arguments):
 def test_preparing_on_a_full_disk(tmp_path, capsys, size):
     source, out = mmsa_file(tmp_path / "file.pkl"), tmp_path / "deep" / "out"
     with full_disk(size):
-        code, line = ended(capsys, "data", "prepare", "mosi", "--file", source, "--out", out)
+        code, line = ended(capsys, "data", "prepare", "mosi", "--file", source, "--output_dir", out)
     assert code == 2 and line.startswith(f"selfmm: error: {out} cannot be written: ")
     assert os.listdir(out.parent) == []
 
@@ -304,7 +307,17 @@ def test_extracting_on_a_full_disk(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("written", ["print('x')", "print('x' * 100_000)", "print('x', flush=True)"])
 def test_a_full_disk_behind_standard_output(written):
-    code = f"from selfmm_hf import cli\ncli.report = lambda _: cli._or_exit(lambda: {written})\ncli.main(['report'])"
+    code = f"""
+import selfmm_cli as cli
+from selfmm_cli.errors import end_in_one_line
+
+@cli.app.command()
+def written():
+    with end_in_one_line():
+        {written}
+
+cli.main(["written"])
+"""
     with open("/dev/full", "w") as full:
         ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.stderr == "selfmm: error: standard output cannot be written: No space left on device.\n"
@@ -326,7 +339,9 @@ def test_a_checkpoint_is_on_the_disk_before_older_ones_go(tmp_path, monkeypatch)
     called(checkpoints, "sync")
     called(trainer, "rotate_checkpoints")
     options = {"num_train_epochs": 3, "save_total_limit": 1, "load_best_model_at_end": False}
-    trainer.SelfMMTrainer(model(), arguments(tmp_path, **options), corpus(), corpus(9, 1)).train()
+    trainer.SelfMMTrainer(
+        model(), arguments(tmp_path, **options), train_dataset=corpus(), eval_dataset=corpus(9, 1)
+    ).train()
     steps = [["checkpoint-3"], ["checkpoint-3", "checkpoint-6"], ["checkpoint-6", "checkpoint-9"]]
     assert calls == [(name, there) for there in steps for name in ("sync", "sync", "rotate_checkpoints")]
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-9"]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
-from ..hub_names import check_name
 from ..metrics import METRICS
+from ..storage.hub_names import check_name
 from .builder import FeatureBuilder, check_reach, layout
 from .columns import SPLITS, odd_column
 from .custom import Custom, is_custom
-from .demo import demo_corpus
 from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
 from .mosi import Mosi
@@ -19,6 +18,7 @@ from .prepared import find_prepared, on_hub
 from .samples import Samples
 from .sims import Sims
 from .simsv2 import SimsV2
+from .synthetic import demo_corpus
 
 BUILDERS: dict[str, type[FeatureBuilder]] = {
     "mosi": Mosi,
@@ -121,7 +121,7 @@ def find_builder(
         if is_custom(path):
             return builder(data_dir=data, **options)
     if (path / "extraction.jsonl").is_file() and not is_custom(path):
-        raise DataError(f"{data} is not finished: run the same `selfmm extract` again, and it goes on.")
+        raise DataError(f"{data} is not finished: run the same `selfmm extract` again to resume it.")
     if path.is_file():
         if config is None:
             config = layout(read_mmsa(path)["train"])

@@ -11,7 +11,7 @@ from datasets import BuilderConfig, DatasetInfo, GeneratorBasedBuilder, SplitGen
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils import tqdm
 
-from ..whole_files import writing
+from ..storage.whole_files import writing
 from .columns import features
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 

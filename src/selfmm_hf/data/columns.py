@@ -9,7 +9,7 @@ MODALITIES = ["text", "audio", "vision"]
 # Frames, width of a frame: no padding, and (0, width) where a clip lacks the modality.
 SEQUENCES = ["audio", "vision", "word_vectors"]
 UNIMODAL_LABELS = {modality: f"label_{modality}" for modality in MODALITIES}
-# All that are read; `situation` is of the embedded corpus.
+# All that are read; `situation` is of the synthetic corpus.
 COLUMNS = {"id", "text", *SEQUENCES, "label", *UNIMODAL_LABELS.values(), "input_ids", "situation"}
 
 

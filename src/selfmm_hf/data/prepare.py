@@ -11,9 +11,10 @@ from datasets import DatasetInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from ..scrub import scrub
+from ..resources import CONFIGS
+from ..storage.scrub import scrub
+from ..storage.whole_files import beside, move
 from ..version import __version__
-from ..whole_files import beside, move
 from .builder import FeatureBuilder
 from .card import CardError, read_card
 from .prepared import ORIGIN_FILE, origins, read_origins, split_files
@@ -21,7 +22,7 @@ from .recipe import RECIPE_FILE, recipe_file
 from .research import research_use_of
 from .safe_pickle import DataError
 
-CARD = Path(__file__).parents[1] / "hub_configs" / "cards" / "dataset.md"
+CARD = CONFIGS / "cards" / "dataset.md"
 
 
 def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> None:
@@ -42,7 +43,7 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
     folder, config = folder.absolute(), builder.config.name
     existing = origins(folder) if folder.exists() else []
     if folder.exists() and not existing and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is no data set that `selfmm data prepare` has made; name a new folder.")
+        raise DataError(f"{folder} is not a data set of `selfmm data prepare`; name a new folder.")
     if other := next((one for one in existing if one["dataset"] != builder.name), None):
         raise DataError(f"{folder} holds {other['dataset']}, not {builder.name}; name a new folder.")
     if any(one["config"] == config for one in existing) and not overwrite:

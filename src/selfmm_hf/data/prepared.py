@@ -14,7 +14,7 @@ from datasets import DatasetDict, load_dataset
 from huggingface_hub import snapshot_download
 from pyarrow.dataset import ParquetFragmentScanOptions
 
-from ..hub_names import take_from_hub
+from ..storage.hub_names import take_from_hub
 from .columns import SPLITS
 from .custom.table import SPLITS as SPLIT_NAMES
 from .safe_pickle import DataError

@@ -6,7 +6,7 @@ from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers.utils import FEATURE_EXTRACTOR_NAME
 
-from ..feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from .safe_pickle import DataError
 
 RECIPE_FILE = FEATURE_EXTRACTOR_NAME  # as in a model's repository

@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-FILE = Path(__file__).parents[1] / "hub_configs" / "published" / "research.yaml"
+from ..resources import CONFIGS
+
+FILE = CONFIGS / "published" / "research.yaml"
 # Videos of YouTube, by which CMU-MOSI and CMU-MOSEI name their clips, have ids of 11 letters.
 WINDOW = re.compile(r"(?=([\w-]{11}))", re.ASCII)
 NUMBER = re.compile(r"[\W_]*\d+[\W_]*$")  # of a clip, at the end of its id

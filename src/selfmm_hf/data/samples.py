@@ -12,8 +12,8 @@ from datasets import Array2D, Dataset, Features, List, Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from ..feature_extraction_selfmm import SelfMMFeatureExtractor
-from ..text_selfmm import length, tokenize
+from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.text_selfmm import length, tokenize
 from .columns import COLUMNS
 from .safe_pickle import DataError
 

@@ -64,7 +64,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
     """
     facts = origins(folder)
     if not facts:
-        raise DataError(f"{folder} is no data set that `selfmm data prepare` has made.")
+        raise DataError(f"{folder} is not a data set of `selfmm data prepare`.")
     if (dataset := facts[0]["dataset"]) not in BUILDERS:
         raise DataError(f"{folder} holds {dataset!r:.40}; expected one of {', '.join(BUILDERS)}.")
     if fault := card_fault(folder, facts):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,13 +10,18 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
-from ..columns import SEQUENCES
-from ..mmsa import DataError, FeatureTable
+from .. import open_splits
+from ..columns import SEQUENCES, SPLITS
+from ..custom import is_custom
+from ..custom.folder import read_folder
+from ..mmsa import DataError, FeatureTable, Rules, read_mmsa
+from ..prepared import find_prepared
 from ..samples import Samples
+from ..synthetic import demo_corpus
 from .counts import Pass, Split, bin_edges
 from .overlap import Overlap, Seen
 
-__all__ = ["Clips", "DatasetClips", "Inspection", "inspect", "plural"]
+__all__ = ["Clips", "DatasetClips", "Inspection", "inspect", "open_clips", "plural"]
 
 # From here on frames of zeros (a share) and far values (in standard deviations) deserve attention.
 MANY_ZEROS = 0.05
@@ -26,6 +32,25 @@ THINGS = {
     "features": ("set of features (audio and vision)", "sets of features (audio and vision)"),
     "videos": ("video", "videos"),
 }
+
+
+def open_clips(name: str, data_config: str | None = None) -> dict[str, "Clips"]:
+    """
+    The splits of a feature file, a folder, a repository on the Hub or, by the name `demo`, the synthetic corpus, with
+    the values as they are.
+
+    Raises:
+        DataError: There is no such data set, or it is damaged.
+    """
+    if name == "demo":
+        return {split: DatasetClips(rows) for split, rows in demo_corpus().items()}
+    if Path(name).is_file():
+        return read_mmsa(name, Rules("keep"))
+    if is_custom(Path(name)):
+        return read_folder(name, Rules("keep"))
+    splits = find_prepared(name, data_config).load()
+    opened = open_splits(splits, name, [split for split in SPLITS if split in splits])
+    return {split: DatasetClips(samples) for split, samples in opened.items()}
 
 
 class Clips(Protocol):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...whole_files import whole
+from ...storage.whole_files import whole
 from ..columns import UNIMODAL_LABELS
 from . import Inspection
 
@@ -42,7 +42,7 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
     rows = [panels] if len(panels) < 4 else [panels[: (len(panels) + 1) // 2], panels[(len(panels) + 1) // 2 :]]
     figure = Figure(figsize=(5 * max(2.4, len(rows[0])), 4.3 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # ty: ignore[unknown-argument]
     for part, row in zip(figure.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
         for axes, draw in zip(part.subplots(1, len(row), squeeze=False)[0], row, strict=True):
             draw(axes, inspection)

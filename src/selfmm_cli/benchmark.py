@@ -1,0 +1,101 @@
+"""`selfmm benchmark run`, `selfmm benchmark table` and `selfmm search`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from .errors import complain, end_in_one_line, need
+from .training_options import TAKES_TRAINING_OPTIONS
+
+EPILOG = "All other options are those of `selfmm train`, and hold for all runs."
+
+benchmark = typer.Typer(name="benchmark", help="Train many runs, and compare them in a table.", no_args_is_help=True)
+
+
+@benchmark.command(**TAKES_TRAINING_OPTIONS, epilog=EPILOG)
+def run(
+    context: typer.Context,
+    output_dir: Annotated[
+        Path, Option("--output_dir", help="Folder of the sweep. The same command resumes an interrupted sweep.")
+    ],
+    sweep: Annotated[
+        str | None, Option(help="YAML file, or ablation, conventions, modalities or pooling; else one configuration.")
+    ] = None,
+    seeds: Annotated[int, Option(help="Number of seeds, from --seed on.")] = 5,
+) -> None:
+    """Train each configuration with each seed. Runs that are done are left as they are."""
+    need("scipy", "benchmark")
+    with end_in_one_line():
+        from selfmm_hf.evaluation import sweep as sweeps
+
+        configurations = sweeps.ONE_CONFIGURATION if sweep is None else sweeps.read_configurations(sweep)
+        prepared = sweeps.prepare(output_dir, configurations, seeds, context.args)
+    from selfmm_hf.evaluation.table import markdown, read_table, write_table
+
+    undone = sweeps.run_sweep(output_dir, prepared, context.args, _tell)
+    try:
+        content = read_table(output_dir)
+    except ValueError as error:  # not a single run is done
+        _tell(str(error))
+    else:
+        files = write_table(content, output_dir)
+        print(f"\n{markdown(content)}\n{', '.join(map(str, files))}")
+    raise typer.Exit(1 if undone else 0)
+
+
+@benchmark.command()
+def table(
+    folder: Annotated[Path, Argument(help="The --output_dir of `selfmm benchmark run`.")],
+    against: Annotated[
+        str | None, Option(help="The configuration to compare the others with; by default the first.")
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="Print everything, as JSON.")] = False,
+) -> None:
+    """Print the table of a sweep."""
+    need("scipy", "benchmark")
+    with end_in_one_line():
+        from selfmm_hf.evaluation.table import markdown, read_table
+
+        content = read_table(folder, against)
+        print(json.dumps(content, indent=2, ensure_ascii=False) if as_json else markdown(content).rstrip("\n"))
+
+
+def search(
+    context: typer.Context,
+    output_dir: Annotated[
+        Path, Option("--output_dir", help="Folder of the search. The same command resumes an interrupted search.")
+    ],
+    space: Annotated[str, Option(help="YAML file of choices, or official: those of the official code.")] = "official",
+    trials: Annotated[int, Option(min=1, help="Number of trials, with those that are done.")] = 50,
+) -> None:
+    """Search for options on the validation split. The test split is not even loaded."""
+    need("optuna", "benchmark")
+    with end_in_one_line():
+        from selfmm_hf.evaluation import search as searching
+
+        choices = searching.read_space(space)
+        searching.prepare(output_dir, choices, context.args)
+    from selfmm_hf.training.processes import FolderInUse, occupied
+
+    try:
+        with occupied(output_dir):
+            found = list(searching.search(output_dir, choices, trials, context.args, _tell))
+    except FolderInUse as error:
+        complain(f"{error} A search is the work of one process.")
+        raise typer.Exit(1) from None
+    done = [trial for trial in found if trial.loss is not None]
+    if not done:
+        raise typer.Exit(1)
+    varied = [name for name, values in choices.items() if len(values) > 1]
+    print("\nvalidation loss, and what was drawn:")
+    for trial in sorted(done, key=lambda trial: trial.loss)[:5]:
+        drawn = ", ".join(f"{name} {trial.options[name]}" for name in varied)
+        print(f"{trial.loss:.4f}  trial {trial.number}: {drawn}")
+    print(f"\nThe best is {output_dir / searching.BEST_FILE}: pass it to `selfmm benchmark run` with --config.")
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,100 @@
+"""`selfmm data prepare`, `selfmm data inspect`, `selfmm data verify`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer import Argument, Option
+
+from .errors import end_in_one_line
+
+Dataset = Literal["mosi", "mosei", "sims", "simsv2", "custom"]
+DATA_CONFIG = Option("--data_config", help="aligned or unaligned, where there are both.")
+
+data = typer.Typer(name="data", help="Prepare, inspect or verify a data set.", no_args_is_help=True)
+
+
+@data.command()
+def prepare(
+    dataset: Annotated[Dataset, Argument(help="Which data set it is.")],
+    data: Annotated[str, Option(help="Published feature file; custom: a file or folder of your own.")],
+    output_dir: Annotated[Path, Option("--output_dir", help="Folder to write, or to add a configuration to.")],
+    data_config: Annotated[str | None, DATA_CONFIG] = None,
+    label_range: Annotated[
+        float | None, Option("--label_range", help="custom: labels lie in [-range, range]; 3 by default, or 1.")
+    ] = None,
+    not_finite: Annotated[
+        Literal["zero", "keep", "refuse"],
+        Option("--not_finite", help="NaN and infinite frame values become 0, are kept, or are an error."),
+    ] = "zero",
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the configuration if it is there.")] = False,
+) -> None:
+    """Convert a feature file into a Parquet folder for `load_dataset` and the Hub."""
+    with end_in_one_line():
+        from selfmm_hf.data import find_builder
+        from selfmm_hf.data.prepare import prepare as write
+        from selfmm_hf.data.prepared import origins
+
+        if label_range is not None and dataset != "custom":
+            raise ValueError(f"--label_range is for custom data sets; that of {dataset} is known.")
+        builder = find_builder(dataset, data, data_config, label_range, not_finite=not_finite)
+        if builder is None:
+            raise ValueError(f"{data} is neither a feature file nor a folder with a table.csv or table.parquet.")
+        write(builder, output_dir, overwrite)
+        origin = next(one for one in origins(output_dir) if one["config"] == builder.config.name)
+    if origin["research"] not in (None, builder.TITLE):
+        print(
+            f"These are clips of {origin['research']}, for research use: they cannot be pushed to a public repository."
+        )
+    rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
+    print(f"{output_dir}: {builder.TITLE}, {rows}. Use it by")
+    print(f"  load_dataset({str(output_dir)!r}, {builder.config.name!r})")
+    given = f" --label_range {builder.label_range:g}" if dataset == "custom" else ""
+    print(f"  selfmm train --dataset {builder.name} --data {output_dir}{given} ...")
+
+
+@data.command()
+def inspect(
+    path: Annotated[str, Argument(help="Feature file, folder or Hub repository; demo for the synthetic corpus.")],
+    data_config: Annotated[str | None, DATA_CONFIG] = None,
+    png: Annotated[Path | None, Option(help="Picture to draw.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Print what is in a data set: a table and, if wanted, a picture."""
+    with end_in_one_line():
+        from selfmm_hf.data.inspection import inspect as look
+        from selfmm_hf.data.inspection import open_clips
+        from selfmm_hf.data.inspection.table import format_table
+
+        if png and not png.absolute().parent.is_dir():
+            raise ValueError(f"There is no folder for the picture {png}.")
+        inspection = look(open_clips(path, data_config))
+        print(json.dumps(inspection.to_dict(), indent=2) if as_json else format_table(inspection))
+        if png:
+            from selfmm_hf.data.inspection.plot import plot
+
+            plot(inspection, png)
+            print(f"The picture: {png}")
+
+
+@data.command()
+def verify(
+    path: Annotated[Path, Argument(help="Feature file, or a folder of `selfmm data prepare`.")],
+    dataset: Annotated[Dataset | None, Option(help="What the file should be; by default any published one.")] = None,
+    source: Annotated[
+        Path | None, Option(help="The file that a folder was made from: every clip is compared with it.")
+    ] = None,
+) -> None:
+    """Check a file or a prepared folder. The exit status is 1 where anything is wrong."""
+    with end_in_one_line():
+        from selfmm_hf.data.verify import verify_file, verify_folder
+
+        if not path.exists():
+            raise ValueError(f"There is no {path}.")
+        problems = 0
+        for problem in verify_folder(path, source) if path.is_dir() else verify_file(path, dataset):
+            problems += 1
+            print(problem)
+    print(f"{path}: {f'{problems} to look at' if problems else 'as it should be'}")
+    raise typer.Exit(1 if problems else 0)

@@ -1,0 +1,43 @@
+"""How commands fail: bad input ends in one line, a fault of the program in its traceback."""
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .terminal import printable, unwritten
+
+PROG = "selfmm"
+
+
+@contextmanager
+def end_in_one_line(kinds: tuple[type[Exception], ...] = (ValueError, OSError), status: int = 2) -> Iterator[None]:
+    """
+    Ends the command with one line on standard error where its input is bad. `SELFMM_DEBUG=1` prints the traceback, too.
+
+    Args:
+        kinds: Of errors; by default `ValueError`, which everything in the package raises of bad input, and `OSError`.
+        status: The exit status.
+    """
+    try:
+        yield
+    except kinds as error:
+        if os.environ.get("SELFMM_DEBUG"):
+            traceback.print_exc()
+        if problem := unwritten(error):
+            raise SystemExit(f"{PROG}: error: {problem}.") from None
+        if not getattr(error, "is_told", False):  # by another process
+            complain(str(error))
+        raise SystemExit(status) from None
+
+
+def complain(message: str) -> None:
+    print(f"{PROG}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+
+
+def need(package: str, extra: str) -> None:
+    """Ends the command where an optional package is missing, and says which extra brings it."""
+    if importlib.util.find_spec(package) is None:
+        raise SystemExit(f"{PROG}: error: this command needs {package}: pip install 'selfmm-hf[{extra}]'.")

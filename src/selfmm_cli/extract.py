@@ -1,0 +1,128 @@
+"""`selfmm extract`."""
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from .errors import end_in_one_line
+
+if TYPE_CHECKING:
+    from selfmm_hf import SelfMMFeatureExtractor
+    from selfmm_hf.clips.extract import Extraction
+
+LISTED = 10  # failures and warnings that are printed, of those in the files
+
+
+def extract(
+    clips: Annotated[Path, Argument(help="Folder of the media files.")],
+    table: Annotated[
+        Path,
+        Option(
+            help="CSV or Parquet with id, label, split and, if you have them, text and clip, the path of the media "
+            "file. By default the path is the id with any media ending."
+        ),
+    ],
+    output_dir: Annotated[Path, Option("--output_dir", help="Folder to write. An interrupted command is resumed.")],
+    audio: Annotated[str | None, Option(help="librosa33 (default), none, or the name of a speech model.")] = None,
+    vision: Annotated[str | None, Option(help="face (default), none, or the name of an image model.")] = None,
+    recipe: Annotated[
+        str | None, Option(help="preprocessor_config.json, or the folder or Hub repository of a model that has it.")
+    ] = None,
+    transcriber: Annotated[
+        str | None, Option(help="Speech recognition model for clips without text, such as a Whisper.")
+    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="Processes; by default one for each core.")] = None,
+    max_seconds: Annotated[
+        float | None, Option("--max_seconds", help="Longer clips are refused; 300 by default.")
+    ] = None,
+) -> None:
+    """Compute the features of a folder of clips, and write them as a data set."""
+    with end_in_one_line():
+        from selfmm_hf.clips.extract import extract_clips
+        from selfmm_hf.environment import cores
+        from selfmm_hf.storage.hub_names import take_from_hub
+
+        check_seconds(max_seconds)
+        if transcriber is not None:
+            take_from_hub(transcriber, "the transcriber", owner=False)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
+        try:
+            extractor = _extractor(audio, vision, recipe, max_seconds)
+            result = extract_clips(clips, table, output_dir, extractor, transcriber, workers or cores())
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        for line in _told(result, output_dir):
+            print(line)
+    raise typer.Exit(1 if result.failures else 0)
+
+
+def check_seconds(seconds: float | None) -> None:
+    """
+    Raises:
+        ValueError: That is no length of time.
+    """
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise ValueError(f"--max_seconds must be a positive number of seconds, got {seconds:g}.")
+
+
+def _extractor(
+    audio: str | None, vision: str | None, recipe: str | None, max_seconds: float | None
+) -> "SelfMMFeatureExtractor":
+    from selfmm_hf import SelfMMFeatureExtractor
+    from selfmm_hf.storage.hub_names import take_from_hub
+
+    if recipe and (audio or vision):
+        raise ValueError("--recipe says what --audio and --vision are; leave either out.")
+    if recipe:
+        take_from_hub(recipe, "the recipe", here="file or folder")
+        extractor = SelfMMFeatureExtractor.from_pretrained(recipe)
+    else:
+        recipes: dict[str, Any] = {}
+        for name, chosen, known in (("audio", audio, "librosa33"), ("vision", vision, "face")):
+            value = chosen or known
+            if value not in ("none", known):
+                take_from_hub(value, f"the {name} model", owner=False)
+            recipes[name] = {"none": None, known: known}.get(value, {"kind": "encoder", "model": value})
+        extractor = SelfMMFeatureExtractor(**recipes)
+    extractor.max_seconds = max_seconds or extractor.max_seconds
+    return extractor
+
+
+def _told(result: "Extraction", out: Path) -> Iterator[str]:
+    """The result in lines."""
+    from selfmm_hf.clips.extract import FAILURES, JOURNAL, TABLE
+    from selfmm_hf.model.picture_selfmm import FEW_FACES
+
+    records = result.done.values()
+    hours = sum(record.seconds or 0.0 for record in records) / 3600
+    yield f"{out}: {len(records)} clips, {hours:.2f} hours"
+    if result.computed:
+        before = f", {len(records) - result.computed} before" if len(records) > result.computed else ""
+        speed = result.computed / result.seconds
+        yield f"computed {result.computed} in {result.seconds:.0f} s, {speed:.2f} clips/s{before}"
+    else:
+        yield "nothing was left to compute; the table was written anew"
+    if result.gone:
+        yield f"{result.gone} have no media file any more and keep their features"
+    if result.heard:
+        yield f"{result.heard} have words by a transcriber"
+    lacks = Counter(reason for record in records for reason in record.absent.values())
+    lacks["no words"] = sum(not result.texts[clip].strip() for clip in result.done)
+    if lacks := {reason: count for reason, count in sorted(lacks.items()) if count}:
+        yield "clips with " + ", ".join(f"{reason}: {count}" for reason, count in lacks.items())
+    if few := sum(record.face_share is not None and record.face_share < FEW_FACES for record in records):
+        yield f"clips with a face in less than half of the picture: {few}, see face_share in {TABLE}"
+    damaged = [(record.id, " ".join(record.warnings)) for record in records if record.warnings]
+    failed = [(clip, reason) for clip, _, reason in result.failures]
+    for what, file, clips in (("damaged", JOURNAL, damaged), ("FAILED, left out", FAILURES, failed)):
+        if clips:
+            yield f"{what}: {len(clips)}, all in {file}"
+            yield from (f"  {clip!r:.99}: {reason}" for clip, reason in clips[:LISTED])
+    yield "Use it by"
+    yield f"  selfmm data inspect {out}"
+    yield f"  selfmm train --dataset custom --data {out} --text_encoder NAME ..."

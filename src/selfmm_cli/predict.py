@@ -1,0 +1,266 @@
+"""`selfmm predict`."""
+
+import csv
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from .errors import end_in_one_line
+from .extract import check_seconds
+from .terminal import ClipProgress, printable
+
+if TYPE_CHECKING:
+    from selfmm_hf import MultimodalSentimentPipeline, SelfMMConfig
+
+DEMO_MODEL = "runs/demo/model"
+WINDOW_SECONDS = 2.0
+MEDIA = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts",
+         ".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac"}  # fmt: skip
+
+
+def predict(
+    clips: Annotated[
+        list[str] | None,
+        Argument(metavar="[CLIP]...", help="Files or URLs with sound, picture or both, or folders of such files."),
+    ] = None,
+    text: Annotated[
+        str | None, Option(help="The words of the one clip, or words alone; by default those in a.txt beside a.mp4.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        Option(help=f"Folder of a model or of its run, or a Hub repository; by default {DEMO_MODEL} of `selfmm demo`."),
+    ] = None,
+    revision: Annotated[str | None, Option(help="Revision of the repository.")] = None,
+    transcriber: Annotated[
+        str | None, Option(help="Speech recognition model that fills in the words, such as a Whisper.")
+    ] = None,
+    window_seconds: Annotated[
+        float | None, Option("--window_seconds", help="Score pieces of this length too, 0.1 or more.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        Option("--max_seconds", help="Longer clips are refused; by default the model's own limit, usually 300."),
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="Print one line of JSON for each clip.")] = False,
+    output: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the predictions to a file, too: .csv or .jsonl.")
+    ] = None,
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write a page with a picture of each prediction.")] = None,
+) -> None:
+    """Predict the sentiment of clips from words, voice and face, with a score for each of them and all together."""
+    with end_in_one_line():
+        check_seconds(max_seconds)
+        names = _files(clips or [])
+        if not names and text is None:
+            raise ValueError("Name at least one clip, or give words by --text.")
+        if text is not None and len(names) > 1:
+            raise ValueError(f"--text is what is said in one clip, but there are {len(names)}; take them one by one.")
+        _check_files(output, html)
+        if model is None and not Path(DEMO_MODEL).is_dir():
+            raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
+        if html and window_seconds is None:
+            window_seconds = WINDOW_SECONDS
+        pipe = _pipeline(model or DEMO_MODEL, revision, transcriber, window_seconds, max_seconds)
+        scored = Scored(pipe, names, text, transcribes=transcriber is not None, as_json=as_json)
+        scored.run()
+        scored.write(output, html)
+    raise typer.Exit(1 if scored.failed else 0)
+
+
+def _files(clips: list[str]) -> list[str]:
+    """The clips, and those within what are folders, in the order of their names."""
+    files = []
+    for clip in clips:
+        if not os.path.isdir(clip):
+            files.append(clip)
+            continue
+        found = sorted(str(path) for path in Path(clip).rglob("*") if path.suffix.lower() in MEDIA and path.is_file())
+        if not found:
+            raise ValueError(f"There are no clips in the folder {clip}.")
+        files += found
+    return files
+
+
+def _check_files(output: Path | None, html: Path | None) -> None:
+    if output is not None and output.suffix not in (".csv", ".jsonl"):
+        raise ValueError(f"--output must end with .csv or .jsonl, got {output}.")
+    for option, file in (("--output", output), ("--html", html)):
+        if file is not None and file.is_dir():
+            raise ValueError(f"{option} {str(file)!r} is a folder; name the file to write.")
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ValueError(f"There is no folder for the file {file}.")
+
+
+def _pipeline(
+    name: str, revision: str | None, transcriber: str | None, window_seconds: float | None, max_seconds: float | None
+) -> "MultimodalSentimentPipeline":
+    """The pipeline of a model, by the package's own code: none is taken from the repository."""
+    from transformers.utils import logging
+
+    from selfmm_hf import MultimodalSentimentPipeline, load_model
+    from selfmm_hf.storage.hub_names import take_from_hub
+
+    if transcriber is not None:
+        take_from_hub(transcriber, "the transcriber", owner=False)
+    logging.disable_progress_bar()
+    model, processor = load_model(name, revision)
+    if max_seconds is not None:
+        processor.feature_extractor.max_seconds = max_seconds
+    return MultimodalSentimentPipeline(
+        model, processor=processor, transcriber=transcriber, window_seconds=window_seconds
+    )
+
+
+class Scored:
+    """
+    Scores clips, each on its own, and prints each as soon as it is done: one that cannot be read leaves the others
+    alone.
+
+    Attributes:
+        failed: How many could not be scored.
+        results: What the pipeline says of the others, by name.
+        lines: Of JSON, one for each clip.
+    """
+
+    def __init__(
+        self, pipe: "MultimodalSentimentPipeline", clips: list[str], text: str | None, transcribes: bool, as_json: bool
+    ):
+        self.pipe, self.text, self.transcribes, self.as_json = pipe, text, transcribes, as_json
+        self.clips: list[tuple[str, str | None]] = [(clip, clip) for clip in clips] or [("(words)", None)]
+        self.failed, self.results, self.lines = 0, [], []
+
+    def run(self) -> None:
+        table = Table([name for name, _ in self.clips], self.pipe.model.config)
+        with ClipProgress(len(self.clips)) as progress:
+            for name, clip in self.clips:
+                try:
+                    result, notes = self._score(clip, progress)
+                except (ValueError, OSError) as error:
+                    self.failed += 1
+                    told = {"clip": name, "error": str(error)}
+                    rows = []
+                    progress.print(f"selfmm: error: {printable(name)}: {printable(str(error))}", sys.stderr)
+                else:
+                    for note in notes:
+                        progress.print(f"selfmm: warning: {printable(note)}", sys.stderr)
+                    told = {"clip": name, **result, **({"warnings": notes} if notes else {})}
+                    rows = table.lines(name, result)
+                    self.results.append((name, result))
+                self.lines.append(json.dumps(told))
+                for line in self.lines[-1:] if self.as_json else rows:
+                    progress.print(line)
+                progress.next()
+
+    def _score(self, clip: str | None, progress: ClipProgress) -> tuple[dict[str, Any], list[str]]:
+        """What the pipeline says of a clip, or of words alone, and its warnings that are not in the result."""
+        from selfmm_hf.model.decoding_selfmm import ClipWarning
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ClipWarning)
+            if clip is None:
+                result = self.pipe({"text": self.text})
+            else:
+                result = self.pipe(clip, text=self._words(clip), progress=progress.within)
+        notes = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ClipWarning))
+        return result, [note for note in notes if note not in result["remarks"]]
+
+    def _words(self, clip: str) -> str | None:
+        """What a clip says: as given, or where no transcriber shall find it, what stands in `a.txt` beside `a.mp4`."""
+        beside = Path(clip).with_suffix(".txt")
+        if self.text is None and not self.transcribes and Path(clip).is_file() and beside.is_file():
+            try:
+                return beside.read_text("utf-8-sig").strip() or None
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{beside}, the words of {clip}, is not UTF-8 text: {error}; save it as UTF-8."
+                ) from error
+        return self.text
+
+    def write(self, output: Path | None, html: Path | None) -> None:
+        """Writes the files, as far as they are wanted."""
+        from selfmm_hf.model.picture_selfmm import sentiment_html
+        from selfmm_hf.storage.whole_files import whole, write_text
+
+        if output is not None and output.suffix == ".jsonl":
+            write_text(output, "".join(f"{line}\n" for line in self.lines))
+        elif output is not None:
+            with whole(output) as part, part.open("w", encoding="utf-8", newline="") as file:
+                self._write_csv(file)
+        if html is not None and self.results:
+            write_text(html, sentiment_html([(_shown(name), result) for name, result in self.results]))
+            print(f"The page: {html}", file=sys.stderr)
+
+    def _write_csv(self, file: Any) -> None:
+        from selfmm_hf.storage.tables import plain_cell
+
+        config = self.pipe.model.config
+        targets = [config.id2label[number] for number in range(config.num_labels)]
+        one = len(targets) == 1
+        tasks = ["score", *config.modalities]
+        columns = tasks if one else [f"{task}_{target}" for task in tasks for target in targets]
+        writer = csv.writer(file)
+        writer.writerow(["clip", *columns, "label", "transcript", "error"])
+        results = dict(self.results)
+        for (name, _), line in zip(self.clips, self.lines, strict=True):
+            result = results.get(name, {"score": None, "unimodal": {}, "transcript": None})
+            scores = [result["score"], *(result["unimodal"].get(modality) for modality in config.modalities)]
+            cells = scores if one else [score and score[target] for score in scores for target in targets]
+            told = (result.get("label"), result["transcript"], json.loads(line).get("error"))
+            writer.writerow([plain_cell(name), *cells, *map(plain_cell, told)])
+
+
+class Table:
+    """
+    One line for each clip: score, label, each modality, and what is to be said of it.
+
+    Args:
+        names: Of all the clips to come: a line is written before the next clip is read.
+        config: Of the model.
+    """
+
+    def __init__(self, names: list[str], config: "SelfMMConfig"):
+        from selfmm_hf.model.pipeline_selfmm import CLASSES
+
+        self.modalities, self.begun = config.modalities, False
+        several = {config.id2label[number]: 0.0 for number in range(config.num_labels)}
+        number = len(_signed(0.0 if len(several) == 1 else several))
+        label = max(map(len, CLASSES.values())) if len(several) == 1 else 0
+        clip = max(len(_shown(name)) for name in ("clip", *names))
+        self.widths = [-clip, number, -label, *(max(len(name), number) for name in self.modalities)]  # left: negative
+
+    def lines(self, name: str, result: dict[str, Any]) -> list[str]:
+        """The line of a clip, and before the first one the names of the columns."""
+        from selfmm_hf.model.picture_selfmm import disagreement
+
+        alone = [result["unimodal"][modality] for modality in self.modalities]
+        remarks = [disagreement(result), *result["remarks"], *dict.fromkeys(result["absent"].values())]
+        told = "; ".join(remark.rstrip(".") for remark in remarks if remark)
+        row = [_shown(name), _signed(result["score"]), result.get("label", ""), *map(_signed, alone), told]
+        rows = [row] if self.begun else [["clip", "score", "", *self.modalities, ""], row]
+        self.begun = True
+        return [self._line(row) for row in rows]
+
+    def _line(self, cells: list[str]) -> str:
+        cells = [printable(cell) for cell in cells]
+        padded = [
+            cell.ljust(-width) if width <= 0 else cell.rjust(width)
+            for cell, width in zip(cells, [*self.widths, 0], strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+
+def _shown(name: str) -> str:
+    """A clip's name in a table or on a page."""
+    return printable(os.path.basename(name) or name)
+
+
+def _signed(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name} {one:+.2f}" for name, one in value.items())
+    return "-" if value is None else f"{value:+.2f}"

@@ -1,0 +1,94 @@
+"""`selfmm train`, which is `train.py` too, and `selfmm demo`."""
+
+import gc
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .errors import end_in_one_line, need
+from .push import print_pushed
+from .training_options import print_help
+
+if TYPE_CHECKING:
+    from selfmm_hf.runs.run import Run
+
+ABOUT_TRAINING = """Train a model. Options come from --config, and those on the command line override them.
+
+--convention says how unimodal labels are generated and weighted: `default`, by the rule that measured best on known
+labels; `paper`, by the equations of the paper; `official`, as the official code does it. To report Self-MM as
+published, take `official`."""
+ABOUT_DEMO = """Train on the synthetic corpus, draw the run, load the saved model in a fresh process, and predict.
+
+Takes the options of `selfmm train`, except --dataset and --data."""
+TRAINER = "The options of every Trainer of transformers are options, too: see --help-all."
+
+
+def train(context: typer.Context) -> None:
+    """Train a model from a preset or a YAML file, and options that override it."""
+    if _helped(context.args, "train", ABOUT_TRAINING):
+        return
+    with _trained(context.args):
+        pass
+    from accelerate import PartialState
+
+    # Else a process that ends first may abort: the group has threads, and what was trained, in cycles, holds the group.
+    gc.collect()
+    PartialState().destroy_process_group()
+
+
+def demo(context: typer.Context) -> None:
+    """Train on the synthetic corpus, load the saved model in a fresh process, and predict."""
+    if _helped(context.args, "demo", ABOUT_DEMO):
+        return
+    need("matplotlib", "plots")
+    from .demo import show
+
+    with _trained(["--config", "demo", "--overwrite_output_dir", *context.args, "--dataset", "demo"]) as run:
+        show(run.folder, run.splits)
+
+
+def _helped(arguments: list[str], command: str, text: str) -> bool:
+    if "--help" in arguments or "-h" in arguments:
+        print_help(f"selfmm {command}", text, TRAINER)
+    elif "--help-all" in arguments:
+        from selfmm_hf.runs.options import option_parser
+
+        option_parser().print_help()
+    else:
+        return False
+    return True
+
+
+@contextmanager
+def _trained(arguments: list[str]):
+    """A run that has been trained and told of; then it is pushed, if so wanted. Its folder is its own until then."""
+    with ExitStack() as alone:
+        with end_in_one_line():
+            from selfmm_hf.runs.options import read_options
+            from selfmm_hf.runs.run import Run
+
+            run = Run(*read_options(arguments))
+            alone.enter_context(run.alone())
+        # Full disks and the like end in their message; anything else that goes wrong in training, in a traceback.
+        with end_in_one_line((OSError,), status=1):
+            results = run.train()
+        _print_results(results, run)
+        yield run
+        with end_in_one_line():
+            pushed = run.publish()
+        if pushed is not None:
+            print_pushed(pushed)
+
+
+def _print_results(results: dict[str, Any], run: "Run") -> None:
+    from selfmm_hf.metrics import FEW_CLIPS
+
+    for split in ("validation", "test") if results else ():
+        metrics = {k.removeprefix(f"{split}_"): v for k, v in results.items() if k.startswith(f"{split}_")}
+        shown = {name: "undefined" if value != value else f"{value:.4f}" for name, value in metrics.items()}
+        clips = len(run.splits[split])
+        few = f"  ({clips} clips: too few)" if clips < FEW_CLIPS else ""
+        print(f"{split:>10}  " + "  ".join(f"{name} {value}" for name, value in shown.items()) + few)
+    if results:
+        print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {run.folder}")

@@ -1,0 +1,72 @@
+"""The options of a training run on the command line, and their help, read off the source: importing it loads torch."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# For commands that hand them on to `read_options`.
+TAKES_TRAINING_OPTIONS: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True}
+}
+# Panels of the help, and the classes whose docstrings document the options.
+DOCUMENTED = {
+    "What is trained on what": ("runs/options.py", "RunOptions"),
+    "The training": ("training/arguments.py", "SelfMMTrainingArguments"),
+    "The model": ("model/configuration_selfmm.py", "SelfMMConfig"),
+}
+NOT_OPTIONS = {"text_config", "id2label"}
+CONFIG = "YAML file of options, or the name of a preset: demo, mosi, mosei, sims, simsv2, sims_prerelease, custom."
+
+
+def documented(docstring: str) -> dict[str, str]:
+    """Options and their descriptions: the section `Args:` of a docstring."""
+    section = re.search(r"^Args:\n(.*?)(?=^\w|\Z)", inspect.cleandoc(docstring), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^    (\w+)(?: \(.*?\))?:\s+(.+?)\s*(?=^    \w|\Z)", section[1], re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in found if name not in NOT_OPTIONS}
+
+
+def panels() -> Iterator[tuple[str, dict[str, str]]]:
+    """For each panel of the help, its options and their descriptions."""
+    package = Path(find_spec("selfmm_hf").origin).parent
+    for panel, (file, name) in DOCUMENTED.items():
+        tree = ast.parse((package / file).read_text("utf-8"))
+        (node,) = (one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
+        yield panel, documented(ast.get_docstring(node, clean=False))
+
+
+def print_help(command: str, text: str, epilog: str) -> None:
+    """Prints the help of a command that takes all options of a training, our own first."""
+    options = [("--config", CONFIG, "What is trained on what")]
+    options += [(f"--{name}", help, panel) for panel, ones in panels() for name, help in ones.items()]
+    parameters = [
+        inspect.Parameter(
+            name[2:],
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(name, help=help, rich_help_panel=panel, metavar="VALUE")],
+        )
+        for name, help, panel in options
+    ]
+    parameters.append(
+        inspect.Parameter(
+            "help_all",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[bool, typer.Option("--help-all", help="Show the options of every Trainer, too.")],
+        )
+    )
+
+    def shown(**_: Any) -> None: ...
+
+    shown.__doc__ = text
+    shown.__signature__ = inspect.Signature(parameters)
+    shown.__annotations__ = {one.name: one.annotation for one in parameters}
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    app.command(epilog=epilog)(shown)
+    app(["--help"], prog_name=command, standalone_mode=False)

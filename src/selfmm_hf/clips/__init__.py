@@ -1,0 +1,1 @@
+"""From folders of clips to data sets of features."""

@@ -1,0 +1,103 @@
+"""Where the modalities disagree most, with the sentences (the paper's case study)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runs.plot import COLOURS, GREY, MARKS, legend
+from .data import Data, Group
+from .drawing import PAPER, Figure, Panel, Table
+
+CLIPS = 8
+KINDS = {"train": "Generated labels, training clips", "test": "Predictions, test clips"}
+
+
+def case_study(groups: list[Group], data: Data) -> Figure:
+    """The clips with the widest range of generated labels, and of predictions."""
+    panels, tables, notes = [], [], set()
+    for number, group in enumerate(groups, start=1):
+        first = group.finished[0]
+        if len(first.tasks) < 2:
+            notes.add("Where fewer than two modalities have a task of their own, none can disagree.")
+            continue
+        splits = data.of(first)
+        if isinstance(splits, str):
+            notes.add(f"{splits} So the sentences are left out.")
+        for split, kind in KINDS.items():
+            ids, columns = _training(group) if split == "train" else _test(group)
+            rows = _widest(np.array([columns[name] for name in first.tasks]))
+            found = {name: of[rows] for name, of in columns.items()}
+            title, draw = group.titled(kind), _strips(found, first.label_range)
+            panels.append(Panel(f"clips-{number}-{split}", title, _said(found), draw, number, (4.0, 4.2)))
+            words = {}
+            if not isinstance(splits, str):
+                by_id = dict(zip(splits[split]["id"], splits[split]["text"], strict=True))
+                words = {"sentence": [by_id.get(ids[row], "") for row in rows]}
+            columns = {"": range(1, len(rows) + 1), "clip": [ids[row] for row in rows], **words, **found}
+            tables.append(Table(list(columns), list(zip(*columns.values(), strict=True)), title))
+    text = (
+        f"The {CLIPS} clips for which the modalities are the farthest apart: training clips by the labels generated "
+        "for them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the "
+        "mean. The numbers on the left are those of the table, which has the sentences."
+    )
+    return Figure("clips", "Where the modalities disagree most", " ".join([text, *sorted(notes)]), panels, tables)
+
+
+def _said(found: dict[str, NDArray]) -> str:
+    """The drawing in words; what is absent is not said."""
+    clips = zip(*found.values(), strict=True)
+    said = [
+        ", ".join(f"{name} {value:+.1f}" for name, value in zip(found, values, strict=True) if np.isfinite(value))
+        for values in clips
+    ]
+    return " ".join(f"Clip {place}: {values}." for place, values in enumerate(said, start=1))
+
+
+def _training(group: Group) -> tuple[list[str], dict[str, NDArray]]:
+    """Ids, the fused label, and the generated ones of the chosen epoch."""
+    first = group.finished[0]
+    columns = {"label": first.fused}
+    for name in first.tasks:
+        columns[name] = np.mean([run.generated[name][run.results["best_epoch"] - 1] for run in group.finished], axis=0)
+    return first.train_ids, columns
+
+
+def _test(group: Group) -> tuple[list[str], dict[str, NDArray]]:
+    """Ids, the label, and what is predicted."""
+    tests = [run.of_split("test") for run in group.finished]
+    columns = {name: np.mean([test[name] for test in tests], axis=0) for name in ("fusion", *group.finished[0].tasks)}
+    return list(tests[0]["id"]), {"label": tests[0]["label"], **columns}
+
+
+def _widest(values: NDArray) -> NDArray[np.int64]:
+    """The clips with the widest range among (modalities, clips), which may be NaN; the widest first."""
+    several = np.isfinite(values).sum(0) > 1
+    filled = np.where(np.isfinite(values), values, 0)
+    low = np.where(np.isfinite(values), filled, np.inf).min(0)
+    high = np.where(np.isfinite(values), filled, -np.inf).max(0)
+    ranges = np.where(several, np.subtract(high, low, where=several, out=np.zeros(len(several))), -1)
+    return np.argsort(-ranges, kind="stable")[: min(CLIPS, int(several.sum()))]
+
+
+def _strips(found: dict[str, NDArray], limit: float):
+    """A line for each clip, from the lowest to the highest modality, and a mark for each."""
+
+    def draw(axes) -> None:
+        count = len(found["label"])
+        places = np.arange(count)[::-1]
+        alone = np.array([of for name, of in found.items() if name not in ("label", "fusion")])
+        axes.axvline(0, color=GREY, linewidth=1, alpha=0.6)
+        axes.hlines(places, np.nanmin(alone, 0), np.nanmax(alone, 0), color=GREY, alpha=0.45, linewidth=2)
+        axes.plot(found["label"], places, "|", color=COLOURS["fusion"], markersize=16, markeredgewidth=2, label="label")
+        for name, of in found.items():
+            if name == "fusion":
+                style = {"markerfacecolor": PAPER, "markersize": 8}
+                axes.plot(of, places, MARKS[name], color=COLOURS[name], label="fusion", **style)
+            elif name != "label":
+                axes.plot(of, places, MARKS[name], color=COLOURS[name], markersize=7, label=name)
+        axes.set_yticks(places, range(1, count + 1))
+        reach = max(limit, np.nanmax(np.abs(alone))) * 1.06
+        axes.set(xlim=(-reach, reach), xlabel="negative  \N{LEFT RIGHT ARROW}  positive", ylabel="clip")
+        axes.grid(axis="y", color=GREY, alpha=0.15)
+        legend(axes, 3 if "fusion" in found else 4)
+
+    return draw

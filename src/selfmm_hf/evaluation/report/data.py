@@ -1,0 +1,160 @@
+"""The runs that a report is of, those that differ by their seeds alone together, and their data."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import Splits, load_splits
+from ...runs.folder import OPTIONS_FILE
+from ...runs.options import UNLEARNED_OPTIONS
+from ...runs.stored import RunError, StoredRun
+
+SWEEP = "sweep.yaml"
+LONGEST = 30  # letters that fit beside a drawing
+
+
+@dataclass
+class Group:
+    """Runs that differ by their seeds alone, in the order of these, and what sets them apart from the others."""
+
+    name: str
+    runs: list[StoredRun]
+
+    def titled(self, what: str) -> str:
+        """`what` of these runs."""
+        return f"{what} ({self.name})" if self.name else what
+
+    @property
+    def finished(self) -> list[StoredRun]:
+        return [run for run in self.runs if run.results]
+
+    def of_split(self, split: str) -> dict[str, NDArray]:
+        """The predictions of all finished runs for one split, one after the other."""
+        parts = [run.of_split(split) for run in self.finished]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def find_runs(paths: list[Path]) -> list[StoredRun]:
+    """
+    The runs in folders, each of one run or of a sweep.
+
+    Raises:
+        RunError: There is none, or one is damaged.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        found = (
+            [path] if (path / OPTIONS_FILE).is_file() else [file.parent for file in sorted(path.rglob(OPTIONS_FILE))]
+        )
+        if not found:
+            what = "holds no run: there is no options.yaml in it" if path.is_dir() else "is not the folder of a run"
+            raise RunError(f"{path} {what}; name what `selfmm train` has been given as --output_dir.")
+        folders |= {folder.resolve(): folder for folder in found}
+    return [_finished_with_test(StoredRun.read(folder)) for folder in folders.values()]
+
+
+def _finished_with_test(run: StoredRun) -> StoredRun:
+    if run.results and "test" not in run.predictions["split"]:
+        raise RunError(f"{run.folder} has not read the test split, as trials of a search do not; a report is of that.")
+    return run
+
+
+def group_runs(runs: list[StoredRun]) -> list[Group]:
+    """
+    Puts together what differs by the seed alone, and names groups by the options that set them apart.
+
+    Raises:
+        RunError: They cannot be compared.
+    """
+    if len(ranges := sorted({run.label_range for run in runs})) > 1:
+        raise RunError(f"These runs have labels in ranges up to {ranges}: make a report of each data set.")
+    alike: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        recipe = _recipe(run) | {"data": run.environment.get("data")}  # what is in them, wherever they lie
+        alike.setdefault(json.dumps(recipe, sort_keys=True, default=str), []).append(run)
+    groups = [_once(runs) for runs in alike.values()]
+    return [Group(name, runs) for name, runs in zip(_names([runs[0] for runs in groups]), groups, strict=True)]
+
+
+def _recipe(run: StoredRun) -> dict[str, Any]:
+    left_out = ("seed", *filter(UNLEARNED_OPTIONS.fullmatch, run.options))
+    return {name: value for name, value in run.options.items() if name not in left_out}
+
+
+def _once(runs: list[StoredRun]) -> list[StoredRun]:
+    """By their seeds. Of two with the same one, as two sweeps may have it, the first, if both say the same."""
+    by_seed: dict[int, StoredRun] = {}
+    for run in sorted(runs, key=lambda run: (not run.results, run.seed)):  # the finished ones first
+        first, twin = next(iter(by_seed.values()), run), by_seed.setdefault(run.seed, run)
+        if not run.results:
+            continue
+        if not run.same_clips(first):
+            raise RunError(f"{first.folder} and {run.folder} have the same options, but not the same clips.")
+        if not np.array_equal(twin.predictions["fusion"], run.predictions["fusion"]):
+            raise RunError(
+                f"{twin.folder} and {run.folder} have the same options and the same seed, but not the same "
+                "predictions, as of two versions or machines: name one of them."
+            )
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def _names(runs: list[StoredRun]) -> list[str]:
+    """What sets each apart: the configuration of its sweep, or its options; where that says nothing, the folder."""
+    recipes = [_recipe(run) for run in runs]
+    everything = sorted({name for recipe in recipes for name in recipe})
+    apart = [name for name in everything if len({str(recipe.get(name)) for recipe in recipes}) > 1]
+    names = [
+        _configuration(run.folder) or ", ".join(_named(name, recipe.get(name)) for name in apart)
+        for run, recipe in zip(runs, recipes, strict=True)
+    ]
+    if max(map(len, names)) > LONGEST:
+        names = [_configuration(run.folder) or run.folder.name for run in runs]
+    places = [run.folder.absolute().parent.parent if _configuration(run.folder) else run.folder for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({place.name})".lstrip()
+        for name, place in zip(names, places, strict=True)
+    ]
+
+
+class Data:
+    """The data sets of runs, each read once, where they still are."""
+
+    def __init__(self):
+        self._loaded: dict[tuple, Splits | str] = {}
+
+    def of(self, run: StoredRun) -> Splits | str:
+        """The splits that `run` was trained on, or a sentence why they are not there."""
+        names = ("data", "data_config", "data_revision")
+        key = (run.dataset, *(run.options.get(name) for name in names), run.label_range)
+        if key not in self._loaded:
+            try:
+                self._loaded[key] = load_splits(*key)
+            except (ValueError, OSError):
+                self._loaded[key] = f"The data, {_place(key[1])}, cannot be read any more from where the run had them."
+        splits = self._loaded[key]
+        if not isinstance(splits, str) and splits["train"]["id"] != run.train_ids:
+            return f"The data, {_place(key[1])}, are other ones by now than the run was trained on."
+        return splits
+
+
+def _place(data: str | None) -> str:
+    return Path(data).name if data else "the generated corpus"
+
+
+def _configuration(folder: Path) -> str:
+    """What a sweep calls it: the runs of `selfmm benchmark` lie in SWEEP/CONFIGURATION/SEED."""
+    configuration = folder.absolute().parent
+    return configuration.name if (configuration.parent / SWEEP).is_file() else ""
+
+
+def _named(name: str, value: Any) -> str:
+    """An option, as it tells groups apart; of a path, the end."""
+    if isinstance(value, list):
+        value = " ".join(map(str, value)) or "none"
+    elif isinstance(value, str) and "/" in value:
+        value = Path(value).name
+    return f"{name} {'default' if value is None else str(value):.40}".replace("_", " ")

@@ -1,0 +1,204 @@
+"""How the losses and the generated labels went, epoch by epoch."""
+
+import numpy as np
+
+from ...labels.quality import correlation, mean_error, quality, true_labels
+from ...runs.plot import COLOURS, FAINT, draw_by_modality, draw_losses
+from .data import Data, Group
+from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
+
+LOSSES = ("loss", "eval_selection_loss")
+MEASURES = [
+    ("moved", "Distance from the fused label", "mean difference", mean_error),
+    ("corr", "Correlation with the truth", "correlation", correlation),
+    ("error", "Mean error against the truth", "mean error", mean_error),
+]
+NO_TASKS = "No modality has a task of its own in these runs: no labels are generated that anything learns from."
+SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and thin lines where some went on alone."
+
+
+def learning_curves(groups: list[Group]) -> Figure:
+    """Losses of training and validation, one panel for each group."""
+    groups = [group for group in groups if any(run.log_history for run in group.runs)]
+    text = (
+        "The loss of all tasks in training, and the error of the fused prediction on the validation split, which alone "
+        "chose the epoch." + SEEDS
+    )
+    if not groups:
+        return Figure("learning", "Learning curves", "No run has come to the end of its first epoch.")
+    tops = axis_ends(
+        [1.05 * max(np.nanmax([0, *run.losses(name)]) for run in group.runs for name in LOSSES) for group in groups]
+    )
+
+    def panel(number: int, group: Group) -> Panel:
+        runs = [run for run in group.runs if run.log_history]
+
+        def draw(axes) -> None:
+            losses = [[run.losses(name) for run in runs] for name in LOSSES]
+            draw_losses(axes, *losses, [run.results.get("best_epoch") for run in runs])
+            axes.set(ylim=(0, tops[number - 1]))
+
+        said = "; ".join(
+            f"seed {run.seed}: validation error {losses[0]:.3f} after the first epoch, lowest {np.nanmin(losses):.3f} "
+            f"after epoch {int(np.nanargmin(losses)) + 1} of {len(losses)}"
+            for run in runs
+            if np.isfinite(losses := run.losses("eval_selection_loss")).any()
+        )
+        return Panel(f"learning-{number}", group.titled("Losses"), f"Losses by epoch. {said}.", draw)
+
+    rows = [
+        (f"{group.name} seed {run.seed}".strip(), epoch, *losses)
+        for group in groups
+        for run in group.runs
+        for epoch, losses in enumerate(zip(*(run.losses(name) for name in LOSSES), strict=False), start=1)
+    ]
+    table = Table(["run", "epoch", "training, all tasks", "validation, fusion"], rows)
+    panels = [panel(number, group) for number, group in enumerate(groups, start=1)]
+    return Figure("learning", "Learning curves", text, panels, [table])
+
+
+def label_distributions(groups: list[Group]) -> Figure:
+    """The distribution of the generated labels over the epochs, as the paper shows it (its figure of the u-labels)."""
+    text = (
+        "How the labels generated for each modality are distributed over the training clips, from epoch to epoch, "
+        "upwards. In the first one they are the fused labels, which stand in grey behind each of the later ones. "
+        "Vertical strokes mark the medians. Of several seeds: all labels together."
+    )
+    panels, rows = [], []
+    for number, group in enumerate(groups, start=1):
+        for modality in group.finished[0].tasks:
+            epochs = min(len(run.generated[modality]) for run in group.finished)
+            labels = np.concatenate([run.generated[modality][:epochs] for run in group.finished], axis=1)
+            shown = _some_epochs(epochs)
+            first, last = labels[0], labels[-1]
+            alt = (
+                f"Distributions of the generated {modality} labels. Fused labels: mean {first.mean():+.2f}, standard "
+                f"deviation {first.std():.2f}; labels after epoch {epochs}: mean {last.mean():+.2f}, standard "
+                f"deviation {last.std():.2f}."
+            )
+            panels.append(
+                Panel(
+                    f"labels-{number}-{modality}",
+                    group.titled(modality),
+                    alt,
+                    _ridges(labels, shown, modality),
+                    number,
+                    (4.0, 3.9),
+                )
+            )
+            for epoch in shown:
+                quartiles = np.percentile(labels[epoch - 1], [25, 50, 75])
+                moved = np.abs(labels[epoch - 1] - first).mean()
+                rows.append((group.name or modality, *[modality] * bool(group.name), epoch, *quartiles, moved))
+    if not rows:
+        return Figure("labels", "Generated labels over the epochs", NO_TASKS)
+    head = [
+        *["runs"] * bool(groups[0].name),
+        "modality",
+        "epoch",
+        "lower quartile",
+        "median",
+        "upper quartile",
+        "mean distance from the fused label",
+    ]
+    table = Table(head, rows)
+    return Figure("labels", "Generated labels over the epochs", text, panels, [table])
+
+
+def _some_epochs(count: int) -> list[int]:
+    """The first, the last, and at most five others, ever farther apart."""
+    return sorted({round(epoch) for epoch in np.geomspace(1, count, min(7, count))})
+
+
+def _ridges(labels: np.ndarray, shown: list[int], modality: str):
+    farthest, fused = np.abs(labels).max(), np.abs(labels[0]).max()
+    limit = max(min(farthest, FLATTENING * fused), 1e-3)
+    beyond = ", or beyond at the ends" if farthest > limit else ""
+    labels = labels.clip(-limit, limit)
+    edges = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
+    counts = {epoch: np.histogram(labels[epoch - 1], edges)[0] for epoch in shown}
+    height = 0.95 / max(1, max(of.max() for of in counts.values()))
+
+    def draw(axes) -> None:
+        for place, epoch in reversed(list(enumerate(shown))):
+            depth = 3 * (len(shown) - place)
+            before, now = (place + counts[of] * height for of in (shown[0], epoch))
+            axes.stairs(before, edges, baseline=place, fill=True, color=FAINT, zorder=depth)
+            colour = COLOURS["fusion"] if epoch == 1 else COLOURS[modality]
+            axes.stairs(now, edges, baseline=place, color=colour, linewidth=1.4, zorder=depth + 1)
+            median = np.median(labels[epoch - 1])
+            axes.plot([median] * 2, [place, place + 0.22], color=colour, linewidth=2, zorder=depth + 1)
+        axes.set_yticks(range(len(shown)), [f"epoch {epoch}" for epoch in shown])
+        axes.set(xlabel=f"generated {modality} label{beyond}", xlim=(edges[0], edges[-1]), ylim=(-0.05, None))
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+
+    return draw
+
+
+def label_quality(groups: list[Group], data: Data) -> Figure:
+    """How far the labels have moved, and, where the truth is known, how near they have come to it."""
+    panels, rows = [], []
+    truths = [_truth(group, data) for group in groups]
+    for row, (slug, title, unit, measure) in enumerate(MEASURES, start=1):
+        curves: dict[int, dict[str, list[list[float]]]] = {}
+        for number, (group, truth) in enumerate(zip(groups, truths, strict=True)):
+            first = group.finished[0]
+            targets = {name: first.fused for name in first.tasks} if slug == "moved" else truth
+            curves[number] = {
+                name: [quality(run.generated[name], target, measure) for run in group.finished]
+                for name, target in targets.items()
+            }
+        values = {
+            number: finite
+            for number, of in curves.items()
+            if (finite := [one for seeds in of.values() for seed in seeds for one in seed if np.isfinite(one)])
+        }
+        if not values:
+            continue
+        lowest = min(map(min, values.values()))
+        tops = dict(zip(values, axis_ends([max(of) - lowest for of in values.values()]), strict=True))
+        for number, group in enumerate(groups):
+            if not (of := curves[number]):
+                continue
+            reach = lowest, lowest + tops.get(number, 0.0)
+            ends = {name: [np.mean([seed[at] for seed in seeds]) for at in (0, -1)] for name, seeds in of.items()}
+            alt = f"{title}, of the labels of the last epoch (of the fused labels): "
+            alt += ", ".join(f"{name} {last:.3f} ({first:.3f})" for name, (first, last) in ends.items()) + "."
+            draw = _by_modality(of, unit, reach, dotted=slug != "moved")
+            panels.append(Panel(f"{slug}-{number + 1}", group.titled(title), alt, draw, row if len(groups) > 1 else 1))
+            rows += [
+                (title, *[group.name] * bool(groups[0].name), name, *_epoch_means(seeds)) for name, seeds in of.items()
+            ]
+    if not rows:
+        return Figure("quality", "Do the labels mean anything?", NO_TASKS)
+    text = "How far the labels of each modality move away from the fused label, on average." + SEEDS
+    if any(truths):
+        text += (
+            " These data know what each modality says on its own: a generated label is worth something where it is "
+            "nearer to that than the fused label, which the dotted lines show."
+        )
+    head = ["measure", *["runs"] * bool(groups[0].name), "modality", "fused label", "epoch 2", "half-way", "last epoch"]
+    return Figure("quality", "Do the labels mean anything?", text, panels, [Table(head, rows)])
+
+
+def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
+    """What each modality of the training clips truly says, where that is known."""
+    splits = data.of(group.finished[0])
+    return {} if isinstance(splits, str) else true_labels(splits["train"], group.finished[0].tasks)
+
+
+def _by_modality(curves: dict[str, list[list[float]]], unit: str, reach: tuple[float, float], dotted: bool):
+    def draw(axes) -> None:
+        draw_by_modality(axes, curves, dotted)
+        margin = 0.05 * (reach[1] - reach[0]) + 1e-3
+        axes.set(ylabel=unit, ylim=(reach[0] - margin, reach[1] + margin))
+
+    return draw
+
+
+def _epoch_means(seeds: list[list[float]]) -> list[float]:
+    """The seeds' mean in the first, the second and the middle epoch that all came to, and in each one's last."""
+    count = min(map(len, seeds))
+    places = [0, min(1, count - 1), (count - 1) // 2, -1]
+    return [float(np.mean([seed[place] for seed in seeds])) for place in places]

@@ -1,0 +1,127 @@
+"""What is left when data are missing, as `selfmm robustness` has measured it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...metrics import METRIC_NAMES
+from ...runs.plot import GREY, PUBLISHED, STYLES, legend
+from ...runs.stored import RunError, StoredRun, read_json
+from ..robustness.published import published
+from ..robustness.tables import HEADLINES, REPORT_FILE
+from .data import Group
+from .drawing import Figure, Panel, Table
+
+KINDS = {
+    "random": ("Missing at random", "rate"),
+    "absent": ("Only some modalities present, and the model is told so", "present"),
+    "zeros": ("Only some modalities present, the others filled with zeros", "present"),
+}
+
+Curves = dict[str, dict[float, list[float]]]
+"""By group and rate, a value for each seed."""
+
+
+def robustness(groups: list[Group]) -> Figure:
+    """Curves over the rate of missing data, one for each group of runs that have been measured."""
+    measured = {group.name: found for group in groups if (found := list(_measured(group)))}
+    if not measured:
+        told = "Not measured: what selfmm robustness leaves in the folder of a run, robustness.json, is drawn here."
+        return Figure("robustness", "Missing data", told)
+    first = groups[0].finished[0]
+    names = HEADLINES[first.label_range][:2]
+    tables = []
+    for kind, (title, what) in KINDS.items():
+        rows = [
+            (f"{group} seed {run.seed}".strip(), label, *(_figures(run, report, kind, name)[label] for name in names))
+            for group, found in measured.items()
+            for run, report in found
+            for label in _figures(run, report, kind, names[0])
+        ]
+        if rows:
+            tables.append(Table(["run", what, *(METRIC_NAMES[name][1] for name in names)], rows, title))
+    panels = []
+    for name in names:
+        curves: Curves = {group: {} for group in measured}
+        for group, found in measured.items():
+            for run, report in found:
+                for rate, value in _rates(_figures(run, report, "random", name)).items():
+                    curves[group].setdefault(rate, []).append(value)
+        guess = next(iter(measured.values()))[0][1].get("guess", {}).get(name)
+        panels.append(_panel(name, curves, guess, first.dataset))
+    text = (
+        "The test split once more, with words, frames of sound and frames of the face missing at random, all at the "
+        "same rate, and with only some of the modalities. The model was chosen before, on validation. Of several "
+        "seeds: the mean, and a band from the lowest to the highest."
+    )
+    if any(curve for name in names for curve in _published(first.dataset, name).values()):
+        text += " Published figures are of other features, and were chosen otherwise."
+    return Figure("robustness", "Missing data", text, panels, tables)
+
+
+def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
+    """The runs of which there is a report, beside their other files or in a folder of its own."""
+    for run in group.finished:
+        places: list[Path] = [run.folder / REPORT_FILE, run.folder / "robustness" / REPORT_FILE]
+        if found := [file for file in places if file.is_file()]:
+            yield run, read_json(found[-1], "random")
+
+
+def _figures(run: StoredRun, report: dict[str, Any], kind: str, name: str) -> dict[str, float]:
+    """One metric by rate, or by what is present, and its mean."""
+    try:
+        figures = {label: of[name] for label, of in report.get(kind, {}).items()}
+        return {label: float("nan") if value is None else float(value) for label, value in figures.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{REPORT_FILE} in {run.folder} is damaged: {type(error).__name__} {error}") from error
+
+
+def _rates(figures: dict[str, float]) -> dict[float, float]:
+    return {float(rate): value for rate, value in figures.items() if rate != "mean"}
+
+
+def _published(dataset: str, name: str) -> dict[str, dict[float, float]]:
+    """Of Self-MM at several rates, by source; in the units of `metrics.py`."""
+    unit = 1 if name == "mae" else 100
+    curves = {
+        f"Self-MM, published ({row.paper})": {
+            rate: value / unit for rate, value in _rates(row.metrics.get(name, {})).items()
+        }
+        for row in published(dataset)
+        if row.method == "Self-MM" and row.protocol == "random"
+    }
+    return {source: curve for source, curve in curves.items() if len(curve) > 1}
+
+
+def _panel(name: str, curves: Curves, guess: float | None, dataset: str) -> Panel:
+    title = METRIC_NAMES[name][1]
+
+    def draw(axes) -> None:
+        for number, (group, of) in enumerate(curves.items()):
+            colour, style, mark = STYLES[number % len(STYLES)]
+            inside = colour if number < len(STYLES) else "none"
+            if any(len(seeds) > 1 for seeds in of.values()):
+                ends = ([end(seeds) for seeds in of.values()] for end in (min, max))
+                axes.fill_between(list(of), *ends, color=colour, alpha=0.2, linewidth=0)
+            means = [np.mean(seeds) for seeds in of.values()]
+            axes.plot(
+                list(of), means, linestyle=style, marker=mark, markersize=4, color=colour, markerfacecolor=inside,
+                label=group or "this model",
+            )  # fmt: skip
+        colour, style, mark = PUBLISHED
+        for source, curve in _published(dataset, name).items():
+            axes.plot(
+                curve.keys(), curve.values(), linestyle=style, marker=mark, markersize=4, color=colour, label=source
+            )
+        if guess is not None:
+            axes.axhline(guess, color=GREY, linestyle=(0, (1, 2)), label="a guess without looking")
+        axes.set(xlabel="share of the data that is missing", ylabel=title)
+        legend(axes, 1 if max(map(len, curves)) > 15 else 2)
+
+    said = "; ".join(
+        f"{group}: ".removeprefix(": ") + ", ".join(f"{rate:g} {np.mean(seeds):.3f}" for rate, seeds in of.items())
+        for group, of in curves.items()
+    )
+    return Panel(f"robustness-{name}", title, f"{title} by the rate of missing data: {said}.", draw)

@@ -1,0 +1,190 @@
+"""What `selfmm robustness` does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from transformers.utils import logging
+
+from ...data import Samples, load_splits
+from ...data.columns import MODALITIES
+from ...data.masking import Tokens
+from ...hub.saved_model import load_model
+from ...metrics import absolute_errors, few_clips
+from ...model.modeling_selfmm import SelfMMModel
+from ...model.processing_selfmm import SelfMMProcessor
+from ...runs.folder import OPTIONS_FILE, RESULTS_FILE
+from ...storage.hub_names import check_name
+from ...storage.whole_files import whole
+from .curves import plot_robustness
+from .protocols import Condition, conditions, predict
+from .published import published
+from .tables import REPORT_FILE, markdown, measure, summarise
+
+logger = logging.get_logger(__name__)
+
+# Of the mean absolute error, for another device or precision.
+SAME = 0.01
+
+
+def measure_model(
+    name: str,
+    out: Path,
+    *,
+    dataset: str | None = None,
+    data: str | None = None,
+    data_config: str | None = None,
+    data_revision: str | None = None,
+    revision: str | None = None,
+) -> str:
+    """
+    Measures one finished model on the test split under all conditions of both protocols, and writes a report.
+
+    Args:
+        name: Folder of a run or of a model, or a repository on the Hub.
+        out: Folder to write; a new one.
+        dataset, data, data_config, data_revision: As in [`RunOptions`]; by default those of the run.
+        revision: Of the model's repository.
+
+    Returns:
+        The tables, as `robustness.md` has them.
+
+    Raises:
+        ValueError: That is no finished model, the data are not its own, or there is something at `out`.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists already; name a new folder.")
+    source, given, expected = _finished(name)
+    dataset = dataset or given.get("dataset")
+    if dataset is None:
+        what = "does not tell its data set:" if Path(name).is_dir() else "is not a folder; if it is a repository,"
+        raise ValueError(f"{name} {what} name --dataset, and --data where it lies.")
+    model, processor = load_model(source, revision)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    where = {"data": data, "data_config": data_config, "data_revision": data_revision}
+    splits = load_splits(
+        dataset, *(value or given.get(option) for option, value in where.items()), model.config.label_range
+    )
+    if said := few_clips("test", len(splits["test"])):
+        logger.warning(said)
+    samples = _as_trained(splits["test"], processor)
+    labels = np.float32(samples["label"])
+
+    predictions = _predictions(model, samples, processor, labels, expected)
+    measured = measure(predictions, labels, model.config.label_range)
+    guess = float(np.median(splits["train"]["label"]))
+    report = {
+        "name": _name(name),
+        "dataset": dataset,
+        "split": "test",
+        "clips": len(samples),
+        "label_range": model.config.label_range,
+        "absent_modality": model.config.absent_modality,
+        "guessed": guess,
+        **summarise(measured, guess, labels, model.config.label_range),
+    }
+    rows = published(dataset)
+    text = markdown(report, rows)
+    with whole(out) as part:
+        part.mkdir()
+        (part / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (part / "robustness.md").write_text(text, encoding="utf-8")
+        pq.write_table(_metrics_table(measured), part / "metrics.parquet")
+        pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
+        plot_robustness(report, rows, [part / "robustness.png", part / "robustness.svg"])
+    return text
+
+
+def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
+    """
+    Where the model lies, the options of its run, and the error that the run found on the test split.
+
+    Raises:
+        ValueError: It is not finished, or there are several.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        check_name(name)
+        return name, {}, None
+    if (folder / "trainer_state.json").is_file() and (folder / "config.json").is_file():
+        raise ValueError(
+            f"{name} is a checkpoint of a run, not its outcome: the test split is for a finished model, which "
+            "validation has chosen. Let the run end, and name its folder."
+        )
+    if (folder / "config.json").is_file():
+        run = folder.parent if folder.name == "model" else folder
+        source = folder
+    elif (folder / "model" / "config.json").is_file():
+        run, source = folder, folder / "model"
+    else:
+        raise ValueError(f"{name} holds no finished model; name one: a run's folder, or a model's.")
+    if not (run / OPTIONS_FILE).is_file():
+        return str(source), {}, None
+    if not (run / RESULTS_FILE).is_file():
+        raise ValueError(f"The run in {run} has not ended; resume it with --resume_from_checkpoint true.")
+    given = yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8"))
+    results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
+    return str(source), {"dataset": "demo", **given}, results.get("test_mae")
+
+
+def _as_trained(samples: Samples, processor: SelfMMProcessor) -> Samples:
+    """With tokens and normalised features, as the model had them in training."""
+    if processor.tokenizer is not None:
+        samples.tokenize(processor.tokenizer, processor.max_text_tokens)
+    if processor.feature_extractor.normalization:
+        samples.extractor = processor.feature_extractor
+    return samples
+
+
+def _predictions(
+    model: SelfMMModel, samples: Samples, processor: SelfMMProcessor, labels: np.ndarray, expected: float | None
+) -> dict[Condition, np.ndarray]:
+    """Under all conditions; before all, it is seen to that the complete data are those of the run."""
+    tokens, pad = Tokens.of(processor.tokenizer), getattr(processor.tokenizer, "pad_token_id", 0)
+    every = conditions([name for name in MODALITIES if name in model.config.modalities])
+    predictions = {}
+    for one in logging.tqdm(every, desc="Conditions", disable=None):
+        predictions[one] = predict(model, samples, one, tokens, pad)
+        if one.protocol == "complete" and expected is not None:
+            error = float(absolute_errors(predictions[one], labels, model.config.label_range).mean())
+            if abs(error - expected) > SAME:
+                raise ValueError(
+                    f"On the complete data the mean absolute error is {error:.3f}, but the run found {expected:.3f}: "
+                    "these are not the data that it was tested on. Name them by --dataset and --data."
+                )
+    return predictions
+
+
+def _metrics_table(measured: dict[Condition, dict]) -> pa.Table:
+    return pa.Table.from_pylist([_told(one) | figures for one, figures in measured.items()])
+
+
+def _predictions_table(predictions: dict[Condition, np.ndarray], ids: list[str], labels: np.ndarray) -> pa.Table:
+    tables = []
+    for one, values in predictions.items():
+        told = {name: [value] * len(ids) for name, value in _told(one).items()}
+        tables.append(pa.table({**told, "id": ids, "label": labels, "fusion": values}))
+    return pa.concat_tables(tables)
+
+
+def _told(condition: Condition) -> dict[str, Any]:
+    return {
+        "protocol": condition.protocol,
+        "present": ", ".join(condition.present),
+        "rate": condition.rate,
+        "seed": condition.seed,
+    }
+
+
+def _name(model: str) -> str:
+    """Without folders: where something lay on a machine is nobody's business."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name

@@ -1,0 +1,45 @@
+"""Published figures, from hub_configs/published/robustness.yaml."""
+
+from dataclasses import dataclass
+
+import yaml
+
+from ...resources import CONFIGS
+
+FILE = CONFIGS / "published" / "robustness.yaml"
+
+
+@dataclass(frozen=True)
+class Published:
+    """
+    What a paper prints of one method on one data set.
+
+    Args:
+        protocol: `random` or `subsets`.
+        paper: Short.
+        source: The paper, and what its figures are.
+        metrics: By name, as in `metrics.py`, and label, as in `report.py`; as printed, accuracies and F1 in percent.
+    """
+
+    dataset: str
+    protocol: str
+    method: str
+    paper: str
+    source: str
+    metrics: dict[str, dict[str, float]]
+
+
+def published(dataset: str | None = None) -> list[Published]:
+    """All rows, or those of one data set."""
+    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    rows = []
+    for row in content["rows"]:
+        told = {name: row.pop(name) for name in ("dataset", "protocol", "method")}
+        source = content["sources"][row.pop("source")]
+        metrics = {
+            name: {label if isinstance(label, str) else f"{label:g}": value for label, value in cells.items()}
+            for name, cells in row.items()
+        }
+        if dataset in (None, told["dataset"]):
+            rows.append(Published(paper=source["short"], source=source["text"], metrics=metrics, **told))
+    return rows

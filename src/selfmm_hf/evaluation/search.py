@@ -1,0 +1,173 @@
+"""
+The search for options: many runs that differ in options drawn from a space, scored on the validation split.
+
+Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, which is for Python, because there
+
+- options of the training alone can vary, those of the model by a function of one's own, those of the data not;
+- a trial that was interrupted is lost, and its random numbers are not those of a run of `train.py`, which therefore
+  would not reproduce it.
+
+Here each trial is a [`Run`] that has never loaded the test split. The run folders are all that is stored: Optuna is
+told of those that are done, and asked for the next with a seed of its number, so that a search that was killed goes
+on as if it had not been.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..resources import named
+from ..runs.folder import OPTIONS_FILE, difference
+from ..runs.options import as_arguments, find_file, read_map, read_options
+from ..runs.run import Run
+from ..storage.whole_files import write_text
+from ..training.processes import is_empty, occupied
+from .sweep import base_options
+from .sweep_runs import RunFailed, complete
+
+SPACES = named("search")
+SEARCH_FILE, TRIAL_FILE, BEST_FILE = "search.yaml", "trial.yaml", "best.yaml"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    Attributes:
+        options: What was drawn, by name as in [`read_space`].
+        loss: On the validation split, of the best epoch; `None` where the run failed.
+    """
+
+    number: int
+    options: dict[str, Any]
+    loss: float | None
+
+
+def read_space(name: str) -> dict[str, list]:
+    """
+    Of a YAML file, or of one of `SPACES` by its name: the choices for each option. Those within maps have names such
+    as `learning_rates.encoders.text`.
+
+    Raises:
+        ValueError: There is no such file, or it is none of this kind.
+    """
+    file = find_file(name, SPACES, f"There is no search space {name}, and those that come along are")
+    options = read_map(file, what := "the choices for options, as `option: [value, ...]`")
+    if not options:
+        raise ValueError(f"{file} must hold {what}.")
+    space = {}
+    for option, value in options.items():
+        nested = {f"{option}.{prefix}": one for prefix, one in value.items()} if isinstance(value, dict) else None
+        space |= nested or {str(option): value}
+    for option, choices in space.items():
+        if not isinstance(choices, list) or not choices or any(isinstance(one, list | dict) for one in choices):
+            raise ValueError(f"{file}: {option} must be a list of choices, as [0.0, 0.1], got {choices!r}.")
+    return space
+
+
+def trial_arguments(options: dict[str, Any]) -> list[str]:
+    """For the command line; `learning_rates.encoders.text` is an entry of the map `learning_rates`."""
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        option, _, prefix = name.partition(".")
+        if prefix:
+            nested.setdefault(option, {})[prefix] = value
+        else:
+            nested[option] = value
+    return as_arguments(nested)
+
+
+def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
+    """
+    Sees to it that the options fit each other and the data, and that everything in `folder` is of this search.
+
+    Raises:
+        ValueError: They do not, or another search is at work there. Nothing is written.
+    """
+    base = base_options(arguments)
+    seed = read_options(arguments)[2].seed
+    for number in range(max(map(len, space.values()))):  # each choice of each option at least once
+        read_options([*arguments, *trial_arguments({name: c[number % len(c)] for name, c in space.items()})])
+    wanted = {"base": base | {"seed": seed}, "space": space}
+    _check_same(folder, wanted)
+    options, model_options, args = read_options([*arguments, "--output_dir", str(folder / "none")])
+    wanted["data"] = Run(options, model_options, args, test=False).data_fingerprint()
+    with occupied(folder):
+        _check_same(folder, wanted)
+        if not (folder / SEARCH_FILE).is_file():
+            write_text(folder / SEARCH_FILE, yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False))
+
+
+def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
+    if is_empty(folder):
+        return
+    if not (folder / SEARCH_FILE).is_file():
+        raise ValueError(f"{folder} is not empty, but holds no search; name another --output_dir.")
+    before = yaml.safe_load((folder / SEARCH_FILE).read_text("utf-8"))
+    name = difference(before["base"], wanted["base"])
+    if name or before["space"] != wanted["space"]:
+        raise ValueError(f"The search in {folder} has another {name or 'space'}: name another --output_dir.")
+    if before["data"] != wanted.get("data", before["data"]):
+        raise ValueError(f"The search in {folder} is of other data: name another --output_dir.")
+
+
+def search(
+    folder: Path, space: dict[str, list], trials: int, arguments: list[str], tell: Callable[[str], None]
+) -> Iterator[Trial]:
+    """
+    Tries, one after the other, up to `trials`, those of earlier calls included, of which none is left out, and keeps
+    the options of the best in `best.yaml`, as `train.py --config` takes them.
+
+    Args:
+        folder, space, arguments: As for [`prepare`], which comes first.
+        tell: Is given a line on each trial.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    seed = read_options(arguments)[2].seed
+    study = optuna.create_study(direction="minimize")
+    best: Trial | None = None
+    before = len(list((folder / "trials").glob(f"*/{TRIAL_FILE}")))
+    trials = max(trials, before)
+    for number in range(trials):
+        run = _trial_folder(folder, number)
+        if (run / TRIAL_FILE).is_file():
+            study.enqueue_trial(yaml.safe_load((run / TRIAL_FILE).read_text("utf-8")))
+        study.sampler = optuna.samplers.TPESampler(seed=seed + number)
+        asked = study.ask()
+        options = {name: asked.suggest_categorical(name, choices) for name, choices in space.items()}
+        run.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(options, sort_keys=False)
+        write_text(run / TRIAL_FILE, text)
+        try:
+            loss = complete(run, [*arguments, *trial_arguments(options)], test=False)["selection_loss"]
+        except RunFailed as error:
+            tell(f"trial {number + 1} of {trials}: {error}")
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            yield Trial(number, options, None)
+            continue
+        study.tell(asked, loss)
+        trial = Trial(number, options, loss)
+        if best is None or loss < best.loss:
+            best = trial
+        if number >= before - 1:  # not while the earlier ones are told once more
+            _keep(folder, best)
+        tell(f"trial {number + 1} of {trials}: validation loss {loss:.4f}, the best {best.loss:.4f}")
+        yield trial
+
+
+def _trial_folder(folder: Path, number: int) -> Path:
+    return folder / "trials" / f"{number:04d}"
+
+
+def _keep(folder: Path, trial: Trial) -> None:
+    given = yaml.safe_load((_trial_folder(folder, trial.number) / OPTIONS_FILE).read_text("utf-8"))
+    given.pop("output_dir", None)
+    text = (
+        f"# Trial {trial.number} of a search: validation loss {trial.loss!r}, flattering, as the best of many.\n"
+        + yaml.safe_dump(given, allow_unicode=True)
+    )
+    write_text(folder / BEST_FILE, text)

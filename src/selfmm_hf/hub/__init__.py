@@ -1,0 +1,1 @@
+"""What is published: model folders, their cards, and the push to the Hub."""

@@ -1,0 +1,178 @@
+"""The model card: what the model is, how it was made, what it scores, and how far it can be trusted."""
+
+import math
+import platform
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..data import BUILDERS
+from ..metrics import METRIC_NAMES
+from ..model.modeling_selfmm import SelfMMModel
+from ..model.processing_selfmm import SelfMMProcessor
+from ..resources import CONFIGS
+from ..version import __version__
+
+TEMPLATE = CONFIGS / "cards" / "model.md"
+PICTURE = "run.png"
+SPLITS = ("validation", "test")
+
+DEMO = (
+    "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, synthesised voices and "
+    "parametric faces"
+)
+
+LIBRARIES = {
+    "librosa33": ("av", "librosa", "soxr"),
+    "face": ("ai-edge-litert", "av"),
+    "encoder": ("ai-edge-litert", "av", "pillow", "soxr"),
+}
+
+
+def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, picture: bool = False) -> ModelCard:
+    """
+    The card, with the results of the run as a table and as metadata (`model-index`).
+
+    Args:
+        facts: See `Run._facts`.
+        picture: Whether the folder holds `run.png`.
+    """
+    config, builder = model.config, BUILDERS.get(facts["dataset"])
+    recipe = processor.feature_extractor.recipe
+    shapes = [f"`{name}` (clips, frames, {config.sequence_options(name)['input_dim']})" for name in config.sequences]
+    tokens = ["`input_ids` and `attention_mask` from the tokenizer"] if processor.tokenizer is not None else []
+    computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
+    title = "a generated corpus" if builder is None else builder.TITLE
+    return ModelCard.from_template(
+        _metadata(facts, title),
+        template_path=str(TEMPLATE),
+        **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch", "hardware")},
+        title=title,
+        data=DEMO if builder is None else f"{title}{_published(facts['data'], facts['data_revision'])}",
+        research=builder is not None and bool(builder.CITATION),
+        homepage=builder and builder.HOMEPAGE,
+        text_encoder=_encoder_name(facts["text_encoder"], facts.get("text_encoder_revision")),
+        calls=_calls(processor),
+        computed=computed,
+        libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),
+        face_models="face" in computed or any(one.get("face_only") for one in recipe.values()),
+        recipe=[_recipe_line(name, one) for name, one in recipe.items()],
+        demo=facts["dataset"] == "demo",
+        label_range=config.label_range,
+        inputs=", ".join([*tokens, *shapes]),
+        rows=list(_rows(facts)),
+        picture=PICTURE if picture else None,
+        presets=[(preset_name(number), name) for number, (name, _) in enumerate(facts["presets"])],
+        command=_command(facts),
+        versions={
+            "selfmm-hf": __version__,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+            "Python": platform.python_version(),
+        },
+    )
+
+
+def preset_name(number: int) -> str:
+    """The file of the folder that holds the preset given as the `number`th, from 0."""
+    return "preset.yaml" if number == 0 else f"preset_{number + 1}.yaml"
+
+
+def _metadata(facts: dict, title: str) -> ModelCardData:
+    builder = BUILDERS.get(facts["dataset"])
+    # What is learned of data is no freer than they are.
+    licence = {"license": "mit"} if builder is None else {"license": "unknown"}
+    if builder is not None and builder.CITATION:
+        licence = {"license": "other", "license_name": "research-use", "license_link": builder.HOMEPAGE}
+    repository = facts["data"] if _is_repository(facts["data"]) else None
+    results = [
+        EvalResult(
+            task_type="other",  # the Hub has none of its own for it
+            task_name="Multimodal sentiment analysis",
+            dataset_type=repository or facts["dataset"],
+            dataset_name=title,
+            dataset_config=facts["data_config"],
+            dataset_revision=facts["data_revision"],
+            dataset_split=split,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=facts[f"{split}_{metric}"],
+        )
+        for split in SPLITS
+        for metric, (kind, name) in METRIC_NAMES.items()
+        if math.isfinite(facts.get(f"{split}_{metric}", math.nan))
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        **licence,
+        language="en" if builder is None else builder.LANGUAGE,
+        tags=["multimodal-sentiment-analysis", "self-mm", "selfmm"],
+        base_model=facts["text_encoder"] if _is_repository(facts["text_encoder"]) else None,
+        datasets=repository,
+        model_name=f"Self-MM, {facts['dataset']}",
+        eval_results=results or None,
+    )
+
+
+def _rows(facts: dict) -> Iterator[list[str]]:
+    """The table of results: a head, and a row for each split."""
+    names = [name for name in METRIC_NAMES if f"test_{name}" in facts]
+    yield ["", *(METRIC_NAMES[name][1] for name in names)]
+    for split in SPLITS:
+        shown = [
+            f"{facts[f'{split}_{name}']:.3f}" if name in ("mae", "corr") else f"{100 * facts[f'{split}_{name}']:.1f}"
+            for name in names
+        ]
+        yield [split, *shown]
+
+
+def _command(facts: dict) -> str:
+    presets = [part for number in range(len(facts["presets"])) for part in ("--config", preset_name(number))]
+    return shlex.join(["accelerate", "launch", "train.py", *presets, *facts["overrides"]])
+
+
+def _calls(processor: SelfMMProcessor) -> list[str]:
+    """Examples of the use of the pipeline."""
+    recipe = processor.feature_extractor.recipe
+    given = {name: one["dim"] for name, one in recipe.items() if one["kind"] == "features"}
+    parts = {name: "FRAMES" for name in given}
+    if processor.tokenizer is not None:
+        parts = {"text": '"the movie was lovely"', **parts}
+    calls = (
+        [] if given else ['pipe("clip.mp4", text="the movie was lovely")' if "text" in parts else 'pipe("clip.mp4")']
+    )
+    if parts:
+        shapes = ", ".join(f"{name}: (frames, {dim})" for name, dim in given.items())
+        inside = ", ".join(f'"{name}": {value}' for name, value in parts.items())
+        calls.append(f"pipe({{{inside}}})" + (f"  # {shapes}; leave out what a clip lacks" if shapes else ""))
+    return calls
+
+
+def _recipe_line(name: str, recipe: dict) -> str:
+    if recipe["kind"] == "features":
+        return f"{name}: computed by another program, {recipe['dim']} columns, taken as they are"
+    options = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "kind" and "checksum" not in key)
+    return f"{name}: `{recipe['kind']}`{', ' if options else ''}{options}; computed and normalised by the processor"
+
+
+def _is_repository(name: str | None) -> bool:
+    return name is not None and not Path(name).exists()
+
+
+def _published(data: str | None, revision: str | None) -> str:
+    if not _is_repository(data):
+        return ""
+    return f", the repository `{data}`" + (f" at `{revision}`" if revision else "")
+
+
+def _encoder_name(name: str | None, revision: str | None) -> str:
+    if name is None:
+        return "a small BERT trained with the rest"
+    # The name of a folder is enough; where it lay on somebody's machine is nobody's business.
+    if _is_repository(name):
+        return f"`{name}`" + (f" at `{revision}`" if revision else "")
+    return f"`{Path(name).resolve().name}` (a local folder)"

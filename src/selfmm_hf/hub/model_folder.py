@@ -1,0 +1,48 @@
+"""One complete model folder: weights, configuration, remote code, processor, card, recipe and licence."""
+
+import json
+import shutil
+from pathlib import Path
+
+from ..model.modeling_selfmm import SelfMMModel
+from ..model.processing_selfmm import SelfMMProcessor
+from ..resources import LICENCE
+from ..storage.whole_files import whole
+from .model_card import PICTURE, model_card, preset_name
+from .saved_example import EXAMPLE_FILE, example_of
+
+
+def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcessor, facts: dict) -> None:
+    """
+    Writes the folder, which is there whole or not at all.
+
+    Args:
+        folder: Where to, within that of the run; an earlier one is replaced.
+        model: Its weights are saved as safetensors, its code with it.
+        processor: Of what the model takes.
+        facts: Of the training run, for the model card: see `Run._facts`.
+    """
+    with whole(folder) as part:
+        save_loadable(part, model, processor)
+        shutil.copy(LICENCE, part / "LICENSE")
+        for number, (_, text) in enumerate(facts["presets"]):
+            (part / preset_name(number)).write_text(text, encoding="utf-8")
+        if (folder.parent / PICTURE).is_file():
+            shutil.copy(folder.parent / PICTURE, part)
+        model_card(model, processor, facts, picture=(part / PICTURE).is_file()).save(part / "README.md")
+        for file in part.glob("*.safetensors"):
+            shutil.copymode(part / "config.json", file)  # safetensors lets nobody else read it
+
+
+def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
+    """
+    Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`, and an example by which
+    the commands see whether it is still the same.
+
+    Raises:
+        ValueError: Model and processor do not belong together; nothing is written.
+    """
+    example = example_of(model, processor)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (folder / EXAMPLE_FILE).write_text(json.dumps(example) + "\n", encoding="utf-8")

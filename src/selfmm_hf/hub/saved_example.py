@@ -1,0 +1,86 @@
+"""
+An example that is saved with a model: some words and frames, and what the model makes of them. A folder in which a
+value was changed for another that is as good in itself, such as the numbers of words, makes something else of them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..model.configuration_selfmm import SelfMMConfig
+from ..model.modeling_selfmm import SelfMMModel
+from ..model.processing_selfmm import SelfMMProcessor
+from ..model.text_selfmm import some_words, tokenize
+
+EXAMPLE_FILE = "example.json"
+
+WORDS = 64
+MOST_TOKENS = 512  # that are compared
+READ = 12  # by the model
+FRAMES = 5
+STATES = 32  # of the text encoder's, which show what a score hardly does
+TOLERANCE = 1e-4  # of the largest number; rounding is far below
+OTHERWISE = f"something was changed after that. If it was meant to be, delete {EXAMPLE_FILE} from the folder"
+
+
+def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]:
+    """
+    What `model`, wherever it is and in whatever mode, will say once it has been saved and loaded.
+
+    Raises:
+        ValueError: Model and processor do not belong together.
+    """
+    loaded = SelfMMModel(SelfMMConfig.from_dict(model.config.to_dict()))
+    loaded.load_state_dict(model.state_dict())
+    processor.fit(loaded.eval())
+    text = None if processor.tokenizer is None else some_words(processor.tokenizer, WORDS)
+    return {
+        "text": text,
+        "tokens": _tokens(processor, text),
+        "numbers": _numbers(loaded, processor, text),
+        "label_range": model.config.label_range,
+    }
+
+
+def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
+    """
+    Holds a model, on the CPU and in eval mode, against its example; in another precision than float32 the tokens alone.
+
+    Raises:
+        ValueError: It says something else, or that is no example.
+    """
+    saved = json.loads(file.read_text("utf-8"))
+    text, expected = saved["text"], saved["numbers"]
+    if _tokens(processor, text) != saved["tokens"]:
+        raise ValueError(f"the tokenizer is not the one that the model was saved with: {OTHERWISE}")
+    if model.config.label_range != saved["label_range"]:
+        raise ValueError(f"label_range is not the one that the model was saved with: {OTHERWISE}")
+    if model.dtype == torch.float32:
+        found = np.array(_numbers(model, processor, text))
+        if found.shape != np.shape(expected) or not np.allclose(found, expected, 0, TOLERANCE * np.abs(found).max()):
+            raise ValueError(f"the model does not say what it said when it was saved: {OTHERWISE}")
+
+
+def _tokens(processor: SelfMMProcessor, text: str | None, most: int = MOST_TOKENS) -> dict[str, list[int]]:
+    if text is None or processor.tokenizer is None:
+        return {}
+    return {name: rows[0] for name, rows in tokenize(processor.tokenizer, [text], most).items()}
+
+
+@torch.no_grad()
+def _numbers(model: SelfMMModel, processor: SelfMMProcessor, text: str | None) -> list[float]:
+    """What the model says of some words and frames: scores, and some of the state that stands for the text."""
+    tokens = {name: torch.tensor([row]) for name, row in _tokens(processor, text, READ).items()}
+    batch = dict(tokens)
+    for name in model.config.sequences:
+        width = model.config.sequence_options(name)["input_dim"]
+        frames = np.sin(np.arange(FRAMES * width, dtype=np.float32)).reshape(FRAMES, width)
+        batch[name] = torch.from_numpy(processor.feature_extractor.normalize(name, frames))[None]
+    output = model(**batch)
+    numbers = torch.cat([output.logits, *output.unimodal_logits.values()], dim=-1)[0]
+    if tokens:
+        numbers = torch.cat([numbers, model.encode_text(**tokens)[0, :STATES].float()])
+    return numbers.tolist()

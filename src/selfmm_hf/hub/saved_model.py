@@ -1,0 +1,77 @@
+"""A saved model with its processor, as every command loads it: whole, able to read, or refused in one line."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file, logging
+
+from ..model.configuration_selfmm import SelfMMConfig
+from ..model.loading_selfmm import reading, reason
+from ..model.modeling_selfmm import SelfMMModel
+from ..model.processing_selfmm import SelfMMProcessor
+from ..silence import silent
+from ..storage.hub_names import take_from_hub
+from .saved_example import EXAMPLE_FILE, check_example
+
+
+def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[SelfMMModel, SelfMMProcessor]:
+    """
+    A model in eval mode, on the CPU, and its processor, by the package's own code: none is taken from the repository.
+
+    Args:
+        name: Folder of a model or of its run, or a repository on the Hub.
+        revision: Of the repository.
+
+    Raises:
+        ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, it cannot read, or
+            it does not say what it said when it was saved.
+    """
+    if not (Path(name) / CONFIG_NAME).is_file() and (Path(name) / "model" / CONFIG_NAME).is_file():
+        name = Path(name) / "model"
+    name = str(name)
+    take_from_hub(name, "the model", revision)
+    try:
+        with _quiet():
+            if _file(name, revision, ADAPTER_CONFIG_NAME):  # with peft, transformers takes the weights that this names
+                raise ValueError(f"it holds an adapter, {ADAPTER_CONFIG_NAME}: merge it into the model, and save that")
+            with reading("config.json"):
+                config = SelfMMConfig.from_pretrained(name, revision=revision)
+            with reading("the weights"):
+                model = SelfMMModel.from_pretrained(name, config=config, revision=revision)
+            processor = SelfMMProcessor.from_pretrained(name, revision=revision)
+            processor.fit(model)
+            if example := _file(name, revision, EXAMPLE_FILE):  # what others saved, or earlier versions, has none
+                with reading(EXAMPLE_FILE):
+                    check_example(example, model, processor)
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason(error)}") from error
+    return model, processor
+
+
+def _file(name: str, revision: str | None, file: str) -> Path | None:
+    """A file of the model, where it has it."""
+    here = cached_file(
+        name,
+        file,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if here is None else Path(here)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what transformers and tokenizers tell of files on the way to the one error that says it all."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with silent():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

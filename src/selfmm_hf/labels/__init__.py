@@ -1,0 +1,1 @@
+"""The unimodal labels that Self-MM generates, and how good they are."""

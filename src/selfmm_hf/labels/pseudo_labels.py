@@ -1,0 +1,293 @@
+"""The unimodal label generation module of Self-MM (paper, section "Unimodal Label Generation Module").
+
+Notation as in the paper: `F*` representations, `C^p`, `C^n` centres of the positive and negative class, `D^p`, `D^n`
+distances to them, `alpha` relative distance, `y_m` fused label, `y_s` generated label of a modality.
+Labels have the shape (samples, targets); MOSI, MOSEI and SIMS have one target.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .calibrated import axis_position, calibrated_labels, float64_device
+
+EPS = 1e-8  # official `MIN`
+LARGE = 50_000  # samples, from which on representations are stored in half precision
+CHUNK = 65536  # samples whose stored representations are widened at a time
+
+
+@dataclass(frozen=True)
+class Convention:
+    """
+    Every choice in which the paper, the official code and this project differ.
+
+    Args:
+        distance: `"euclidean"` (official), `"squared"`, which is squared and divided by sqrt(dim) (paper), or
+            `"axis"`, the position between the class centres, from which [`calibrated_labels`] makes the labels
+            once an epoch (this project).
+        zero_is_positive: Whether a label of exactly 0 belongs to the positive class.
+        unseen_in_centres: Whether samples not yet seen count as zero vectors in the centres.
+        clamp: Whether generated labels are clamped to the label range.
+        agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
+            heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
+            adjustment: all clips count alike (paper, ablation).
+        momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
+        sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
+            epoch is dropped, rather than each sample counting once.
+        mean_of_batch_means: Whether the validation loss is the mean of the batches' means, rather than of the samples.
+    """
+
+    distance: str = "axis"
+    zero_is_positive: bool = False
+    unseen_in_centres: bool = False
+    clamp: bool = True
+    agreement_weight: float = 0.5
+    momentum: bool = True
+    sum_accumulated: bool = False
+    mean_of_batch_means: bool = False
+
+
+CONVENTIONS = {
+    "default": Convention(),
+    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0),
+    "official": Convention(
+        distance="euclidean",
+        zero_is_positive=True,
+        unseen_in_centres=True,
+        agreement_weight=0.0,
+        sum_accumulated=True,
+        mean_of_batch_means=True,
+    ),
+}
+
+
+def relative_distance(features: torch.Tensor, centres: torch.Tensor, squared: bool) -> torch.Tensor:
+    """
+    `alpha = (D^n - D^p) / (D^p + eps)`, of shape (batch, targets).
+
+    Args:
+        features: `F*`, (batch, dim).
+        centres: `C^p` and `C^n`, (2, targets, dim).
+        squared: `D = ||F* - C||_2^2 / sqrt(dim)` (paper), rather than `||F* - C||_2` (official).
+    """
+    difference = features.unsqueeze(1).unsqueeze(1) - centres.transpose(0, 1)  # (batch, targets, 2, dim)
+    distance = difference.norm(dim=-1)
+    if squared:
+        distance = distance.square() / features.shape[-1] ** 0.5
+    positive, negative = distance.unbind(-1)
+    return (negative - positive) / (positive + EPS)
+
+
+def shifted_label(fused: torch.Tensor, alpha_s: torch.Tensor, alpha_m: torch.Tensor, eps: float) -> torch.Tensor:
+    """`y_s = y_m alpha_s / (2 alpha_m) + (y_m + alpha_s - alpha_m) / 2` (paper; the official code adds an eps)."""
+    return 0.5 * fused * (alpha_s / (alpha_m + eps)) + 0.5 * (fused + alpha_s - alpha_m)
+
+
+def momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int) -> torch.Tensor:
+    """`y_s(i) = (i - 1)/(i + 1) y_s(i - 1) + 2/(i + 1) y_s^i`, `epoch` counted from 1."""
+    return (epoch - 1) / (epoch + 1) * previous + 2 / (epoch + 1) * new
+
+
+def loss_weights(unimodal: torch.Tensor, fused: torch.Tensor, at_agreement: float) -> torch.Tensor:
+    """
+    `W_s = tanh(|y_s - y_m|)`, which makes the subtasks look at the samples where the modalities disagree, raised to
+    the range [at_agreement, 1].
+    """
+    return at_agreement + (1 - at_agreement) * (unimodal - fused).abs().tanh()
+
+
+class PseudoLabels:
+    """
+    The state of the label generation over a training set, updated batch by batch.
+
+    Class centres are running sums: each sample's last representation is stored, so that a step takes out what the
+    sample added before and adds what it adds now. The cost is that of the batch, whatever the size of the set. The
+    sums are float64, which keeps them equal to a full recomputation. The representations of large sets are stored as
+    float16, which moves no label of the default convention by more than 1e-3; in small ones, where samples lie far from
+    each other, it could, and so it does in the other conventions, whose relative distances have poles.
+
+    Everything lies on the device of `labels`, or on the CPU where that device has no float64. What is asked for by
+    `index` comes on the device of `index`.
+
+    Args:
+        labels: Fused labels `y_m` of the training set, (samples,) or (samples, targets), finite.
+        dims: Width of the representation of `fusion` and of each modality.
+        convention: See [`Convention`].
+        label_range: Labels lie in [-label_range, label_range].
+    """
+
+    def __init__(self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, label_range: float):
+        self.device = float64_device(labels.device)
+        fused = labels.float().reshape(len(labels), -1).to(self.device)
+        if not torch.isfinite(fused).all():
+            row = int((~torch.isfinite(fused)).any(-1).nonzero()[0])
+            raise ValueError(f"Labels must be finite numbers, but that of training sample {row} is not.")
+        self.convention = convention
+        self.label_range = label_range
+        self.modalities = [task for task in dims if task != "fusion"]
+        self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
+        self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
+        # Side by side what a sample has of all tasks: in a large set each look at another place is a wait for memory.
+        stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
+        labels = fused.unsqueeze(1).repeat(1, len(dims), 1)
+        features = fused.new_zeros(len(fused), sum(dims.values()), dtype=stored)
+        counted = torch.full_like(labels[..., 0], convention.unseen_in_centres, dtype=torch.bool)
+        self.labels = dict(zip(dims, labels.unbind(1), strict=True))
+        self._features = dict(zip(dims, features.split(list(dims.values()), dim=1), strict=True))
+        self._counted = dict(zip(dims, counted.unbind(1), strict=True))
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, torch.Tensor] = {}
+        for task in dims:
+            self._recompute_centres(task)
+
+    def centres(self, task: str) -> torch.Tensor:
+        """`C^p` and `C^n` of `task`, (2, targets, dim), float32; not a number for a class without samples."""
+        return (self._sums[task] / self._counts[task].unsqueeze(-1)).float()
+
+    def seen(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Which of the samples `index` have been taken in in `epoch` already, (batch,)."""
+        return (self._last_epoch[index.to(self.device)] == epoch).to(index.device)
+
+    def targets(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`y_s` of each modality for the samples `index`, (batch, targets)."""
+        rows = index.to(self.device)
+        return {task: self.labels[task][rows].to(index.device) for task in self.modalities}
+
+    def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`W_s` of each modality for the samples `index`, (batch, targets)."""
+        fused, floor = self.labels["fusion"][index.to(self.device)].to(index.device), self.convention.agreement_weight
+        return {task: loss_weights(labels, fused, floor) for task, labels in self.targets(index).items()}
+
+    def update(
+        self,
+        index: torch.Tensor,
+        features: dict[str, torch.Tensor],
+        present: dict[str, torch.Tensor],
+        epoch: int,
+    ) -> None:
+        """
+        Takes in one batch, in the order of the official code: labels from the centres as they stand (from the second
+        epoch on), then the representations, then the centres.
+
+        Args:
+            index: Positions of the samples in the training set, (batch,), each once.
+            features: `F*` of `fusion` and each modality, (batch, dim).
+            present: Whether each sample has the modality, (batch,). A sample without it keeps its label.
+            epoch: Counted from 1.
+        """
+        index = index.to(self.device)
+        features = {task: values.detach().float().to(self.device) for task, values in features.items()}
+        present = {task: values.to(self.device) for task, values in present.items()}
+        self._last_epoch[index] = epoch
+        new_labels = {}
+        if epoch > 1 and self.convention.distance != "axis":
+            new_labels = self._shifted_labels(index, features)
+        everywhere = torch.ones_like(index, dtype=torch.bool)
+        for task, values in features.items():
+            # One clip that is not finite must not spoil the centres for good.
+            here = present.get(task, everywhere) & values.isfinite().all(-1)
+            store, counted, labels = self._features[task], self._counted[task], self.labels[task]
+            old_sums, old_counts = self._contribution(labels[index], counted[index], store[index])
+            if task in new_labels:
+                self._change_labels(task, index, new_labels[task], here, epoch)
+            values = torch.where(here.unsqueeze(-1), values, torch.zeros_like(values))
+            values = values.clamp(max=torch.finfo(torch.float16).max).to(store.dtype)
+            store[index], counted[index] = values, here
+            new_sums, new_counts = self._contribution(labels[index], here, values)
+            self._sums[task] += new_sums - old_sums
+            self._counts[task] += new_counts - old_counts
+
+    def end_epoch(self, epoch: int) -> None:
+        """
+        Closes an epoch: the calibrated rule generates its labels here, once for the whole set, because it looks at
+        the distribution of all positions. Adds the labels as they stand to `history`.
+        """
+        if epoch > 1 and self.convention.distance == "axis":
+            positions = {task: self._positions(task) for task in self.labels}
+            for task in self.modalities:
+                self._calibrate(task, positions[task], positions["fusion"], epoch)
+                self._recompute_centres(task)
+        self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
+
+    def _shifted_labels(self, index: torch.Tensor, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        squared = self.convention.distance == "squared"
+        alpha = {task: relative_distance(features[task], self.centres(task), squared) for task in features}
+        fused, eps = self.labels["fusion"][index], 0.0 if squared else EPS
+        return {task: shifted_label(fused, alpha[task], alpha["fusion"], eps) for task in self.modalities}
+
+    def _positions(self, task: str) -> torch.Tensor:
+        """[`axis_position`] of all samples, (samples, targets)."""
+        chunks = self._features[task].split(CHUNK)
+        return torch.cat([axis_position(chunk.float(), self.centres(task)) for chunk in chunks])
+
+    def _calibrate(self, task: str, position: torch.Tensor, fusion: torch.Tensor, epoch: int) -> None:
+        new = torch.full_like(position, torch.nan)
+        for target in range(position.shape[1]):
+            valid = position[:, target].isfinite() & fusion[:, target].isfinite()
+            index = (valid & self._counted[task]).nonzero().squeeze(-1)
+            if len(index):
+                labels = self.labels["fusion"][index, target]
+                new[index, target] = calibrated_labels(position[index, target], fusion[index, target], labels)
+        everything = torch.arange(len(new), device=new.device)
+        self._change_labels(task, everything, new, self._counted[task], epoch)
+
+    def _change_labels(self, task, index, new, here, epoch) -> None:
+        if self.convention.clamp:
+            new = new.clamp(-self.label_range, self.label_range)
+        previous = self.labels[task][index]
+        # Without centres, at alpha_m = 0 or without the modality there is nothing to learn: the label stays.
+        valid = new.isfinite() & here.unsqueeze(-1)
+        moved = momentum(previous, new, epoch) if self.convention.momentum else new
+        self.labels[task][index] = torch.where(valid, moved, previous)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All that a resumed run needs, by names that safetensors can store."""
+        state = {
+            f"{name}.{task}": value.contiguous()
+            for name, values in self._tensors().items()
+            for task, value in values.items()
+        }
+        return {**state, "history": torch.stack(self.history) if self.history else torch.zeros(0)}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """
+        Raises:
+            ValueError: The state is of another training set or model.
+        """
+        mine = self.state_dict()
+        if wrong := [
+            name for name in mine if name != "history" and (name not in state or state[name].shape != mine[name].shape)
+        ]:
+            raise ValueError(f"These pseudo-labels are of another training set, model or convention: {wrong} differ.")
+        if not torch.equal(state["labels.fusion"].to(self.labels["fusion"].device), self.labels["fusion"]):
+            raise ValueError("These pseudo-labels are of another training set: its fused labels differ.")
+        for name, values in self._tensors().items():
+            for task, value in values.items():
+                value.copy_(state[f"{name}.{task}"])
+        self.history = list(state["history"])
+
+    def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {
+            "labels": self.labels,
+            "features": self._features,
+            "counted": self._counted,
+            "sums": self._sums,
+            "counts": self._counts,
+            "last_epoch": {"all": self._last_epoch},
+        }
+
+    def _recompute_centres(self, task: str) -> None:
+        """From all samples."""
+        stored = (self.labels[task], self._counted[task], self._features[task])
+        chunks = zip(*(values.split(CHUNK) for values in stored), strict=True)
+        sums, counts = zip(*(self._contribution(*chunk) for chunk in chunks), strict=True)
+        self._sums[task], self._counts[task] = sum(sums), sum(counts)
+
+    def _contribution(
+        self, labels: torch.Tensor, counted: torch.Tensor, features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What samples add to the sums (2, targets, dim) and counts (2, targets) of the task they are of."""
+        positive = labels >= 0 if self.convention.zero_is_positive else labels > 0
+        member = torch.stack([positive, labels < 0], dim=1)  # (batch, 2, targets)
+        member = (member & counted[:, None, None]).double()
+        return torch.einsum("bct,bd->ctd", member, features.double()), member.sum(0)

@@ -1,0 +1,769 @@
+"""
+Sound and picture of a local media file, by PyAV (FFmpeg's libraries, in the process). This file travels to the Hub.
+
+Both live on one clock, which starts where the first of them starts, as in a player: sound that begins later, or is
+missing on the way, is silence, and a picture that begins later, or is missing on the way, is `None`. Streams that begin
+within 50 ms of each other count as beginning together, as containers round times, and encoders put a frame in front of
+the sound (AAC at 44.1 kHz: 23 ms).
+
+Uploads are not trusted: only a plain local file of a known media format is opened. FFmpeg's playlists (HLS, DASH,
+concat...), which name further files and addresses, its devices, and every protocol but `file` are switched off.
+"""
+
+import math
+import os
+import struct
+import time
+import warnings
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+
+try:
+    import av
+    from av.sidedata.sidedata import SideDataContainer
+except ImportError:
+    av = None
+try:
+    import soxr
+except ImportError:
+    soxr = None
+
+# FFmpeg's names of the formats that are read. All hold their own media: none names other files.
+FORMATS = (
+    "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "dv", "eac3", "flac", "flv", "gif",
+    "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "ogg", "rm",
+    "tta", "w64", "wav", "wv",
+)  # fmt: skip
+
+# Of these, FFmpeg guesses the duration from the file's size.
+UNTIMED = {"aac", "ac3", "amr", "amrnb", "amrwb", "eac3", "h264", "hevc", "m4v", "mjpeg", "mpegvideo"}
+# These write it down: where less than that can be decoded, the file is cut off.
+TIMED = {"aiff", "asf", "au", "flac", "flv", "matroska", "mov", "tta"}
+
+# Streams that begin within this of each other begin together.
+TOGETHER_SECONDS = 0.05
+# Sound that lags behind its own times by more than this has lost packets; less is jitter.
+SOUND_HOLE_SECONDS = 0.05
+# A frame stands for longer than this and than so many usual frames of its clip where later ones are lost. A slideshow
+# usually has long frames; a lone still has nothing to be compared with.
+STILL_SECONDS = 1.0
+STILL_FRAMES = 4
+# A clock that runs back by more than this has been set anew, as where files were joined.
+BACK_SECONDS = 1.0
+# A longer hole, one that also leads out of the file's stated duration, is a damaged time.
+HOLE_SECONDS = 60.0
+
+# A clip may pass `max_seconds` by this much: encoders pad a stream's end.
+GRACE_SECONDS = 0.25
+# A frame counts from this long before its time: Matroska rounds times to milliseconds, MP4 does not.
+TIME_TOLERANCE = 1e-3
+# What is read of the table of samples of an MP4 fragment, in bytes: those of an hour.
+MAX_FRAGMENT_HEAD = 2**24
+# Files that are written into a pipe claim more than this.
+MAX_RIFF = 2**31 - 2**16
+# Beyond 8K: a file of a few kilobytes may claim frames that fill the memory.
+MAX_PIXELS = 8192 * 4608
+# Image models enlarge a frame by its shorter side: one of 8192 x 2 pixels would become 600 MB.
+MAX_ASPECT_RATIO = 20
+# Pixels may be this far from square: sizes are rounded.
+SQUARE_TOLERANCE = 0.01
+# Pixels per second, 8K at 60 frames: a file of a few megabytes may hold frames for an hour of decoding in a second.
+MAX_PIXEL_RATE = 60 * 8192 * 4608
+# In all frames of a clip, minutes of work for a core: 13 minutes of 1080p at 30 frames/s, 200 s of 4K, 50 s of 8K.
+MAX_CLIP_PIXELS = 50_000_000_000
+# Loudest sample; full scale is 1. Unscaled 32-bit samples pass, what would overflow float32 in a spectrum does not.
+MAX_AMPLITUDE = 2.0**31
+
+CONVERT = "convert it, for instance to MP4 with H.264 and AAC"
+
+
+class ClipError(ValueError):
+    """A file that cannot be read as a clip; the message names the file, what is wrong, and how to mend it."""
+
+
+class ClipWarning(UserWarning):
+    """Something to bear in mind about a clip: that a part of it could not be read, for instance."""
+
+
+class Deadline:
+    """
+    Until when a clip may be worked on, for whoever serves strangers. It is looked at between frames.
+
+    Args:
+        seconds (`float`): From now on, above 0.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.end = time.monotonic() + seconds
+
+    def check(self, name: str = "the clip") -> None:
+        """
+        Args:
+            name: Of the clip, as it may be shown.
+
+        Raises:
+            ClipError: The time is up.
+        """
+        if time.monotonic() > self.end:
+            raise ClipError(
+                f"{name} takes longer to read than the {self.seconds:g} s that are allowed; cut it, or scale it down"
+            )
+
+
+@dataclass
+class ClipFacts:
+    """
+    What a file says about itself; nothing is decoded.
+
+    Args:
+        duration (`float`, *optional*):
+            Seconds; `None` where neither the file nor its packets tell.
+        has_audio (`bool`): Whether there is a sound stream, which may still be empty.
+        has_video (`bool`): Whether there is a moving picture; the cover of a music file is none.
+        sampling_rate (`int`, *optional*): Of the sound, Hz.
+        frame_rate (`float`, *optional*): Of the picture, frames per second, on average.
+        width (`int`, *optional*): Of the coded picture, pixels, before it is turned upright.
+        height (`int`, *optional*): Likewise.
+    """
+
+    duration: float | None
+    has_audio: bool
+    has_video: bool
+    sampling_rate: int | None = None
+    frame_rate: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def decode_audio(
+    path: str | os.PathLike, sampling_rate: int, max_seconds: float | None = None, deadline: Deadline | None = None
+) -> np.ndarray | None:
+    """
+    The sound of a file, mono, resampled by soxr ("HQ"), as `librosa.load` does.
+
+    Of several tracks the default one is read. Two channels become their mean, or half their difference where they
+    cancel each other, with a [`ClipWarning`]. More channels are mixed as ITU-R BS.775 has it: the centre keeps its
+    level, left and right have a weight of 0.71, surround channels 0.5, and the low-frequency channel is left out; where
+    the file does not say which channel is which, they become their mean. Integer samples are scaled to [-1, 1); float
+    samples stay as they are, but those that are not finite become 0.
+
+    Time runs from where sound or picture begins, whichever is first: silence stands for sound that begins later, and
+    for a hole of more than 50 ms, which lost packets leave.
+
+    Args:
+        path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
+        sampling_rate (`int`): Wanted, Hz.
+        max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
+        deadline ([`Deadline`], *optional*): Refuse a clip that is not read by then.
+
+    Returns:
+        (samples,) float32; `None` where there is no sound stream, or nothing in it.
+
+    Raises:
+        ClipError: The file cannot be read, nothing in its sound stream can be decoded, or it is too long, or takes too
+            long. Where a part can be decoded, that part is returned, with a [`ClipWarning`].
+        ImportError: PyAV or soxr is not installed.
+    """
+    if sampling_rate < 1:
+        raise ValueError(f"sampling_rate is {sampling_rate}, expected 1 Hz or more")
+    kept, resampler = _Kept(), None
+    with _opened(path, max_seconds) as container:
+        for sound, rate in _heard(container, path, max_seconds, deadline):
+            if resampler is None or not resampler.takes(sound, rate):  # some streams change on the way
+                if resampler is not None:
+                    kept.add(resampler.rest())
+                resampler = _Resampler(rate, sampling_rate, sound.shape[1])
+            kept.add(resampler(sound))
+    if resampler is None:
+        return None
+    kept.add(resampler.rest())
+    if kept.cancels:
+        message = f"the two sound channels of {_name(path)} cancel each other: the second is turned over"
+        warnings.warn(message, ClipWarning, stacklevel=2)
+    samples = kept.samples
+    return samples if samples.size else None
+
+
+def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarray:
+    """
+    Sound as [`decode_audio`] would give it of a file that holds these samples.
+
+    Args:
+        samples (`np.ndarray`): (samples,) float, mono.
+        sampling_rate (`int`): What they have, Hz.
+        new_rate (`int`): Wanted, Hz.
+
+    Returns:
+        (samples,) float32.
+
+    Raises:
+        ImportError: soxr is not installed.
+    """
+    resampler, kept = _Resampler(sampling_rate, new_rate, 1), _Kept()
+    for begin in range(0, len(samples), sampling_rate):
+        kept.add(resampler(samples[begin : begin + sampling_rate].astype(np.float32)[:, None]))
+    kept.add(resampler.rest())
+    return kept.samples
+
+
+def decode_video(
+    path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None, deadline: Deadline | None = None
+) -> Iterator[np.ndarray | None]:
+    """
+    The picture of a file at a steady rate: at each time `k / frame_rate` the frame then shown.
+
+    Time runs from where sound or picture begins, whichever is first, to the end of the last frame. `None` stands where
+    there is no picture: before one that begins later than the sound, and in a hole. A hole follows a frame that would
+    stand for longer than 1 s and than four times the mean frame of the clip so far.
+
+    Of several streams the default one is read; the cover of a music file is none. Frames are turned upright, mirrored,
+    and stretched to square pixels, as the file demands. They are decoded as they are asked for. A frame that is shown
+    at several times is yielded as the very same array: do not change it.
+
+    Args:
+        path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
+        frame_rate (`float`): Wanted, frames per second.
+        max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
+        deadline ([`Deadline`], *optional*): Refuse a clip that is not read by then.
+
+    Yields:
+        (height, width, 3) uint8, RGB, of the size at which the file wants the frame to be seen, or `None`; nothing
+        where there is no picture at all.
+
+    Raises:
+        ClipError: As [`decode_audio`] does, when the first frame is asked for, or where a clip turns out too long; or
+            its frames have more than 50 billion pixels in all.
+        ImportError: PyAV is not installed.
+    """
+    if not 0 < frame_rate < float("inf"):
+        raise ValueError(f"frame_rate is {frame_rate}, expected a positive number of frames per second")
+    with _opened(path, max_seconds) as container:
+        number, stream = 0, _picture(container)
+        if stream is None:
+            return
+        converter = av.video.reformatter.VideoReformatter()  # one for all frames: each has threads of its own
+        for frame, begin, end in _shown(container, stream, path, deadline):
+            if max_seconds is not None:
+                if begin > max_seconds + GRACE_SECONDS:
+                    raise _too_long(path, max_seconds)
+                end = min(end, max_seconds + GRACE_SECONDS)
+            while number / frame_rate < begin - TIME_TOLERANCE:
+                yield None
+                number += 1
+            image = None
+            while number / frame_rate < end - TIME_TOLERANCE or number == 0:
+                if image is None:
+                    image = _upright_rgb(frame, converter, _aspect(stream), path)
+                yield image
+                number += 1
+
+
+def clip_facts(path: str | os.PathLike) -> ClipFacts:
+    """
+    Args:
+        path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
+
+    Raises:
+        ClipError: The file cannot be read, or holds neither sound nor picture.
+        ImportError: PyAV is not installed.
+    """
+    with _opened(path, None) as container:
+        audio, video = _sound(container), _picture(container)
+        facts = ClipFacts(_duration(container), audio is not None, video is not None)
+        if audio and audio.codec_context is not None:
+            facts.sampling_rate = audio.codec_context.sample_rate or None
+        if video:
+            facts.frame_rate = float(video.average_rate) if video.average_rate else None
+        if video and video.codec_context is not None:
+            facts.width, facts.height = video.codec_context.width or None, video.codec_context.height or None
+        if facts.duration is None:
+            facts.duration = _packets_duration(container)
+    return facts
+
+
+@contextmanager
+def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]:
+    """The file's `av.container.InputContainer`."""
+    if av is None:
+        raise ImportError("Clips are decoded by PyAV, which is not installed: pip install 'selfmm-hf[clips]'")
+    name, path = _name(path), os.fsdecode(path)
+    if "\0" in path or not os.path.exists(path):
+        raise ClipError(f"there is no local file {name}; {'download it first' if '://' in path else 'check the path'}")
+    if not os.path.isfile(path):
+        raise ClipError(f"{name} is a folder or a device, not a file; name the clip itself")
+    if os.path.getsize(path) == 0:
+        raise ClipError(f"{name} is empty (0 bytes); copy or record it again")
+    try:
+        container = av.open(
+            f"file:{os.path.abspath(path)}",  # whatever the name looks like, it is a path
+            metadata_errors="replace",
+            options={"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)},
+        )
+    except PermissionError as error:
+        raise ClipError(f"{name} may not be read by this user; change its permissions") from error
+    except av.error.FFmpegError as error:
+        raise ClipError(
+            f"{name} is no sound or video file of a kind that is read here, or it is damaged or cut off; "
+            f"copy it again, or {CONVERT}"
+        ) from error
+    with container:
+        if not container.streams.audio and not container.streams.video:
+            raise ClipError(f"{name} holds neither sound nor picture; choose another file")
+        duration = _duration(container)
+        if max_seconds is not None and duration is not None and duration > max_seconds + GRACE_SECONDS:
+            raise _too_long(path, max_seconds, duration)
+        yield container
+
+
+def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None) -> Iterator[Any]:
+    """The frames of a stream, less those in damaged packets."""
+    kind = "sound" if stream.type == "audio" else "picture"
+    if stream.codec_context is None:
+        raise ClipError(f"{_name(path)} has a {kind} in an unknown encoding; {CONVERT}")
+    if stream.type == "video":
+        width, height = stream.codec_context.width, stream.codec_context.height
+        _check_size(width, height, path)
+        _check_pixels(stream.frames * width * height, path)  # 0 where the file's head does not count its frames
+    decoder = _Decoder(container, stream, path)
+    # All packets are read, for how far the file goes, but only those of this stream are decoded.
+    packets, packet, damage, found, reached = container.demux(), True, None, 0, 0.0
+    while packet is not None:
+        if deadline is not None:
+            deadline.check(_name(path))
+        try:
+            packet = None
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            damage = error
+        except IndexError:
+            pass  # PyAV, at the end, where a stream turned up that the file's head does not name
+        if packet is not None:
+            reached = max(reached, _end(packet))
+            if packet.stream.index != stream.index:
+                continue
+        frames = []
+        try:
+            frames = decoder(packet)  # None: what the decoder still holds
+        except av.error.EOFError:
+            pass  # it holds nothing
+        except av.error.FFmpegError as error:
+            damage = error
+        for frame in frames:
+            found += 1
+            yield frame
+    cut = _cut_off(container, path, reached)
+    name = _name(path)
+    if not found and (damage or cut):
+        raise ClipError(f"nothing of the {kind} of {name} can be decoded; copy it again, or {CONVERT}") from damage
+    if damage or cut:
+        message = f"{name} is damaged or cut off: only a part of its {kind} is used"
+        warnings.warn(message, ClipWarning, stacklevel=2)
+
+
+class _Decoder:
+    """
+    Decodes the packets of one stream, and mends what FFmpeg says of the times of pictures.
+
+    - AVI tells when a picture is decoded, not when it is shown. FFmpeg guesses that, wrongly where pictures are stored
+      in another order. They are shown as they come out of the decoder, less the packets that it needs to begin.
+    - In the fragments of an MP4 file, FFmpeg's times are late where composition offsets are negative.
+    """
+
+    def __init__(self, container: Any, stream: Any, path: str | os.PathLike):
+        self.context = stream.codec_context
+        self.context.thread_type = "NONE"  # one thread: clips are extracted side by side
+        self.untold, self.read, self.delay, self.offsets = False, 0, None, iter(())
+        if stream.type == "video":
+            self.context.options = {"max_pixels": str(MAX_PIXELS)}
+            self.untold = container.format.name == "avi"
+            if "mov" in container.format.name.split(","):
+                self.offsets = chain(repeat(None, stream.frames), _composition_offsets(path, stream.id))
+
+    def __call__(self, packet: Any | None) -> list[Any]:
+        """The frames that come out; all that are still to come for `None`. Raises FFmpeg's errors."""
+        if packet is not None and packet.dts is not None:
+            self.read += 1
+            offset = next(self.offsets, None)
+            if offset is not None and packet.pts is not None:
+                packet.pts = min(packet.pts, packet.dts + offset)
+        frames = [frame for frame in self.context.decode(packet) if _holds_something(frame)]
+        if self.untold and frames:
+            self.delay = max(self.read - 1, 0) if self.delay is None else self.delay  # a packet is a unit of time
+            for frame in frames:
+                frame.pts = None if frame.dts is None else frame.dts - self.delay
+        return frames
+
+
+def _holds_something(frame: Any) -> bool:
+    return isinstance(frame, av.VideoFrame) or bool(frame.samples and frame.sample_rate)
+
+
+def _cut_off(container: Any, path: str | os.PathLike, reached: float) -> bool:
+    """Whether a file, whose packets end at `reached` on its own clock, ends before its head says."""
+    formats = set(container.format.name.split(","))
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if formats & {"avi", "wav"}:  # FFmpeg believes the file's size, not its head
+            size = int.from_bytes(head[4:8], "little")
+            return size < MAX_RIFF and os.path.getsize(path) < 0.95 * size
+        timed = TIMED & formats
+        if "mp3" in formats:  # without such a mark, FFmpeg guesses the duration
+            if head.startswith(b"ID3"):
+                file.seek(10 + int("".join(f"{byte:07b}" for byte in head[6:10]), 2))
+            start = file.read(4096)
+            timed = any(mark in start for mark in (b"Xing", b"Info", b"VBRI"))
+    duration = timed and container.duration and _duration(container)
+    return bool(duration) and reached - (container.start_time or 0) / 1e6 < duration - max(0.5, 0.05 * duration)
+
+
+class _Clock:
+    """
+    The clip's time of a stream's frames, in seconds.
+
+    Args:
+        zero: When the clip begins, on the file's clock; where nothing tells, it begins with the stream's first frame.
+        duration: Of the file, where it tells.
+    """
+
+    def __init__(self, zero: float | None, duration: float | None):
+        self.zero, self.duration = zero, duration or math.inf
+
+    def __call__(self, frame: Any, reached: float, step: float = 0.0) -> float:
+        """
+        When a frame begins. The one before began, or the sound so far ends, at `reached`; `reached + step` is when this
+        one is expected, should its time be missing or absurd.
+        """
+        expected = reached + step
+        if frame.pts is None:
+            return expected
+        stamp = float(frame.pts * frame.time_base)
+        now = expected if self.zero is None else stamp - self.zero
+        lost = now > max(expected + HOLE_SECONDS, self.duration + 1)
+        back = reached > max(now + BACK_SECONDS, 0)
+        if self.zero is None or lost or back:
+            self.zero, now = stamp - expected, expected
+        return now
+
+
+def _zero(path: str | os.PathLike, kind: str) -> float | None:
+    """
+    When the clip begins on the file's clock, for its sound ("audio") or picture ("video"): the two differ where streams
+    that begin a little apart count as beginning together. `None`: with the first frame of this kind.
+    """
+    frames: dict[str, list[tuple[float, float]]] = {"audio": [], "video": []}  # when each begins, and its length
+    wanted = {"audio": 2, "video": 1}
+    with _opened(path, None) as container:
+        both = _sound(container), _picture(container)
+        if any(stream is None or stream.codec_context is None for stream in both):
+            return None
+        decoders = {stream.type: _Decoder(container, stream, path) for stream in both}
+        with suppress(av.error.FFmpegError, IndexError):  # whoever decodes all of it tells of damage
+            for packet in container.demux(*both):
+                found = frames[packet.stream.type]
+                if len(found) < wanted[packet.stream.type]:
+                    with suppress(av.error.FFmpegError):
+                        for frame in decoders[packet.stream.type](packet):
+                            if frame.pts is not None:
+                                length = frame.samples / frame.sample_rate if found is frames["audio"] else 0.0
+                                found.append((float(frame.pts * frame.time_base), length))
+                if all(len(frames[kind]) >= count for kind, count in wanted.items()):
+                    break
+    if not all(frames.values()):
+        return None
+    begins = {kind: found[0][0] for kind, found in frames.items()}
+    if len(frames["audio"]) > 1:  # a fragmented MP4 without edit lists begins at 0, by a first frame that is drawn out
+        (_, length), (following, _) = frames["audio"][:2]
+        begins["audio"] = max(begins["audio"], following - length)
+    late = begins[kind] - min(begins.values())
+    return begins[kind] - (late if late > TOGETHER_SECONDS + TIME_TOLERANCE else 0.0)
+
+
+def _composition_offsets(path: str | os.PathLike, track: int) -> Iterator[int]:
+    """How much later than it is decoded each sample in the fragments of an MP4 file's track is shown, in its units."""
+    for fragment in _fragments(path):
+        for part in (body for kind, body in _boxes(fragment) if kind == b"traf"):
+            boxes = list(_boxes(part))
+            if any(kind == b"tfhd" and body[4:8] == struct.pack(">I", track) for kind, body in boxes):
+                yield from chain.from_iterable(_run_offsets(body) for kind, body in boxes if kind == b"trun")
+
+
+def _fragments(path: str | os.PathLike) -> Iterator[bytes]:
+    """The body of each `moof` box of an MP4 file (ISO/IEC 14496-12)."""
+    with open(path, "rb") as file:
+        while len(head := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", head)
+            size = int.from_bytes(file.read(8), "big") - 16 if size == 1 else size - 8
+            if not 0 <= size <= os.path.getsize(path):
+                return
+            if kind == b"moof":
+                yield file.read(min(size, MAX_FRAGMENT_HEAD))
+                size -= min(size, MAX_FRAGMENT_HEAD)
+            file.seek(size, os.SEEK_CUR)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The kind and the body of each box in the body of another."""
+    begin = 0
+    while begin + 8 <= len(data):
+        end = begin + max(int.from_bytes(data[begin : begin + 4], "big"), 8)
+        yield data[begin + 4 : begin + 8], data[begin + 8 : end]
+        begin = end
+
+
+def _run_offsets(run: bytes) -> Iterator[int]:
+    """The offsets in the body of a `trun` box; 0 where it has none."""
+    flags, count = struct.unpack_from(">II", run.ljust(8, b"\0"))
+    if not flags & 0x800:
+        return repeat(0, count)
+    start = 8 + 4 * (flags & 0x5).bit_count()
+    width = (flags & 0xF00).bit_count()
+    count = min(count, (len(run) - start) // (4 * width))  # less in a file that is cut off
+    return (sample[-1] for sample in struct.iter_unpack(f">{width}i", run[start : start + 4 * width * count]))
+
+
+def _heard(
+    container: Any, path: str | os.PathLike, max_seconds: float | None, deadline: Deadline | None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """
+    The sound of a file from the clip's begin on, without holes.
+
+    Yields:
+        (samples, 1) float32, or (samples, 2), the mean of two channels and half their difference; and the Hz.
+    """
+    stream = _sound(container)
+    if stream is None:
+        return
+    clock, seconds, mixers = _Clock(_zero(path, "audio"), _duration(container)), 0.0, {}
+    for frame in _decoded(container, stream, path, deadline):
+        rate, hole = frame.sample_rate, clock(frame, seconds) - seconds
+        silent = round(hole * rate) if hole > SOUND_HOLE_SECONDS else 0
+        seconds += (silent + frame.samples) / rate
+        if max_seconds is not None and seconds > max_seconds + GRACE_SECONDS:
+            raise _too_long(path, max_seconds)
+        sound = _mixed(frame, mixers)
+        for begin in range(0, silent, rate):
+            yield np.zeros((min(rate, silent - begin), sound.shape[1]), np.float32), rate
+        yield sound, rate
+
+
+def _shown(
+    container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None
+) -> Iterator[tuple[Any, float, float]]:
+    """Each frame of a video stream, and from when to when it is shown, in seconds since the clip's begin."""
+    clock = _Clock(_zero(path, "video"), _duration(container))
+    step = 1 / float(stream.average_rate or 25)
+    before, begin, pixels = None, 0.0, 0
+    steps, seconds = 0, 0.0  # frames that another one followed without a hole, and how long they stood in all
+    for frame in _decoded(container, stream, path, deadline):
+        pixels += frame.width * frame.height
+        _check_pixels(pixels, path)
+        if pixels > MAX_PIXEL_RATE * (begin + 1):
+            raise ClipError(f"{_name(path)} has more frames per second than can be read; lower its frame rate")
+        now = clock(frame, begin, step if before else 0.0)
+        if before is not None:
+            now = max(now, begin)  # damaged clocks run backwards
+            end = _until(begin, now, steps, seconds)
+            yield before, begin, end
+            if end == now:
+                steps, seconds = steps + 1, seconds + now - begin
+            step = now - begin or step
+        before, begin = frame, now
+    if before is not None:
+        duration = float((before.duration or 0) * (before.time_base or stream.time_base))
+        yield before, begin, _until(begin, begin + (duration or step), steps, seconds)
+
+
+def _until(begin: float, end: float, steps: int, seconds: float) -> float:
+    """When a frame ends that would stand from `begin` to `end`, after so many frames that stood so long in all."""
+    hole = steps and end - begin > max(STILL_SECONDS, STILL_FRAMES * seconds / steps)
+    return begin + seconds / steps if hole else end
+
+
+def _aspect(stream: Any) -> float:
+    """The width of a pixel over its height, as the container says, else the picture itself."""
+    return float(stream.sample_aspect_ratio or 1)
+
+
+def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathLike) -> np.ndarray:
+    """A frame as it is to be seen, (height, width, 3) uint8. `aspect`: the width of its pixels over their height."""
+    width, height = frame.width, frame.height
+    _check_size(width, height, path)
+    if abs(aspect - 1) > SQUARE_TOLERANCE:  # to the larger size, so that nothing is lost
+        width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
+        _check_size(
+            width, height, path, f"pixels that are not square: {frame.width} x {frame.height} are to be seen as"
+        )
+    try:
+        image = converter.reformat(frame, width, height, "rgb24").to_ndarray()
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ClipError(f"{_name(path)} has a picture in an unusual pixel format; {CONVERT}") from error
+    # Not `frame.side_data`, which holds the frame that holds it: each would stay until the garbage collector comes by.
+    side_data = SideDataContainer(frame)  # ty: ignore[too-many-positional-arguments]
+    matrix = next((bytes(data) for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is not None:
+        # libavutil/display.h: (x, y) is shown at (a x + c y, b x + d y).
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(np.int64)
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            image, a, d = image.swapaxes(0, 1), c, b
+        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(image)
+
+
+def _mixed(frame: Any, mixers: dict[tuple, Any]) -> np.ndarray:
+    """(samples, 1) or (samples, 2) as [`_heard`] yields it. `mixers` keeps what mixes more channels."""
+    known = all(channel.name != "NONE" for channel in frame.layout.channels)
+    if known and frame.layout.nb_channels > 2:
+        key = frame.format.name, frame.layout.name, frame.sample_rate
+        mixer = mixers.setdefault(key, av.AudioResampler("fltp", "mono", frame.sample_rate))
+        (frame,) = mixer.resample(frame)
+    samples = frame.to_ndarray()  # (channels, samples), or (1, samples * channels) where they are interleaved
+    if not frame.format.is_planar:
+        samples = samples.reshape(frame.samples, -1).T
+    if samples.dtype.kind in "iu":
+        full_scale = 2.0 ** (8 * samples.itemsize - 1)
+        samples = samples.astype(np.float32) / np.float32(full_scale) - (samples.dtype.kind == "u")
+    else:
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
+    samples = samples.astype(np.float32, copy=False)
+    mean = samples.mean(axis=0)
+    return np.stack([mean, mean - samples[1]], axis=1) if len(samples) == 2 else mean[:, None]
+
+
+class _Kept:
+    """Sound of one column or two, chunk by chunk, each sample once in memory."""
+
+    def __init__(self):
+        self.columns = [array("f")]
+        self.count, self.sums, self.squares = 0, 0.0, 0.0  # of two columns
+
+    def add(self, chunk: np.ndarray) -> None:
+        """Takes (samples, 1) or (samples, 2) float32; of one column, it counts for both."""
+        if chunk.shape[1] == 2:
+            self.count += len(chunk)
+            self.sums += chunk.sum(axis=0, dtype=np.float64)
+            self.squares += (chunk.astype(np.float64) ** 2).sum(axis=0)
+            if len(self.columns) == 1:
+                self.columns.append(self.columns[0][:])
+        for number, column in enumerate(self.columns):
+            column.frombytes(chunk[:, min(number, chunk.shape[1] - 1)].tobytes())
+
+    @property
+    def cancels(self) -> bool:
+        """Whether half the difference of two channels has more than twice the energy of their mean: it is the sound."""
+        if not self.count:
+            return False
+        energy = self.squares / self.count - (self.sums / self.count) ** 2
+        return bool(energy[1] > 2 * energy[0])
+
+    @property
+    def samples(self) -> np.ndarray:
+        """(samples,) float32."""
+        return np.frombuffer(self.columns[self.cancels], np.float32)
+
+
+class _Resampler:
+    """Resamples a stream, (samples, columns), chunk by chunk, with the very result of resampling it at once."""
+
+    def __init__(self, rate: int, new_rate: int, columns: int):
+        if soxr is None:
+            raise ImportError("Sound is resampled by soxr, which is not installed: pip install 'selfmm-hf[clips]'")
+        self.rate, self.new_rate, self.columns, self.read, self.written = rate, new_rate, columns, 0, 0
+        self.stream = None if rate == new_rate else soxr.ResampleStream(rate, new_rate, columns, "float32", "HQ")
+
+    def takes(self, samples: np.ndarray, rate: int) -> bool:
+        return (rate, samples.shape[1]) == (self.rate, self.columns)
+
+    def __call__(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
+        resampled = samples if self.stream is None else self.stream.resample_chunk(samples, last=last)
+        self.read += len(samples)
+        self.written += len(resampled)
+        return resampled
+
+    def rest(self) -> np.ndarray:
+        """What is still to come; all in all `ceil(read * new_rate / rate)` samples, as librosa has it."""
+        rest = self(np.zeros((0, self.columns), np.float32), last=True)
+        missing = -(-self.read * self.new_rate // self.rate) - self.written
+        return rest[: len(rest) + missing] if missing < 0 else np.pad(rest, ((0, missing), (0, 0)))
+
+
+def _sound(container: Any) -> Any | None:
+    """The sound stream that is read."""
+    return _chosen(container.streams.audio)
+
+
+def _picture(container: Any) -> Any | None:
+    """The video stream that is read: one that moves."""
+    kinds = av.stream.Disposition
+    still = kinds.attached_pic | kinds.timed_thumbnails
+    return _chosen([stream for stream in container.streams.video if not stream.disposition & still])
+
+
+def _chosen(streams: Any) -> Any | None:
+    """The default stream, as a player has it; rather one without commentary or the like; else the first."""
+    kinds = av.stream.Disposition
+    others = kinds.comment | kinds.visual_impaired | kinds.karaoke | kinds.clean_effects | kinds.descriptions
+
+    def rank(stream: Any) -> tuple[bool, bool]:
+        return not stream.disposition & kinds.default, bool(stream.disposition & others)
+
+    return min(streams, key=rank, default=None)
+
+
+def _duration(container: Any) -> float | None:
+    """What the file says, in seconds."""
+    formats = set(container.format.name.split(","))
+    if container.duration is None or UNTIMED & formats:
+        return None
+    # Matroska writes the time of the end, the others how long the clip lasts.
+    return (container.duration - (container.start_time or 0) * ("matroska" in formats)) / 1e6
+
+
+def _packets_duration(container: Any) -> float | None:
+    """Until when the packets last, in seconds: browsers record WebM without a duration."""
+    begin, end = None, 0.0
+    try:
+        for packet in container.demux():
+            if packet.pts is not None:
+                stamp = float(packet.pts * packet.time_base)
+                begin, end = stamp if begin is None else min(begin, stamp), max(end, _end(packet))
+    except (av.error.FFmpegError, IndexError):
+        pass  # as far as it can be read
+    return None if begin is None else end - begin
+
+
+def _end(packet: Any) -> float:
+    """When a packet ends on the file's clock, in seconds; 0 where it does not say."""
+    return 0.0 if packet.pts is None else float((packet.pts + (packet.duration or 0)) * packet.time_base)
+
+
+def _check_size(width: int, height: int, path: str | os.PathLike, what: str = "a picture of") -> None:
+    if width * height > MAX_PIXELS:
+        raise ClipError(f"{_name(path)} has {what} {width} x {height} pixels; scale it down")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height) > 0:
+        raise ClipError(f"{_name(path)} has {what} {width} x {height} pixels; crop it")
+
+
+def _check_pixels(pixels: int, path: str | os.PathLike) -> None:
+    """Of all frames, or of those up to now."""
+    if pixels > MAX_CLIP_PIXELS:
+        raise ClipError(
+            f"{_name(path)} has more than {MAX_CLIP_PIXELS / 1e9:g} billion pixels in all its frames; scale it down, "
+            "or cut it into shorter clips"
+        )
+
+
+def _too_long(path: str | os.PathLike, max_seconds: float, duration: float | None = None) -> ClipError:
+    lasts = "is longer" if duration is None else f"lasts {duration:.1f} s, longer"
+    return ClipError(f"{_name(path)} {lasts} than the {max_seconds:g} s that are allowed; cut it into shorter clips")
+
+
+def _name(path: str | os.PathLike) -> str:
+    """The file's name as it may be shown: quoted, control characters escaped."""
+    return repr(os.path.basename(os.path.normpath(os.fsdecode(path))))

@@ -1,1 +1,0 @@
-"""A run or a sweep to be looked at: one page, and its pictures."""

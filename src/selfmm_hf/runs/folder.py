@@ -1,0 +1,137 @@
+"""The folder of a run: what lies in it, and whether a run may begin or go on there."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers.trainer import TRAINER_STATE_NAME
+
+from ..storage.whole_files import hidden
+from ..training import checkpoints
+from .options import UNLEARNED_OPTIONS
+
+OPTIONS_FILE = "options.yaml"
+ENVIRONMENT_FILE = "environment.json"
+RESULTS_FILE = "all_results.json"
+PREDICTIONS_FILE = "predictions.parquet"
+GENERATED_FILE = "pseudo_labels.parquet"
+FILES = [
+    RESULTS_FILE,
+    ENVIRONMENT_FILE,
+    OPTIONS_FILE,
+    PREDICTIONS_FILE,
+    GENERATED_FILE,
+    "run.png",
+    TRAINER_STATE_NAME,
+]
+
+
+def check_writable(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: `folder` cannot be made or written to.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        problem = "cannot be written to" if existing.is_dir() else "is not a folder"
+        raise ValueError(f"{existing} {problem}: name another --output_dir.")
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run has left anything in `folder`."""
+    return (folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(folder))
+
+
+def check_new(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: `folder` holds a run already.
+    """
+    if has_begun(folder):
+        raise ValueError(
+            f"{folder} holds an earlier run: resume it with --resume_from_checkpoint true, replace it "
+            "by --overwrite_output_dir, or name another --output_dir."
+        )
+
+
+def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: float) -> Path | None:
+    """
+    The checkpoint from which a run goes on, `None` where it had not come to any.
+
+    Args:
+        folder: Of the run.
+        resume: `true`, or the path of a checkpoint.
+        given: The options with which it is to go on.
+        epochs: For how long.
+
+    Raises:
+        CheckpointError: It is not whole.
+        ValueError: There is no such checkpoint, or it is of a run that had other options or is done.
+    """
+    if resume.lower() in ("true", "1", "yes"):
+        if not has_begun(folder):
+            raise ValueError(f"There is no checkpoint in {folder} to resume from, nor any run.")
+        checkpoint = checkpoints.to_resume(folder)
+    else:
+        checkpoint = Path(resume)
+        if not checkpoint.is_dir():
+            raise ValueError(f"There is no checkpoint folder {resume}.")
+        checkpoints.check(checkpoint)
+    begun = folder if checkpoint is None else checkpoint.parent
+    before = _options(begun, given)
+    if name := difference(before, given, "num_train_epochs"):
+        was, wanted = (options.get(name, "the default") for options in (before, given))
+        raise ValueError(
+            f"The run in {begun} was started with {name}: {was}, and cannot be resumed with {wanted}; "
+            f"--config {begun / OPTIONS_FILE} has its options."
+        )
+    if checkpoint is not None:
+        epoch = json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))["epoch"]
+        if epoch > epochs:
+            raise ValueError(
+                f"{checkpoint} has been trained for {epoch:g} epochs, and num_train_epochs is "
+                f"{epochs:g}: it may be raised, not lowered."
+            )
+    done = (folder / RESULTS_FILE).is_file()
+    if done and checkpoint is None:
+        raise ValueError(
+            f"The run in {folder} is done, and has no checkpoint to resume from: name another --output_dir, or replace "
+            "it by --overwrite_output_dir."
+        )
+    if done and difference(_options(folder, given), given):
+        raise ValueError(
+            f"The run in {folder} is done, and has read the test split, which is read once: to train further from its "
+            "last checkpoint, name that, and another --output_dir."
+        )
+    return checkpoint
+
+
+def _options(folder: Path, otherwise: dict[str, Any]) -> dict[str, Any]:
+    """Of the run in `folder`; `otherwise` where it has left none."""
+    file = folder / OPTIONS_FILE
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else otherwise
+
+
+def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str | None:
+    """
+    The first option that is another one in `now` and matters for what is learned; those named `free` do not, nor does
+    the place of the data, which tell themselves whether they are others.
+    """
+    for name in sorted(before.keys() | now.keys()):
+        if name not in ("data", *free) and not UNLEARNED_OPTIONS.fullmatch(name) and before.get(name) != now.get(name):
+            return name
+    return None
+
+
+def delete_run(folder: Path) -> None:
+    """Deletes what a run leaves, and nothing else that may lie in the folder."""
+    for path in checkpoints.checkpoints(folder):
+        shutil.rmtree(path)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in ("model", *FILES):
+        shutil.rmtree(hidden(folder / name), ignore_errors=True)

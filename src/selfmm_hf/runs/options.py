@@ -1,0 +1,254 @@
+"""The options of a training run: a YAML file, overridden on the command line."""
+
+import dataclasses
+import difflib
+import inspect
+import json
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from ..model.configuration_selfmm import SelfMMConfig
+from ..resources import named
+from ..storage.scrub import scrub
+from ..training.arguments import SelfMMTrainingArguments
+
+# They name places, or change nothing of what is learned.
+UNLEARNED_OPTIONS = re.compile(
+    "output_dir|overwrite_output_dir|resume_from_checkpoint|save_total_limit|disable_tqdm|report_to|run_name"
+    "|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
+)
+# Taken where no --config is named, by what is said of --dataset.
+TAKEN_BY_ITSELF = "custom"
+PRESETS = named()
+
+
+@dataclass
+class RunOptions:
+    """
+    What is trained on what.
+
+    Args:
+        dataset: `demo`, the corpus that the project generates, `mosi`, `mosei`, `sims`, `simsv2`, or `custom`.
+        data: The published feature file (a pickle, from which no code is ever run), a folder that `selfmm data
+            prepare` has made, a folder of one's own, or a data set repository on the Hub.
+        data_config: `aligned` or `unaligned`, where `data` has both.
+        data_revision: Of the repository, to pin it.
+        text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
+            a small one of its own.
+        text_encoder_revision: Of the text encoder's repository, to pin it.
+        max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
+        max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
+            the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
+            data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.
+        overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
+
+    Attributes:
+        given: All options, of the model and the training too, that are not the defaults, as a file for `--config` has
+            them; without those that say what becomes of an earlier run.
+        presets: The configuration files, name and text, and
+        overrides: the options of the command line that make the recipe, both without names of local folders: for the
+            model card.
+        preset_taken: Whether the preset was taken without having been named.
+    """
+
+    dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei, sims, simsv2 or custom."})
+    data: str | None = field(default=None, metadata={"help": "Feature file, folder, or repository on the Hub."})
+    data_config: str | None = field(default=None, metadata={"help": "aligned or unaligned, where there are both."})
+    data_revision: str | None = field(default=None, metadata={"help": "Of the repository."})
+    text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
+    text_encoder_revision: str | None = field(default=None, metadata={"help": "Of the text encoder's repository."})
+    max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
+    max_missing_rate: float = field(
+        default=0.0, metadata={"help": "Train with missing data, up to this rate for half of the clips; 0: complete."}
+    )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
+    presets: list[tuple[str, str]] = field(default_factory=list, init=False)
+    overrides: list[str] = field(default_factory=list, init=False)
+    preset_taken: bool = field(default=False, init=False)
+    given: dict[str, Any] = field(init=False, default_factory=dict)
+
+
+def _model_options() -> type:
+    """A dataclass of the options that [`SelfMMConfig`] documents; those left out keep its defaults."""
+    parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
+    hints = typing.get_type_hints(SelfMMConfig.__init__)
+    left_out = {"self", "text_config", "id2label", "kwargs"}
+    documented = re.findall(
+        r"^ {8}(\w+) \(.*?\):\s+(.+?)\s*(?=^ {8}\w|\Z)", SelfMMConfig.__doc__ or "", re.DOTALL | re.MULTILINE
+    )
+    help_texts = {name: " ".join(text.replace("`", "").split()) for name, text in documented}
+    fields = [
+        (one.name, hints[one.name] | None, field(default=None, metadata={"help": help_texts.get(one.name)}))
+        for one in parameters
+        if one.name not in left_out
+    ]
+    return dataclasses.make_dataclass("ModelOptions", fields)
+
+
+ModelOptions = _model_options()
+
+
+class _Parser(HfArgumentParser):
+    """Raises its complaints, instead of printing the usage of some 200 options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+class _Merged:
+    """Reads JSON objects, each of which adds to and overrides those that came before, from a file or an option."""
+
+    def __init__(self):
+        self.merged: dict[str, Any] = {}
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        self.merged.update(json.loads(text))
+        return dict(self.merged)
+
+    def __repr__(self) -> str:
+        return "JSON object"
+
+
+def option_parser() -> HfArgumentParser:
+    """The parser of all options: what is trained on what, the model, the training; ours come first."""
+    parser = _Parser(
+        (RunOptions, ModelOptions, SelfMMTrainingArguments),
+        allow_abbrev=False,
+        usage="selfmm train [--config FILE.yaml or PRESET] [--option value ...], likewise train.py and selfmm demo",
+        description="First what is trained on what, then the model, then the training: Self-MM's own options, and "
+        "after them those of every Trainer of transformers.",
+    )
+    parser.add_argument("--config", help="YAML file or preset of options; those on the command line come first")
+    for action in parser._actions:
+        if action.dest in ("learning_rates", "weight_decays"):
+            action.type = _Merged()
+        if action.dest == "unimodal_tasks":
+            action.nargs = "*"
+    return parser
+
+
+def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], SelfMMTrainingArguments]:
+    """
+    Reads `--config`, a YAML file or the name of one of `PRESETS`, and the options that override it. For a data set of
+    one's own, `--dataset custom`, the preset `custom` is read where none is named.
+
+    Returns:
+        What to train on what, the options of the model (fields of [`SelfMMConfig`]), and those of the training.
+
+    Raises:
+        ValueError: A key or option is unknown or its value is of the wrong type; the nearest right one is named.
+    """
+    parser = option_parser()
+    configs = _Parser((), add_help=False, allow_abbrev=False)
+    configs.add_argument("--config", action="append", default=[])
+    files, overrides = configs.parse_known_args(arguments)
+    preset_taken = not files.config and _dataset(overrides) == TAKEN_BY_ITSELF
+    if preset_taken:
+        files.config = [str(PRESETS[TAKEN_BY_ITSELF])]  # never a file of that name
+    known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
+    from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
+    *groups, _, unknown = parser.parse_args_into_dataclasses(
+        [*from_files, *overrides], return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        name = unknown[0].split("=")[0]
+        hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
+        raise ValueError(f"Unrecognized option {name}.{hint and ' Did you mean --' + hint + '?'} See --help.")
+    run, model, args = groups
+    run.preset_taken = preset_taken
+    parsed, defaults = (vars(parser.parse_args(one)) for one in ([*from_files, *overrides], []))
+    left_out = {"overwrite_output_dir", "resume_from_checkpoint"}
+    run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != defaults[key]}
+    if run.max_text_tokens < 3:
+        raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
+    if not 0 <= run.max_missing_rate <= 1:
+        raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
+    run.presets = [(file.name, scrub(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
+    run.overrides = list(_recipe(overrides))
+    return run, {name: value for name, value in vars(model).items() if value is not None}, args
+
+
+def _dataset(arguments: list[str]) -> str | None:
+    """What the command line says of --dataset."""
+    parser = _Parser((), add_help=False, allow_abbrev=False)
+    parser.add_argument("--dataset", nargs="?")
+    return parser.parse_known_args(arguments)[0].dataset
+
+
+def _recipe(arguments: list[str]) -> Iterator[str]:
+    """The options that say how a model came about, rather than where it went."""
+    told = True
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):
+            name, equals, value = "", "", argument
+        else:
+            told = not UNLEARNED_OPTIONS.fullmatch(name.lstrip("-").replace("-", "_"))
+        if told:
+            value = Path(value).resolve().name if value and Path(value).exists() else scrub(value)
+            yield name + equals + value
+
+
+def find_file(name: str, known: dict[str, Path], missing: str) -> Path:
+    """
+    A file, or one of those that come along by its name.
+
+    Raises:
+        ValueError: It is neither; `missing` begins the sentence that ends with the names of those that come along.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    if name not in known:
+        raise ValueError(f"{missing} {', '.join(known)}.")
+    return known[name]
+
+
+def _file(name: str) -> Path:
+    return find_file(name, PRESETS, f"There is no configuration file {name}, and the presets are")
+
+
+def read_map(file: Path, what: str) -> dict[Any, Any]:
+    """
+    The map that a YAML file holds, empty where the file is.
+
+    Raises:
+        ValueError: It holds something else; `what` it should is said.
+    """
+    try:
+        values = yaml.safe_load(file.read_text("utf-8-sig")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold {what}, got {type(values).__name__}.")
+    return values
+
+
+def _from_yaml(file: Path, known: list[str]) -> list[str]:
+    options = read_map(file, "options as `key: value`")
+    for key in options:
+        if key not in known:
+            hint = _nearest(str(key), known)
+            raise ValueError(f"{file}: unrecognized option {key}.{hint and ' Did you mean ' + hint + '?'}")
+    return as_arguments(options)
+
+
+def as_arguments(options: dict[str, Any]) -> list[str]:
+    """Options as a YAML file has them, for the command line; those that are `None` are not given."""
+    arguments = []
+    for key, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        arguments += [f"--{key}", *(json.dumps(one) if isinstance(one, dict | bool) else str(one) for one in values)]
+    return arguments
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")

@@ -1,0 +1,209 @@
+"""What a run has left in its folder, read back."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+from transformers.trainer import TRAINER_STATE_NAME
+
+from ..data import range_of_labels
+from ..metrics import METRICS, absolute_errors
+from ..training import checkpoints
+from ..training.arguments import SelfMMTrainingArguments
+from .folder import ENVIRONMENT_FILE, GENERATED_FILE, OPTIONS_FILE, PREDICTIONS_FILE, RESULTS_FILE
+
+
+class RunError(ValueError):
+    """A folder holds no run, or a damaged one."""
+
+
+@dataclass
+class StoredRun:
+    """
+    One run.
+
+    Args:
+        folder: Of the run.
+        options: As `options.yaml` has them.
+        log_history: Of the trainer; of an unfinished run, as its last whole checkpoint has it.
+        environment: As `environment.json` has it.
+        results: As `all_results.json` has them; empty where the run has not come to its end, as is all that follows.
+        predictions: `id`, `split`, `label`, `fusion` and each modality, (clips,), NaN where a clip lacks one.
+    """
+
+    folder: Path
+    options: dict[str, Any]
+    log_history: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    predictions: dict[str, NDArray] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "StoredRun":
+        """
+        Raises:
+            RunError: Something of a finished run is missing or damaged.
+        """
+        run = cls(folder, _options(folder / OPTIONS_FILE))
+        if (folder / ENVIRONMENT_FILE).is_file():
+            run.environment = read_json(folder / ENVIRONMENT_FILE, "data", "sessions")
+        if not (folder / RESULTS_FILE).is_file():
+            checkpoint = checkpoints.last_whole(folder)
+            if checkpoint is not None:
+                run.log_history = read_json(checkpoint / TRAINER_STATE_NAME, "log_history")["log_history"]
+            return run
+        run.results = read_json(folder / RESULTS_FILE, "best_epoch", "epochs")
+        run.log_history = read_json(folder / TRAINER_STATE_NAME, "log_history")["log_history"]
+        run.predictions = read_predictions(folder)
+        return run
+
+    @property
+    def seed(self) -> int:
+        return self.options.get("seed", SelfMMTrainingArguments.seed)
+
+    @property
+    def dataset(self) -> str:
+        return self.options.get("dataset", "demo")
+
+    @property
+    def label_range(self) -> float:
+        return range_of_labels(self.dataset, self.options.get("label_range"))
+
+    @property
+    def train_ids(self) -> list[str]:
+        """Of the training clips."""
+        return self._generated[0]
+
+    @property
+    def generated(self) -> dict[str, NDArray[np.float64]]:
+        """Generated labels by modality, (epochs, training clips)."""
+        return self._generated[1]
+
+    @cached_property
+    def _generated(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        return read_generated(self.folder)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The modalities with a task of their own, which alone have something to say."""
+        learned = self.options.get("unimodal_tasks")
+        return [name for name in self.generated if learned is None or name in learned]
+
+    @property
+    def fused(self) -> NDArray[np.float64]:
+        """The fused labels of the training clips: each modality's, in the first epoch."""
+        return next(iter(self.generated.values()))[0]
+
+    def losses(self, name: str) -> list[float]:
+        """As [`losses_by_epoch`]."""
+        return losses_by_epoch(self.log_history, name)
+
+    def same_clips(self, other: "StoredRun") -> bool:
+        """Whether both were trained and scored on the same clips."""
+        predicted = np.array_equal(self.predictions["id"], other.predictions["id"])
+        return predicted and self.train_ids == other.train_ids
+
+    def of_split(self, split: str) -> dict[str, NDArray]:
+        """The predictions for one split."""
+        rows = self.predictions["split"] == split
+        return {name: values[rows] for name, values in self.predictions.items()}
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """The field's, of the fused prediction."""
+        rows = self.of_split(split)
+        return METRICS[self.label_range](rows["fusion"], rows["label"])
+
+    def errors(self, split: str) -> NDArray[np.float32]:
+        """Of the fused predictions, (clips,): their mean is the MAE."""
+        rows = self.of_split(split)
+        return absolute_errors(rows["fusion"], rows["label"], self.label_range)
+
+
+def losses_by_epoch(log_history: list[dict[str, Any]], name: str) -> list[float]:
+    """
+    `loss` of training or `eval_selection_loss` of validation from the first epoch on: of what was logged within each,
+    the mean in training, the lowest in validation, as it chooses the model; NaN where nothing was.
+    """
+    logged: dict[int, list[float]] = {}
+    for entry in log_history:
+        if name in entry and entry["epoch"] > 0:  # not of `eval_on_start`
+            logged.setdefault(math.ceil(entry["epoch"]), []).append(entry[name])
+    one = np.min if name.startswith("eval_") else np.mean
+    return [float(one(logged.get(epoch, math.nan))) for epoch in range(1, max(logged, default=0) + 1)]
+
+
+def read_predictions(folder: Path) -> dict[str, NDArray]:
+    """Columns of `predictions.parquet`."""
+    table = _table(folder / PREDICTIONS_FILE, "id", "split", "label", "fusion")
+    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in ("id", "split")}
+    for name in table.column_names[2:]:
+        columns[name] = _numbers(folder / PREDICTIONS_FILE, table, name)
+    for name in ("label", "fusion"):
+        if not np.isfinite(columns[name]).all():
+            raise RunError(f"{folder / PREDICTIONS_FILE}, column {name!r}, holds values that are no finite numbers.")
+    return columns
+
+
+def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+    """The ids of the training clips, and their generated labels by modality, (epochs, clips)."""
+    file = folder / GENERATED_FILE
+    table = _table(file, "id", "epoch")
+    epochs = _numbers(file, table, "epoch")
+    count, clips = len(np.unique(epochs)), int((epochs == epochs.min()).sum())
+    if not np.array_equal(epochs, np.repeat(np.arange(1, count + 1), clips)):
+        raise RunError(f"{file} does not hold the same clips in each epoch.")
+    names = [name for name in table.column_names if name not in ("id", "epoch")]
+    if not names:
+        raise RunError(f"{file} is damaged: it has no column of a modality.")
+    return table["id"].to_pylist()[:clips], {name: _numbers(file, table, name).reshape(count, -1) for name in names}
+
+
+def _options(file: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"{file} is damaged: {error}") from error
+    if not isinstance(options, dict):
+        raise RunError(f"{file} is damaged: it holds no options.")
+    return options
+
+
+def read_json(file: Path, *expected: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{file} is missing: the run is not complete.") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict) or (missing := [name for name in expected if name not in content]):
+        raise RunError(f"{file} is damaged: it has no {missing[0] if isinstance(content, dict) else expected[0]!r}.")
+    return content
+
+
+def _table(file: Path, *expected: str) -> pa.Table:
+    if not file.is_file():
+        raise RunError(f"{file} is missing: the run is not complete.")
+    try:
+        table = pq.read_table(file)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is damaged: {error}") from error
+    if missing := [name for name in expected if name not in table.column_names]:
+        raise RunError(f"{file} is damaged: it has no column {missing[0]!r}.")
+    if not len(table):
+        raise RunError(f"{file} has no rows.")
+    return table
+
+
+def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
+    try:
+        return np.array(table[name].to_pylist(), dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{file}, column {name!r}, does not hold numbers: {error}") from error

@@ -1,0 +1,1 @@
+"""Files that are written whole and without secrets, locks, and names of repositories."""

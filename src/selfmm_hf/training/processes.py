@@ -1,0 +1,99 @@
+"""One training to a folder: other processes are kept out of it, and those of one training begin it together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import Timeout
+
+from ..storage.file_lock import held
+
+LOCK_FILE = ".lock"
+
+Answer = TypeVar("Answer")
+
+
+class FolderInUse(ValueError):
+    """Another process is at work in a folder, or nothing can keep it from being so."""
+
+
+class FirstProcessFailed(OSError, ValueError):
+    """The first of several processes has failed, and says why; the others end with it."""
+
+    is_told = True
+
+
+def by_first_process(do: Callable[[], Answer]) -> Answer:
+    """
+    What `do` returns in the first of the processes that train together, in all of them. None goes on before it is done,
+    however late one of them comes.
+
+    Raises:
+        FirstProcessFailed: In the others, where `do` raises anything in the first.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return do()
+    outcome: list[Any] = [None, None]
+    failure: Exception | None = None
+    if distributed.get_rank() == 0:
+        try:
+            outcome[0] = do()
+        except Exception as error:
+            failure, outcome[1] = error, f"{type(error).__name__}: {error}"
+    distributed.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        distributed.barrier()  # else the first may be gone before the others have heard of it
+        raise failure or FirstProcessFailed(outcome[1])
+    return outcome[0]
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """
+    Keeps every other training out of `folder`, which is made where it is not there. May be nested. Of the processes
+    that train together, the first holds the lock. The system lifts it from a process that is killed.
+
+    Raises:
+        FolderInUse: Another process is at work there, or the folder cannot be locked.
+    """
+    with ExitStack() as alone:
+        by_first_process(lambda: alone.enter_context(_locked(folder)))
+        yield
+
+
+def check_free(folder: Path) -> None:
+    """
+    Writes nothing where no training has been.
+
+    Raises:
+        FolderInUse: Another process is at work in `folder`.
+    """
+    if (folder / LOCK_FILE).exists():
+        with _locked(folder):
+            pass
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing is in `folder`, if there is one, but its lock."""
+    return not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    file = folder.resolve() / LOCK_FILE
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(held(file))
+        except Timeout:
+            raise FolderInUse(
+                f"Another process is training in {folder}: wait for it, or name another folder."
+            ) from None
+        except OSError as error:
+            raise FolderInUse(
+                f"{folder} cannot be kept for one training alone, because {LOCK_FILE} cannot be locked there "
+                f"({error}): name a folder that you may write to, on a file system with locks."
+            ) from error
+        yield

@@ -1,0 +1,103 @@
+"""The command `selfmm` as a whole, and what importing the package brings."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+from conftest import command
+from transformers import pipeline
+
+import selfmm_cli
+import selfmm_hf
+from selfmm_cli import training_options
+from selfmm_hf.runs.options import option_parser
+
+
+def every_command(group=None, before=()):
+    group = group or typer.main.get_command(selfmm_cli.app)
+    for name, one in group.commands.items():
+        if hasattr(one, "commands"):
+            yield from every_command(one, (*before, name))
+        else:
+            yield [*before, name]
+
+
+def test_help_loads_neither_torch_nor_the_package():
+    code = """
+import sys
+import selfmm_cli
+for line in sys.argv[1:]:
+    selfmm_cli.main([*line.split(), "--help"])
+slow = {"torch", "transformers", "selfmm_hf", "numpy", "datasets"} & sys.modules.keys()
+assert not slow, slow
+"""
+    lines = ["", *(" ".join(one) for one in every_command())]
+    done = subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: ") == len(lines) == 16
+
+
+def test_the_version(capsys):
+    assert command("--version") == 0
+    assert capsys.readouterr().out.split() == [selfmm_hf.__version__]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predcit"], "Did you mean 'predict'?"),
+        (["predict", "--modle", "x"], "--model"),
+        (["data", "prepare", "moshi", "--data", "x", "--output_dir", "y"], "mosi"),
+        (["report"], "Missing"),
+        (["train", "--learning_rte", "1"], "Unrecognized option --learning_rte. Did you mean --learning_rate?"),
+    ],
+)
+def test_what_is_misspelt_is_said_in_one_line(arguments, said, capsys):
+    assert command(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("selfmm: error: ") and said in line
+
+
+def test_tracebacks_for_those_who_look_for_a_fault(monkeypatch, capsys):
+    assert command("data", "verify", "nowhere") == 2
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("SELFMM_DEBUG", "1")
+    assert command("data", "verify", "nowhere") == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and printed.splitlines()[-1] == "selfmm: error: There is no nowhere."
+
+
+def test_options_have_the_names_that_they_had_once(tmp_path, capsys):
+    for arguments in (
+        ["data", "prepare", "mosi", "--file", "nowhere.pkl", "--out", tmp_path / "out", "--config", "aligned"],
+        ["report", "nowhere", f"--out={tmp_path}"],
+        ["export", "nowhere", "--out", "x.onnx"],
+    ):
+        assert command(*arguments) == 2
+        assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_help_of_a_training_has_all_of_our_options():
+    """It is read off the source; those of every Trainer are not in it."""
+    documented = {name for _, options in training_options.panels() for name in options}
+    parsed = {action.dest for action in option_parser()._actions}
+    assert documented <= parsed
+    own = {"dataset", "text_encoder", "convention", "momentum", "audio_pooling", "early_stopping_patience"}
+    assert own <= documented and "warmup_steps" in parsed - documented
+    assert all(re.search(r"[.:)]$", text) for _, options in training_options.panels() for text in options.values())
+
+
+def test_lazy_exports():
+    assert all(getattr(selfmm_hf, name) is not None for name in selfmm_hf.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = selfmm_hf.nothing
+
+
+def test_the_pipeline_is_registered(model_folder):
+    pipe = pipeline("multimodal-sentiment", model=str(model_folder))
+    assert type(pipe) is selfmm_hf.MultimodalSentimentPipeline
+    assert pipe({"text": "good"})["present"] == {"text": True, "audio": False, "vision": False}
+    again = pipeline("multimodal-sentiment", model=str(model_folder), trust_remote_code=True)
+    assert type(again) is selfmm_hf.MultimodalSentimentPipeline
