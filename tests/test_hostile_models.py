@@ -144,6 +144,7 @@ REFUSED = [
     (PROCESSOR, "max_text_tokens", MISSING, "max_text_tokens is None, expected 3 or more"),
     (RECIPE, "audio", {"kind": "nosuch"}, "preprocessor_config.json: The audio recipe is of kind 'nosuch'"),
     (RECIPE, "vision", MISSING, "preprocessor_config.json: This is no recipe"),
+    (RECIPE, "text", {"kind": "features", "dim": 5}, "has a tokenizer and a recipe of word vectors"),
     (RECIPE, "normalization", [], "preprocessor_config.json: "),
     (RECIPE, "normalization.audio.std.0", 0, "preprocessor_config.json: The normalization of audio"),
 ]

@@ -122,6 +122,8 @@ class SelfMMProcessor(ProcessorMixin):
             if width not in (None, expected):
                 raise ValueError(f"The processor's {name} is {width} wide, and the model's {expected}.")
         if self._tokenizes("text"):
+            if "text" in self.feature_extractor.recipe:
+                raise ValueError("The processor has a tokenizer and a recipe of word vectors; a text is read by one.")
             if config.is_sequence("text"):
                 raise ValueError("The processor has a tokenizer, and the model no text encoder.")
             encoder = model.encoders["text"]
