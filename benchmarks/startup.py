@@ -56,7 +56,8 @@ def main() -> None:
     medians = {name: [statistics.median(one) for one in zip(*found, strict=True)] for name, found in times.items()}
     for name, (core, clock) in medians.items():
         print(f"{name:<28} {core:6.2f} s of a core {clock:6.2f} s by the clock")
-    done = subprocess.run([sys.executable, "-c", COMPUTES, options.model], check=True, capture_output=True, text=True)
+    computes = [sys.executable, "-c", COMPUTES, options.model]
+    done = subprocess.run(computes, check=True, capture_output=True, encoding="utf-8")
     beyond = medians["selfmm predict"][1] - medians["import a model's parts"][1] - float(done.stdout)
     print(f"{'beyond imports and model':<28} {beyond:36.2f} s by the clock")
     helped = max(core for name, (core, _) in medians.items() if name.endswith("--help"))

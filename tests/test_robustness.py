@@ -362,16 +362,12 @@ def test_tables_of_models_with_few_modalities():
 def test_pictures(tmp_path):
     pytest.importorskip("matplotlib")
     labels = np.random.default_rng(0).uniform(-3, 3, 50)
-    reports = []
-    for name in ("a", "b"):
-        predictions = {one: labels * (1 - one.rate) + len(one.missing) for one in conditions(MODALITIES)}
-        reports.append({"name": name, "dataset": "mosi", "label_range": 3.0,
-                        **summarise(measure(predictions, labels, 3.0), 0.0, labels, 3.0)})  # fmt: skip
+    predictions = {one: labels * (1 - one.rate) + len(one.missing) for one in conditions(MODALITIES)}
+    report = {"name": "a", "dataset": "mosi", "label_range": 3.0,
+              **summarise(measure(predictions, labels, 3.0), 0.0, labels, 3.0)}  # fmt: skip
     files = [tmp_path / "one.png", tmp_path / "one.svg"]
-    plot_robustness(reports, published("mosi"), files)
+    plot_robustness(report, published("mosi"), files)
     assert files[0].stat().st_size > 20_000 and "<svg" in files[1].read_text()
-    with pytest.raises(ValueError, match="at most"):
-        plot_robustness(reports * 4, [], files)
 
 
 def test_published_figures_are_consistent():
