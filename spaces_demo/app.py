@@ -41,33 +41,33 @@ SENTENCES = ["the movie was wonderful", "the food was awful", "the story was lon
 
 INTRODUCTION = """# What do words, voice and face say?
 
-Upload or record a clip of somebody speaking, or type some words. The model says how positive or negative it sounds
-and looks, and **what the words, the voice and the face each say on their own**: people say "great" in many ways.
+Upload or record a clip of a person speaking, or type some words. The model estimates how positive or negative it is.
+It also gives **a separate score for the words, the voice and the face**, because people can say "great" in many ways.
 """
 
 NUMBERS = """
-Each score lies between **-{limit:g}** (as negative as can be) and **+{limit:g}** (as positive as can be); 0 is neutral.
+Each score lies between **-{limit:g}** (very negative) and **+{limit:g}** (very positive); 0 is neutral.
 
-- **Together** is the model's answer. It weighs words, voice and face; it is not their average.
-- **Words**, **voice** and **face** are what each says alone. [Self-MM](https://arxiv.org/abs/2102.04830) learns these
-  without being told: its training data have one label for a clip, and it works out by itself what label each modality
-  should have had. So it can tell when they disagree, as in irony, politeness or a brave face.
-- Hollow bars are negative, full bars positive. What a clip lacks is left out, and the rest is judged without it.
-- **Over time** shows pieces of {window:g} seconds. Words count there only where speech recognition says when they fall.
+- **Together** is the model's answer. It combines words, voice and face, and is not their average.
+- **Words**, **voice** and **face** are the scores of each alone. The training data have only one label for each clip.
+  [Self-MM](https://arxiv.org/abs/2102.04830) generates the labels of words, voice and face itself. The model can
+  therefore show when they disagree, as in irony, politeness or a brave face.
+- Hollow bars are negative, full bars positive. If a clip lacks words, voice or face, the model scores the rest.
+- **Over time** shows windows of {window:g} seconds. It includes words only if speech recognition provides their times.
 """
 
 PRIVACY = f"""
-Clips are judged on the machine that shows this page, and are not kept. What you have asked about is deleted when you
-close the page, and every upload within {KEEP_SECONDS // 60} minutes, even one that broke off. A clip has at most
-{MAX_SECONDS} seconds and {MAX_MEGABYTES} MB, and no more than can be read in {MAX_WORK_SECONDS} seconds.
+Clips are processed on the server of this page, and are not kept. Your clips are deleted when you close the page, and
+every upload is deleted within {KEEP_SECONDS // 60} minutes, even an interrupted one. A clip may have at most
+{MAX_SECONDS} seconds and {MAX_MEGABYTES} MB, and reading it may take at most {MAX_WORK_SECONDS} seconds.
 """
 
-NO_CARD = "This model has no description. Do not use it to decide about people."
+NO_CARD = "This model has no description. Do not use it to make decisions about people."
 
 # A button presses one of two that nobody sees: words alone do not wait for clips.
 JUDGE = "(clip) => { document.getElementById(clip ? 'judge-clip' : 'judge-words').click(); }"
 
-NOTHING_YET = '<p class="hint">The result will stand here.</p>'
+NOTHING_YET = '<p class="hint">The result will appear here.</p>'
 
 FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]
 THEME = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS)
@@ -212,12 +212,12 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
                     label="Clip", sources=["upload", "webcam"], include_audio=True, height=330, elem_classes="clip"
                 )
                 words = gr.Textbox(
-                    label="Words", info="What is said in the clip, or instead of a clip.", max_lines=4,
+                    label="Words", info="The words of the clip, or words without a clip.", max_lines=4,
                     max_length=MAX_LETTERS, placeholder="the movie was wonderful",
                 )  # fmt: skip
                 button = gr.Button("What does it say?", variant="primary")
-                judge_clip = gr.Button("Judge the clip", elem_id="judge-clip", visible="hidden")
-                judge_words = gr.Button("Judge the words", elem_id="judge-words", visible="hidden")
+                judge_clip = gr.Button("Score the clip", elem_id="judge-clip", visible="hidden")
+                judge_words = gr.Button("Score the words", elem_id="judge-words", visible="hidden")
             with gr.Column(scale=3, min_width=300):
                 picture = gr.HTML(NOTHING_YET, label="Picture", elem_classes="picture", min_height=200)
                 with gr.Accordion("All numbers", open=False):
