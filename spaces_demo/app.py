@@ -1,9 +1,9 @@
 """
-A page on which anybody can try a Self-MM model: a clip or words go in, what each modality says of them comes out.
+A web page for trying a Self-MM model: it shows the sentiment of a clip or of words, with a score for each modality.
 
     SELFMM_MODEL=runs/demo/model python spaces_demo/app.py
 
-The same folder is a Space of the Hugging Face Hub, see its README.md.
+This folder is also a Space for the Hugging Face Hub, see README.md.
 """
 
 import html
@@ -91,7 +91,7 @@ def load() -> Any:
     """The pipeline, of which a clip may be as long as is allowed here."""
     if MODEL.startswith("NAME/"):
         raise SystemExit(
-            "Name the model by the environment variable SELFMM_MODEL: a repository on the Hub, or a folder."
+            "Set the environment variable SELFMM_MODEL to the model: a repository on the Hub, or a folder."
         )
     pipe = pipeline("multimodal-sentiment", model=MODEL, trust_remote_code=True, transcriber=TRANSCRIBER)
     extractor = pipe.processor.feature_extractor
@@ -127,11 +127,11 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
     """
     words = (words or "").strip()
     if len(words) > MAX_LETTERS:
-        raise _error(f"The words are longer than {MAX_LETTERS} letters; take a sentence or two.")
+        raise _error(f"The words are longer than {MAX_LETTERS} letters. Enter a sentence or two.")
     if not clip and not words:
         raise _error("Upload or record a clip, or type some words.")
     if clip and not os.path.isfile(clip):
-        raise _error("This clip has been deleted from the server by now; upload or record it again.")
+        raise _error("This clip has been deleted from the server. Upload or record it again.")
     told: list[str] = []
     try:
         if clip:
@@ -152,7 +152,7 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
     if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
         hints.append(f"A face is seen in {result['face_share']:.0%} of the picture.")
     if clip and "text" in result["absent"]:
-        hints.append("Type what is said in the clip, and the words are judged too.")
+        hints.append("Type what is said in the clip to include the words.")
     return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result
 
 
