@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from ..storage.whole_files import hidden
 from ..training import checkpoints
-from .options import UNLEARNED_OPTIONS
 
+# They name places, or change nothing of what is learned.
+UNLEARNED_OPTIONS = re.compile(
+    "output_dir|overwrite_output_dir|resume_from_checkpoint|save_total_limit|disable_tqdm|report_to|run_name"
+    "|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
+)
 OPTIONS_FILE = "options.yaml"
 ENVIRONMENT_FILE = "environment.json"
 RESULTS_FILE = "all_results.json"

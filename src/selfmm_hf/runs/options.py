@@ -18,12 +18,8 @@ from ..model.configuration_selfmm import SelfMMConfig
 from ..resources import named
 from ..storage.scrub import scrub
 from ..training.arguments import SelfMMTrainingArguments
+from .folder import UNLEARNED_OPTIONS
 
-# They name places, or change nothing of what is learned.
-UNLEARNED_OPTIONS = re.compile(
-    "output_dir|overwrite_output_dir|resume_from_checkpoint|save_total_limit|disable_tqdm|report_to|run_name"
-    "|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
-)
 # Taken where no --config is named, by what is said of --dataset.
 TAKEN_BY_ITSELF = "custom"
 PRESETS = named()

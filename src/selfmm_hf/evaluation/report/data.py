@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Splits, load_splits
-from ...runs.folder import OPTIONS_FILE
-from ...runs.options import UNLEARNED_OPTIONS
+from ...runs.folder import OPTIONS_FILE, UNLEARNED_OPTIONS
 from ...runs.stored import RunError, StoredRun
 
 SWEEP = "sweep.yaml"
