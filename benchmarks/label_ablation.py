@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from generated_labels import FIRST_SEED, Outcome, Setting, arguments, run_all, setting, show_all, train
 
-from selfmm_hf.labels.calibrated import confidence, on_label_scale
+from selfmm_hf.labels.default_rule import confidence, on_label_scale
 from selfmm_hf.labels.pseudo_labels import relative_distance
 
 
@@ -38,10 +38,10 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "relative distances, not positions": {
         "labels.pseudo_labels.axis_position": partial(relative_distance, squared=False)
     },
-    "mean and deviation, not quantiles": {"labels.calibrated.on_label_scale": same_moments},
-    "quantiles of all clips alike": {"labels.calibrated.on_label_scale": partial(on_label_scale, rounds=1)},
+    "mean and deviation, not quantiles": {"labels.default_rule.on_label_scale": same_moments},
+    "quantiles of all clips alike": {"labels.default_rule.on_label_scale": partial(on_label_scale, rounds=1)},
     "held against y_m, not the fusion": {"labels.pseudo_labels.calibrated_labels": against_label},
-    "no confidence": {"labels.calibrated.confidence": certain},
+    "no confidence": {"labels.default_rule.confidence": certain},
     "no momentum": ["--momentum", "false"],
     "no weight in agreement": ["--agreement_weight", "0"],
 }

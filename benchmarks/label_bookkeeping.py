@@ -18,7 +18,8 @@ import time
 import torch
 from data_preparation import machine
 
-from selfmm_hf.labels.pseudo_labels import CONVENTIONS, PseudoLabels
+from selfmm_hf.labels.conventions import CONVENTIONS
+from selfmm_hf.labels.pseudo_labels import PseudoLabels
 
 SIZES = [10**3, 10**4, 10**5, 10**6]
 WIDTHS = {"fusion": 128, "text": 64, "audio": 16, "vision": 32}

@@ -27,7 +27,7 @@ from transformers import BertConfig, TrainerCallback
 from transformers.utils import logging
 
 from selfmm_hf.conversion.from_official import model_from_official, rename
-from selfmm_hf.labels.pseudo_labels import CONVENTIONS
+from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.metrics import mosi_metrics, sims_metrics
 from selfmm_hf.training.arguments import SelfMMTrainingArguments
 from selfmm_hf.training.trainer import SelfMMTrainer

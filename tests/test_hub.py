@@ -338,6 +338,7 @@ def test_files_of_an_earlier_push_go_and_those_of_others_stay(hub, model):
     shards = {"model-00001-of-00002.safetensors": b"1", "model.safetensors.index.json": b"{}", "old_selfmm.py": b""}
     others = {"notes.md": b"mine", "onnx/model.onnx": b"", "logs/a.py": b""}
     repository.commit("main", {**hub.files("model", "me/demo"), **shards, **others})
+    (model / "example.json").unlink()  # as whoever changes a value on purpose is told to do
     push(model, "me/demo")
     assert hub.files("model", "me/demo").keys() == contents(model).keys() | {".gitattributes", *others}
 

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from selfmm_hf.model import picture_selfmm
-from selfmm_hf.model.picture_selfmm import COLOURS, LEFT, RIGHT, disagreement, sentiment_html, sentiment_svg
+from selfmm_hf.model.picture_selfmm import COLOURS, LEFT, RIGHT, disagreement, sentiment_svg
+from selfmm_hf.pages.predictions import sentiment_html
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "</svg><script>alert('1')</script>\" onload=\"x & y\x00\udcff\u202e.mp4"

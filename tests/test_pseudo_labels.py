@@ -4,15 +4,9 @@ import pytest
 import torch
 from no_float64 import DEVICE, NoFloat64
 
-from selfmm_hf.labels.pseudo_labels import (
-    CONVENTIONS,
-    LARGE,
-    PseudoLabels,
-    loss_weights,
-    momentum,
-    relative_distance,
-    shifted_label,
-)
+from selfmm_hf.labels.conventions import CONVENTIONS
+from selfmm_hf.labels.loss_weights import loss_weights
+from selfmm_hf.labels.pseudo_labels import LARGE, PseudoLabels, momentum, relative_distance, shifted_label
 
 DIMS = {"fusion": 7, "text": 5, "audio": 3, "vision": 4}
 SAMPLES = 23

@@ -467,7 +467,7 @@ def test_projection_keeps_distances_of_a_plane():
 def test_class_centres_are_those_of_the_label_generation(tmp_path, convention):
     import torch
 
-    from selfmm_hf.labels.pseudo_labels import CONVENTIONS
+    from selfmm_hf.labels.conventions import CONVENTIONS
 
     random = torch.Generator().manual_seed(0)
     features, labels = torch.randn(9, 3, generator=random), torch.tensor([1.0, -1, 0, 2, -3, 0, 1, -0.2, 0.4])

@@ -16,7 +16,7 @@ from torch.utils.data import SequentialSampler
 from transformers import BertConfig, TrainerCallback, set_seed
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
-from selfmm_hf.labels.pseudo_labels import CONVENTIONS
+from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.model import modeling_selfmm, packing_selfmm
 from selfmm_hf.training.arguments import SelfMMTrainingArguments
 from selfmm_hf.training.checkpoints import CheckpointError

@@ -12,7 +12,7 @@ from selfmm_hf.data import Samples, Splits
 from selfmm_hf.data.columns import MODALITIES, UNIMODAL_LABELS
 from selfmm_hf.data.synthetic import utterance
 from selfmm_hf.data.synthetic.clip import render
-from selfmm_hf.model.picture_selfmm import sentiment_html
+from selfmm_hf.pages.predictions import sentiment_html
 from selfmm_hf.storage.whole_files import write_text
 
 # Runs in a process of its own, in which the package cannot be imported: what a stranger has.

@@ -184,7 +184,7 @@ class Scored:
 
     def write(self, output: Path | None, html: Path | None) -> None:
         """Writes the files, as far as they are wanted."""
-        from selfmm_hf.model.picture_selfmm import sentiment_html
+        from selfmm_hf.pages.predictions import sentiment_html
         from selfmm_hf.storage.whole_files import whole, write_text
 
         if output is not None and output.suffix == ".jsonl":

@@ -13,7 +13,7 @@ from torch import nn
 from ..hub.saved_model import load_model
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
-from ..silence import silent
+from ..quiet_terminal import silent
 from ..storage.whole_files import beside, move
 
 OPSET = 17

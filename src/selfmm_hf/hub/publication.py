@@ -17,46 +17,14 @@ from ..data.builder import checksums, published_as
 from ..data.card import CardError, parse_card, read_card
 from ..data.prepare import card_fault
 from ..data.prepared import ORIGIN_FILE, origins, split_files
-from ..data.recipe import RECIPE_FILE
 from ..data.research import research_use_of
-from ..model.face_landmarks_selfmm import MODEL_FILES
 from ..resources import PACKAGE
-from .published_files import PrivateError, publishable
-from .saved_example import EXAMPLE_FILE
+from .privacy import PrivateError, publishable
 from .saved_model import load_model
+from .sent_files import OWNED, SENT, TOKENIZER_FILES
 
 THIS_REPOSITORY = re.compile(rb"THIS_REPOSITORY(_OR_FOLDER)?")  # in cards, until they are pushed
 PLACEHOLDER = "NAME/selfmm-demo"  # the model of a Space, until it is pushed
-
-NETWORKS = ("face_networks", "models")  # the second is of models that version 0.1 has saved
-
-# The files that a push sends, by pattern; it leaves all others. Of a model also its code and the tokenizer's files, of
-# a data set those that `origin.json` names.
-SENT = {
-    "model": (
-        "README.md", "LICENSE", "config.json", "preprocessor_config.json", "processor_config.json", EXAMPLE_FILE,
-        "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "preset.yaml", "preset_*.yaml",
-        "run.png",
-        *(f"{folder}/{name}" for folder in NETWORKS for name in ("LICENSE", "NOTICE", *MODEL_FILES)),
-    ),
-    "dataset": ("README.md", "LICENSE", RECIPE_FILE),
-    "space": (
-        "README.md", "LICENSE", "*.py", "requirements.txt", "pre-requirements.txt", "packages.txt", "examples/*.txt",
-        "examples/*.mp4", "examples/*.webm", "examples/*.wav", "examples/*.flac",
-    ),
-}  # fmt: skip
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
-)  # fmt: skip
-
-# What we have put into a repository, by pattern: what is not in the folder any more is deleted with the next push.
-OWNED = {
-    "model": ("*.py", "*.safetensors", "*.safetensors.index.json", "preset*.yaml", "run.png",
-        "*token*", *(f"{folder}/*" for folder in NETWORKS)),
-    "dataset": (RECIPE_FILE,),  # and the folders of its configurations
-    "space": ("*.py", "examples/*"),
-}  # fmt: skip
 
 
 class PublicationError(ValueError):

@@ -11,7 +11,7 @@ from ..model.configuration_selfmm import SelfMMConfig
 from ..model.loading_selfmm import reading, reason
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
-from ..silence import silent
+from ..quiet_terminal import silent
 from ..storage.hub_names import take_from_hub
 from .saved_example import EXAMPLE_FILE, check_example
 

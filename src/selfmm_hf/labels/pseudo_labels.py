@@ -5,60 +5,15 @@ distances to them, `alpha` relative distance, `y_m` fused label, `y_s` generated
 Labels have the shape (samples, targets); MOSI, MOSEI and SIMS have one target.
 """
 
-from dataclasses import dataclass
-
 import torch
 
-from .calibrated import axis_position, calibrated_labels, float64_device
+from .conventions import Convention
+from .default_rule import axis_position, calibrated_labels, float64_device
+from .loss_weights import loss_weights
 
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples, from which on representations are stored in half precision
 CHUNK = 65536  # samples whose stored representations are widened at a time
-
-
-@dataclass(frozen=True)
-class Convention:
-    """
-    Every choice in which the paper, the official code and this project differ.
-
-    Args:
-        distance: `"euclidean"` (official), `"squared"`, which is squared and divided by sqrt(dim) (paper), or
-            `"axis"`, the position between the class centres, from which [`calibrated_labels`] makes the labels
-            once an epoch (this project).
-        zero_is_positive: Whether a label of exactly 0 belongs to the positive class.
-        unseen_in_centres: Whether samples not yet seen count as zero vectors in the centres.
-        clamp: Whether generated labels are clamped to the label range.
-        agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
-            heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
-            adjustment: all clips count alike (paper, ablation).
-        momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
-        sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
-            epoch is dropped, rather than each sample counting once.
-        mean_of_batch_means: Whether the validation loss is the mean of the batches' means, rather than of the samples.
-    """
-
-    distance: str = "axis"
-    zero_is_positive: bool = False
-    unseen_in_centres: bool = False
-    clamp: bool = True
-    agreement_weight: float = 0.5
-    momentum: bool = True
-    sum_accumulated: bool = False
-    mean_of_batch_means: bool = False
-
-
-CONVENTIONS = {
-    "default": Convention(),
-    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0),
-    "official": Convention(
-        distance="euclidean",
-        zero_is_positive=True,
-        unseen_in_centres=True,
-        agreement_weight=0.0,
-        sum_accumulated=True,
-        mean_of_batch_means=True,
-    ),
-}
 
 
 def relative_distance(features: torch.Tensor, centres: torch.Tensor, squared: bool) -> torch.Tensor:
@@ -86,14 +41,6 @@ def shifted_label(fused: torch.Tensor, alpha_s: torch.Tensor, alpha_m: torch.Ten
 def momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int) -> torch.Tensor:
     """`y_s(i) = (i - 1)/(i + 1) y_s(i - 1) + 2/(i + 1) y_s^i`, `epoch` counted from 1."""
     return (epoch - 1) / (epoch + 1) * previous + 2 / (epoch + 1) * new
-
-
-def loss_weights(unimodal: torch.Tensor, fused: torch.Tensor, at_agreement: float) -> torch.Tensor:
-    """
-    `W_s = tanh(|y_s - y_m|)`, which makes the subtasks look at the samples where the modalities disagree, raised to
-    the range [at_agreement, 1].
-    """
-    return at_agreement + (1 - at_agreement) * (unimodal - fused).abs().tanh()
 
 
 class PseudoLabels:

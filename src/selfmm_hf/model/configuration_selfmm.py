@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .download_selfmm import downloaded  # noqa: F401
+    from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import tokenize  # noqa: F401
-    from .tracks_selfmm import Track  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 # What `pipeline` looks up in the configuration.

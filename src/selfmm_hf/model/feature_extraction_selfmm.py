@@ -18,9 +18,9 @@ from transformers.utils import cached_file
 
 from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
 from .decoding_selfmm import Deadline, decode_audio, decode_video, resample
+from .edges_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
 from .loading_selfmm import token_for
-from .tracks_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
 # What each kind of recipe may say, with its defaults. `features`: of another program, given as they are.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names, but not 
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .download_selfmm import downloaded  # noqa: F401
+    from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # transformers copies the files that this one names, but not 
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
     from .text_selfmm import tokenize  # noqa: F401
-    from .tracks_selfmm import Track  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 PARTS = 64  # of long texts, encoded at once

@@ -1,4 +1,4 @@
-"""What a pipeline has said of a clip as a picture, as a sentence and as a page. This file travels to the Hub."""
+"""What a pipeline says of a clip, as a picture and as a sentence. This file travels to the Hub."""
 
 import html
 import math
@@ -26,36 +26,6 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans'
 # XML has no such characters; file names and transcripts may.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --card: #f6f6f4; --line: #d0d0cc; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ececea; --paper: #121212; --card: #1d1d1d; --line: #444; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 44rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; margin: .5rem 0 1rem; }
-h2 { font-size: 1.15rem; margin: 0 0 .75rem; }
-a { color: inherit; }
-section { margin: 1.5rem 0; padding: 1.25rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: .75rem; }
-svg { display: block; width: 100%; max-width: 36rem; height: auto; }
-.disagreement { margin: 1rem 0; padding: .6rem .9rem; border-left: .3rem solid currentColor; font-weight: 600; }
-blockquote { margin: 1rem 0; padding: 0; font-style: italic; max-height: 16rem; overflow-y: auto; }
-table { border-collapse: collapse; width: 100%; margin: .75rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; font-weight: normal; }
-td, details th { white-space: nowrap; }
-thead th, caption { font-size: .875rem; opacity: .8; text-align: left; }
-.number { text-align: right; white-space: nowrap; }
-.wide { overflow-x: auto; }
-summary { cursor: pointer; margin-top: .75rem; }
-@media (max-width: 30rem) { body { padding: .5rem; } section { padding: .8rem; } }
-@media print {
-  :root { --ink: #000; --paper: #fff; --card: #fff; }
-  section { break-inside: avoid; } blockquote { max-height: none; overflow: visible; }
-}
-"""
-
 
 def sentiment_svg(result: dict[str, Any], title: str | None = None) -> str:
     """
@@ -75,15 +45,15 @@ def sentiment_svg(result: dict[str, Any], title: str | None = None) -> str:
         ValueError: The model has several targets.
     """
     scale = _Scale(result["label_range"], LEFT, RIGHT)
-    score, readings = _score(result["score"]), _readings(result)
+    score, readings = score_of(result["score"]), readings_of(result)
     # A picture by itself is on white paper: its letters would be black on black else. Within a page this has no effect.
     parts = ["<style>svg:root { color: #1a1a1a; background: #fff; }</style>"]
     top = 14
     if title:
-        parts.append(_text(MARGIN, top + 14, _shortened(title, 50), size=15, opacity=0.8))
+        parts.append(_text(MARGIN, top + 14, shortened(title, 50), size=15, opacity=0.8))
         top += 26
-    parts.append(_text(MARGIN, top + 26, _sentence_case(_label(result)), size=24, weight=700))
-    parts.append(_text(EDGE, top + 26, _number(score, scale.limit), size=24, weight=700, anchor="end"))
+    parts.append(_text(MARGIN, top + 26, _sentence_case(label_of(result)), size=24, weight=700))
+    parts.append(_text(EDGE, top + 26, number_text(score, scale.limit), size=24, weight=700, anchor="end"))
     top += 74
     parts += _axis(scale, top, top + 52 + ROW * len(readings))
     top += 18
@@ -100,7 +70,7 @@ def sentiment_svg(result: dict[str, Any], title: str | None = None) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {top}" '
         f'width="{WIDTH}" height="{top}" style="max-width:100%;height:auto" fill="currentColor" font-family="{FONT}">'
-        f"<title>{_escaped(title or f'Sentiment: {_label(result)}')}</title>"
+        f"<title>{_escaped(title or f'Sentiment: {label_of(result)}')}</title>"
         f"<desc>{_escaped(' '.join(_description(result)))}</desc>{''.join(parts)}</svg>"
     )
 
@@ -117,40 +87,8 @@ def disagreement(result: dict[str, Any]) -> str | None:
         words are positive (+2.1), but the voice is not (-1.4)." It begins with the stronger side. Else, and for a
         model of several targets, `None`.
     """
-    sentence = _disagreement(result)
+    sentence = sentence_of(result)
     return sentence and sentence.replace("\N{MINUS SIGN}", "-")  # a hyphen, which any terminal can write
-
-
-def sentiment_html(results: list[tuple[str, dict[str, Any]]]) -> str:
-    """
-    A page of clips, one section each; it needs no other file and runs no script.
-
-    Args:
-        results (`list[tuple[str, dict]]`): The name of each clip, and what the pipeline has returned for it.
-
-    Returns:
-        The HTML document.
-
-    Raises:
-        ValueError: The model has several targets.
-    """
-    overview = "".join(
-        f'<tr><th scope="row"><a href="#clip-{number}"><bdi>{_escaped(_shortened(name, 60))}</bdi></a></th>'
-        f"<td>{_escaped(_label(result))}</td>"
-        f'<td class="number">{_number(_score(result["score"]), result["label_range"])}</td></tr>'
-        for number, (name, result) in enumerate(results, start=1)
-    )
-    head = "<th>clip</th><th>all together</th><th class='number'>score</th>"
-    contents = f"<table><thead><tr>{head}</tr></thead><tbody>{overview}</tbody></table>" if len(results) > 1 else ""
-    heading = f"Sentiment of {len(results)} clip{'s' * (len(results) != 1)}"
-    sections = "".join(_section(number, *result) for number, result in enumerate(results, start=1))
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{heading}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{heading}</h1>\n{contents}\n"
-        f"{sections}</main>\n</body>\n</html>\n"
-    )
 
 
 @dataclass
@@ -172,7 +110,7 @@ class _Scale:
         return [self.limit * step / steps for step in range(-steps, steps + 1)]
 
 
-def _score(value: Any) -> float | None:
+def score_of(value: Any) -> float | None:
     if isinstance(value, dict):
         raise ValueError(
             f"This model has several targets ({', '.join(value)}); a picture shows one: put its scores in their place."
@@ -180,18 +118,18 @@ def _score(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _readings(result: dict[str, Any]) -> list[tuple[str, float | None, str]]:
+def readings_of(result: dict[str, Any]) -> list[tuple[str, float | None, str]]:
     """Each modality, its score, and, where it has none, why."""
     why = result.get("absent") or {}
-    rows = [(name, _score(value)) for name, value in result["unimodal"].items()]
+    rows = [(name, score_of(value)) for name, value in result["unimodal"].items()]
     return [(name, value, "" if value is not None else why.get(name, "not there")) for name, value in rows]
 
 
-def _disagreement(result: dict[str, Any]) -> str | None:
+def sentence_of(result: dict[str, Any]) -> str | None:
     if isinstance(result["score"], dict):
         return None
     limit = result["label_range"]
-    readings = [(name, value) for name, value, _ in _readings(result) if value]
+    readings = [(name, value) for name, value, _ in readings_of(result) if value]
     if len(readings) < 2:
         return None
     lowest, highest = min(value for _, value in readings), max(value for _, value in readings)
@@ -203,18 +141,18 @@ def _disagreement(result: dict[str, Any]) -> str | None:
         side = [(name, value) for name, value in readings if value == extreme or sign * value >= limit / 6]
         names = " and the ".join(NAMES.get(name, (name, ""))[0] for name, _ in side)
         verb = NAMES.get(side[0][0], ("", "is"))[1] if len(side) == 1 else "are"
-        numbers = ", ".join(_number(value, limit) for _, value in side)
+        numbers = ", ".join(number_text(value, limit) for _, value in side)
         sides.append((abs(extreme), f"the {names} {verb}", "positive" if sign > 0 else "negative", numbers))
     (_, first, adjective, numbers), (_, second, _, others) = sorted(sides, key=lambda side: -side[0])
     sentence = f"{first} {adjective} ({numbers}), but {second} not ({others})."
     return _sentence_case(sentence)
 
 
-def _label(result: dict[str, Any]) -> str:
+def label_of(result: dict[str, Any]) -> str:
     return result.get("label") or "no sentiment"
 
 
-def _number(value: float | None, limit: float, digits: int | None = None) -> str:
+def number_text(value: float | None, limit: float, digits: int | None = None) -> str:
     """With its sign, and no more places than mean something: one, or two where the scale ends at 1."""
     if value is None:
         return "\N{EN DASH}"
@@ -228,31 +166,31 @@ def _spoken(value: float | None, limit: float) -> str:
     """As a screen reader shall say it."""
     if value is None:
         return "no number"
-    return _number(value, limit).replace("+", "plus ").replace("\N{MINUS SIGN}", "minus ")
+    return number_text(value, limit).replace("+", "plus ").replace("\N{MINUS SIGN}", "minus ")
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     return f"{round(value, 2):g}"
 
 
 def _description(result: dict[str, Any]) -> Iterator[str]:
     """The picture in words."""
     limit = result["label_range"]
-    score = _spoken(_score(result["score"]), limit)
-    yield f"All together: {_label(result)}, {score}, on a scale from minus {limit:g} to plus {limit:g}."
-    for name, value, reason in _readings(result):
-        yield f"{_sentence_case(_name(name))}: {reason or _spoken(value, limit)}."
-    if sentence := _disagreement(result):
+    score = _spoken(score_of(result["score"]), limit)
+    yield f"All together: {label_of(result)}, {score}, on a scale from minus {limit:g} to plus {limit:g}."
+    for name, value, reason in readings_of(result):
+        yield f"{_sentence_case(modality_name(name))}: {reason or _spoken(value, limit)}."
+    if sentence := sentence_of(result):
         yield sentence
-    pieces = [(piece, _score(piece["score"])) for piece in result.get("timeline") or ()]
+    pieces = [(piece, score_of(piece["score"])) for piece in result.get("timeline") or ()]
     pieces = [(piece, value) for piece, value in pieces if value is not None]
     if pieces:
         ends = min(pieces, key=lambda pair: pair[1]), max(pieces, key=lambda pair: pair[1])
         (low, lowest), (high, highest) = ends
         yield (
             f"Over time, in {len(pieces)} piece{'s' * (len(pieces) > 1)}: lowest {_spoken(lowest, limit)} at "
-            f"{_seconds(low['begin'])} to {_seconds(low['end'])} seconds, highest {_spoken(highest, limit)} at "
-            f"{_seconds(high['begin'])} to {_seconds(high['end'])} seconds."
+            f"{seconds_text(low['begin'])} to {seconds_text(low['end'])} seconds, highest {_spoken(highest, limit)} at "
+            f"{seconds_text(high['begin'])} to {seconds_text(high['end'])} seconds."
         )
 
 
@@ -278,9 +216,9 @@ def _row(
     if mark is not None:
         yield _mark(mark, MARGIN + 5, middle, colour, 5, **faint)
     names = NAMES.get(name, (name, ""))[0]
-    yield _text(MARGIN if mark is None else MARGIN + 17, middle + 5, _shortened(names, 11), weight=600, **faint)
+    yield _text(MARGIN if mark is None else MARGIN + 17, middle + 5, shortened(names, 11), weight=600, **faint)
     if value is None:
-        reason = _shortened(reason, 36)
+        reason = shortened(reason, 36)
         end = min(scale.end, EDGE - 8 * len(reason) - 6)  # letters are 7 wide or so
         yield _path(f"M{scale.begin} {middle}H{max(end, scale.begin)}", width=1.5, dash="3 4", opacity=0.45)
         yield _text(EDGE, middle + 5, reason, anchor="end", style="italic", **faint)
@@ -293,7 +231,7 @@ def _row(
         f'<path d="{outline}" fill="{colour}" fill-opacity="{full}" stroke="{colour}" stroke-width="2" '
         'stroke-linejoin="round"/>'
     )
-    yield _text(EDGE, middle + 5, _number(value, scale.limit), weight=600, anchor="end")
+    yield _text(EDGE, middle + 5, number_text(value, scale.limit), weight=600, anchor="end")
 
 
 def _timeline(
@@ -314,12 +252,12 @@ def _timeline(
     for second in _time_ticks(begin, end):
         yield _path(f"M{across(second)} {top + CHART}v4", width=1, opacity=0.5)
         anchor = "end" if across(second) > EDGE - 9 else "middle"  # else it would be cut off
-        yield _text(across(second), top + CHART + 17, _seconds(second), size=12, anchor=anchor, opacity=0.8)
+        yield _text(across(second), top + CHART + 17, seconds_text(second), size=12, anchor=anchor, opacity=0.8)
     yield _text(LEFT - 14, top + CHART + 17, "seconds", size=12, anchor="end", opacity=0.8)
 
     areas, steps, last = [], [], None
     for piece in pieces:
-        score = _score(piece["score"])
+        score = score_of(piece["score"])
         if score is None:
             last = None
             continue
@@ -332,7 +270,7 @@ def _timeline(
 
     for number, (name, _, _) in enumerate(readings):
         colour = COLOURS.get(name, OTHER_COLOUR)
-        points = [(piece["begin"] / 2 + piece["end"] / 2, _score(piece["unimodal"].get(name))) for piece in pieces]
+        points = [(piece["begin"] / 2 + piece["end"] / 2, score_of(piece["unimodal"].get(name))) for piece in pieces]
         places = [None if value is None else (across(second), upwards(value)) for second, value in points]
         line = ""
         for before, place in zip([None, *places], places, strict=False):
@@ -395,52 +333,7 @@ def _text(
     )
 
 
-def _section(number: int, name: str, result: dict[str, Any]) -> str:
-    limit = result["label_range"]
-    sentence, transcript = _disagreement(result), result.get("transcript")
-    rows = [("all together", _score(result["score"]), ""), *((_name(name), *rest) for name, *rest in _readings(result))]
-    numbers = "".join(
-        f'<tr><th scope="row">{_escaped(name)}</th>'
-        + (f'<td class="number">{_escaped(why) or _number(value, limit, 2)}</td>')
-        + "</tr>"
-        for name, value, why in rows
-    )
-    share, remarks = result.get("face_share"), list(result.get("remarks", ()))
-    if share is not None and share >= FEW_FACES:  # else it is among the remarks
-        remarks.append(f"A face is seen in {share:.0%} of the picture.")
-    parts = [
-        f'<section id="clip-{number}">\n<h2><bdi>{_escaped(name)}</bdi></h2>',
-        sentiment_svg(result),
-        f'<p class="disagreement">{_escaped(sentence)}</p>' if sentence else "",
-        f'<blockquote dir="auto">{_escaped(transcript)}</blockquote>' if transcript else "",
-        *(f"<p>{_escaped(remark)}</p>" for remark in remarks),
-        f"<table><caption>Scores from \N{MINUS SIGN}{limit:g} (negative) to +{limit:g} (positive): "
-        f"{_escaped(_label(result))}"
-        f"</caption><tbody>{numbers}</tbody></table>",
-        _timeline_table(result["timeline"], limit) if result.get("timeline") else "",
-    ]
-    return "\n".join(filter(None, parts)) + "\n</section>\n"
-
-
-def _timeline_table(pieces: Sequence[dict[str, Any]], limit: float) -> str:
-    names = list(pieces[0]["unimodal"])
-    head = "".join(f'<th class="number" scope="col">{_escaped(name)}</th>' for name in ("all together", *names))
-    rows = "".join(
-        f'<tr><th scope="row">{_seconds(piece["begin"])}\N{EN DASH}{_seconds(piece["end"])} s</th>'
-        + "".join(
-            f'<td class="number">{_number(_score(value), limit, 2)}</td>'
-            for value in (piece["score"], *(piece["unimodal"].get(name) for name in names))
-        )
-        + "</tr>"
-        for piece in pieces
-    )
-    return (
-        f'<details><summary>The numbers over time</summary><div class="wide"><table><thead><tr>'
-        f'<th scope="col">time</th>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>'
-    )
-
-
-def _name(modality: str) -> str:
+def modality_name(modality: str) -> str:
     """What people call it, and what the field does."""
     return f"{NAMES[modality][0]} ({modality})" if modality in NAMES else modality
 
@@ -449,7 +342,7 @@ def _sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
     """With the middle left out where it is too long: the end of a file's name matters too."""
     if len(text) <= length:
         return text
@@ -460,4 +353,4 @@ def _escaped(text: str) -> str:
     return html.escape(FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
-__all__ = ["disagreement", "sentiment_html", "sentiment_svg"]
+__all__ = ["disagreement", "sentiment_svg"]

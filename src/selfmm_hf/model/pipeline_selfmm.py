@@ -22,13 +22,13 @@ from .processing_selfmm import windows
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
+    from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
     from .packing_selfmm import first_tokens  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import text_batch  # noqa: F401
-    from .tracks_selfmm import Track  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 # The classes of CMU-MOSI and CMU-MOSEI, scores rounded; and those of CH-SIMS, with the upper bound of each.

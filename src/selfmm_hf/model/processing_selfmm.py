@@ -21,11 +21,11 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 
 from .decoding_selfmm import ClipWarning, Deadline
+from .edges_selfmm import Track
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .loading_selfmm import load, reading
 from .text_encoder_selfmm import check_tokenizer, check_tokens, readable_tokens, why_unreadable
 from .text_selfmm import count_words, parts, some_words, text_batch, tokenize
-from .tracks_selfmm import Track
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from ..labels.pseudo_labels import CONVENTIONS
+from ..labels.conventions import CONVENTIONS
 from .refused_options import check_optimizer, check_options
 
 

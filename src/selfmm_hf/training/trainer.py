@@ -20,7 +20,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, SaveStrategy, rotate_checkpoints
 from transformers.utils import logging
 
-from ..labels.pseudo_labels import CONVENTIONS, Convention, PseudoLabels
+from ..labels.conventions import CONVENTIONS, Convention
+from ..labels.pseudo_labels import PseudoLabels
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
 from . import checkpoints

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ...data import Samples, Splits
 from ...hub.saved_model import load_model
-from ...labels.pseudo_labels import CONVENTIONS
+from ...labels.conventions import CONVENTIONS
 from ...runs.plot import COLOURS, GREY, legend
 from ...runs.stored import RunError, StoredRun
 from ...training.collator import SelfMMCollator

@@ -2,7 +2,7 @@ import pytest
 import torch
 from no_float64 import DEVICE, NoFloat64
 
-from selfmm_hf.labels.calibrated import axis_position, calibrated_labels, confidence, float64_device, on_label_scale
+from selfmm_hf.labels.default_rule import axis_position, calibrated_labels, confidence, float64_device, on_label_scale
 
 
 def test_position_is_1_and_minus_1_at_the_centres_and_linear_between():

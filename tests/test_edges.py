@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from selfmm_hf.data.synthetic.voice import synthesise_voice
-from selfmm_hf.model import tracks_selfmm
-from selfmm_hf.model.tracks_selfmm import EDGE_SECONDS, STEP_SECONDS, Movement, Track, kept, voice_activity
+from selfmm_hf.model import edges_selfmm
+from selfmm_hf.model.edges_selfmm import EDGE_SECONDS, STEP_SECONDS, Movement, Track, kept, voice_activity
 
 RATE = 16000
 WORDS = ["the", "movie", "was", "a", "wonderful", "surprise", "from", "the", "first", "minute", "on"]
@@ -105,13 +105,13 @@ def test_a_pause_is_within_the_voice(speech):
 
 def test_loudness_is_looked_at_in_pieces(monkeypatch, peak_memory):
     sound = noise(7.013, -30)
-    whole = tracks_selfmm._loudness(sound, RATE)
+    whole = edges_selfmm._loudness(sound, RATE)
     for steps in (3, 70, 351):
-        monkeypatch.setattr(tracks_selfmm, "PIECE_STEPS", steps)
-        np.testing.assert_array_equal(tracks_selfmm._loudness(sound, RATE), whole)
+        monkeypatch.setattr(edges_selfmm, "PIECE_STEPS", steps)
+        np.testing.assert_array_equal(edges_selfmm._loudness(sound, RATE), whole)
     assert len(whole) == 351 and whole.dtype == np.float32
     monkeypatch.undo()
-    short, long = (peak_memory(tracks_selfmm._loudness, noise(length, -30), RATE) for length in (20, 80))
+    short, long = (peak_memory(edges_selfmm._loudness, noise(length, -30), RATE) for length in (20, 80))
     assert (long - short) / 60 < 2e3  # bytes a second; the sound itself has 64 kB
 
 

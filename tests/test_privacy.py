@@ -16,8 +16,8 @@ from test_hub import ROOT, contents, hub, model, saved  # noqa: F401
 import selfmm_cli as cli
 from selfmm_hf.data import find_builder
 from selfmm_hf.data.prepare import prepare
+from selfmm_hf.hub.privacy import PrivateError, publishable
 from selfmm_hf.hub.publication import PublicationError
-from selfmm_hf.hub.published_files import PrivateError, publishable
 from selfmm_hf.hub.push import plan, push
 from selfmm_hf.runs.options import read_options
 

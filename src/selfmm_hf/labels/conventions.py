@@ -1,0 +1,48 @@
+"""The three conventions of the label generation: `default`, `paper`, `official`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Convention:
+    """
+    Every choice in which the paper, the official code and this project differ.
+
+    Args:
+        distance: `"euclidean"` (official), `"squared"`, which is squared and divided by sqrt(dim) (paper), or
+            `"axis"`, the position between the class centres, from which the labels are made once an
+            epoch, see default_rule.py (this project).
+        zero_is_positive: Whether a label of exactly 0 belongs to the positive class.
+        unseen_in_centres: Whether samples not yet seen count as zero vectors in the centres.
+        clamp: Whether generated labels are clamped to the label range.
+        agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
+            heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
+            adjustment: all clips count alike (paper, ablation).
+        momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
+        sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
+            epoch is dropped, rather than each sample counting once.
+        mean_of_batch_means: Whether the validation loss is the mean of the batches' means, rather than of the samples.
+    """
+
+    distance: str = "axis"
+    zero_is_positive: bool = False
+    unseen_in_centres: bool = False
+    clamp: bool = True
+    agreement_weight: float = 0.5
+    momentum: bool = True
+    sum_accumulated: bool = False
+    mean_of_batch_means: bool = False
+
+
+CONVENTIONS = {
+    "default": Convention(),
+    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0),
+    "official": Convention(
+        distance="euclidean",
+        zero_is_positive=True,
+        unseen_in_centres=True,
+        agreement_weight=0.0,
+        sum_accumulated=True,
+        mean_of_batch_means=True,
+    ),
+}
