@@ -2,16 +2,12 @@
 
 import importlib.util
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 import yaml
 from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -27,7 +23,6 @@ from ..data.synthetic import demo_text_config, demo_tokenizer
 from ..environment import environment
 from ..hub.model_folder import save_model_folder
 from ..hub.push import Pushed, push_run, take_destination
-from ..labels.quality import generated_label_quality
 from ..metrics import METRICS, few_clips
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
@@ -35,7 +30,7 @@ from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.text_encoder_selfmm import check_tokens, load_tokenizer, readable_tokens
 from ..storage.hub_names import check_name, take_from_hub
-from ..storage.whole_files import whole, write_json, write_text, writing
+from ..storage.whole_files import write_json, write_text, writing
 from ..training import checkpoints
 from ..training.arguments import SelfMMTrainingArguments
 from ..training.collator import SelfMMCollator
@@ -57,6 +52,7 @@ from .folder import (
 )
 from .options import TAKEN_BY_ITSELF, RunOptions
 from .plot import plot_run
+from .results import hardware, predictions_table, pseudo_labels_table, results_of, write_parquet
 from .screen import show_epochs
 
 logger = logging.get_logger(__name__)
@@ -327,10 +323,17 @@ class Run:
             return {}
         with writing(self.folder / TRAINER_STATE_NAME):
             trainer.save_state()
-        results = self._results(trainer, outputs)
+        modalities = self.model.config.modalities
+        results = {
+            "dataset": self.options.dataset,
+            "text_encoder": self.options.text_encoder,
+            "convention": self.args.convention,
+            "seed": self.args.seed,
+            **results_of(self.splits, trainer, outputs, modalities),
+        }
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.max_text_tokens)
-        _write_parquet(self.folder / PREDICTIONS_FILE, self._predictions(outputs))
-        _write_parquet(self.folder / GENERATED_FILE, self._pseudo_labels(trainer))
+        write_parquet(self.folder / PREDICTIONS_FILE, predictions_table(self.splits, outputs, modalities))
+        write_parquet(self.folder / GENERATED_FILE, pseudo_labels_table(self.splits, trainer, modalities))
         if "test" in self.splits:
             if importlib.util.find_spec("matplotlib"):
                 plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits, self.label_range)
@@ -376,7 +379,7 @@ class Run:
         file = self.folder / ENVIRONMENT_FILE
         before = json.loads(file.read_text("utf-8"))["sessions"] if self.resumes and file.is_file() else []
         device = {
-            "device": _hardware(trainer),
+            "device": hardware(trainer),
             "resumed_from": self.checkpoint and self.checkpoint.name,
             "seconds": None,
         }
@@ -387,64 +390,6 @@ class Run:
         """By split: runs of other data have others."""
         return {split: samples.fingerprint() for split, samples in self.splits.items()}
 
-    def _results(self, trainer: SelfMMTrainer, outputs: dict) -> dict:
-        state = trainer.state
-        epochs = len(trainer.pseudo_labels.history)
-        # Without that of `eval_on_start`, which is of no model that may be chosen.
-        evaluations = [one for one in state.log_history if "eval_selection_loss" in one and one["epoch"] > 0]
-        best = min(evaluations, key=lambda entry: entry["eval_selection_loss"], default={"epoch": epochs})
-        results = {
-            "dataset": self.options.dataset,
-            "text_encoder": self.options.text_encoder,
-            "convention": self.args.convention,
-            "seed": self.args.seed,
-            "epochs": epochs,
-            "best_epoch": math.ceil(best["epoch"]),
-            "selection_loss": best.get(
-                "eval_selection_loss", outputs["validation"].metrics["validation_selection_loss"]
-            ),
-        }
-        for output in outputs.values():
-            skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
-            results |= {name: value for name, value in output.metrics.items() if not name.endswith(skipped)}
-        return results | generated_label_quality(
-            self.splits, trainer.pseudo_labels.history[-1].numpy(), self.modalities
-        )
-
-    @property
-    def modalities(self) -> list[str]:
-        return self.model.config.modalities
-
-    def _predictions(self, outputs: dict) -> pa.Table:
-        tables = []
-        for split, output in outputs.items():
-            fusion, unimodal = output.predictions
-            samples = self.splits[split]
-            columns = {
-                "id": samples["id"],
-                "split": [split] * len(samples),
-                "label": np.float32(samples["label"]),
-                "fusion": fusion[:, 0],
-                # A modality that a clip lacks says nothing.
-                **{name: pa.array(unimodal[name][:, 0], mask=samples.lengths(name) == 0) for name in self.modalities},
-            }
-            tables.append(pa.table(columns))
-        return pa.concat_tables(tables)
-
-    def _pseudo_labels(self, trainer: SelfMMTrainer) -> pa.Table:
-        ids = self.splits["train"]["id"]
-        tables = [
-            pa.table(
-                {
-                    "id": ids,
-                    "epoch": np.full(len(ids), epoch, dtype=np.int32),
-                    **{name: labels[:, column, 0].numpy() for column, name in enumerate(self.modalities)},
-                }
-            )
-            for epoch, labels in enumerate(trainer.pseudo_labels.history, start=1)
-        ]
-        return pa.concat_tables(tables)
-
     def _facts(self, results: dict, trainer: SelfMMTrainer) -> dict:
         """What the model card says of this run."""
         names = ("data", "data_config", "data_revision", "text_encoder_revision", "presets", "overrides")
@@ -452,7 +397,7 @@ class Run:
             **results,
             **{name: getattr(self.options, name) for name in names},
             "sizes": {split: len(samples) for split, samples in self.splits.items()},
-            "hardware": _hardware(trainer),
+            "hardware": hardware(trainer),
         }
 
 
@@ -479,15 +424,3 @@ def _check_selection(args: SelfMMTrainingArguments) -> None:
             f"save_steps must be eval_steps, {args.eval_steps:g}, got {args.save_steps:g}: the best model may be that "
             "of any evaluation, and has to have been saved."
         )
-
-
-def _hardware(trainer: SelfMMTrainer) -> str:
-    device, processes = trainer.accelerator.device, trainer.accelerator.num_processes
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-    precision = {"no": "float32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision)
-    return f"trained on {processes} x {name}, {precision}" if processes > 1 else f"trained on a {name}, {precision}"
-
-
-def _write_parquet(file: Path, table: pa.Table) -> None:
-    with whole(file) as part:
-        pq.write_table(table, part)
