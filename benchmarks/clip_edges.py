@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers.utils import logging
 
-from selfmm_cli.predict import load_model
+from selfmm_hf import load_model
 from selfmm_hf.data.synthetic import Utterance, utterance
 from selfmm_hf.data.synthetic.clip import write_clip
 from selfmm_hf.data.synthetic.face import draw_face

@@ -26,7 +26,7 @@ import torch
 import yaml
 from data_preparation import machine
 
-from selfmm_cli.predict import load_model
+from selfmm_hf import load_model
 from selfmm_hf.conversion.to_onnx import export
 from selfmm_hf.data import load_splits
 from selfmm_hf.model.modeling_selfmm import SelfMMModel

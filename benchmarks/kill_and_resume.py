@@ -86,9 +86,9 @@ def run(folder: Path, processes: int, event: int | None = None, seconds: float |
                 os.dup2(log.fileno(), 2)
             if event is not None and rank == 0:
                 die_at(event, folder, note)
-            from selfmm_cli import train
+            from selfmm_cli import main
 
-            train(resumed)
+            main(["train", *resumed])
         except BaseException:
             import traceback
 
@@ -176,7 +176,7 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    import selfmm_hf.training  # noqa: F401 - loaded once, before processes are forked
+    import selfmm_hf.runs.run  # noqa: F401 - loaded once, before processes are forked
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

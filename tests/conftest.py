@@ -82,7 +82,7 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(autouse=True)
-def sketched(request, monkeypatch):
+def pixels(request, monkeypatch):
     """matplotlib draws a single pixel, but for tests that look at it: drawing is half of a small training."""
     figure = None if "draws" in request.keywords or not find_spec("matplotlib") else import_module("matplotlib.figure")
     if figure:

@@ -76,10 +76,10 @@ def test_interrupted(tmp_path, file, monkeypatch):
             ["prepare", "mosi", "--file", "source.pkl", "--output_dir", "out", "--config", "alligned"],
             "no configuration alligned",
         ),
-        (["prepare", "mosi", "--file", ".", "--output_dir", "out"], "no feature file"),
+        (["prepare", "mosi", "--file", ".", "--output_dir", "out"], "neither a feature file nor"),
         (["inspect", "nothing"], "nothing"),
         (["verify", "nothing"], "There is no nothing"),
-        (["verify", "."], "no data set that"),
+        (["verify", "."], "not a data set of"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, file, capsys, monkeypatch, arguments, message):

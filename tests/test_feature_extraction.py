@@ -274,7 +274,7 @@ def test_a_stranger_computes_the_same(extractor, tmp_path):
         assert set(found) == set(expected)
         for name in found:
             np.testing.assert_allclose(found[name], expected[name].numpy(), atol=1e-5)
-    assert (tmp_path / "2" / "models" / "face_landmark.tflite").is_file()
+    assert (tmp_path / "2" / "face_networks" / "face_landmark.tflite").is_file()
     assert SelfMMFeatureExtractor.from_pretrained(tmp_path / "2").to_dict() | {"auto_map": None} == normal.to_dict() | {
         "auto_map": None
     }

@@ -287,7 +287,7 @@ def test_public_only_once_everything_is_there(hub, model):
         ("POST", "/preupload/", 403, False, "write access to me/demo"),
         ("GET", "/whoami", 401, True, "hf auth login"),
         ("GET", "/api/models/", 502, True, r"the Hub failed \(502\)"),
-        ("POST", "/validate-yaml", 429, False, "patience"),
+        ("POST", "/validate-yaml", 429, False, "limits the rate"),
         ("PUT", "/settings", 500, False, "still private"),
     ],
 )
@@ -356,8 +356,8 @@ def test_a_branch(hub, saved):
 @pytest.mark.parametrize(
     ("repository", "message"),
     [
-        ("demo", "no name of a repository"),
-        ("me/de mo", "no name of a repository"),
+        ("demo", "not the name of a repository"),
+        ("me/de mo", "not the name of a repository"),
         ("you/demo", "me cannot push to you, but to me, lab, museum"),
         ("museum/demo", "may read, but not write to museum"),
     ],
@@ -408,7 +408,7 @@ def _rewrite(file, old, new):
     ("spoil", "message"),
     [
         (lambda f: shutil.rmtree(f), "There is no folder"),
-        (lambda f: (f / "config.json").unlink(), "no folder of a model"),
+        (lambda f: (f / "config.json").unlink(), "not the folder of a model"),
         (lambda f: (f / "config.json").write_text("{"), "none of Self-MM"),
         (lambda f: _rewrite(f / "config.json", '"selfmm"', '"bert"'), "none of Self-MM.*'bert'"),
         (lambda f: (f / "README.md").unlink(), "no README.md"),
@@ -603,7 +603,7 @@ def test_what_keeps_a_run_from_being_pushed_shows_before_it_begins(
 def test_a_run_whose_push_fails_is_whole_and_says_how_to_go_on(hub, run_options, tmp_path, capsys):
     hub.fail("POST", "/commit/", 503, times=None)
     line = refused(capsys, "train", *run_options)
-    assert line.endswith(f"complete it by: selfmm push {tmp_path / 'run'} me/run")
+    assert line.endswith(f"push it with: selfmm push {tmp_path / 'run'} me/run")
     assert {"all_results.json", "model/README.md"} <= contents(tmp_path / "run").keys()
     hub.faults.clear()
     cli.main(["push", str(tmp_path / "run"), "me/run"])

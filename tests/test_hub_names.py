@@ -53,7 +53,7 @@ def test_what_is_taken_from_the_hub_is_told(tmp_path, monkeypatch, caplog):
         "bert-base-uncased, revision main.",
     ]
     assert all(one.levelno == logging.WARNING for one in caplog.records)
-    with pytest.raises(ValueError, match="no name of a repository"):
+    with pytest.raises(ValueError, match="not the name of a repository"):
         take_from_hub("mosi", "the data set")
     caplog.clear()
     monkeypatch.setenv("RANK", "3")

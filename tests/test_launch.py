@@ -46,6 +46,7 @@ def check(self, *args, **kwargs):
 
 SelfMMTrainer.train = check
 
+import sys
 from selfmm_cli import main
 main(["train", *sys.argv[1:]])
 """

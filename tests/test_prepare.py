@@ -130,7 +130,7 @@ def test_nothing_is_lost_or_mixed(tmp_path, file):
     assert set(load_splits("mosi", str(out))["train"]["text"]) == {"new"} and len(everything(out)) == len(before)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match="no data set that `selfmm data prepare` has made; name a new folder"):
+    with pytest.raises(DataError, match="not a data set of `selfmm data prepare`; name a new folder"):
         prepare(find_builder("mosi", str(file)), tmp_path / "other", overwrite=True)
     assert os.listdir(tmp_path / "other") == ["thesis.tex"]
 

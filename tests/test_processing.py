@@ -134,7 +134,7 @@ def test_features_of_another_program(tmp_path):
     SelfMMProcessor(SelfMMFeatureExtractor(**given)).save_pretrained(tmp_path)
     processor = SelfMMProcessor.from_pretrained(tmp_path)
     assert processor.tokenizer is None and processor.modalities == ["text", "audio"]
-    assert not (tmp_path / "models").exists()
+    assert not (tmp_path / "face_networks").exists()
     frames = np.arange(10, dtype=np.float32).reshape(2, 5)
     batch = processor([{"audio": frames}, {"text": np.ones((3, 7))}])
     assert batch["audio"][0].tolist() == frames.tolist() and batch["text_lengths"].tolist() == [0, 3]
@@ -193,7 +193,7 @@ def test_a_stranger_computes_the_same(processor, tmp_path):
     for folder in ("1", "2"):
         options = json.loads((tmp_path / folder / "processor_config.json").read_text())
         assert options["max_text_tokens"] == 6 and "AutoProcessor" in options["auto_map"]
-        assert (tmp_path / folder / "models" / "face_landmark.tflite").is_file()
+        assert (tmp_path / folder / "face_networks" / "face_landmark.tflite").is_file()
     assert {file.name for file in (tmp_path / "1").glob("*.py")} == {
         file.name for file in (tmp_path / "2").glob("*.py")
     }

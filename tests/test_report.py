@@ -377,7 +377,7 @@ def test_a_damaged_folder_ends_in_one_line(tmp_path, capsys, name, content, said
 def test_folders_that_are_no_runs(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "holds no run" in refused(capsys, tmp_path / "empty")
-    assert "no folder of a run" in refused(capsys, tmp_path / "nothing")
+    assert "not the folder of a run" in refused(capsys, tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("fault", ["column", "rows", "NaN", "words", "no test"])

@@ -239,6 +239,6 @@ def test_the_sdist_is_the_repository(built):
 def test_the_wheel_has_all_that_the_package_reads(built):
     _, wheel = built
     package = {f"selfmm_hf/{name}" for name in files("hub_configs")}
-    package |= {name.removeprefix("src/") for name in files("src")}
+    package |= {name.removeprefix("src/") for name in files("src/selfmm_hf", "src/selfmm_cli")}
     assert not package - wheel
     assert {name.partition("/")[0] for name in wheel - package} == {f"selfmm_hf-{__version__}.dist-info"}

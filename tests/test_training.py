@@ -276,7 +276,7 @@ def _with_nan(rows):
         (lambda f: None, ["--text_encoder", "no/such-encoder"], "no/such-encoder"),
         (lambda f: None, ["--resume_from_checkpoint", "true"], "no checkpoint"),
         (lambda f: mmsa_file(f, limit=1.0), [], "no label is beyond 1"),
-        (lambda f: None, ["--modalities", "text", "speech"], "'speech'.* no modalities; expected some of text, audio"),
+        (lambda f: None, ["--modalities", "text", "speech"], "'speech'.* not modalities; expected some of text, audio"),
         (lambda f: None, ["--num_train_epochs", "0"], "num_train_epochs must be positive"),
         (lambda f: None, ["--per_device_train_batch_size", "-4"], "per_device_train_batch_size must be positive"),
         (lambda f: None, ["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps must be positive"),
@@ -316,7 +316,7 @@ def test_ones_own_data_train_by_their_preset(tmp_path, encoder, capsys, caplog):
     file, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
     command = ["--dataset", "custom", "--data", file, "--text_encoder", encoder, "--output_dir", folder]
     cli.main(["train", *map(str, command), "--num_train_epochs", "1", "--use_cpu", "--disable_tqdm", "true"])
-    assert "No --config is named: the preset custom is taken." in caplog.text
+    assert "No --config is given: the preset custom is used." in caplog.text
     assert "destroy" not in caplog.text
     said = "The validation split has 5 clips, too few for its metrics: by chance alone a correlation is beyond 0.88"
     assert said in caplog.text and "The test split has 5 clips" in caplog.text

@@ -99,7 +99,7 @@ def test_a_changed_byte_and_a_missing_file(folder):
 
 
 def test_other_folders(tmp_path, folder):
-    with pytest.raises(DataError, match="no data set that `selfmm data prepare` has made"):
+    with pytest.raises(DataError, match="not a data set of `selfmm data prepare`"):
         list(verify_folder(tmp_path))
     for content in ("{", "[]", "{}"):
         (folder / "unaligned" / "origin.json").write_text(content)
