@@ -77,8 +77,7 @@ def main() -> None:
         predictors, sizes = {"torch": by_torch(model)}, {"torch": 4 * model.num_parameters()}
         for kind in ("ONNX float32", "ONNX int8"):
             file = Path(folder, f"{kind}.onnx")
-            asked = {"model": str(args.run / "model"), "revision": None, "out": file, "int8": kind == "ONNX int8"}
-            list(export(argparse.Namespace(**asked)))
+            list(export(str(args.run / "model"), file, int8=kind == "ONNX int8"))
             predictors[kind], sizes[kind] = by_onnx(file, args.threads), file.stat().st_size
 
     by_length = sorted(range(len(clips)), key=lambda row: len(clips[row]["text"]))

@@ -135,7 +135,7 @@ def test_clip_to_prediction(model_folder):
 def test_clip_edges(model_folder, tmp_path):
     models = ["--last", model_folder, "--mean", model_folder]
     few = ["1 s of silence and a still after", "no face in the first half"]
-    printed = run("clip_edges", *models, "--clips", 1, "--changes", *few, "--output_dir", tmp_path / "edges.csv")
+    printed = run("clip_edges", *models, "--clips", 1, "--changes", *few, "--out", tmp_path / "edges.csv")
     assert printed.startswith("2 changed clips") and printed.count("| 1 s of silence and a still after | ") == 3
     assert len((tmp_path / "edges.csv").read_text("utf-8").splitlines()) == 1 + 2 * 3 * 3
 
