@@ -65,9 +65,12 @@ def _trained(arguments: list[str]):
     """A run that has been trained and told of; then it is pushed, if so wanted. Its folder is its own until then."""
     with ExitStack() as alone:
         with end_in_one_line():
+            from transformers.utils import logging
+
             from selfmm_hf.runs.options import read_options
             from selfmm_hf.runs.run import Run
 
+            logging.disable_progress_bar()  # of each file that is loaded or saved; that of the training stays
             run = Run(*read_options(arguments))
             alone.enter_context(run.alone())
         # Full disks and the like end in their message; anything else that goes wrong in training, in a traceback.
