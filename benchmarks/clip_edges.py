@@ -25,7 +25,7 @@ from transformers.utils import logging
 from selfmm_hf import load_model
 from selfmm_hf.data.synthetic import Utterance, utterance
 from selfmm_hf.data.synthetic.clip import write_clip
-from selfmm_hf.data.synthetic.face import draw_face
+from selfmm_hf.data.synthetic.face import draw_face, turned_aside
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
@@ -41,13 +41,19 @@ class Clip(NamedTuple):
     pictures: list[np.ndarray]
 
 
-def spoken(one: Utterance) -> Clip:
-    """Sound and picture of the same length; where the face was lost, it stands still."""
+def spoken(one: Utterance, yaw: float = 0.0) -> Clip:
+    """
+    Sound and picture of the same length; where the face was lost, it stands still.
+
+    Args:
+        yaw: By how much the head is turned aside in the second half, in radians.
+    """
     seen = next(landmarks for landmarks in one.landmarks if landmarks is not None)
     pictures = []
-    for landmarks in one.landmarks:
+    for number, landmarks in enumerate(one.landmarks):
         seen = seen if landmarks is None else landmarks
-        pictures.append(draw_face(seen, speaker=len(one.sound)))
+        aside = yaw if number >= len(one.landmarks) / 2 else 0.0
+        pictures.append(draw_face(turned_aside(seen, aside), speaker=len(one.sound)))
     return Clip(one.sound[: len(pictures) * SOUND_RATE // FRAME_RATE], pictures)
 
 
@@ -115,6 +121,9 @@ CHANGES: dict[str, Callable[[Clip], Clip]] = {
 }
 
 
+TURNED = {"half turned aside, 29 degrees, in the second half": 0.5}
+
+
 def uncut(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
     """The same recipe, which leaves the edges of a clip as they are."""
     other = copy.deepcopy(extractor)
@@ -157,7 +166,7 @@ def measured(score: Scorer, clips: int, changes: list[str], folder: Path) -> lis
         write_clip(file, *plain)
         expected = score(file, one.text)
         for change in changes:
-            write_clip(file, *CHANGES[change](plain))
+            write_clip(file, *(spoken(one, TURNED[change]) if change in TURNED else CHANGES[change](plain)))
             for way, found in score(file, one.text).items():
                 rows += [
                     {"clip": number, "change": change, "way": way, "of": of, "plain": expected[way][of],
@@ -178,10 +187,11 @@ def movement(rows: list[dict[str, Any]], change: str, way: str, of: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = [*CHANGES, *TURNED]
     parser.add_argument("--last", default="runs/demo/model", help="a model that reads the last hidden state")
     parser.add_argument("--mean", default="runs/mean/model", help="a model that reads the mean of the hidden states")
     parser.add_argument("--clips", type=int, default=7, help="of each change")
-    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
+    parser.add_argument("--changes", nargs="+", choices=every, default=every, metavar="CHANGE")
     parser.add_argument("--out", type=Path, help="a CSV file of each score")
     options = parser.parse_args()
 
