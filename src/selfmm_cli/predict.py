@@ -123,9 +123,7 @@ class Scored:
     alone.
 
     Attributes:
-        failed: How many could not be scored.
-        results: What the pipeline says of the others, by name.
-        lines: Of JSON, one for each clip.
+        answers: For each clip, its name as `clip`, and what the pipeline says of it, or an `error`.
     """
 
     def __init__(
@@ -133,7 +131,11 @@ class Scored:
     ):
         self.pipe, self.text, self.transcribes, self.as_json = pipe, text, transcribes, as_json
         self.clips: list[tuple[str, str | None]] = [(clip, clip) for clip in clips] or [("(words)", None)]
-        self.failed, self.results, self.lines = 0, [], []
+        self.answers: list[dict[str, Any]] = []
+
+    @property
+    def failed(self) -> bool:
+        return any("error" in answer for answer in self.answers)
 
     def run(self) -> None:
         table = Table([name for name, _ in self.clips], self.pipe.model.config)
@@ -142,18 +144,15 @@ class Scored:
                 try:
                     result, notes = self._score(clip, progress)
                 except (ValueError, OSError) as error:
-                    self.failed += 1
-                    told = {"clip": name, "error": str(error)}
-                    rows = []
+                    answer, rows = {"clip": name, "error": str(error)}, []
                     progress.print(f"selfmm: error: {printable(name)}: {printable(str(error))}", sys.stderr)
                 else:
                     for note in notes:
                         progress.print(f"selfmm: warning: {printable(note)}", sys.stderr)
-                    told = {"clip": name, **result, **({"warnings": notes} if notes else {})}
+                    answer = {"clip": name, **result, **({"warnings": notes} if notes else {})}
                     rows = table.lines(name, result)
-                    self.results.append((name, result))
-                self.lines.append(json.dumps(told))
-                for line in self.lines[-1:] if self.as_json else rows:
+                self.answers.append(answer)
+                for line in [json.dumps(answer)] if self.as_json else rows:
                     progress.print(line)
                 progress.next()
 
@@ -188,12 +187,13 @@ class Scored:
         from selfmm_hf.storage.whole_files import whole, write_text
 
         if output is not None and output.suffix == ".jsonl":
-            write_text(output, "".join(f"{line}\n" for line in self.lines))
+            write_text(output, "".join(f"{json.dumps(answer)}\n" for answer in self.answers))
         elif output is not None:
             with whole(output) as part, part.open("w", encoding="utf-8", newline="") as file:
                 self._write_csv(file)
-        if html is not None and self.results:
-            write_text(html, sentiment_html([(_shown(name), result) for name, result in self.results]))
+        scored = [(_shown(answer["clip"]), answer) for answer in self.answers if "error" not in answer]
+        if html is not None and scored:
+            write_text(html, sentiment_html(scored))
             print(f"The page: {html}", file=sys.stderr)
 
     def _write_csv(self, file: Any) -> None:
@@ -206,13 +206,12 @@ class Scored:
         columns = tasks if one else [f"{task}_{target}" for task in tasks for target in targets]
         writer = csv.writer(file)
         writer.writerow(["clip", *columns, "label", "transcript", "error"])
-        results = dict(self.results)
-        for (name, _), line in zip(self.clips, self.lines, strict=True):
-            result = results.get(name, {"score": None, "unimodal": {}, "transcript": None})
-            scores = [result["score"], *(result["unimodal"].get(modality) for modality in config.modalities)]
+        for answer in self.answers:
+            unimodal = answer.get("unimodal", {})
+            scores = [answer.get("score"), *(unimodal.get(modality) for modality in config.modalities)]
             cells = scores if one else [score and score[target] for score in scores for target in targets]
-            told = (result.get("label"), result["transcript"], json.loads(line).get("error"))
-            writer.writerow([plain_cell(name), *cells, *map(plain_cell, told)])
+            told = (answer.get(name) for name in ("label", "transcript", "error"))
+            writer.writerow([plain_cell(answer["clip"]), *cells, *map(plain_cell, told)])
 
 
 class Table:

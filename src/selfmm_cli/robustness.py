@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from .data import DATA_CONFIG
 from .errors import end_in_one_line, need
 
 
@@ -17,9 +18,7 @@ def robustness(
         str | None, Option(help="demo, mosi, mosei, sims, simsv2 or custom; the run's by default.")
     ] = None,
     data: Annotated[str | None, Option(help="Feature file, folder or Hub repository; the run's by default.")] = None,
-    data_config: Annotated[
-        str | None, Option("--data_config", help="aligned or unaligned, where there are both.")
-    ] = None,
+    data_config: Annotated[str | None, DATA_CONFIG] = None,
     data_revision: Annotated[str | None, Option("--data_revision", help="Revision of the data's repository.")] = None,
     revision: Annotated[str | None, Option(help="Revision of the model's repository.")] = None,
 ) -> None:

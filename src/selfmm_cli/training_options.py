@@ -21,7 +21,6 @@ DOCUMENTED = {
     "The model": ("model/configuration_selfmm.py", "SelfMMConfig"),
 }
 NOT_OPTIONS = {"text_config", "id2label"}
-CONFIG = "YAML file of options, or the name of a preset: demo, mosi, mosei, sims, simsv2, sims_prerelease, custom."
 
 
 def documented(docstring: str) -> dict[str, str]:
@@ -33,16 +32,22 @@ def documented(docstring: str) -> dict[str, str]:
 
 def panels() -> Iterator[tuple[str, dict[str, str]]]:
     """For each panel of the help, its options and their descriptions."""
-    package = Path(find_spec("selfmm_hf").origin).parent
     for panel, (file, name) in DOCUMENTED.items():
-        tree = ast.parse((package / file).read_text("utf-8"))
+        tree = ast.parse((_package() / file).read_text("utf-8"))
         (node,) = (one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
         yield panel, documented(ast.get_docstring(node, clean=False))
 
 
+def _package() -> Path:
+    """The folder of `selfmm_hf`, which is not imported."""
+    return Path(find_spec("selfmm_hf").origin).parent
+
+
 def print_help(command: str, text: str, epilog: str) -> None:
     """Prints the help of a command that takes all options of a training, our own first."""
-    options = [("--config", CONFIG, "What is trained on what")]
+    presets = ", ".join(sorted(path.stem for path in (_package() / "hub_configs").glob("*.yaml")))
+    config = f"YAML file of options, or the name of a preset: {presets}."
+    options = [("--config", config, "What is trained on what")]
     options += [(f"--{name}", help, panel) for panel, ones in panels() for name, help in ones.items()]
     parameters = [
         inspect.Parameter(

@@ -20,7 +20,7 @@ from ..data.prepared import ORIGIN_FILE, origins, split_files
 from ..data.research import research_use_of
 from ..resources import PACKAGE
 from .privacy import PrivateError, publishable
-from .saved_model import load_model
+from .saved_model import load_model, model_of
 from .sent_files import OWNED, SENT, TOKENIZER_FILES
 
 THIS_REPOSITORY = re.compile(rb"THIS_REPOSITORY(_OR_FOLDER)?")  # in cards, until they are pushed
@@ -78,8 +78,7 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
     """
     if not folder.is_dir():
         raise PublicationError(f"There is no folder {folder}.")
-    if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
-        folder = folder / "model"
+    folder = model_of(folder)
     names = _names(folder)
     card = _card(folder)
     if (folder / "config.json").is_file():

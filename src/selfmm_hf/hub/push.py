@@ -36,9 +36,9 @@ REMEDIES = {
     401: "The Hub does not accept the login: log in with `hf auth login`, or set HF_TOKEN.",
     403: "The token may not do this: it needs write access to {repository}.",
     404: "There is no such repository, or the token may not see it.",
-    409: "Somebody else is changing {repository} at the same time. Run the command again.",
-    412: "Somebody else has changed {repository} meanwhile: look at it, then run the command again.",
-    429: "The Hub limits the rate of requests. Run the command again in a few minutes.",
+    409: "Somebody else is changing {repository} at the same time: push again.",
+    412: "Somebody else has changed {repository} meanwhile: look at it, then push again.",
+    429: "The Hub limits the rate of requests: push again in a few minutes.",
 }
 
 
@@ -301,7 +301,7 @@ def _check_shown(api: HfApi, model: str, public: bool) -> str:
 
 
 @contextmanager
-def _explained(repository: str, so_far: str = "Nothing was committed. Run the command again.") -> Iterator:
+def _explained(repository: str, so_far: str = "Nothing was committed.") -> Iterator:
     """Whatever goes wrong between here and the Hub ends in one line that says what to do."""
     try:
         yield
@@ -319,9 +319,9 @@ def _reason(error: BaseException, repository: str) -> str:
     while error.__cause__ is not None and not isinstance(error, HfHubHTTPError):
         error = error.__cause__  # of an upload that broke off, the error itself tells the name of the file alone
     if not isinstance(error, HfHubHTTPError):
-        return f"{repository}: {type(error).__name__}: {str(error).rstrip('.')}."
+        return f"{repository}: {type(error).__name__}: {str(error).rstrip('.')}. Push again."
     status = error.response.status_code
     if status >= 500:
-        return f"{repository}: the Hub failed ({status}); run the command again later."
+        return f"{repository}: the Hub failed ({status}): push again later."
     said = f" ({status}: {error.server_message})" if error.server_message else f" ({status})"
     return REMEDIES.get(status, "The Hub refused {repository}.").format(repository=repository) + said

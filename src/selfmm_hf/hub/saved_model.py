@@ -28,9 +28,7 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
         ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, it cannot read, or
             it does not say what it said when it was saved.
     """
-    if not (Path(name) / CONFIG_NAME).is_file() and (Path(name) / "model" / CONFIG_NAME).is_file():
-        name = Path(name) / "model"
-    name = str(name)
+    name = str(model_of(Path(name)))
     take_from_hub(name, "the model", revision)
     try:
         with _quiet():
@@ -48,6 +46,12 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     except Exception as error:  # a damaged file raises anything
         raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason(error)}") from error
     return model, processor
+
+
+def model_of(folder: Path) -> Path:
+    """The model of a run, where `folder` is that of a run; else `folder`."""
+    model = folder / "model"
+    return model if (model / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file() else folder
 
 
 def _file(name: str, revision: str | None, file: str) -> Path | None:

@@ -30,8 +30,7 @@ class _Bars(ProgressCallback):
 class _Lines(TrainerCallback):
     """Prints a line for each evaluation."""
 
-    def __init__(self):
-        self.training_loss, self.best = float("nan"), float("inf")
+    training_loss: float | None = None  # the last that was logged
 
     def on_log(
         self,
@@ -45,10 +44,11 @@ class _Lines(TrainerCallback):
         self.training_loss = logs.get("loss", self.training_loss)
         if "eval_selection_loss" not in logs or not state.is_world_process_zero:
             return
-        loss = logs["eval_selection_loss"]
-        better, self.best = loss < self.best, min(loss, self.best)
+        loss, epoch = logs["eval_selection_loss"], logs["epoch"]
+        # What is looked at before training, by `eval_on_start`, is not chosen.
+        best = epoch > 0 and (state.best_metric is None or loss < state.best_metric)
+        trained = [] if self.training_loss is None else [f"loss {self.training_loss:.3f}"]
         metrics = [f"{METRIC_NAMES[name][1]} {logs[f'eval_{name}']:.3f}" for name in SHOWN if f"eval_{name}" in logs]
-        figures = [f"loss {self.training_loss:.3f}", f"validation loss {loss:.4f}", *metrics]
-        epoch = f"epoch {logs.get('epoch', 0):g} of {args.num_train_epochs:g}"
+        figures = [*trained, f"validation loss {loss:.4f}", *metrics, *["best"] * best]
         with tqdm.external_write_mode():
-            print(f"{epoch:<16}", *figures, *["best"] * better, sep="  ", flush=True)
+            print(f"{f'epoch {epoch:g} of {args.num_train_epochs:g}':<16}", *figures, sep="  ", flush=True)

@@ -31,7 +31,7 @@ def _figure(figure: Figure, svgs: dict[str, str]) -> dict[str, Any]:
             "name": panel.name,
             "title": panel.title,
             "svg": Markup(svgs[panel.name].replace("<svg ", f'<svg aria-label="{escape(panel.alt)}" ', 1)),
-            "new_row": last is not None and last.row not in (None, panel.row),
+            "new_row": last is not None and last.row != panel.row,
         }
         for last, panel in zip(before, figure.panels, strict=False)
     ]

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ...data import Samples, load_splits
 from ...data.columns import MODALITIES
 from ...data.masking import Tokens
-from ...hub.saved_model import load_model
+from ...hub.saved_model import load_model, model_of
 from ...metrics import absolute_errors, few_clips
 from ...model.modeling_selfmm import SelfMMModel
 from ...model.processing_selfmm import SelfMMProcessor
@@ -116,13 +116,10 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
             f"{name} is a checkpoint of a run, not its outcome: the test split is for a finished model, which "
             "validation has chosen. Let the run end, and name its folder."
         )
-    if (folder / "config.json").is_file():
-        run = folder.parent if folder.name == "model" else folder
-        source = folder
-    elif (folder / "model" / "config.json").is_file():
-        run, source = folder, folder / "model"
-    else:
+    source = model_of(folder)
+    if not (source / "config.json").is_file():
         raise ValueError(f"{name} holds no finished model; name one: a run's folder, or a model's.")
+    run = source.parent if source.name == "model" else source
     if not (run / OPTIONS_FILE).is_file():
         return str(source), {}, None
     if not (run / RESULTS_FILE).is_file():
