@@ -24,13 +24,13 @@ def every_command(group=None, before=()):
             yield [*before, name]
 
 
-def test_help_loads_neither_torch_nor_the_package():
+def test_help_loads_nothing_slow():
     code = """
 import sys
 import selfmm_cli
 for line in sys.argv[1:]:
     selfmm_cli.main([*line.split(), "--help"])
-slow = {"torch", "transformers", "selfmm_hf", "numpy", "datasets"} & sys.modules.keys()
+slow = {"torch", "transformers", "selfmm_hf", "numpy", "datasets", "pydantic"} & sys.modules.keys()
 assert not slow, slow
 """
     lines = ["", *(" ".join(one) for one in every_command())]
