@@ -19,7 +19,7 @@ import test_decoding
 from conftest import command
 from filelock import FileLock
 
-for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
+for package in ("ai_edge_litert", "av", "librosa", "pebble", "PIL", "soxr"):
     pytest.importorskip(package)
 
 from test_decoding import write_clip  # noqa: E402
@@ -53,6 +53,15 @@ class Dying(SelfMMFeatureExtractor):
             os.write(2, b"some library: assertion failed\n")
             os.kill(os.getpid(), signal.SIGSEGV)
         return super().extract(clip)
+
+
+class Hanging(SelfMMFeatureExtractor):
+    """Never comes to the end of a certain clip, and has the others at once."""
+
+    def extract(self, clip):
+        while Path(str(clip)).stem == "late":
+            time.sleep(60)
+        return super().extract({"audio": np.ones((3, 33)), "vision": np.ones((3, 41))})
 
 
 class Halting(SelfMMFeatureExtractor):
@@ -451,9 +460,20 @@ def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, monkeypatch):
         patch.setattr(np, "save", full)
         task = workers.Task("v/2", "v/2.mkv")
         job = workers.Job(media / "clips", tmp_path / "out", Halting(audio=None))
-        answer = workers._outcome(task, job, None)
-    assert isinstance(answer, CannotWrite)
-    assert f"{tmp_path / 'out' / 'vision' / 'v' / '2.npy'} cannot be written: [Errno 28] No space left" in str(answer)
+        with pytest.raises(CannotWrite, match=r"vision/v/2\.npy cannot be written: \[Errno 28\] No space left"):
+            workers._outcome(task, job, None)
+
+
+def test_a_clip_beyond_the_time_limit_fails_alone_and_is_tried_again(media, tmp_path, request):
+    arguments = media / "clips", media / "good.csv", tmp_path / "out"
+    result = extract_clips(*arguments, Hanging(), time_limit=5)
+    assert len(result.done) == 6 and "late" not in result.done
+    reason = "it was not finished within 5 s; --time_limit allows more"
+    assert result.failures == [("late", "late.mov", reason)]
+    assert reason in (tmp_path / "out" / "failures.csv").read_text()
+    inline = request.getfixturevalue("inline")
+    result = extract_clips(*arguments, SelfMMFeatureExtractor())
+    assert inline == ["late"] and not result.failures and len(result.done) == 7
 
 
 def test_commands(media, tmp_path, inline, capsys):

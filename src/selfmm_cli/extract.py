@@ -40,6 +40,9 @@ def extract(
     max_seconds: Annotated[
         float | None, Option("--max_seconds", help="Longer clips are refused; 300 by default.")
     ] = None,
+    time_limit: Annotated[
+        float, Option("--time_limit", min=1, help="Seconds that the extraction of one clip may take; then it fails.")
+    ] = 1800.0,
 ) -> None:
     """Compute the features of a folder of clips, and write them as a data set."""
     with end_in_one_line():
@@ -53,7 +56,7 @@ def extract(
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
         try:
             extractor = _extractor(audio, vision, recipe, max_seconds)
-            result = extract_clips(clips, table, output_dir, extractor, transcriber, workers or cores())
+            result = extract_clips(clips, table, output_dir, extractor, transcriber, workers or cores(), time_limit)
         finally:
             signal.signal(signal.SIGTERM, before)
         for line in _told(result, output_dir):

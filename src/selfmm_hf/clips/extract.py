@@ -12,7 +12,7 @@ from ..data.custom.table import SPLITS
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from .folder import FAILURES, JOURNAL, TABLE, Extracted, ExtractionError, ExtractionFolder
 from .table import find_clips, read_clips
-from .workers import Job, Task, work
+from .workers import TIME_LIMIT, Job, Task, work
 
 __all__ = ["FAILURES", "JOURNAL", "TABLE", "Extraction", "ExtractionError", "extract_clips"]
 
@@ -48,6 +48,7 @@ def extract_clips(
     extractor: SelfMMFeatureExtractor,
     transcriber: str | None = None,
     workers: int = 1,
+    time_limit: float = TIME_LIMIT,
 ) -> Extraction:
     """
     Makes a data set of one's own, see [`read_folder`], of media files. Started again after whatever end, it goes on
@@ -63,6 +64,7 @@ def extract_clips(
         transcriber: A model for "automatic-speech-recognition", for clips without `text`. What was heard in an earlier
             run stays where this one names none.
         workers: Processes.
+        time_limit: Seconds that one clip may take. A clip that takes longer fails.
 
     Raises:
         DataError: The table is wrong; nothing is written.
@@ -103,7 +105,7 @@ def extract_clips(
             if known is None or wordless:
                 tasks.append(Task(clip, file, known, wordless))
         folder.begin(extractor, result.done, [task.id for task in tasks])
-        _compute(tasks, Job(clips, out, extractor, transcriber), workers, folder, result)
+        _compute(tasks, Job(clips, out, extractor, transcriber, time_limit), workers, folder, result)
         _finish(columns, transcriber, folder, result)
         result.seconds = time.monotonic() - begin
     return result

@@ -8,25 +8,29 @@ import warnings
 import wave
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pebble import ProcessExpired, ProcessPool
 from transformers import pipeline
 from transformers.utils import logging
 
 from ..model.decoding_selfmm import ClipError, ClipWarning, clip_facts, decode_audio
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..model.loading_selfmm import without_its_code
-from ..storage.whole_files import CannotWrite
 from .folder import PART, Extracted, ExtractionError, ExtractionFolder
 
-END_SECONDS = 10  # that a process may take to end
+TIME_LIMIT = 1800.0  # seconds
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when a process starts
+
+_here: "tuple[Job, Any] | ExtractionError"  # in a process: the job and the transcriber, or why they cannot be loaded
 
 
 @dataclass
@@ -57,12 +61,14 @@ class Job:
         out: The folder that is filled.
         extractor: Computes the features; each process makes its own of this kind and recipe.
         transcriber: Name of a model for "automatic-speech-recognition".
+        time_limit: Seconds that one clip may take.
     """
 
     clips: Path
     out: Path
     extractor: SelfMMFeatureExtractor
     transcriber: str | None = None
+    time_limit: float = TIME_LIMIT
 
     def __getstate__(self) -> dict[str, Any]:
         extractor = self.extractor
@@ -72,13 +78,6 @@ class Job:
         kind, recipe, source = state["extractor"]
         self.__dict__.update(state, extractor=kind.from_dict(recipe))
         self.extractor.source = source
-
-
-@dataclass
-class Death:
-    """How a process ended that had a clip in hand."""
-
-    reason: str
 
 
 def work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extracted | str]]:
@@ -99,100 +98,63 @@ def work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extr
     """
     suspects = []
     for task, outcome in _work(tasks, job, workers):
-        if isinstance(outcome, Death):
+        if isinstance(outcome, ProcessExpired):
             suspects.append(task)
         else:
             yield task, outcome
     for task, outcome in _work(suspects, job, 1):
-        yield task, outcome.reason if isinstance(outcome, Death) else outcome
+        yield task, _death(outcome, job) if isinstance(outcome, ProcessExpired) else outcome
 
 
-def _work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extracted | str | Death]]:
-    waiting = deque(tasks)
-    at_work: dict[Connection, _Worker] = {}
-    try:
-        while True:
-            while len(at_work) < workers and len(waiting) > sum(one.task is None for one in at_work.values()):
-                worker = _Worker(job)
-                at_work[worker.connection] = worker
-            if not at_work:
-                return
-            for connection in wait(list(at_work)):
-                worker = at_work[connection]
-                task, outcome = worker.task, worker.answer()
-                if isinstance(outcome, Death):
-                    del at_work[connection]
-                    if task is None:
-                        workers -= 1  # there may be memory for fewer
-                        if workers:
-                            continue
-                        raise ExtractionError(
-                            f"{outcome.reason}, before it had a clip in hand. Name fewer --workers if there may be too "
-                            "little memory, else try the recipe on a single clip."
-                        )
-                if outcome is not None:
-                    yield task, outcome  # ty: ignore[invalid-yield]
-                if connection in at_work and not worker.give(waiting):
-                    del at_work[connection]
-    finally:
-        for worker in at_work.values():
-            worker.end(0)
-
-
-class _Worker:
-    """A process, as its parent sees it: `task` is what it has in hand, `None` until it is ready."""
-
-    def __init__(self, job: Job):
-        context = multiprocessing.get_context("spawn")
-        self.task: Task | None = None
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_main, args=(theirs, job), daemon=True)
-        self.log = job.out / PART
-        with _single_threaded(), _deaf_to_interrupts():
-            self.process.start()
-        theirs.close()
-
-    def answer(self) -> Extracted | str | Death | None:
-        """What the process says of its task; nothing where it says that it is ready."""
+def _work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extracted | str | ProcessExpired]]:
+    waiting, workers = deque(tasks), min(workers, len(tasks))
+    while waiting and workers:
+        running: dict[Future, Task] = {}
+        pool = ProcessPool(workers, initializer=_begin, initargs=(job,), context=multiprocessing.get_context("spawn"))
         try:
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            self.end()
-            return Death(f"{'the process that read it' if self.task else 'a process'} died {self._how()}")
-        if isinstance(answer, ExtractionError | CannotWrite):
-            raise answer
-        return answer
+            with _single_threaded():
+                while (waiting or running) and pool.active:
+                    with _deaf_to_interrupts():
+                        while waiting and len(running) < 2 * workers:
+                            task = waiting.popleft()
+                            running[pool.schedule(_extract, (task,), timeout=job.time_limit)] = task
+                    for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                        task, error = running.pop(future), future.exception()
+                        if error is None:
+                            yield task, future.result()
+                        elif isinstance(error, ProcessExpired):
+                            yield task, error
+                        elif isinstance(error, TimeoutError):
+                            yield task, f"it was not finished within {job.time_limit:g} s; --time_limit allows more"
+                        elif isinstance(error, BrokenProcessPool):
+                            waiting.append(task)
+                        else:
+                            raise error
+        finally:
+            pool.stop()
+            pool.join()
+        waiting.extend(running.values())
+        workers //= 2  # there may be memory for fewer
+    if waiting:
+        raise ExtractionError(
+            "The processes died before they had a clip in hand. Name fewer --workers if there may be too little "
+            "memory, else try the recipe on a single clip."
+        )
 
-    def give(self, tasks: deque[Task]) -> bool:
-        """Hands the process its next task; ends it where there is none."""
-        self.task = tasks.popleft() if tasks else None
-        with suppress(OSError):  # it has just died: its next answer tells
-            self.connection.send(self.task)
-        if self.task is None:
-            self.end()
-        return self.task is not None
 
-    def end(self, seconds: float = END_SECONDS) -> None:
-        """Waits for the end of the process, or brings it about."""
-        self.process.join(seconds)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
-
-    def _how(self) -> str:
-        """By which signal or exit status, and its last words."""
-        code = self.process.exitcode
-        how = f"exit status {code}"
-        if code < 0:
-            with suppress(ValueError):
-                how = signal.Signals(-code).name
-        how = {"SIGKILL": "SIGKILL: for want of memory?"}.get(how, how)
-        words = ""
-        with suppress(OSError):
-            log = (self.log / f"{self.process.pid}.log").read_bytes()[-4000:].decode(errors="replace")
-            words = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
-        return f"({how}; {words:.200})" if words and not words.startswith("INFO:") else f"({how})"
+def _death(death: ProcessExpired, job: Job) -> str:
+    """By which signal or exit status a process ended, and its last words."""
+    how = f"exit status {death.exitcode}"
+    if death.exitcode < 0:
+        with suppress(ValueError):
+            how = signal.Signals(-death.exitcode).name
+    how = {"SIGKILL": "SIGKILL: for want of memory?"}.get(how, how)
+    words = ""
+    with suppress(OSError):
+        log = (job.out / PART / f"{death.pid}.log").read_bytes()[-4000:].decode(errors="replace")
+        words = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    said = f"; {words:.200}" if words and not words.startswith("INFO:") else ""
+    return f"the process that read it died ({how}{said})"
 
 
 @contextmanager
@@ -212,20 +174,20 @@ def _single_threaded() -> Iterator[None]:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start now ignore Ctrl-C, which their terminal sends to all: their parent ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Threads and processes that start now never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    resource_tracker.ensure_running()  # its start would undo this
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _main(connection: Connection, job: Job) -> None:
-    """A process: extracts what it is sent until it is sent nothing."""
+def _begin(job: Job) -> None:
+    """A process: gets ready to extract. What is wrong then is no clip's fault, so each clip is answered with it."""
+    global _here
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends at once, even within a library
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     trying = "The recipe cannot be computed"
@@ -239,13 +201,9 @@ def _main(connection: Connection, job: Job) -> None:
             transcriber = job.transcriber and pipeline(
                 "automatic-speech-recognition", job.transcriber, device="cpu", trust_remote_code=False
             )
+        _here = job, transcriber
     except Exception as error:
-        connection.send(ExtractionError(f"{trying}: {_told(error)}"))
-        return
-    connection.send(None)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
-        while task := connection.recv():
-            connection.send(_outcome(task, job, transcriber))
+        _here = ExtractionError(f"{trying}: {_told(error)}")
 
 
 def _try(job: Job) -> None:
@@ -263,7 +221,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str | ExtractionError | CannotWrite:
+def _extract(task: Task) -> Extracted | str:
+    if isinstance(_here, ExtractionError):
+        raise _here
+    return _outcome(task, *_here)
+
+
+def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str:
+    """
+    The clip's line of the journal, or why it failed.
+
+    Raises:
+        ExtractionError, CannotWrite: That is no clip's fault.
+    """
     path = job.clips / task.clip
     features: dict[str, Any] = {}
     try:
@@ -282,15 +252,12 @@ def _outcome(task: Task, job: Job, transcriber: Any) -> Extracted | str | Extrac
         said = [str(one.message) for one in caught if issubclass(one.category, ClipWarning)]
         record.warnings = list(dict.fromkeys([*record.warnings, *said]))
     except ImportError as error:
-        return ExtractionError(str(error))
-    except Exception as error:
+        raise ExtractionError(str(error)) from error
+    except (Exception, SystemExit) as error:
         return _told(error)
-    try:
-        out = ExtractionFolder(job.out)
-        for name, frames in features.items():
-            out.save_features(name, task.id, frames)
-    except CannotWrite as error:
-        return error
+    out = ExtractionFolder(job.out)
+    for name, frames in features.items():
+        out.save_features(name, task.id, frames)
     return record
 
 
@@ -304,7 +271,7 @@ def _transcribed(path: Path, transcriber: Any, max_seconds: float) -> str:
     return transcriber({"raw": sound, "sampling_rate": rate}, return_timestamps=times)["text"].strip()
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """What is wrong, in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ClipError) else f"{type(error).__name__}: {text}"
