@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 
+import optuna
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import command
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from test_benchmark import BASE, KILLED, SIZES
 
 import selfmm_cli as cli
@@ -41,10 +44,15 @@ def search(*arguments):
     return command("search", *arguments, *BASE)
 
 
+def study(folder):
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    return optuna.load_study(study_name="search", storage=storage)
+
+
 def trials(folder):
     """What was drawn, and the validation loss, of each trial."""
     runs = sorted((folder / "trials").iterdir())
-    drawn = [yaml.safe_load((run / "trial.yaml").read_text()) for run in runs]
+    drawn = [trial.params for trial in study(folder).trials]
     return [(one, json.loads((run / "all_results.json").read_text())) for one, run in zip(drawn, runs, strict=True)]
 
 
@@ -90,7 +98,8 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path, space):
     arguments = map(str, [sys.executable, "-c", KILLED, 4, *command])  # in the second trial
     killed = subprocess.run(list(arguments), capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
-    assert len(list(folder.rglob("all_results.json"))) == 1 and (folder / "trials" / "0001" / "trial.yaml").is_file()
+    assert len(list(folder.rglob("all_results.json"))) == 1
+    (folder / "optuna.journal.lock").touch()  # as if it had been killed while it wrote there
     assert search("--space", space, "--trials", 2, "--output_dir", folder) == 0
     assert search("--space", space, "--trials", 3, "--output_dir", folder) == 0
     assert trials(folder) == trials(tmp_path / "whole")
@@ -102,7 +111,16 @@ def test_a_trial_that_fails_stops_no_other(tmp_path, capsys):
     assert search("--space", tmp_path / "space.yaml", "--trials", 4, "--output_dir", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert "smell" in printed and "validation loss" in printed
-    assert 0 < len(list((tmp_path / "out").rglob("failure.txt"))) < 4
+    failed = len(list((tmp_path / "out").rglob("failure.txt")))
+    assert 0 < failed < 4 and printed.count("smell") == failed
+    runs = len(list((tmp_path / "out").rglob("all_results.json")))
+    assert search("--space", tmp_path / "space.yaml", "--trials", 4, "--output_dir", tmp_path / "out") == 0
+    assert capsys.readouterr().out.count("smell") == failed  # it is tried again
+    assert len(list((tmp_path / "out").rglob("all_results.json"))) == runs
+    study(tmp_path / "out").ask()  # and nothing is drawn
+    for _ in range(2):
+        assert search("--space", tmp_path / "space.yaml", "--trials", 5, "--output_dir", tmp_path / "out") == 0
+        assert "trial 5 of 5: the process was killed while it drew the options" in capsys.readouterr().out
 
 
 def test_searches_are_not_mixed(tmp_path, space, capsys, monkeypatch):

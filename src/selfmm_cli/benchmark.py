@@ -82,18 +82,18 @@ def search(
 
     try:
         with occupied(output_dir):
-            found = list(searching.search(output_dir, choices, trials, context.args, _tell))
+            found = searching.search(output_dir, choices, trials, context.args, _tell)
     except FolderInUse as error:
         complain(f"{error} A search is the work of one process.")
         raise typer.Exit(1) from None
-    done = [trial for trial in found if trial.loss is not None]
+    done = [trial for trial in found if trial.value is not None]
     if not done:
         raise typer.Exit(1)
     varied = [name for name, values in choices.items() if len(values) > 1]
     print("\nvalidation loss, and what was drawn:")
-    for trial in sorted(done, key=lambda trial: trial.loss)[:5]:
-        drawn = ", ".join(f"{name} {trial.options[name]}" for name in varied)
-        print(f"{trial.loss:.4f}  trial {trial.number}: {drawn}")
+    for trial in sorted(done, key=lambda trial: trial.value)[:5]:
+        drawn = ", ".join(f"{name} {trial.params[name]}" for name in varied)
+        print(f"{trial.value:.4f}  trial {trial.number}: {drawn}")
     print(f"\nThe best is {output_dir / searching.BEST_FILE}: pass it to `selfmm benchmark run` with --config.")
 
 

@@ -7,15 +7,13 @@ Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, which i
 - a trial that was interrupted is lost, and its random numbers are not those of a run of `train.py`, which therefore
   would not reproduce it.
 
-Here each trial is a [`Run`] that has never loaded the test split. The run folders are all that is stored: Optuna is
-told of those that are done, and asked for the next with a seed of its number, so that a search that was killed goes
-on as if it had not been.
+Here each trial is a [`Run`] that has never loaded the test split. Optuna keeps the trials in a journal, and draws each
+with a seed of its number, so that a search that was killed goes on as if it had not been.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,21 +26,12 @@ from ..training.processes import is_empty, occupied
 from .sweep import base_options
 from .sweep_runs import RunFailed, complete
 
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
 SPACES = named("search")
-SEARCH_FILE, TRIAL_FILE, BEST_FILE = "search.yaml", "trial.yaml", "best.yaml"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """
-    Attributes:
-        options: What was drawn, by name as in [`read_space`].
-        loss: On the validation split, of the best epoch; `None` where the run failed.
-    """
-
-    number: int
-    options: dict[str, Any]
-    loss: float | None
+SEARCH_FILE, STUDY_FILE, BEST_FILE = "search.yaml", "optuna.journal", "best.yaml"
 
 
 def read_space(name: str) -> dict[str, list]:
@@ -115,59 +104,70 @@ def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
 
 def search(
     folder: Path, space: dict[str, list], trials: int, arguments: list[str], tell: Callable[[str], None]
-) -> Iterator[Trial]:
+) -> "list[FrozenTrial]":
     """
-    Tries, one after the other, up to `trials`, those of earlier calls included, of which none is left out, and keeps
-    the options of the best in `best.yaml`, as `train.py --config` takes them.
+    Tries, one after the other, up to `trials`, those of earlier calls included, and keeps the options of the best in
+    `best.yaml`, as `train.py --config` takes them. A trial that was interrupted is resumed, one that failed is tried
+    again, one that is done is not repeated.
 
     Args:
         folder, space, arguments: As for [`prepare`], which comes first.
         tell: Is given a line on each trial.
+
+    Returns:
+        All trials, in order: `value` is the validation loss of the best epoch, or `None` where the run failed;
+        `params` is what was drawn, by name as in [`read_space`].
     """
+    from optuna.distributions import CategoricalDistribution
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    study, seed = _study(folder), read_options(arguments)[2].seed
+    drawn_from = {name: CategoricalDistribution(choices) for name, choices in space.items()}
+    trials = max(trials, len(study.trials))
+    for number in range(trials):
+        if number == len(study.trials):
+            study.sampler = TPESampler(seed=seed + number)  # so that a stopped search draws as one that was not
+            study.ask(drawn_from)
+        trial = study.trials[number]
+        told = f"trial {number + 1} of {trials}"
+        if trial.params.keys() != space.keys():
+            study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            tell(f"{told}: the process was killed while it drew the options")
+            continue
+        if trial.value is None:
+            try:
+                run = _trial_folder(folder, number)
+                loss = complete(run, [*arguments, *trial_arguments(trial.params)], test=False)["selection_loss"]
+            except RunFailed as error:
+                tell(f"{told}: {error}")
+                continue
+            study.tell(number, loss)
+        _keep(folder, study.best_trial)
+        tell(f"{told}: validation loss {study.trials[number].value:.4f}, the best {study.best_value:.4f}")
+    return study.trials
+
+
+def _study(folder: Path) -> "Study":
     import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    seed = read_options(arguments)[2].seed
-    study = optuna.create_study(direction="minimize")
-    best: Trial | None = None
-    before = len(list((folder / "trials").glob(f"*/{TRIAL_FILE}")))
-    trials = max(trials, before)
-    for number in range(trials):
-        run = _trial_folder(folder, number)
-        if (run / TRIAL_FILE).is_file():
-            study.enqueue_trial(yaml.safe_load((run / TRIAL_FILE).read_text("utf-8")))
-        study.sampler = optuna.samplers.TPESampler(seed=seed + number)
-        asked = study.ask()
-        options = {name: asked.suggest_categorical(name, choices) for name, choices in space.items()}
-        run.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(options, sort_keys=False)
-        write_text(run / TRIAL_FILE, text)
-        try:
-            loss = complete(run, [*arguments, *trial_arguments(options)], test=False)["selection_loss"]
-        except RunFailed as error:
-            tell(f"trial {number + 1} of {trials}: {error}")
-            study.tell(asked, state=optuna.trial.TrialState.FAIL)
-            yield Trial(number, options, None)
-            continue
-        study.tell(asked, loss)
-        trial = Trial(number, options, loss)
-        if best is None or loss < best.loss:
-            best = trial
-        if number >= before - 1:  # not while the earlier ones are told once more
-            _keep(folder, best)
-        tell(f"trial {number + 1} of {trials}: validation loss {loss:.4f}, the best {best.loss:.4f}")
-        yield trial
+    file = str(folder / STUDY_FILE)
+    Path(f"{file}.lock").unlink(missing_ok=True)  # left by a process that was killed; `occupied` keeps others out
+    storage = optuna.storages.JournalStorage(JournalFileBackend(file, JournalFileOpenLock(file)))
+    return optuna.create_study(storage=storage, study_name="search", direction="minimize", load_if_exists=True)
 
 
 def _trial_folder(folder: Path, number: int) -> Path:
     return folder / "trials" / f"{number:04d}"
 
 
-def _keep(folder: Path, trial: Trial) -> None:
+def _keep(folder: Path, trial: "FrozenTrial") -> None:
     given = yaml.safe_load((_trial_folder(folder, trial.number) / OPTIONS_FILE).read_text("utf-8"))
     given.pop("output_dir", None)
     text = (
-        f"# Trial {trial.number} of a search: validation loss {trial.loss!r}, flattering, as the best of many.\n"
+        f"# Trial {trial.number} of a search: validation loss {trial.value!r}, flattering, as the best of many.\n"
         + yaml.safe_dump(given, allow_unicode=True)
     )
     write_text(folder / BEST_FILE, text)
