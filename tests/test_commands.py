@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import typer
 from conftest import command
@@ -67,6 +68,16 @@ def test_tracebacks_for_those_who_look_for_a_fault(monkeypatch, capsys):
     assert command("data", "verify", "nowhere") == 2
     printed = capsys.readouterr().err
     assert "Traceback" in printed and printed.splitlines()[-1] == "selfmm: error: There is no nowhere."
+
+
+def test_an_error_of_another_package_is_not_taken_for_bad_input(monkeypatch, capsys):
+    def verify(*_):
+        np.stack([])
+
+    monkeypatch.setattr("selfmm_hf.data.verify.verify_file", verify)
+    assert command("data", "verify", __file__) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("(ValueError of another package; SELFMM_DEBUG=1 shows the traceback)")
 
 
 def test_options_have_the_names_that_they_had_once(tmp_path, capsys):

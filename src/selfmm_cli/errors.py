@@ -29,8 +29,17 @@ def end_in_one_line(kinds: tuple[type[Exception], ...] = (ValueError, OSError), 
         if problem := unwritten(error):
             raise SystemExit(f"{PROG}: error: {problem}.") from None
         if not getattr(error, "is_told", False):  # by another process
-            complain(str(error))
+            complain(str(error) + _origin(error))
         raise SystemExit(status) from None
+
+
+def _origin(error: Exception) -> str:
+    """How to see where an error comes from, if neither this package nor the system raised it: it may be a bug."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = frame.f_globals.get("__name__", "")
+    if isinstance(error, OSError) or module.startswith(("selfmm_hf.", "selfmm_cli.")) or module.endswith("_selfmm"):
+        return ""
+    return f" ({type(error).__name__} of another package; SELFMM_DEBUG=1 shows the traceback)"
 
 
 def complain(message: str) -> None:
