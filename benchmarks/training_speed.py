@@ -16,8 +16,7 @@ With --ablation, `SelfMMTrainer` takes further turns, each without one of its me
 (they are read in groups of similar lengths then, and by the whole last layer); "groups", neither texts nor frames in
 rows or groups; "last", the text encoder's last layer for the first token alone; "recurrence", the LSTMs over padded
 frames (packed sequences then, as in the official code); "folding", accumulated batches as one; "fused", the fused
-optimizer; "weights", those laid out beforehand for evaluation; "reading", with --options freeze_text_encoder=true, each
-text once.
+optimizer; "reading", with --options freeze_text_encoder=true, each text once.
 
 The first epoch of each is not counted: it warms up, and generates no labels. Then the test split is predicted.
 Prints medians, ratios and each process's peak memory; with --reference, the last line is the ratio of training, and the
@@ -35,7 +34,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -49,7 +47,7 @@ from transformers.utils import logging as transformers_logging
 
 CONFIGS = Path(__file__).parents[1] / "hub_configs"
 KINDS = ("official", "selfmm", "limit")
-WITHOUT = ("rows", "groups", "last", "recurrence", "folding", "fused", "weights", "reading")
+WITHOUT = ("rows", "groups", "last", "recurrence", "folding", "fused", "reading")
 
 
 class Turns:
@@ -214,7 +212,7 @@ def equal(sequences: list[torch.Tensor], size: int) -> list[torch.Tensor]:
 def leave_out(measure: str, args: argparse.Namespace) -> None:
     """Takes one measure away from this process's `selfmm_hf`."""
     from selfmm_hf.model import modeling_selfmm, packing_selfmm
-    from selfmm_hf.training import frozen_text, trainer
+    from selfmm_hf.training import frozen_text
 
     if measure == "rows":
         packing_selfmm.is_plain = lambda _: False
@@ -235,8 +233,6 @@ def leave_out(measure: str, args: argparse.Namespace) -> None:
         modeling_selfmm.SelfMMSequenceEncoder.forward = packed
     elif measure == "folding":
         args.options = [*args.options, "fold_accumulation=false"]
-    elif measure == "weights":
-        trainer.packed_weights = lambda _: nullcontext()
     elif measure == "reading":
         frozen_text.FrozenText.read = lambda *_, **__: None
     else:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset, IterableDataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, SaveStrategy, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 from transformers.utils import logging
 
 from ..labels.conventions import CONVENTIONS, Convention
@@ -28,7 +28,6 @@ from . import checkpoints
 from .arguments import SelfMMTrainingArguments
 from .checkpoints import PSEUDO_LABELS_FILE, CheckpointError
 from .collator import SelfMMCollator
-from .packed_weights import packed_weights
 from .parameter_groups import parameter_groups, text_rate_warning
 from .processes import occupied
 from .refused_options import check_parts
@@ -208,10 +207,6 @@ class SelfMMTrainer(Trainer):
                 optimizer_class, options = own or self.get_optimizer_cls_and_kwargs(self.args, model)
                 self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
-
-    def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
-        with nullcontext() if self.args.torch_compile else packed_weights(self.model):
-            return super().evaluation_loop(*args, **kwargs)
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = prediction.predictions[0]
