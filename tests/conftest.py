@@ -1,3 +1,4 @@
+import gc
 import os
 import pickle
 import shutil
@@ -75,6 +76,12 @@ def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
         assert found_of.keys() == expected_of.keys()
         for task, value in expected_of.items():
             torch.testing.assert_close(found_of[task], value[rows], atol=atol, rtol=0, msg=f"{name}[{task}]")
+
+
+def pytest_collection_finish():
+    """What has been imported stays: the collections of garbage that each training asks for pass it over."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure():
