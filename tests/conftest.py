@@ -13,6 +13,7 @@ os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -76,6 +77,11 @@ def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
         assert found_of.keys() == expected_of.keys()
         for task, value in expected_of.items():
             torch.testing.assert_close(found_of[task], value[rows], atol=atol, rtol=0, msg=f"{name}[{task}]")
+
+
+def pytest_configure(config):
+    if config.getoption("numprocesses", None):  # one for all workers
+        fresh.python()
 
 
 def pytest_collection_finish():

@@ -5,9 +5,9 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -194,7 +194,7 @@ def test_more_seeds_and_configurations_are_added(copy, tmp_path):
 def test_a_killed_sweep_ends_as_an_undisturbed_one(done, tmp_path):
     folder = tmp_path / "out"
     command = ["benchmark", "run", "--sweep", sweep_file(tmp_path, **TWO), "--seeds", 2, "--output_dir", folder, *BASE]
-    arguments = map(str, [sys.executable, "-c", KILLED, 4, *command])  # in the second run, which has one checkpoint
+    arguments = map(str, [fresh.python(), "-c", KILLED, 4, *command])  # in the second run, which has one checkpoint
     killed = subprocess.run(list(arguments), capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     assert (folder / "default" / "1111" / "all_results.json").is_file()

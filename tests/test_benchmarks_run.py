@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import fresh
 import pytest
 from conftest import mmsa_file
 from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -23,7 +24,7 @@ IN_THIS_PROCESS = {"generated_labels", "label_ablation", "data_preparation"}
 
 
 def run(name, *arguments, statuses=(0,)):
-    command = [sys.executable, BENCHMARKS / f"{name}.py", *arguments]
+    command = [fresh.python(), BENCHMARKS / f"{name}.py", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode in statuses and "Traceback" not in done.stderr, done.stdout + done.stderr

@@ -4,9 +4,9 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
 from conftest import command
@@ -120,7 +120,7 @@ def test_a_new_clip_is_judged_in_a_fresh_process(clips, extracted, trained, tmp_
     """By `pipeline`, without the package; its features are those that `selfmm extract` has computed."""
     make_clip(tmp_path / "new.mp4", smile=0.7)
     known = next(clips.glob("video_0/*.mp4"))
-    command = [sys.executable, "-c", STRANGER, trained / "model", known, tmp_path / "new.mp4"]
+    command = [fresh.python(), "-c", STRANGER, trained / "model", known, tmp_path / "new.mp4"]
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     process = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
     assert process.returncode == 0, process.stderr[-2000:]
@@ -136,7 +136,7 @@ def test_a_new_clip_is_judged_in_a_fresh_process(clips, extracted, trained, tmp_
 def test_the_space_computes_the_same_features(clips, extracted, trained, tmp_path):
     pytest.importorskip("gradio")
     known = next(clips.glob("video_0/*.mp4"))
-    command = [sys.executable, "-c", SPACE, Path(__file__).parents[1] / "spaces_demo", known]
+    command = [fresh.python(), "-c", SPACE, Path(__file__).parents[1] / "spaces_demo", known]
     environment = os.environ | {"SELFMM_MODEL": str(trained / "model"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
     process = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
     assert process.returncode == 0, process.stderr[-2000:]

@@ -4,10 +4,10 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 from test_trainer import arguments, assert_same, corpus, model, state_of
@@ -318,7 +318,7 @@ def test_a_folder_that_became_read_only(monkeypatch):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_runs_end_as_an_undisturbed_one(processes):
     """SIGKILL at random moments, most of them in the middle of writing a checkpoint: see the script."""
-    command = [sys.executable, KILL_AND_RESUME, "--processes", str(processes), "--kills", "4", "--seed", "2"]
+    command = [fresh.python(), KILL_AND_RESUME, "--processes", str(processes), "--kills", "4", "--seed", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All files equal" in done.stdout and done.stdout.count("\n| ") == 5
@@ -345,7 +345,7 @@ torch.save({name: value.float() for name, value in labels.state_dict().items()},
 def test_mixed_precision_is_set_by_the_launcher_and_the_bookkeeping_stays_float32(tmp_path):
     script = tmp_path / "mixed.py"
     script.write_text(MIXED)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "bf16",
+    command = [fresh.python(), "-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "bf16",
                "--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += [script, Path(__file__).parent, tmp_path]

@@ -4,9 +4,9 @@ import copy
 import json
 import pickle
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -267,7 +267,7 @@ def test_a_stranger_computes_the_same(extractor, tmp_path):
     normal.fit_normalization([extractor.extract(path)[0], extractor.extract(clip())[0]])
     normal.save_pretrained(tmp_path / "1")
     arguments = [str(one) for one in (tmp_path / "1", path, tmp_path / "batch.npz", tmp_path / "2")]
-    process = subprocess.run([sys.executable, "-c", STRANGER, *arguments], capture_output=True, text=True, timeout=240)
+    process = subprocess.run([fresh.python(), "-c", STRANGER, *arguments], capture_output=True, text=True, timeout=240)
     assert process.returncode == 0, process.stderr[-2000:]
     expected = normal(path)
     with np.load(tmp_path / "batch.npz") as found:

@@ -3,10 +3,10 @@
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import fresh
 import pytest
 import yaml
 from accelerate import FullyShardedDataParallelPlugin
@@ -196,7 +196,7 @@ def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
         "state.destroy_process_group()\n"
     )
     config = FOLDER / "accelerate" / f"{name}.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *launch, script, *more]
+    command = [fresh.python(), "-m", "accelerate.commands.launch", "--config_file", config, *launch, script, *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

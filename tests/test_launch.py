@@ -3,9 +3,9 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 from conftest import mmsa_file
@@ -71,7 +71,7 @@ def data(tmp_path):
 
 def launch(configuration, script, processes, *options):
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--quiet",
+        fresh.python(), "-m", "accelerate.commands.launch", "--quiet",
         "--config_file", ROOT / "hub_configs" / "accelerate" / f"{configuration}.yaml",
         "--mixed_precision", "no", "--num_processes", processes, "--main_process_port", 0, script, *options,
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import ClassVar
 
+import fresh
 import numpy as np
 import pytest
 from test_mmsa import rows_of, tiny_file
@@ -278,7 +279,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error(tmp_path, when, ord
     for split in data.values():
         split["audio"] = np.asarray(np.ones((rows, 5, 30_000), np.float32), order=order)
     path = write(tmp_path / "file.pkl", data)
-    process = subprocess.run([sys.executable, "-c", CUT, str(path), when], capture_output=True, text=True, timeout=120)
+    process = subprocess.run([fresh.python(), "-c", CUT, str(path), when], capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process
     expected = "become shorter while it was read" if when == "reading" else "damaged or cut off"
     assert process.stdout.startswith(str(path)) and expected in process.stdout

@@ -4,8 +4,8 @@ import json
 import logging
 import shutil
 import subprocess
-import sys
 
+import fresh
 import pytest
 from hub_server import Repository
 from huggingface_hub import constants
@@ -69,7 +69,7 @@ def test_a_tokenizer_with_code_is_refused_where_the_model_is_trusted(model_folde
     mark = with_code(tmp_path / "model", "tokenizer_config.json", auto_map=AUTO_MAPS[0], tokenizer_class="Evil")
     load = "import sys, transformers as t; t.AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)"
     done = subprocess.run(
-        [sys.executable, "-c", load, str(tmp_path / "model")], capture_output=True, text=True, input="y\n", timeout=120
+        [fresh.python(), "-c", load, str(tmp_path / "model")], capture_output=True, text=True, input="y\n", timeout=120
     )
     assert done.returncode == 1 and "needs code of its own, which is not run" in done.stderr
     assert not mark.exists()

@@ -5,9 +5,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from unittest.mock import Mock
 
+import fresh
 import pytest
 from conftest import mmsa_file
 
@@ -77,7 +77,7 @@ def paused(options):
 
     def start(*more):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([sys.executable, "-c", PAUSED, *options, *more], text=True, **pipes)
+        process = subprocess.Popen([fresh.python(), "-c", PAUSED, *options, *more], text=True, **pipes)
         started.append(process)
         assert "paused\n" in iter(process.stdout.readline, ""), process.stderr.read()
         return process
@@ -175,7 +175,7 @@ def test_a_folder_may_be_taken_again_by_who_has_it(tmp_path):
 
 def is_free_for_others(folder):
     code = f"from filelock import FileLock; FileLock({str(folder / '.lock')!r}).acquire(timeout=0)"
-    free = subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    free = subprocess.run([fresh.python(), "-c", code], capture_output=True).returncode == 0
     if free:
         (folder / ".lock").unlink()
     return free
@@ -197,7 +197,7 @@ def two_processes(options, **environment):
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", **environment}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", LATE, *options],
+            [fresh.python(), "-c", LATE, *options],
             env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )

@@ -7,13 +7,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -516,7 +516,7 @@ print(json.dumps(result))
 def test_a_stranger_gets_the_same(folder, pipe, path, tmp_path):
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     process = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(folder), str(path)], capture_output=True, text=True, timeout=240,
+        [fresh.python(), "-c", STRANGER, str(folder), str(path)], capture_output=True, text=True, timeout=240,
         env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]

@@ -5,8 +5,8 @@ import os
 import pickle
 import re
 import subprocess
-import sys
 
+import fresh
 import numpy as np
 import pytest
 from conftest import mmsa_file
@@ -57,7 +57,7 @@ def aligned(file):
 def test_a_stranger_loads_the_folder(tmp_path, file):
     prepare(find_builder("mosi", str(file)), tmp_path / "out")
     process = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(tmp_path / "out"), "unaligned"],
+        [fresh.python(), "-c", STRANGER, str(tmp_path / "out"), "unaligned"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -203,7 +203,7 @@ prepare.prepare(find_builder("mosi", sys.argv[1]), Path(sys.argv[2]))
 @pytest.mark.parametrize("moment", ["samples", "card", "move"])
 def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, file, moment):
     folder = tmp_path / "data" / "out"
-    arguments = [sys.executable, "-c", KILLED, str(file), str(folder), moment]
+    arguments = [fresh.python(), "-c", KILLED, str(file), str(folder), moment]
     assert subprocess.run(arguments, capture_output=True, timeout=120).returncode == -9
     assert not folder.exists() and all(name.startswith(".") for name in os.listdir(folder.parent))
     prepare(find_builder("mosi", str(file)), folder)  # again, as if nothing had been

@@ -3,8 +3,8 @@
 import json
 import os
 import subprocess
-import sys
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -182,7 +182,7 @@ def test_a_stranger_computes_the_same(processor, tmp_path):
     arguments = [str(one) for one in (tmp_path / "1", path, tmp_path / "batch.npz", tmp_path / "2")]
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     process = subprocess.run(
-        [sys.executable, "-c", STRANGER, *arguments], capture_output=True, text=True, timeout=240, env=environment
+        [fresh.python(), "-c", STRANGER, *arguments], capture_output=True, text=True, timeout=240, env=environment
     )
     assert process.returncode == 0, process.stderr[-2000:]
     expected = processor([path, {}], ["the movie was good", None])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 
@@ -51,7 +52,7 @@ def test_loads_in_a_fresh_process_without_the_package(saved, tiny_batch, tmp_pat
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, tmp_path / "model", tmp_path / "again", tmp_path / "batch.pt"],
+        [fresh.python(), "-c", FRESH_PROCESS, tmp_path / "model", tmp_path / "again", tmp_path / "batch.pt"],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import fresh
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -218,7 +219,7 @@ def test_an_epoch_does_not_fill_the_memory(tmp_path):
 
     dataset = Dataset.from_generator(rows, features=features({"audio": 74}), cache_dir=str(tmp_path))
     file = dataset.cache_files[0]["filename"]
-    process = subprocess.run([sys.executable, "-c", MEMORY, file], capture_output=True, text=True, timeout=300)
+    process = subprocess.run([fresh.python(), "-c", MEMORY, file], capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     anonymous, resident = map(float, process.stdout.split())
     assert anonymous < 20 and resident < 150, (anonymous, resident)

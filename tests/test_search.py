@@ -4,8 +4,8 @@ import json
 import re
 import signal
 import subprocess
-import sys
 
+import fresh
 import optuna
 import pyarrow.parquet as pq
 import pytest
@@ -95,7 +95,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path, space):
     assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "whole") == 0
     folder = tmp_path / "killed"
     command = ["search", "--space", space, "--trials", 3, "--output_dir", folder, *BASE]
-    arguments = map(str, [sys.executable, "-c", KILLED, 4, *command])  # in the second trial
+    arguments = map(str, [fresh.python(), "-c", KILLED, 4, *command])  # in the second trial
     killed = subprocess.run(list(arguments), capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     assert len(list(folder.rglob("all_results.json"))) == 1

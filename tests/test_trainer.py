@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -558,7 +559,7 @@ def ranks(tmp_path_factory):
         folder = tmp_path_factory.mktemp("ranks")
         script = folder / "ranks.py"
         script.write_text(RANKS)
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        launcher = [fresh.python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         command = [*launcher, script, Path(__file__).parent, folder, str(batch), json.dumps(RANKED)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr[-3000:]

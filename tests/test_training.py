@@ -4,9 +4,9 @@ import pickle
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -356,7 +356,7 @@ def test_accelerate_launch_runs_train_py(tmp_path):
     BertModel(config).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "train.py",
+        fresh.python(), "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "train.py",
         "--config", "hub_configs/mosi.yaml", "--data", file, "--text_encoder", tmp_path / "encoder",
         "--output_dir", folder, "--num_train_epochs", "1",
     ]  # fmt: skip

@@ -4,10 +4,10 @@ import os
 import re
 import resource
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -170,7 +170,7 @@ with whole(Path(sys.argv[1])) as part:
 def test_the_next_command_deletes_what_a_killed_one_left(tmp_path):
     target = tmp_path / "out"
     for _ in range(2):
-        assert subprocess.run([sys.executable, "-c", KILLED, str(target)]).returncode == -9
+        assert subprocess.run([fresh.python(), "-c", KILLED, str(target)]).returncode == -9
         assert os.listdir(tmp_path) == [".out.part"]
     with whole(target) as part:
         assert not part.exists()
@@ -319,7 +319,7 @@ def written():
 cli.main(["written"])
 """
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run([fresh.python(), "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.stderr == "selfmm: error: standard output cannot be written: No space left on device.\n"
     assert ended.returncode == 1
 
