@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.custom import Custom, is_custom
 from selfmm_hf.data.custom.folder import read_folder
 from selfmm_hf.data.mmsa import Rules
-from selfmm_hf.data.safe_pickle import load_pickle
 
 WIDTHS = {"audio": 3, "vision": 2}
 # Frames of each clip; None: no file.
@@ -213,12 +211,6 @@ AT_FIRST = r"table.csv, split 'train', column '{}', row 0 \(id '0001'\): "
         ({"id": "/etc/passwd"}, "names files outside the folder"),
         ({"split": "training"}, r"column 'split', row 0 \(id '0001'\): expected one of train, .*, got 'training'"),
         ({"label_text": 1}, "table.csv: has label_text only; expected all of label_text, label_audio, label_vision"),
-        ({"row": 1}, "column 'row' is there, but no column 'file'"),
-        ({"file": "../x.pkl"}, AT_FIRST.format("file") + "expected a path within the folder"),
-        ({"file": "/x.pkl"}, AT_FIRST.format("file") + "expected a path within the folder"),
-        ({"file": "x.pkl"}, AT_FIRST.format("file") + "there is no file 'x.pkl'"),
-        ({"file": "x.pkl", "row": "-1"}, AT_FIRST.format("row") + "expected a whole number from 0 on"),
-        ({"file": "x.pkl", "row": "one"}, AT_FIRST.format("row") + "expected a whole number from 0 on"),
     ],
 )  # fmt: skip
 def test_faulty_cells(folder, cells, message):
@@ -403,17 +395,13 @@ def test_faults_come_through_the_builder_as_they_are(folder):
         build(folder)
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "pkl"])
+@pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_nothing_is_run(folder, tmp_path, kind):
     objects = np.array([[Evil(tmp_path / "ran")]], dtype=object)
-    if kind == "pkl":
-        (folder / "mmsa_fet").mkdir()
-        (folder / "mmsa_fet" / "0001.pkl").write_bytes(pickle.dumps({"audio": Evil(tmp_path / "ran")}))
-    else:
-        (folder / "audio" / "0001.npy").unlink()
-        content = npy(objects) if kind == "npy" else archive(a_npy=npy(objects))
-        (folder / "audio" / f"0001.{kind}").write_bytes(content)
-    with pytest.raises(DataError, match=r"row 0 \(id '0001'\): .*(never read|could run code)"):
+    (folder / "audio" / "0001.npy").unlink()
+    content = npy(objects) if kind == "npy" else archive(a_npy=npy(objects))
+    (folder / "audio" / f"0001.{kind}").write_bytes(content)
+    with pytest.raises(DataError, match=r"row 0 \(id '0001'\): .*never read"):
         samples(folder)
     assert not (tmp_path / "ran").exists()
 
@@ -452,127 +440,5 @@ def test_links_that_lead_out(folder, tmp_path):
 
 def test_no_features(tmp_path):
     write_table(tmp_path, rows_of())
-    with pytest.raises(DataError, match="no features; expected a folder audio, vision, word_vectors or mmsa_fet"):
+    with pytest.raises(DataError, match="no features; expected a folder audio, vision or word_vectors"):
         read_folder(tmp_path)
-
-
-def fet(**columns) -> dict:
-    tokens = np.array([[101, 7, 102, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
-    frames = {"audio": np.ones((6, 3)), "vision": np.ones((4, 2), np.float32)}
-    return {"text_bert": tokens, "text": np.ones((4, 5)), **frames, "config": {"deep": {"er": 1}}} | columns
-
-
-def fet_folder(folder: Path, contents: dict[str, dict | bytes], cells: dict[str, dict] | None = None) -> Path:
-    """Clips `a`, `b`, `c` in a split each."""
-    rows = [{"id": one, "text": "t", "label": 2, "split": split, "file": "", "row": ""}
-            for one, split in zip("abc", ("train", "val", "test"), strict=True)]  # fmt: skip
-    write_table(folder, [row | (cells or {}).get(row["id"], {}) for row in rows])
-    for name, content in contents.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 5))
-    return folder
-
-
-def test_extracted_files(tmp_path):
-    folder = fet_folder(tmp_path / "own", {"mmsa_fet/a.pkl": fet(), "mmsa_fet/c.pkl": fet(audio=np.ones((9, 3)))})
-    builder, splits = build(folder)
-    clip = splits["train"][0]
-    assert clip["input_ids"].tolist() == [101, 7, 102]
-    assert clip["audio"].shape == (6, 3) and clip["vision"].shape == (3, 2)  # a frame for each token
-    assert splits["test"][0]["audio"].shape == (9, 3) and "word_vectors" not in splits["train"].column_names
-    assert len(splits["validation"][0]["input_ids"]) == 0
-    assert any("no tokens, though there is text, in 1 of 1 rows" in notice for notice in builder.notices)
-
-
-def test_extracted_word_vectors(tmp_path):
-    content = {name: value for name, value in fet(audio_lengths=4).items() if name != "text_bert"}
-    found = samples(fet_folder(tmp_path, {f"mmsa_fet/{clip}.pkl": content for clip in "abc"}))["a"]
-    assert {name: found[name].shape for name in ("word_vectors", "audio", "vision")} == {
-        "word_vectors": (4, 5), "audio": (4, 3), "vision": (4, 2),
-    }  # fmt: skip
-
-
-def test_batches(tmp_path, monkeypatch):
-    batch = {name: np.stack([value, value * 2]) for name, value in fet().items() if name != "config"}
-    batch |= {"audio_lengths": np.array([5, 2]), "vision_lengths": [0, 1]}
-    batch["text_bert"][1] //= 2
-    batch["text_bert"][1, 1, 0] = 1
-    cells = {clip: {"file": "./fet/batch.pkl", "row": row} for clip, row in zip("abc", (1, 0, 1.0), strict=True)}
-    folder = fet_folder(tmp_path, {"fet/batch.pkl": batch}, cells)
-    opened = []
-
-    def spy(path):
-        opened.append(path)
-        return load_pickle(path)
-
-    monkeypatch.setattr("selfmm_hf.data.custom.folder.load_pickle", spy)
-    found = samples(folder)
-    assert len(opened) == 1
-    assert found["a"]["audio"].tolist() == np.full((2, 3), 2).tolist() and found["a"]["vision"].shape == (1, 2)
-    assert found["b"]["audio"].shape == (5, 3) and found["b"]["vision"].shape == (0, 2)
-    assert found["b"]["input_ids"].tolist() == [101, 7, 102]
-    np.testing.assert_array_equal(found["a"]["audio"], found["c"]["audio"])
-
-
-A_BATCH = {name: np.stack([value, value]) for name, value in fet().items() if name != "config"}
-
-
-@pytest.mark.parametrize(
-    "content, row, message",
-    [
-        (b"hello", "", "x.pkl: not a pickle"),
-        (pickle.dumps(fet())[:-400], "", "x.pkl: the pickle is damaged or cut off"),
-        ([1], "", "x.pkl: expected features by MMSA-FET .*got list"),
-        ({"train": {}}, "", "expected features by MMSA-FET .*got a dict of 'train'"),
-        (fet(audio=[1.0]), "", "'audio' is not an array of numbers"),
-        (fet(audio=np.ones(3)), "", r"'audio' is of shape \(3,\)"),
-        (A_BATCH, "", "which a single clip has not; name the clip's row"),
-        (fet(), "0", "which a batch has not; leave the column 'row' empty"),
-        (A_BATCH | {"audio_lengths": [1, 2]}, "2", "it has 2 rows, there is no row 2"),
-        (A_BATCH, "0", "a batch of padded frames, and no audio_lengths"),
-        (A_BATCH | {"audio_lengths": [7, 2]}, "0", "x.pkl: audio length 7 is not a whole number in 0..6"),
-        (A_BATCH | {"audio_lengths": [2]}, "1", "x.pkl: has 0 rows"),
-        (A_BATCH | {"audio_lengths": ["a", 2]}, "0", "x.pkl: expected a number, got str"),
-        (fet(text_bert=np.ones((2, 4))), "", "x.pkl: expected shape"),
-        (fet(text_bert=np.full((3, 4), 2)), "", "x.pkl: the attention mask must be of ones and zeros"),
-        (fet(vision=np.ones((4, 7))), "", "x.pkl: 7 values wide, expected 2"),
-        ({"audio": np.ones((6, 3))}, "", "it has audio, the first had audio, text_bert, vision"),
-    ],
-)  # fmt: skip
-def test_faulty_extracted_files(tmp_path, content, row, message):
-    contents = {"mmsa_fet/a.pkl": fet(), "x.pkl": content if isinstance(content, bytes) else pickle.dumps(content)}
-    folder = fet_folder(tmp_path, contents, {"b": {"file": "x.pkl", "row": row}})
-    where = r"table.csv, split 'validation', column '\w+', row 0 \(id 'b'\): .*"
-    with pytest.raises(DataError, match=where + message):
-        samples(folder)
-
-
-def test_extracted_beside_other_files(tmp_path):
-    folder = fet_folder(tmp_path, {"mmsa_fet/a.pkl": fet(), "x.pkl": fet()}, {"b": {"file": "x.pkl"}})
-    save(folder / "audio" / "c.npy", np.ones((1, 3)))
-    assert {clip: len(one["audio"]) for clip, one in samples(folder).items()} == {"a": 6, "b": 6, "c": 1}
-    save(folder / "audio" / "a.npy", np.ones((1, 3)))
-    with pytest.raises(DataError, match=r"\(id 'a'\): in both audio/a.npy and mmsa_fet/a.pkl"):
-        samples(folder)
-    (folder / "audio" / "a.npy").unlink()
-    save(folder / "word_vectors" / "c.npy", np.ones((1, 3)))
-    with pytest.raises(DataError, match="has both word_vectors and MMSA-FET files with tokens"):
-        samples(folder)
-    (folder / "mmsa_fet" / "b.pkl").write_bytes(pickle.dumps(fet()))
-    with pytest.raises(DataError, match=r"two files for one clip, mmsa_fet/b\.pkl and x\.pkl"):
-        samples(folder)
-
-
-def test_real_extracted_files(shared, tmp_path):
-    source = shared / "data" / "mmsa_fet_examples"
-    for name, widths, lengths in (("aligned", (25, 171), (9, 9)), ("unaligned", (70, 177), (221, 32))):
-        content = (source / f"feature_{name}.pkl").read_bytes()
-        found = samples(fet_folder(tmp_path / name, {f"mmsa_fet/{clip}.pkl": content for clip in "abc"}))["b"]
-        assert (found["audio"].shape[1], found["vision"].shape[1]) == widths
-        assert (len(found["audio"]), len(found["vision"])) == lengths
-        assert len(found["input_ids"]) == {"aligned": 9, "unaligned": 11}[name]
-    cells = {clip: {"file": "example.pkl", "row": row} for clip, row in zip("abc", (0, 1, 1), strict=True)}
-    folder = fet_folder(tmp_path / "batch", {"example.pkl": (source / "example.pkl").read_bytes()}, cells)
-    _, splits = build(folder)
-    assert splits["train"][0]["audio"].shape == (477, 25) and splits["test"][0]["audio"].shape == (478, 25)
-    assert splits["test"][0]["vision"].shape == (48, 171) and len(splits["test"][0]["input_ids"]) == 16

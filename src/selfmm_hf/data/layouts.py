@@ -78,7 +78,10 @@ def _hint(data: Any) -> str:
         return ""
     if "labels" in data:
         return "; this is one split in the layout of MulT and MultiBench: make one file of the three, a dict of them"
-    return "; these look like features of clips by MMSA-FET: put them in a folder of your own, with a table.csv"
+    return (
+        "; these look like features of clips by MMSA-FET: save them as audio/ID.npy and vision/ID.npy in a folder of "
+        "your own, with a table.csv"
+    )
 
 
 def _is_clip(one: Any) -> bool:

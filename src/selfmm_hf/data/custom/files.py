@@ -1,60 +1,21 @@
-"""The feature files of single clips: arrays of numpy, Parquet, and what MMSA-FET saves. None can run code."""
+"""The feature files of single clips: arrays of numpy, and Parquet. None can run code."""
 
 import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..safe_pickle import Array, DataError
+from ..safe_pickle import DataError
 
-__all__ = ["FET_COLUMNS", "READERS", "check_parquet", "check_size", "extracted", "read_frames"]
+__all__ = ["READERS", "check_parquet", "check_size", "read_frames"]
 
-FET_COLUMNS = ("audio", "vision", "text", "text_bert")  # each of two dimensions, and three in a batch
 MOST_BYTES = 2**29  # of one clip's frames, or of the table, once decompressed
-
-
-def extracted(data: Any, row: int | None) -> dict[str, Any]:
-    """What MMSA-FET made of one clip, as columns of one row, with lengths unless there is one frame per token."""
-    if type(data) is not dict or not set(data) & set(FET_COLUMNS):
-        keys = f"a dict of {', '.join(map(repr, list(data)[:9]))}" if type(data) is dict else type(data).__name__
-        raise DataError(f"expected features by MMSA-FET (audio, vision, text, text_bert), got {keys:.120}")
-    columns: dict[str, Any] = {}
-    for name in FET_COLUMNS:
-        if name not in data or (name == "text" and "text_bert" in data):
-            continue
-        array = data[name].value if isinstance(data[name], Array) else None
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-            raise DataError(f"{name!r} is not an array of numbers")
-        if array.ndim != 2 + (row is not None):
-            hint = "name the clip's row in the column 'row'" if row is None else "leave the column 'row' empty"
-            raise DataError(f"{name!r} is of shape {array.shape}, which a {'single clip' if row is None else 'batch'} "
-                            f"has not; {hint}, if it is {'a batch' if row is None else 'a single clip'}")  # fmt: skip
-        if row is not None and row >= len(array):
-            raise DataError(f"it has {len(array)} rows, there is no row {row} (the first is 0)")
-        columns[name] = array[None] if row is None else array[row : row + 1]
-    tokens = columns["text_bert"].shape[2] if "text_bert" in columns else None
-    for name in ("audio", "vision", "text"):
-        if name not in columns:
-            continue
-        lengths, steps = data.get(f"{name}_lengths"), columns[name].shape[1]
-        lengths = lengths.value if isinstance(lengths, Array) else lengths
-        if isinstance(lengths, np.ndarray):
-            lengths = lengths.reshape(-1)
-        elif type(lengths) in (int, float):
-            lengths = [lengths]
-        if isinstance(lengths, np.ndarray | list):
-            columns[f"{name}_lengths"] = lengths[row or 0 : (row or 0) + 1]
-        elif row is None and steps != tokens:
-            columns[f"{name}_lengths"] = [steps]
-        elif steps != tokens and name != "text":
-            raise DataError(f"a batch of padded frames, and no {name}_lengths to tell where they end")
-    return columns
 
 
 def read_frames(path: Path) -> NDArray:

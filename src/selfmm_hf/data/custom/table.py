@@ -16,7 +16,7 @@ from .files import check_parquet, check_size
 TABLES = ("table.csv", "table.parquet")
 LABELS = ["label", *UNIMODAL_LABELS.values()]
 REQUIRED = ["id", "text", "label", "split"]
-OPTIONAL = [*LABELS[1:], "file", "row"]
+OPTIONAL = LABELS[1:]
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 SPLITS |= {"dev": "validation", "test": "test"}  # as the table names them: ours
 
@@ -68,8 +68,6 @@ def read_table(
     unimodal = [name for name in LABELS[1:] if name in columns]
     if unimodal and len(unimodal) < 3:
         raise DataError(f"{path}: has {', '.join(unimodal)} only; expected all of {', '.join(LABELS[1:])}, or none")
-    if "row" in columns and "file" not in columns:
-        raise DataError(f"{path}: column 'row' is there, but no column 'file' that it could be a row of")
     if "text" in columns:
         columns["text"] = ["" if text is None else text for text in columns["text"]]
     if path.suffix == ".csv":
