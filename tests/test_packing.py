@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoConfig
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
@@ -88,6 +89,70 @@ def test_only_what_is_known_is_packed():
     encoder.set_attn_implementation("eager")
     assert not is_plain(encoder)
     assert not is_plain(model_of("mpnet").encoders["text"])  # knows of distances by the place in the row
+
+
+class Renamed(nn.Module):
+    """A layer that computes the same, by modules of other names."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.attend, self.intermediate, self.output = layer.attention, layer.intermediate, layer.output
+
+    def forward(self, hidden, attention_mask=None, *_, **__):
+        hidden = self.attend(hidden, attention_mask)[0]
+        return self.output(self.intermediate(hidden), hidden)
+
+
+class Normalised(nn.Module):
+    """A layer that computes something else, with one more module."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.attention, self.intermediate, self.output = layer.attention, layer.intermediate, layer.output
+        self.norm, self.layer = nn.LayerNorm(SIZES["hidden_size"], bias=False), [layer]
+
+    def forward(self, hidden, attention_mask=None, *_, **__):
+        return self.layer[0](self.norm(hidden) * 3, attention_mask)
+
+
+class Tuple(nn.Module):
+    """A layer as in transformers 4."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.attention, self.intermediate, self.output = layer.attention, layer.intermediate, layer.output
+        self.layer = [layer]
+
+    def forward(self, hidden, attention_mask=None):
+        return (self.layer[0](hidden, attention_mask),)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("changed", [Renamed, Normalised])
+def test_a_layer_that_transformers_has_changed_is_called_as_it_is(changed, place):
+    encoder = model_of("bert").encoders["text"].eval()
+    encoder.encoder.layer[place] = changed(encoder.encoder.layer[place])
+    batch = texts()
+    with torch.no_grad():
+        expected = encoder(**batch)[0][:, 0]
+        assert not is_plain(encoder)
+        torch.testing.assert_close(packing.first_tokens(encoder, **batch), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_embeddings_that_transformers_has_changed_are_called_as_they_are():
+    encoder = model_of("roberta").encoders["text"].eval()
+    encoder.embeddings.scale = nn.Identity()
+    assert not is_plain(encoder)
+
+
+def test_layers_that_return_tuples_are_packed():
+    encoder = model_of("bert").encoders["text"].eval()
+    batch = texts()
+    with torch.no_grad():
+        expected = encoder(**batch)[0][:, 0]
+        encoder.encoder.layer[0] = Tuple(encoder.encoder.layer[0])
+        assert is_plain(encoder)
+        torch.testing.assert_close(packing.first_tokens(encoder, **batch), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_groups_of_similar_lengths_come_back_in_order(monkeypatch):

@@ -14,6 +14,14 @@ from torch import nn
 # of columns, or count the tokens that are not padding, from the position after that of the padding token on.
 BY_COLUMN = {"bert", "electra"}
 AFTER_PADDING = {"roberta", "xlm-roberta", "camembert"}
+# The modules that such an encoder consists of, and each of its layers. Where there are others, another version of
+# transformers computes something else, and the encoder is called as it is.
+EMBEDDINGS = {"word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm", "dropout"}
+LAYER = {"attention", "intermediate", "intermediate.dense", "intermediate.intermediate_act_fn"}
+LAYER |= {"attention.self", *(f"attention.self.{name}" for name in ("query", "key", "value", "dropout"))}
+LAYER |= {
+    f"{part}{name}" for part in ("output", "attention.output") for name in ("", ".dense", ".LayerNorm", ".dropout")
+}
 # Padding that is not worth the trouble: a tenth of the real tokens.
 WORTHWHILE = 1.1
 CLIPS_AT_ONCE = 16
@@ -90,13 +98,25 @@ class PackedTexts:
 
 
 def is_plain(encoder: nn.Module) -> bool:
-    """Whether `encoder` is one whose layers [`_first_tokens`] can run: as transformers has it, and not sharded."""
+    """Whether `encoder` is one whose layers [`_first_tokens`] can run: of a structure that it knows, not sharded."""
     config = encoder.config
     if config.model_type not in BY_COLUMN | AFTER_PADDING or not type(encoder).__module__.startswith("transformers."):
         return False
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
     sharded = hasattr(next(encoder.parameters()), "to_local")  # FSDP puts weights together where a layer is called
-    return absolute and not config.is_decoder and config._attn_implementation == "sdpa" and not sharded
+    as_known = absolute and not config.is_decoder and config._attn_implementation == "sdpa" and not sharded
+    return as_known and _is_known(encoder)
+
+
+def _is_known(encoder: nn.Module) -> bool:
+    parts = {name for name, _ in encoder.named_children()}
+    if not {"embeddings", "encoder"} <= parts <= {"embeddings", "embeddings_project", "encoder", "pooler"}:
+        return False
+    if {name for name, _ in encoder.embeddings.named_children()} != EMBEDDINGS:
+        return False
+    if {name for name, _ in encoder.encoder.named_children()} != {"layer"}:
+        return False
+    return all({name for name, _ in layer.named_modules() if name} == LAYER for layer in encoder.encoder.layer)
 
 
 def first_tokens(
@@ -162,6 +182,7 @@ def _first_tokens(
     *layers, last = encoder.encoder.layer
     for layer in layers:
         hidden = layer(hidden, attention_mask)
+        hidden = hidden if isinstance(hidden, torch.Tensor) else hidden[0]  # versions of transformers differ
     own = hidden[row, column].unsqueeze(1)  # (batch, 1, hidden_size)
     attention = last.attention.self
 
