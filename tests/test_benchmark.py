@@ -136,8 +136,6 @@ def test_the_table_is_rebuilt_without_training(done, monkeypatch, capsys):
     monkeypatch.setattr(training, "Run", None)
     cli.main(["benchmark", "table", str(done)])
     assert capsys.readouterr().out == (done / "table.md").read_text()
-    cli.main(["benchmark", "table", str(done), "--json"])
-    assert capsys.readouterr().out == (done / "table.json").read_text()
 
 
 def test_what_the_table_says(done):

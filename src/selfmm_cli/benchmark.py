@@ -1,6 +1,5 @@
 """`selfmm benchmark run`, `selfmm benchmark table` and `selfmm search`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -52,15 +51,13 @@ def table(
     against: Annotated[
         str | None, Option(help="The configuration to compare the others with; by default the first.")
     ] = None,
-    as_json: Annotated[bool, Option("--json", help="Print everything, as JSON.")] = False,
 ) -> None:
     """Print the table of a sweep."""
     need("scipy", "benchmark")
     with end_in_one_line():
         from selfmm_hf.evaluation.table import markdown, read_table
 
-        content = read_table(folder, against)
-        print(json.dumps(content, indent=2, ensure_ascii=False) if as_json else markdown(content).rstrip("\n"))
+        print(markdown(read_table(folder, against)).rstrip("\n"))
 
 
 def search(

@@ -94,7 +94,6 @@ def measure_model(
         part.mkdir()
         (part / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         (part / "robustness.md").write_text(text, encoding="utf-8")
-        pq.write_table(_metrics_table(measured), part / "metrics.parquet")
         pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
         plot_robustness(report, rows, [part / "robustness.png", part / "robustness.svg"])
     return text
@@ -155,10 +154,6 @@ def _predictions(
                     "these are not the data that it was tested on. Name them by --dataset and --data."
                 )
     return predictions
-
-
-def _metrics_table(measured: dict[Condition, dict]) -> pa.Table:
-    return pa.Table.from_pylist([_told(one) | figures for one, figures in measured.items()])
 
 
 def _predictions_table(predictions: dict[Condition, np.ndarray], ids: list[str], labels: np.ndarray) -> pa.Table:
