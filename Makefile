@@ -27,9 +27,9 @@ space: $(INSTALLED)
 	test -d runs/demo/model || $(MAKE) demo
 	SELFMM_MODEL=runs/demo/model $(VENV)/bin/python spaces_demo/app.py
 
-# A process a core, a thread each: what one test file prepares is not prepared twice.
+# A process a core, a thread each: what one test file prepares is not prepared twice, and nothing is compiled twice.
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n logical --dist loadfile
+	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n logical --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -8,7 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets and transformers are imported
-os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one cache for all workers: what one of them prepares, the others find
+    os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from pathlib import Path
@@ -91,7 +92,8 @@ def pytest_collection_finish():
 
 
 def pytest_unconfigure():
-    shutil.rmtree(os.environ["HF_DATASETS_CACHE"])
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["HF_DATASETS_CACHE"])
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -96,6 +97,7 @@ def _serve() -> list[str]:
             listening.close()
             return _begun(client)
         client.close()
+    shutil.rmtree(os.environ["SELFMM_FRESH"])
     os._exit(0)
 
 

@@ -200,7 +200,7 @@ class StopAt(TrainerCallback):
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention, step):
     rows = corpus()
     options = dict(
-        convention=convention, save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1,
+        convention=convention, save_strategy="steps", save_steps=step, eval_strategy="steps", eval_steps=1,
         load_best_model_at_end=False, early_stopping_patience=3, save_total_limit=None, logging_strategy="steps",
         logging_steps=1,
     )  # fmt: skip

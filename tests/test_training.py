@@ -4,6 +4,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import fresh
@@ -370,6 +371,7 @@ def test_accelerate_launch_runs_train_py(tmp_path):
 def test_demo_shows_the_model_loaded_by_a_stranger(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "executable", fresh.python())
     cli.main(["demo", "--num_train_epochs", "2", "--output_dir", str(tmp_path / "demo"), "--disable_tqdm", "true"])
     printed = capsys.readouterr().out
     assert "loaded by `pipeline` in a fresh process" in printed and "sarcasm" in printed
