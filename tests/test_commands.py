@@ -100,6 +100,15 @@ def test_the_help_of_a_training_has_all_of_our_options():
     assert all(re.search(r"[.:)]$", text) for _, options in training_options.panels() for text in options.values())
 
 
+def test_the_help_of_all_options_has_those_of_every_trainer(capsys):
+    assert command("train", "--help-all") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name, said in (("max_text_tokens", "Longer texts are cut"), ("momentum", "move by momentum over the epochs"),
+                       ("audio_num_layers", "Layers of the audio LSTM")):  # fmt: skip
+        assert f"--{name} " in printed and said in printed
+    assert "--warmup_steps" in printed
+
+
 def test_lazy_exports():
     assert all(getattr(selfmm_hf, name) is not None for name in selfmm_hf.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -8,7 +8,7 @@ import typer
 
 from .errors import end_in_one_line, need
 from .push import print_pushed
-from .training_options import print_help
+from .training_options import print_all_help, print_help
 
 if TYPE_CHECKING:
     from selfmm_hf.runs.run import Run
@@ -52,9 +52,7 @@ def _helped(arguments: list[str], command: str, text: str) -> bool:
     if "--help" in arguments or "-h" in arguments:
         print_help(f"selfmm {command}", text, TRAINER)
     elif "--help-all" in arguments:
-        from selfmm_hf.runs.options import option_parser
-
-        option_parser().print_help()
+        print_all_help()
     else:
         return False
     return True

@@ -75,3 +75,14 @@ def print_help(command: str, text: str, epilog: str) -> None:
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     app.command(epilog=epilog)(shown)
     app(["--help"], prog_name=command, standalone_mode=False)
+
+
+def print_all_help() -> None:
+    """Prints the help of all options, those of every Trainer too, which only their parser knows."""
+    from selfmm_hf.runs.options import option_parser
+
+    parser = option_parser()
+    ours = {name: help.replace("%", "%%") for _, ones in panels() for name, help in ones.items()}
+    for action in parser._actions:
+        action.help = ours.get(action.dest, action.help)
+    parser.print_help()

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import inspect
 import json
-import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,18 +31,18 @@ class RunOptions:
 
     Args:
         dataset: `demo`, the corpus that the project generates, `mosi`, `mosei`, `sims`, `simsv2`, or `custom`.
-        data: The published feature file (a pickle, from which no code is ever run), a folder that `selfmm data
-            prepare` has made, a folder of one's own, or a data set repository on the Hub.
-        data_config: `aligned` or `unaligned`, where `data` has both.
-        data_revision: Of the repository, to pin it.
+        data: The published feature file (no code in it is ever run), a folder that `selfmm data prepare` wrote, a
+            folder of your own, or a data set repository on the Hub.
+        data_config: `aligned` or `unaligned`, if `data` has both.
+        data_revision: Revision of the data set's repository.
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
-            a small one of its own.
-        text_encoder_revision: Of the text encoder's repository, to pin it.
+            a small one.
+        text_encoder_revision: Revision of the text encoder's repository.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
             the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
             data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.
-        overwrite_output_dir: Whether the results of an earlier run in `output_dir` are deleted first.
+        overwrite_output_dir: Delete the results of an earlier run in `output_dir` first.
 
     Attributes:
         given: All options, of the model and the training too, that are not the defaults, as a file for `--config` has
@@ -54,17 +53,15 @@ class RunOptions:
         preset_taken: Whether the preset was taken without having been named.
     """
 
-    dataset: str = field(default="demo", metadata={"help": "demo, mosi, mosei, sims, simsv2 or custom."})
-    data: str | None = field(default=None, metadata={"help": "Feature file, folder, or repository on the Hub."})
-    data_config: str | None = field(default=None, metadata={"help": "aligned or unaligned, where there are both."})
-    data_revision: str | None = field(default=None, metadata={"help": "Of the repository."})
-    text_encoder: str | None = field(default=None, metadata={"help": "Text encoder: a Hub repository or a folder."})
-    text_encoder_revision: str | None = field(default=None, metadata={"help": "Of the text encoder's repository."})
-    max_text_tokens: int = field(default=50, metadata={"help": "Longer texts are cut."})
-    max_missing_rate: float = field(
-        default=0.0, metadata={"help": "Train with missing data, up to this rate for half of the clips; 0: complete."}
-    )
-    overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in --output_dir."})
+    dataset: str = "demo"
+    data: str | None = None
+    data_config: str | None = None
+    data_revision: str | None = None
+    text_encoder: str | None = None
+    text_encoder_revision: str | None = None
+    max_text_tokens: int = 50
+    max_missing_rate: float = 0.0
+    overwrite_output_dir: bool = False
     presets: list[tuple[str, str]] = field(default_factory=list, init=False)
     overrides: list[str] = field(default_factory=list, init=False)
     preset_taken: bool = field(default=False, init=False)
@@ -76,15 +73,7 @@ def _model_options() -> type:
     parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
     hints = typing.get_type_hints(SelfMMConfig.__init__)
     left_out = {"self", "text_config", "id2label", "kwargs"}
-    documented = re.findall(
-        r"^ {8}(\w+) \(.*?\):\s+(.+?)\s*(?=^ {8}\w|\Z)", SelfMMConfig.__doc__ or "", re.DOTALL | re.MULTILINE
-    )
-    help_texts = {name: " ".join(text.replace("`", "").split()) for name, text in documented}
-    fields = [
-        (one.name, hints[one.name] | None, field(default=None, metadata={"help": help_texts.get(one.name)}))
-        for one in parameters
-        if one.name not in left_out
-    ]
+    fields = [(one.name, hints[one.name] | None, None) for one in parameters if one.name not in left_out]
     return dataclasses.make_dataclass("ModelOptions", fields)
 
 

@@ -45,30 +45,15 @@ class SelfMMTrainingArguments(TrainingArguments):
             Stop after so many epochs without a better validation loss; 0 for never.
     """
 
-    convention: str = field(default="default", metadata={"help": "default, paper or official."})
-    unimodal_tasks: list[str] | None = field(
-        default=None, metadata={"help": "Modalities whose own task is learned too; all by default, or none."}
-    )
-    agreement_weight: float | None = field(
-        default=None, metadata={"help": "Weight in [0, 1] of clips in agreement; 1: no weight adjustment."}
-    )
-    momentum: bool | None = field(default=None, metadata={"help": "Whether generated labels move by momentum."})
-    learning_rates: dict | str | None = field(
-        default=None, metadata={"help": "JSON: learning rate by module prefix, such as encoders.text."}
-    )
-    weight_decays: dict | str | None = field(default=None, metadata={"help": "JSON: weight decay by module prefix."})
-    coupled_weight_decay: bool = field(
-        default=True,
-        metadata={"help": "L2 inside Adam, as in the official code; with false, --optim decides."},
-    )
-    fold_accumulation: bool | None = field(
-        default=None,
-        metadata={"help": "Run the batches accumulated for a step as one, in more memory; by default on a CPU alone."},
-    )
-    early_stopping_patience: int = field(
-        default=8,
-        metadata={"help": "Stop after so many epochs without a better validation loss; 0 for never."},
-    )
+    convention: str = "default"
+    unimodal_tasks: list[str] | None = None
+    agreement_weight: float | None = None
+    momentum: bool | None = None
+    learning_rates: dict | str | None = None
+    weight_decays: dict | str | None = None
+    coupled_weight_decay: bool = True
+    fold_accumulation: bool | None = None
+    early_stopping_patience: int = 8
 
     optim: str | None = field(
         default=None, metadata={"help": "The optimizer, with --coupled_weight_decay false; AdamW by default."}
