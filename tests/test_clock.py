@@ -84,25 +84,11 @@ def whole(request, tmp_path_factory):
 
 @pytest.mark.parametrize("options", [{"movflags": "frag_keyframe"}, {"movflags": "frag_keyframe+empty_moov"},
     {"movflags": "frag_keyframe+empty_moov+default_base_moof"}, {"movflags": "frag_keyframe+empty_moov+delay_moov"},
-    {"movflags": "cmaf"}, {"movflags": "frag_keyframe+negative_cts_offsets"}, {"use_editlist": "0"},
-    {"avoid_negative_ts": "make_zero"}], ids=lambda options: "-".join(options.values()))  # fmt: skip
+    {"use_editlist": "0"}, {"avoid_negative_ts": "make_zero"}],
+    ids=lambda options: "-".join(options.values()))  # fmt: skip
 def test_sound_and_picture_of_an_mp4_stay_together(options, whole, tmp_path):
     sound, seen = places(shifted(whole, tmp_path / "clip.mp4", "video", options=options), whole)
     assert abs(seen - sound) < 0.05 and 0 <= sound < 0.05 and 0 <= seen < 0.05  # the priming stays: 43 ms of AAC
-
-
-@pytest.mark.parametrize("flags", ["cmaf", "frag_keyframe+negative_cts_offsets"])
-def test_fragments_with_negative_offsets_keep_their_times(flags, tmp_path):
-    """The second kind of file begins with a second that is in no fragment."""
-    with av.open(str(tmp_path / "clip.mp4"), "w", options={"movflags": flags}) as container:
-        stream = container.add_stream("libx264", rate=12, options={"g": "12", "bf": "2", "crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(36):
-            image = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
-            image.pts, image.time_base = number, Fraction(1, 12)
-            container.mux(stream.encode(image))
-        container.mux(stream.encode())
-    assert shown(tmp_path / "clip.mp4") == list(range(36))
 
 
 @pytest.mark.parametrize("audio", ["flac", "aac", "libmp3lame", "pcm_s16le"])

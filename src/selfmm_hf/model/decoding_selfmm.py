@@ -12,14 +12,12 @@ concat...), which name further files and addresses, its devices, and every proto
 
 import math
 import os
-import struct
 import time
 import warnings
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -63,8 +61,6 @@ HOLE_SECONDS = 60.0
 GRACE_SECONDS = 0.25
 # A frame counts from this long before its time: Matroska rounds times to milliseconds, MP4 does not.
 TIME_TOLERANCE = 1e-3
-# What is read of the table of samples of an MP4 fragment, in bytes: those of an hour.
-MAX_FRAGMENT_HEAD = 2**24
 # Files that are written into a pipe claim more than this.
 MAX_RIFF = 2**31 - 2**16
 # Beyond 8K: a file of a few kilobytes may claim frames that fill the memory.
@@ -331,7 +327,7 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
         width, height = stream.codec_context.width, stream.codec_context.height
         _check_size(width, height, path)
         _check_pixels(stream.frames * width * height, path)  # 0 where the file's head does not count its frames
-    decoder = _Decoder(container, stream, path)
+    decoder = _Decoder(container, stream)
     # All packets are read, for how far the file goes, but only those of this stream are decoded.
     packets, packet, damage, found, reached = container.demux(), True, None, 0, 0.0
     while packet is not None:
@@ -369,30 +365,24 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
 
 class _Decoder:
     """
-    Decodes the packets of one stream, and mends what FFmpeg says of the times of pictures.
+    Decodes the packets of one stream.
 
-    - AVI tells when a picture is decoded, not when it is shown. FFmpeg guesses that, wrongly where pictures are stored
-      in another order. They are shown as they come out of the decoder, less the packets that it needs to begin.
-    - In the fragments of an MP4 file, FFmpeg's times are late where composition offsets are negative.
+    AVI tells when a picture is decoded, not when it is shown. FFmpeg guesses that, wrongly where pictures are stored in
+    another order. They are shown as they come out of the decoder, less the packets that it needs to begin.
     """
 
-    def __init__(self, container: Any, stream: Any, path: str | os.PathLike):
+    def __init__(self, container: Any, stream: Any):
         self.context = stream.codec_context
         self.context.thread_type = "NONE"  # one thread: clips are extracted side by side
-        self.untold, self.read, self.delay, self.offsets = False, 0, None, iter(())
+        self.untold, self.read, self.delay = False, 0, None
         if stream.type == "video":
             self.context.options = {"max_pixels": str(MAX_PIXELS)}
             self.untold = container.format.name == "avi"
-            if "mov" in container.format.name.split(","):
-                self.offsets = chain(repeat(None, stream.frames), _composition_offsets(path, stream.id))
 
     def __call__(self, packet: Any | None) -> list[Any]:
         """The frames that come out; all that are still to come for `None`. Raises FFmpeg's errors."""
         if packet is not None and packet.dts is not None:
             self.read += 1
-            offset = next(self.offsets, None)
-            if offset is not None and packet.pts is not None:
-                packet.pts = min(packet.pts, packet.dts + offset)
         frames = [frame for frame in self.context.decode(packet) if _holds_something(frame)]
         if self.untold and frames:
             self.delay = max(self.read - 1, 0) if self.delay is None else self.delay  # a packet is a unit of time
@@ -463,7 +453,7 @@ def _zero(path: str | os.PathLike, kind: str) -> float | None:
         both = _sound(container), _picture(container)
         if any(stream is None or stream.codec_context is None for stream in both):
             return None
-        decoders = {stream.type: _Decoder(container, stream, path) for stream in both}
+        decoders = {stream.type: _Decoder(container, stream) for stream in both}
         with suppress(av.error.FFmpegError, IndexError):  # whoever decodes all of it tells of damage
             for packet in container.demux(*both):
                 found = frames[packet.stream.type]
@@ -483,49 +473,6 @@ def _zero(path: str | os.PathLike, kind: str) -> float | None:
         begins["audio"] = max(begins["audio"], following - length)
     late = begins[kind] - min(begins.values())
     return begins[kind] - (late if late > TOGETHER_SECONDS + TIME_TOLERANCE else 0.0)
-
-
-def _composition_offsets(path: str | os.PathLike, track: int) -> Iterator[int]:
-    """How much later than it is decoded each sample in the fragments of an MP4 file's track is shown, in its units."""
-    for fragment in _fragments(path):
-        for part in (body for kind, body in _boxes(fragment) if kind == b"traf"):
-            boxes = list(_boxes(part))
-            if any(kind == b"tfhd" and body[4:8] == struct.pack(">I", track) for kind, body in boxes):
-                yield from chain.from_iterable(_run_offsets(body) for kind, body in boxes if kind == b"trun")
-
-
-def _fragments(path: str | os.PathLike) -> Iterator[bytes]:
-    """The body of each `moof` box of an MP4 file (ISO/IEC 14496-12)."""
-    with open(path, "rb") as file:
-        while len(head := file.read(8)) == 8:
-            size, kind = struct.unpack(">I4s", head)
-            size = int.from_bytes(file.read(8), "big") - 16 if size == 1 else size - 8
-            if not 0 <= size <= os.path.getsize(path):
-                return
-            if kind == b"moof":
-                yield file.read(min(size, MAX_FRAGMENT_HEAD))
-                size -= min(size, MAX_FRAGMENT_HEAD)
-            file.seek(size, os.SEEK_CUR)
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The kind and the body of each box in the body of another."""
-    begin = 0
-    while begin + 8 <= len(data):
-        end = begin + max(int.from_bytes(data[begin : begin + 4], "big"), 8)
-        yield data[begin + 4 : begin + 8], data[begin + 8 : end]
-        begin = end
-
-
-def _run_offsets(run: bytes) -> Iterator[int]:
-    """The offsets in the body of a `trun` box; 0 where it has none."""
-    flags, count = struct.unpack_from(">II", run.ljust(8, b"\0"))
-    if not flags & 0x800:
-        return repeat(0, count)
-    start = 8 + 4 * (flags & 0x5).bit_count()
-    width = (flags & 0xF00).bit_count()
-    count = min(count, (len(run) - start) // (4 * width))  # less in a file that is cut off
-    return (sample[-1] for sample in struct.iter_unpack(f">{width}i", run[start : start + 4 * width * count]))
 
 
 def _heard(
