@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import fresh
+import numpy as np
 import pytest
 from conftest import mmsa_file
 from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -79,6 +80,16 @@ def test_official_and_training_speed_beside_it(encoder, tmp_path):
     write_file(tmp_path / "file.pkl", {"train": 8, "valid": 4, "test": 4}, MOSI)
     options = ["--data_file", tmp_path / "file.pkl", "--feature_dims", 5, 20, "--seeds", 1111]
     assert "MAE" in json.loads(run("official", "--reference", checkout, "--text_encoder", encoder, *options))
+
+
+def test_record_parity(tmp_path):
+    """The recording in `tests/parity` is what the script writes, but for rounding, on any machine."""
+    run("record_parity", "--reference", reference(), "--out", tmp_path)
+    recorded = Path(__file__).parent / "parity"
+    assert {file.name for file in tmp_path.iterdir()} == {file.name for file in recorded.iterdir()}
+    with np.load(tmp_path / "inputs.npz") as made, np.load(recorded / "inputs.npz") as kept:
+        assert all(np.array_equal(made[name], kept[name]) for name in (*made, *kept))
+    assert "parity: all within tolerance" in run("parity", tmp_path)
 
 
 def test_input_pipeline(encoder):
