@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,7 @@ CLIPS = {
 
 def save(path: Path, frames: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz":
-        np.savez_compressed(path, frames=frames)
-    elif path.suffix == ".parquet":
-        pq.write_table(pa.table({f"f{number}": column for number, column in enumerate(frames.T)}), path)
-    else:
-        np.save(path, frames)
+    np.save(path, frames)
 
 
 def rows_of(clips=CLIPS) -> list[dict]:
@@ -89,15 +83,9 @@ def build(folder: Path, **options) -> tuple[Custom, dict]:
 
 
 @pytest.mark.parametrize("table", [".csv", ".parquet"])
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet"])
-def test_round_trip(folder, table, suffix):
+def test_round_trip(folder, table):
     (folder / "table.csv").unlink()
     write_table(folder, rows_of(), table)
-    for clip, (*_, lengths) in CLIPS.items():
-        for name, count in lengths.items():
-            if count is not None:
-                (folder / name / f"{clip}.npy").unlink()
-                save(folder / name / f"{clip}{suffix}", frames_of(clip, name, count))
     builder, splits = build(folder)
     assert {split: list(rows["id"]) for split, rows in splits.items()} == {
         "train": ["0001", "video_1/0003"],
@@ -182,9 +170,10 @@ def test_what_not_finite_becomes(folder):
 
 def test_files_of_no_clip_are_told(folder):
     save(folder / "audio" / "1.npy", np.ones((1, 3)))
-    (folder / "audio" / "notes.txt").write_text("kept")
+    (folder / "audio" / "v.2.npz").write_bytes(b"of another kind")
+    (folder / "audio" / ".DS_Store").touch()
     builder, _ = build(folder)
-    assert any("1 files in audio belong to no id, first 'audio/1.npy'" in notice for notice in builder.notices)
+    assert any("2 files in audio belong to no id, first 'audio/1.npy'" in notice for notice in builder.notices)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 9.0, float("nan"), float("inf")])
@@ -292,27 +281,6 @@ def npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def archive(**members: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in members.items():
-            made.writestr(name.replace("_npy", ".npy"), content)
-    return file.getvalue()
-
-
-def understated(content: bytes) -> bytes:
-    """An archive whose directory says that its member is small."""
-    made = archive(a_npy=header("(100, 3)") + content)
-    at = made.rindex(b"PK\x01\x02") + 24
-    return made[:at] + (128 + 2400).to_bytes(4, "little") + made[at + 4 :]
-
-
-def parquet(table: pa.Table) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    return file.getvalue()
-
-
 class Evil:
     def __init__(self, path: Path):
         self.path = path
@@ -322,62 +290,39 @@ class Evil:
 
 
 FAULTY = {
-    "one dimension": (".npy", npy(np.ones(3)), r"expected an array of shape \(frames, width\), got \(3,\); one frame"),
-    "three dimensions": (".npy", npy(np.ones((2, 3, 1))), r"got \(2, 3, 1\)"),
-    "another width": (".npy", npy(np.ones((2, 4))), "4 values wide, expected 3"),
-    "text": (".npy", npy(np.array([["a", "b"]])), "an array of dtype <U1; save plain numbers"),
-    "complex": (".npy", npy(np.ones((2, 3), complex)), "an array of dtype complex128"),
-    "fields": (".npy", npy(np.ones(2, [("a", "f4")])), "an array of dtype"),
-    "empty": (".npy", b"", "damaged or cut off"),
-    "no array": (".npy", b"hello", "damaged or cut off"),
-    "cut off": (".npy", npy(np.ones((2, 3)))[:-1], "announces .* but 47 bytes follow"),
-    "cut header": (".npy", npy(np.ones((2, 3)))[:30], "damaged or cut off"),
-    "absurd": (".npy", header("(1000000000000, 3)"), "announces"),
-    "absurder": (".npy", header(f"({10**60}, 3)"), "announces"),
-    "negative": (".npy", header("(-1, -3)") + bytes(24), "announces"),
-    "no shape": (".npy", header("('a', 3)"), "damaged or cut off"),
-    "code in the header": (".npy", header("__import__('os').abort()"), "damaged or cut off"),
-    "two arrays": (".npz", archive(a_npy=npy(np.ones((2, 3))), b_npy=b""), "expected exactly one array.*got 2"),
-    "no arrays": (".npz", archive(), "expected exactly one array.*got 0"),
-    "other member": (".npz", archive(text=b"hello"), "expected exactly one array"),
-    "no archive": (".npz", b"PK\x03\x04 no archive", "damaged or cut off"),
-    "cut archive": (".npz", archive(a_npy=npy(np.ones((99, 3))))[:-30], "damaged or cut off"),
-    "hidden bomb": (".npz", understated(bytes(2**24)), "damaged or cut off"),
-    "no parquet": (".parquet", b"PAR1", "damaged or cut off"),
-    "parquet of text": (".parquet", parquet(pa.table({"a": ["b"]})), "column 'a' is string; expected columns"),
-    "parquet index": (".parquet", parquet(pa.table({"__index_level_0__": [1]})), "index of pandas"),
-    "parquet width": (".parquet", parquet(pa.table({"a": [1.0]})), "1 values wide, expected 3"),
+    "one dimension": (npy(np.ones(3)), r"expected an array of shape \(frames, width\), got \(3,\); one frame"),
+    "three dimensions": (npy(np.ones((2, 3, 1))), r"got \(2, 3, 1\)"),
+    "another width": (npy(np.ones((2, 4))), "4 values wide, expected 3"),
+    "text": (npy(np.array([["a", "b"]])), "an array of dtype <U1; save plain numbers"),
+    "complex": (npy(np.ones((2, 3), complex)), "an array of dtype complex128"),
+    "fields": (npy(np.ones(2, [("a", "f4")])), "an array of dtype"),
+    "empty": (b"", "damaged or cut off"),
+    "no array": (b"hello", "damaged or cut off"),
+    "cut off": (npy(np.ones((2, 3)))[:-1], "announces .* but 47 bytes follow"),
+    "cut header": (npy(np.ones((2, 3)))[:30], "damaged or cut off"),
+    "absurd": (header("(1000000000000, 3)"), "announces"),
+    "absurder": (header(f"({10**60}, 3)"), "announces"),
+    "negative": (header("(-1, -3)") + bytes(24), "announces"),
+    "no shape": (header("('a', 3)"), "damaged or cut off"),
+    "code in the header": (header("__import__('os').abort()"), "damaged or cut off"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FAULTY)
 def test_faulty_files(folder, case):
-    suffix, content, message = FAULTY[case]
-    (folder / "audio" / "v.2.npy").unlink()
-    (folder / "audio" / f"v.2{suffix}").write_bytes(content)
-    where = rf"table.csv, split 'validation', column 'audio', row 0 \(id 'v.2'\): audio/v.2{suffix}: .*"
+    content, message = FAULTY[case]
+    (folder / "audio" / "v.2.npy").write_bytes(content)
+    where = r"table.csv, split 'validation', column 'audio', row 0 \(id 'v.2'\): audio/v.2.npy: .*"
     with pytest.raises(DataError, match=where + message):
         samples(folder)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_files_that_expand_too_far(folder, suffix, monkeypatch):
-    monkeypatch.setattr("selfmm_hf.data.custom.files.MOST_BYTES", 2000)
-    (folder / "audio" / "v.2.npy").unlink()
-    save(folder / "audio" / f"v.2{suffix}", np.zeros((100, 3)))
-    with pytest.raises(DataError, match=rf"'v.2'\): audio/v.2{suffix}: it expands to 2,\d+ bytes, more than 2,000"):
-        samples(folder)
-
-
-@pytest.mark.parametrize("name", ["table.csv", "table.parquet", "audio/v.2.npy", "audio/v.2.npz", "audio/v.2.parquet"])
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet", "audio/v.2.npy"])
 def test_damaged_bytes(folder, name):
     """Each is read, or refused as data; none ends the process (the columns of a Parquet footer did)."""
     if name == "table.parquet":
         (folder / "table.csv").unlink()
         write_table(folder, rows_of(), ".parquet")
-    elif name != "table.csv":
-        (folder / "audio" / "v.2.npy").unlink()
-        save(folder / name, frames_of("v.2", "audio", 2))
     content, rng = (folder / name).read_bytes(), np.random.default_rng(0)
     for _ in range(60):
         damaged = bytearray(content)
@@ -395,12 +340,8 @@ def test_faults_come_through_the_builder_as_they_are(folder):
         build(folder)
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_nothing_is_run(folder, tmp_path, kind):
-    objects = np.array([[Evil(tmp_path / "ran")]], dtype=object)
-    (folder / "audio" / "0001.npy").unlink()
-    content = npy(objects) if kind == "npy" else archive(a_npy=npy(objects))
-    (folder / "audio" / f"0001.{kind}").write_bytes(content)
+def test_nothing_is_run(folder, tmp_path):
+    (folder / "audio" / "0001.npy").write_bytes(npy(np.array([[Evil(tmp_path / "ran")]], dtype=object)))
     with pytest.raises(DataError, match=r"row 0 \(id '0001'\): .*never read"):
         samples(folder)
     assert not (tmp_path / "ran").exists()
@@ -409,12 +350,6 @@ def test_nothing_is_run(folder, tmp_path, kind):
 def test_widths_of_nothing(folder):
     save(folder / "audio" / "0001.npy", np.ones((2, 0)))
     with pytest.raises(DataError, match=r"column 'audio', row 0 \(id '0001'\): audio/0001.npy: frames of no values"):
-        read_folder(folder)
-
-
-def test_two_files_for_one_clip(folder):
-    save(folder / "audio" / "0001.npz", np.ones((2, 3)))
-    with pytest.raises(DataError, match=r"\(id '0001'\): two files for one clip, audio/0001.npy and audio/0001.npz"):
         read_folder(folder)
 
 

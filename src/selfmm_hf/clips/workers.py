@@ -175,6 +175,9 @@ def _single_threaded() -> Iterator[None]:
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
     """Threads and processes that start now never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
     resource_tracker.ensure_running()  # its start would undo this
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

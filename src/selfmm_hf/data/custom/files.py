@@ -1,27 +1,26 @@
-"""The feature files of single clips: arrays of numpy, and Parquet. None can run code."""
+"""The feature files of single clips, arrays of numpy, which cannot run code; and how much memory a table may take."""
 
 import math
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..safe_pickle import DataError
 
-__all__ = ["READERS", "check_parquet", "check_size", "read_frames"]
+__all__ = ["check_parquet", "check_size", "read_frames"]
 
-MOST_BYTES = 2**29  # of one clip's frames, or of the table, once decompressed
+MOST_BYTES = 2**29  # of the table, once decompressed
 
 
 def read_frames(path: Path) -> NDArray:
     """The frames (frames, width) of a clip in their own type."""
     try:
-        frames = READERS[path.suffix](path)
+        with path.open("rb") as file:
+            frames = _array(file, path.stat().st_size)
     except DataError:
         raise
     except Exception as error:  # whatever a broken or hostile file can break
@@ -30,22 +29,6 @@ def read_frames(path: Path) -> NDArray:
         hint = "; one frame is of shape (1, width)" if frames.ndim == 1 else ""
         raise DataError(f"expected an array of shape (frames, width), got {frames.shape}{hint}")
     return frames
-
-
-def _read_npy(path: Path) -> NDArray:
-    with path.open("rb") as file:
-        return _array(file, path.stat().st_size)
-
-
-def _read_npz(path: Path) -> NDArray:
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if len(members) != 1 or not members[0].filename.endswith(".npy"):
-            names = ", ".join(member.filename for member in members[:5])
-            raise DataError(f"expected exactly one array in an .npz, got {len(members)} ({names:.80})")
-        check_size(members[0].file_size)
-        with archive.open(members[0]) as file:
-            return _array(file, members[0].file_size)
 
 
 def _array(file: BinaryIO, size: int) -> NDArray:
@@ -65,22 +48,6 @@ def _array(file: BinaryIO, size: int) -> NDArray:
         raise DataError(f"its header announces {shape} of {dtype}, but {size - file.tell()} bytes follow")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _read_parquet(path: Path) -> NDArray:
-    with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        for name, kind in zip(schema.names, schema.types, strict=True):
-            if not pa.types.is_integer(kind) and not pa.types.is_floating(kind):
-                raise DataError(f"column {name!r:.40} is {kind!s:.40}; expected columns of numbers, one a feature")
-            if name.startswith("__index_level_"):
-                raise DataError(f"column {name!r:.40} is an index of pandas; save it with index=False")
-        check_parquet(file, len(schema.names))
-        columns = file.read(use_threads=False).columns
-    return np.stack([column.to_numpy() for column in columns], axis=1) if columns else np.zeros((0, 0))
-
-
-READERS: dict[str, Callable[[Path], NDArray]] = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
 
 
 def check_size(size: int) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..columns import SEQUENCES, UNIMODAL_LABELS
 from ..mmsa import DataError, FeatureTable, Rules
-from .files import READERS, read_frames
+from .files import read_frames
 from .table import SPLITS, check_splits, find_table, read_table
 
 # Of the sequences: the columns of the MMSA layout.
@@ -24,9 +24,9 @@ def read_folder(folder: str | Path, rules: Rules | None = None) -> dict[str, "Fo
 
     Args:
         folder: It holds `table.csv` or `table.parquet`, with the columns `id`, `text`, `label`, `split`, and may be
-            `label_text`, `label_audio`, `label_vision`; and for each clip `audio/ID`, `vision/ID`, `word_vectors/ID`
-            with `.npy`, `.npz` (of one array) or `.parquet` (one row a frame), (frames, width) without padding. A
-            modality without folder is not in the data set; a clip without file lacks the modality.
+            `label_text`, `label_audio`, `label_vision`; and for each clip `audio/ID.npy`, `vision/ID.npy`,
+            `word_vectors/ID.npy`, (frames, width) without padding. A modality without folder is not in the data set; a
+            clip without file lacks the modality.
         rules: What is asked of the values.
 
     Returns:
@@ -95,8 +95,8 @@ class Folder:
         used = {name for table in tables for have in table.have for name in have.values()}
         sentences = []
         for folder in sorted(self.folders):
-            names = [name for name in self.files if name.startswith(f"{folder}/") and name.endswith(tuple(READERS))]
-            if odd := sorted(set(names) - used):
+            names = (name for name in self.files if name.startswith(f"{folder}/") and name not in used)
+            if odd := sorted(name for name in names if not Path(name).name.startswith(".")):
                 sentences.append(f"{self.root}: {len(odd)} files in {folder} belong to no id, first {odd[0]!r:.99}")
         return sentences
 
@@ -148,15 +148,8 @@ class FolderTable(FeatureTable):
 
     def _have(self, row: int) -> dict[str, str]:
         """The clip's file by modality."""
-        have = {}
-        for modality in SEQUENCES:
-            files = (f"{modality}/{self.ids[row]}{suffix}" for suffix in READERS)
-            found = [name for name in files if name in self.folder.files]
-            if len(found) > 1:
-                self._fail(modality, f"two files for one clip, {' and '.join(found)}; leave one of them out", row)
-            if found:
-                have[modality] = found[0]
-        return have
+        files = {modality: f"{modality}/{self.ids[row]}.npy" for modality in SEQUENCES}
+        return {modality: name for modality, name in files.items() if name in self.folder.files}
 
 
 @dataclass
