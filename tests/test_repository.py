@@ -14,6 +14,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import fresh
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -154,7 +155,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from selfmm_hf.environment import cores, environment
 print(cores(), environment()["cores"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([fresh.python(), "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["1", "1"], done.stderr
 
 

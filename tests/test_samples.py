@@ -174,14 +174,14 @@ def test_tokens(samples):
     assert batch["attention_mask"].tolist() == [[1] * 6, [0] * 6]
 
 
-def test_worker_processes_read_for_themselves(samples):
+def test_a_worker_process_reads_for_itself(samples):
     samples.tokenize(demo_tokenizer(), 9)
     copy = pickle.loads(pickle.dumps(samples))
     assert all(np.array_equal(copy[3][name], samples[3][name]) for name in samples[3])
     collate = SelfMMCollator()
     batches = [
         list(DataLoader(samples, 5, collate_fn=collate, num_workers=workers, multiprocessing_context=context))
-        for workers, context in ((0, None), (2, "spawn"))
+        for workers, context in ((0, None), (1, "spawn"))
     ]
     for here, there in zip(*batches, strict=True):
         assert all((here[name] == there[name]).all() for name in here)
