@@ -55,6 +55,13 @@ class Dying(SelfMMFeatureExtractor):
         return super().extract(clip)
 
 
+class Stillborn(SelfMMFeatureExtractor):
+    """Takes its process with it before any clip is read."""
+
+    def extract(self, clip):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Hanging(SelfMMFeatureExtractor):
     """Never comes to the end of a certain clip, and has the others at once."""
 
@@ -462,6 +469,12 @@ def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, monkeypatch):
         job = workers.Job(media / "clips", tmp_path / "out", Halting(audio=None))
         with pytest.raises(CannotWrite, match=r"vision/v/2\.npy cannot be written: \[Errno 28\] No space left"):
             workers._outcome(task, job, None)
+
+
+def test_processes_that_die_before_any_clip_end_it(media, tmp_path):
+    with pytest.raises(ExtractionError, match=r"The processes died before .* Name fewer --workers"):
+        extract_clips(media / "clips", media / "good.csv", tmp_path / "out", Stillborn())
+    assert content(tmp_path / "out").keys() == {"extraction.jsonl", "preprocessor_config.json"}
 
 
 def test_a_clip_beyond_the_time_limit_fails_alone_and_is_tried_again(media, tmp_path, request):
