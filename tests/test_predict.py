@@ -86,8 +86,8 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
     ("arguments", "message"),
     [
         ([], "Name at least one clip, or give words by --text"),
-        (["1.mp4", "2.mp4", "--text", "so"], "--text is what is said in one clip, but there are 2"),
-        (["1.mp4"], "There is no runs/demo/model here: train one by `selfmm demo`"),
+        (["1.mp4", "2.mp4", "--text", "so"], "--text holds the words of one clip, but there are 2 clips"),
+        (["1.mp4"], "There is no model at runs/demo/model. Train one with `selfmm demo`"),
         (["1.mp4", "--model", "nowhere"], "There is no folder nowhere, and it is not the name of a repository either"),
         (["1.mp4", "--model", "some/body"], "some/body cannot be loaded as a model with its processor"),
         (["1.mp4", "--html", "nowhere/page.html"], "There is no folder for the file"),

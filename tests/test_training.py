@@ -536,7 +536,7 @@ def test_tokens_beyond_the_embedding_are_refused_before_the_run(encoder, tmp_pat
 def test_the_revision_of_a_folder_is_refused(encoder, tmp_path, capsys):
     data, folder = mmsa_file(tmp_path / "file.pkl"), tmp_path / "run"
     options = ["--text_encoder", encoder, "--text_encoder_revision", "abc", "--output_dir", folder]
-    assert "leave it out" in refused(capsys, *MOSI, "--data", data, *options) and not folder.exists()
+    assert "Leave it out" in refused(capsys, *MOSI, "--data", data, *options) and not folder.exists()
 
 
 def test_a_modality_that_no_training_clip_has_is_left_out(encoder, tmp_path):

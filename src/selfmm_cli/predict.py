@@ -60,10 +60,12 @@ def predict(
         if not names and text is None:
             raise ValueError("Name at least one clip, or give words by --text.")
         if text is not None and len(names) > 1:
-            raise ValueError(f"--text is what is said in one clip, but there are {len(names)}; take them one by one.")
+            raise ValueError(
+                f"--text holds the words of one clip, but there are {len(names)} clips. Predict each alone."
+            )
         _check_files(output, html)
         if model is None and not Path(DEMO_MODEL).is_dir():
-            raise ValueError(f"There is no {DEMO_MODEL} here: train one by `selfmm demo`, or name a --model.")
+            raise ValueError(f"There is no model at {DEMO_MODEL}. Train one with `selfmm demo`, or pass --model.")
         if html and window_seconds is None:
             window_seconds = WINDOW_SECONDS
         pipe = _pipeline(model or DEMO_MODEL, revision, transcriber, window_seconds, max_seconds)

@@ -95,7 +95,7 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
     if card is None:
         raise PublicationError(f"{folder} has no README.md: write its card, with metadata between two lines `---`.")
     if model is not None and make is not _space:
-        raise PublicationError(f"--model names the model that a Space shows, but {folder} is none.")
+        raise PublicationError(f"--model names the model that a Space shows, but {folder} is not a Space.")
     publication = _space(folder, names, card, model) if make is _space else make(folder, names, card)
     publication.left = tuple(name for name in names if name not in publication.files)
     text = THIS_REPOSITORY.sub(repository.encode(), _content(publication.files["README.md"]))
@@ -214,7 +214,7 @@ def _model(folder: Path, names: Collection[str], card: dict[str, Any]) -> Public
     """Its code is all there, and its weights and processor load, by the package's code."""
     named = identity("model", names, lambda name: (folder / name).read_bytes())
     if named != "a model of the type 'selfmm'":
-        raise PublicationError(f"{folder / 'config.json'} is none of Self-MM: it tells of {named or 'no model'}.")
+        raise PublicationError(f"{folder / 'config.json'} is not of Self-MM; it describes {named or 'no model'}.")
     code = _code(folder, names)
     try:
         tokenizer = load_model(folder)[1].tokenizer
@@ -238,7 +238,7 @@ def _code(folder: Path, names: Collection[str]) -> set[str]:
         try:
             options = json.loads((folder / name).read_text("utf-8-sig"))
         except ValueError as error:
-            raise PublicationError(f"{folder / name} is no JSON: {error}") from error
+            raise PublicationError(f"{folder / name} is not JSON: {error}") from error
         for value in (options.get("auto_map") or {}).values():
             # a tokenizer has a pair, slow and fast
             named |= {one.partition(".")[0]: name for one in (value if isinstance(value, list) else [value]) if one}
@@ -273,7 +273,7 @@ def _dataset(folder: Path, names: Collection[str], _: dict[str, Any]) -> Publica
     made = {f"{one['config']}/{name}": sha256 for one in facts for name, sha256 in one["files"].items()}
     for name, sha256 in made.items():
         if not (folder / name).is_file() or checksums(folder / name)["sha256"] != sha256:
-            raise PublicationError(f"{folder / name} is not the file that was made: prepare {folder} again.")
+            raise PublicationError(f"{folder / name} has changed since it was prepared. Prepare {folder} again.")
     if fault := card_fault(folder, facts):
         raise PublicationError(f"{fault}.")
     owned = (*OWNED["dataset"], *(f"{one['config']}/*" for one in facts))
@@ -316,10 +316,10 @@ def _space(folder: Path, names: Collection[str], card: dict[str, Any], model: st
     holders = {name: content for name, content in holders.items() if PLACEHOLDER.encode() in content}
     if model is None and holders:
         raise PublicationError(
-            f"{folder} shows {PLACEHOLDER}, which is nobody's: name its model by --model NAME/MODEL."
+            f"{folder} names the placeholder {PLACEHOLDER}. Pass the model that it shows: --model NAME/MODEL."
         )
     if model is not None and not holders:
-        raise PublicationError(f"--model: nothing in {folder} names {PLACEHOLDER}, which it would replace.")
+        raise PublicationError(f"--model replaces {PLACEHOLDER}, but no file in {folder} contains it.")
     for name, content in holders.items():
         sent[name] = content.replace(PLACEHOLDER.encode(), str(model).encode())
     metric = "evaluate" in (card.get("tags") or [])

@@ -29,8 +29,8 @@ MAIN = "main"
 # What the Hub itself puts into a new repository: there is nothing yet that anybody could load.
 UNFINISHED = {".gitattributes", "README.md"}
 RESEARCH = (
-    "{data} is for research use: it is not pushed where everybody sees it. Push it to a private repository, without "
-    "--public; who may see it is then for you to say, by its settings on the Hub."
+    "{data} is for research use and must not be public. Push it to a private repository, without --public. The "
+    "repository's settings on the Hub decide who may see it."
 )
 REMEDIES = {
     401: "The Hub does not accept the login: log in with `hf auth login`, or set HF_TOKEN.",
@@ -238,7 +238,7 @@ def _check_destination(api: HfApi, kind: str, repository: str, revision: str | N
     except HFValidationError as error:
         raise PushError(f"{repository!r} is not the name of a repository: {error}") from error
     if repository.count("/") != 1:
-        raise PushError(f"{repository!r} is not the name of a repository: NAME/REPOSITORY is.")
+        raise PushError(f"{repository!r} is not the name of a repository; expected NAME/REPOSITORY.")
     me = api.whoami()
     owner = repository.partition("/")[0]
     roles = {me["name"]: "admin", **{one["name"]: one.get("roleInOrg") for one in me.get("orgs", ())}}
@@ -251,7 +251,7 @@ def _check_destination(api: HfApi, kind: str, repository: str, revision: str | N
     if revision in (None, MAIN):
         return remote
     if remote is None or remote.names <= UNFINISHED:
-        raise PushError(f"{repository} has nothing on its branch main yet; push there before {revision}.")
+        raise PushError(f"The branch main of {repository} is empty. Push to main first, then to {revision}.")
     return _look(api, kind, repository, revision) or remote
 
 

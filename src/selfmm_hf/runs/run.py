@@ -170,7 +170,7 @@ class Run:
         self.splits = {split: Samples(samples.dataset, columns) for split, samples in self.splits.items()}
         for name in set(modalities) - {"text"} - self.splits["train"].widths.keys():
             there = ["text", *self.splits["train"].widths]
-            raise ValueError(f"The data have no {name}; leave it out by --modalities, which may be {' '.join(there)}.")
+            raise ValueError(f"The data have no {name}. Leave it out: --modalities {' '.join(there)}.")
 
     def _learnable(self, modalities: list[str]) -> list[str]:
         """
@@ -209,7 +209,7 @@ class Run:
         if self.options.text_encoder is not None:
             name, revision = self.options.text_encoder, self.options.text_encoder_revision
             if not take_from_hub(name, "the text encoder", revision, owner=False) and revision is not None:
-                raise ValueError(f"--text_encoder_revision is of a repository, and {name} is a folder: leave it out.")
+                raise ValueError(f"--text_encoder_revision needs a repository, but {name} is a folder. Leave it out.")
             tokenizer = load_tokenizer(name, revision)
             if not any(text.strip() for text in self.splits["train"]["text"]):
                 there = list(self.splits["train"].widths)
