@@ -48,8 +48,15 @@ def python() -> str:
         # Streams over pipes: Python would seek in those over files, which take the place of any.
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         _server = subprocess.Popen([sys.executable, __file__, "--serve"], **pipes)
-        atexit.register(_server.communicate)  # which ends it
+        atexit.register(_end_server)
     return f"{os.environ['SELFMM_FRESH']}/python"
+
+
+def _end_server() -> None:
+    """Waits for it alone, not for what it has forked."""
+    _server.stdin.close()
+    _server.stdout.close()
+    _server.wait()
 
 
 def _address() -> str:
