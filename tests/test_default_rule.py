@@ -2,7 +2,14 @@ import pytest
 import torch
 from no_float64 import DEVICE, NoFloat64
 
-from selfmm_hf.labels.default_rule import axis_position, calibrated_labels, confidence, float64_device, on_label_scale
+from selfmm_hf.labels.default_rule import (
+    axis_position,
+    calibrated_labels,
+    confidence,
+    float64_device,
+    least_squares_weights,
+    on_label_scale,
+)
 
 
 def test_position_is_1_and_minus_1_at_the_centres_and_linear_between():
@@ -21,7 +28,7 @@ def test_position_is_the_normalised_difference_of_squared_distances():
 
 def test_label_scale_undoes_any_increasing_distortion():
     labels = torch.linspace(-3, 3, 61)
-    torch.testing.assert_close(on_label_scale((labels * 0.7).exp(), labels), labels, atol=1e-5, rtol=0)
+    torch.testing.assert_close(on_label_scale((labels * 0.7).exp(), labels).float(), labels, atol=1e-5, rtol=0)
 
 
 def test_label_scale_is_monotone_in_range_and_gives_ties_one_value():
@@ -36,84 +43,171 @@ def test_label_scale_is_monotone_in_range_and_gives_ties_one_value():
         assert calibrated[position == value].unique().numel() == 1
 
 
-def test_scale_comes_from_the_clips_in_agreement():
-    """A third of the clips disagree, which shrinks the fused label; the modality's own scale is found all the same."""
-    generator = torch.Generator().manual_seed(2)
-    truth = torch.rand(3000, generator=generator) * 6 - 3
-    disagrees = torch.rand(3000, generator=generator) < 0.33
-    labels = torch.where(disagrees, truth * 0.3, truth)
-    calibrated = on_label_scale(truth * 5 + 1, labels)
-    matched = labels.std() / truth.std() * truth  # what matching the spread alone would give
-    assert (calibrated - truth).abs().mean() < 0.6 * (matched - truth).abs().mean()
+WEIGHTS = torch.tensor([0.5, 0.25, 0.25])
 
 
-def _corpus(noise, generator, samples=4000):
-    truth = torch.rand(samples, generator=generator) * 6 - 3
-    other = torch.where(torch.rand(samples, generator=generator) < 0.35, -truth, truth)
-    labels = 0.4 * truth + 0.6 * other
-    position = truth + noise * torch.randn(samples, generator=generator)
-    fusion = labels + 0.3 * noise * torch.randn(samples, generator=generator)
-    return truth, labels, position, fusion
+def _corpus(noise, seed=0, samples=4000, flipped=0.5, silent=()):
+    """What three modalities say, the label that follows from it, and positions that tell it with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    sentiment = 1.2 * torch.randn(samples, 1, generator=generator)
+    against = torch.rand(samples, 1, generator=generator) < flipped
+    which = torch.randint(3, (samples, 1), generator=generator)
+    sign = torch.where(against & (which == torch.arange(3)), -1.0, 1.0)
+    truth = (sign * (sentiment + 0.3 * torch.randn(samples, 3, generator=generator))).clamp(-3, 3)
+    labels = truth @ WEIGHTS
+    positions = truth + noise * torch.randn(samples, 3, generator=generator)
+    for modality in silent:
+        positions[:, modality] = torch.randn(samples, generator=generator)
+    fusion = positions @ WEIGHTS + 0.05 * torch.randn(samples, generator=generator)
+    return truth, labels, positions, fusion
 
 
-@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
-def test_generated_labels_are_nearer_to_the_truth_than_the_fused_label(noise):
-    truth, labels, position, fusion = _corpus(noise, torch.Generator().manual_seed(3))
-    generated = calibrated_labels(position, fusion, labels)
-    assert (generated - truth).abs().mean() < (labels - truth).abs().mean()
-    assert torch.corrcoef(torch.stack([generated, truth]))[0, 1] > torch.corrcoef(torch.stack([labels, truth]))[0, 1]
+def _correlation(one, other):
+    return torch.corrcoef(torch.stack([one, other]))[0, 1]
 
 
-def test_a_modality_that_says_nothing_leaves_the_labels_alone():
-    generator = torch.Generator().manual_seed(4)
-    _, labels, _, fusion = _corpus(0.1, generator)
-    position = torch.randn(len(labels), generator=generator)
-    assert (calibrated_labels(position, fusion, labels) - labels).abs().mean() < 0.01
-    constant = calibrated_labels(torch.ones_like(labels), fusion, labels)
-    torch.testing.assert_close(constant, labels)
+@pytest.mark.parametrize("noise", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("flipped", [0.2, 0.5, 0.9])
+def test_generated_labels_are_nearer_to_the_truth_than_the_fused_label(noise, flipped):
+    truth, labels, positions, fusion = _corpus(noise, flipped=flipped)
+    generated, _ = calibrated_labels(positions, fusion, labels)
+    for modality in range(3):
+        found, true = generated[:, modality], truth[:, modality]
+        assert (found - true).abs().mean() < (labels - true).abs().mean() + 1e-3
+        assert _correlation(found, true) > _correlation(labels, true) - 1e-3
+
+
+def test_where_modalities_disagree_much_the_labels_are_nearly_what_they_say():
+    """Squared correlations with `y_m`, .1 for the weaker ones here, once took this disagreement for noise."""
+    truth, labels, positions, fusion = _corpus(0.3, flipped=0.9)
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    assert trust.min() > 0.8
+    assert min(_correlation(generated[:, k], truth[:, k]) for k in range(3)) > 0.9
+    assert max(_correlation(labels, truth[:, k]) for k in (1, 2)) < 0.5
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.6, 1.2])
+def test_noisy_copies_of_the_label_leave_it_alone(noise):
+    """Nothing disagrees here: all that a modality differs from the label by is noise."""
+    generator = torch.Generator().manual_seed(1)
+    labels = 1.3 * torch.randn(20_000, generator=generator)
+    positions = labels.unsqueeze(1) + noise * torch.tensor([1.0, 0.7, 1.5]) * torch.randn(
+        20_000, 3, generator=generator
+    )
+    generated, trust = calibrated_labels(positions, positions.mean(1), labels)
+    assert trust.max() < 0.1
+    assert (generated - labels.unsqueeze(1)).abs().mean() < 0.03
+
+
+def test_a_modality_that_says_nothing_leaves_its_labels_alone():
+    truth, labels, positions, fusion = _corpus(0.3, silent=[1])
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    assert trust[1] < 0.02 < trust[0]
+    assert (generated[:, 1] - labels).abs().mean() < 0.02
+    positions[:, 1] = 7.0  # one position for all clips
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    assert generated[:, 1].isnan().all() and trust[1] == 0 and trust[0] > 0.3
 
 
 def test_a_model_that_knows_nothing_yet_leaves_the_labels_alone():
-    generator = torch.Generator().manual_seed(5)
-    _, labels, position, _ = _corpus(0.1, generator)
-    untrained = torch.randn(len(labels), generator=generator)
-    torch.testing.assert_close(calibrated_labels(position, untrained, labels), labels)
+    _, labels, positions, fusion = _corpus(0.3, silent=[0, 1, 2])
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    assert trust.max() < 0.02
+    assert (generated - labels.unsqueeze(1)).abs().mean() < 0.02
 
 
-def test_what_the_model_has_got_wrong_as_a_whole_is_no_disagreement():
-    """An error of the fusion that a modality shares moves no label; against the label it would look like one."""
-    generator = torch.Generator().manual_seed(6)
-    labels = torch.rand(3000, generator=generator) * 6 - 3
-    shared = 0.8 * torch.randn(3000, generator=generator)
-    own = torch.where(torch.rand(3000, generator=generator) < 0.3, -1.5 * labels.sign(), torch.zeros(3000))
-    generated = calibrated_labels(labels + shared + own, labels + shared, labels)
-    agree = own == 0
-    moved = (generated - labels).abs()
-    assert moved[agree].mean() < 0.25 * moved[~agree].mean()
+def test_one_modality_alone_has_nothing_to_disagree_with():
+    _, labels, positions, _ = _corpus(0.3)
+    generated, trust = calibrated_labels(positions[:, :1], positions[:, 0], labels)
+    assert trust.item() == 0 and torch.equal(generated[:, 0], labels)
+
+
+def test_positions_are_spread_where_disagreement_has_narrowed_the_label():
+    truth, labels, positions, fusion = _corpus(0.05, flipped=0.9)
+    generated, _ = calibrated_labels(positions, fusion, labels)
+    assert labels.std() / truth[:, 1].std() < 0.75
+    assert generated[:, 1].std() / truth[:, 1].std() == pytest.approx(1, abs=0.15)
+
+
+def test_labels_on_another_scale_are_the_same_labels():
+    _, labels, positions, fusion = (one.double() for one in _corpus(0.4))
+    positions[::7, 2] = torch.nan
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    scaled, same = calibrated_labels(11 * positions - 4, 0.1 * fusion + 3, labels / 3 + 5)
+    torch.testing.assert_close(same, trust, atol=1e-6, rtol=0)
+    torch.testing.assert_close(3 * (scaled - 5), generated, atol=1e-6, rtol=0, equal_nan=True)
+
+
+def test_the_order_of_the_modalities_does_not_matter():
+    _, labels, positions, fusion = _corpus(0.4)
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    turned, same = calibrated_labels(positions[:, [2, 0, 1]], fusion, labels)
+    torch.testing.assert_close(turned[:, [1, 2, 0]], generated)
+    torch.testing.assert_close(same[[1, 2, 0]], trust)
+
+
+def test_clips_without_a_modality_take_part_in_the_others():
+    truth, labels, positions, fusion = _corpus(0.3)
+    absent = torch.rand(len(labels), 3, generator=torch.Generator().manual_seed(2)) < 0.3
+    positions[absent] = torch.nan
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    assert torch.equal(generated.isnan(), absent)
+    for modality in range(3):
+        there = ~absent[:, modality]
+        found, true, fused = generated[there, modality], truth[there, modality], labels[there]
+        assert (found - true).abs().mean() < (fused - true).abs().mean()
+
+
+def test_modalities_that_say_the_same_share_the_weight():
+    _, labels, positions, fusion = _corpus(0.3)
+    twice = positions[:, [0, 1, 2, 1]]
+    generated, trust = calibrated_labels(twice, fusion, labels)
+    assert trust.isfinite().all() and torch.equal(generated[:, 1], generated[:, 3])
 
 
 def test_confidence_by_hand():
-    labels = torch.tensor([-1.0, 1.0, -1.0, 1.0])
-    calibrated = torch.tensor([-1.0, 1.0, 1.0, 1.0])  # correlation 1/sqrt(3), mean squared difference 1
-    fusion = torch.tensor([-1.0, 1.0, -1.0, 0.0])  # correlation 3/sqrt(11), mean squared difference 1/4
-    assert confidence(calibrated, fusion, labels).item() == pytest.approx(1 / 3 * 9 / 11 * (1 - 0.25))
-    assert confidence(-labels, fusion, labels).item() == 0.0
-    assert confidence(labels, fusion, labels).item() == 0.0
+    # Two modalities, y_m = (t_1 + t_2) / 2, var(t) = 1, corr(t_1, t_2) = 0, noise of variance 1/4; the fusion is the mean.
+    covariance = torch.tensor(
+        [
+            [1.25, 0.0, 0.625, 0.5],
+            [0.0, 1.25, 0.625, 0.5],
+            [0.625, 0.625, 0.625, 0.5],
+            [0.5, 0.5, 0.5, 0.5],
+        ],
+        dtype=torch.float64,
+    )
+    assert least_squares_weights(covariance).tolist() == pytest.approx([0.4, 0.4])
+    error = 0.5 - 2 * 0.4 * 0.5  # of the least-squares prediction
+    shared = 0.625 - 0.5 - 0.5 + 0.5  # Cov(q - y_m, q_m - y_m): half the noise, as the weight is one half
+    explained = 0.5**2 / (1.25 * 0.5)
+    copies = 0.5 / (1 + 2 * explained / (1 - explained))
+    noise = error / copies * (shared + error) / (0.4 + 0.4)  # the fusion's weights, 1/2, count as the best ones, .4
+    difference = 1.25 - 2 * 0.5 + 0.5
+    assert confidence(covariance).tolist() == pytest.approx([1 - noise / difference] * 2)
+    covariance[:2, 2] = covariance[2, :2] = 0.25  # as if the fusion's weights were 1/5
+    shared = 0.25 - 0.5 - 0.5 + 0.5
+    assert shared < 0  # counts as 0: a fusion that uses too little of the modalities tells nothing of their noise
+    noise = error / copies * error / (0.4 + 0.2)
+    assert confidence(covariance).tolist() == pytest.approx([1 - noise / difference] * 2)
 
 
-@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("samples", [1, 2, 10])
 def test_tiny_sets_and_constant_labels(samples):
     labels = torch.ones(samples)
-    torch.testing.assert_close(calibrated_labels(torch.arange(samples).float(), torch.ones(samples), labels), labels)
+    positions = torch.arange(3.0 * samples).view(samples, 3)
+    generated, trust = calibrated_labels(positions, torch.arange(samples).float(), labels)
+    assert trust.tolist() == [0, 0, 0]
+    kept = generated if samples > 1 else generated.nan_to_num(1.0)
+    torch.testing.assert_close(kept, labels.unsqueeze(1).expand(-1, 3))
 
 
 def test_a_device_without_float64_gets_the_same_labels():
-    _, labels, position, fusion = _corpus(0.5, torch.Generator().manual_seed(3), samples=200)
-    expected = calibrated_labels(position, fusion, labels)
+    _, labels, positions, fusion = _corpus(0.5, samples=200)
+    expected, trust = calibrated_labels(positions, fusion, labels)
     with NoFloat64():
         with pytest.raises(TypeError, match="float64"):
             labels.to(DEVICE).double()
-        found = calibrated_labels(position.to(DEVICE), fusion.to(DEVICE), labels.to(DEVICE))
-        assert found.device == DEVICE and float64_device(DEVICE).type == "cpu"
-        assert torch.equal(found.cpu(), expected)
+        found, same = calibrated_labels(positions.to(DEVICE), fusion.to(DEVICE), labels.to(DEVICE))
+        assert found.device == same.device == DEVICE and float64_device(DEVICE).type == "cpu"
+        assert torch.equal(found.cpu(), expected) and torch.equal(same.cpu(), trust)
     assert float64_device(torch.device("cpu")).type == "cpu"

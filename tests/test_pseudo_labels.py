@@ -136,7 +136,7 @@ def test_labels_move_from_the_second_epoch_on(convention):
 def test_labels_stay_in_the_range(convention):
     state = PseudoLabels(labels(torch.Generator().manual_seed(4)), DIMS, CONVENTIONS[convention], 3.0)
     train(state, epochs=20)
-    assert all(values.abs().max() <= 3.0 for values in state.labels.values())
+    assert all(values.abs().max() <= 3.0 + 1e-6 for values in state.labels.values())  # momentum rounds
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

@@ -18,6 +18,8 @@ class Convention:
         agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
             heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
             adjustment: all clips count alike (paper, ablation).
+        relative_weights: Whether `W_s` is that of labels in [-3, 3], MOSI's, whatever the label range. In label units, a
+            range of 1 has nearly no clips in disagreement.
         momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
             epoch is dropped, rather than each sample counting once.
@@ -29,6 +31,7 @@ class Convention:
     unseen_in_centres: bool = False
     clamp: bool = True
     agreement_weight: float = 0.5
+    relative_weights: bool = True
     momentum: bool = True
     sum_accumulated: bool = False
     mean_of_batch_means: bool = False
@@ -36,12 +39,13 @@ class Convention:
 
 CONVENTIONS = {
     "default": Convention(),
-    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0),
+    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0, relative_weights=False),
     "official": Convention(
         distance="euclidean",
         zero_is_positive=True,
         unseen_in_centres=True,
         agreement_weight=0.0,
+        relative_weights=False,
         sum_accumulated=True,
         mean_of_batch_means=True,
     ),

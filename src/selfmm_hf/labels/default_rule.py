@@ -8,6 +8,8 @@ Here the labels borrow their scale from `y_m`, and are believed only as far as t
 
 import torch
 
+SMALL = 3.0  # the squared difference, in those of the noise, of which half is believed
+
 
 def float64_device(device: torch.device) -> torch.device:
     """Where float64 is computed for `device`: there, or on the CPU where it has none, as Apple's MPS has not."""
@@ -38,79 +40,141 @@ def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
     return 2 * (features @ axis.T - (middle * axis).sum(-1)) / axis.square().sum(-1)
 
 
-def on_label_scale(position: torch.Tensor, labels: torch.Tensor, rounds: int = 5) -> torch.Tensor:
+def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    Carries positions onto the scale of the labels: the same quantile, counted where both agree.
-
-    Modalities agree in most clips, and there a modality's sentiment is the fused label. So the distribution of
-    the positions is matched to that of the labels over the clips in agreement, each weighted by `1 - W_s =
-    1 - tanh(|y_s - y_m|)`, which a few rounds of matching and weighting find.
+    Carries positions onto the scale of the labels: to the same quantile.
 
     Args:
         position: (samples,), finite, any scale, in the direction of the labels.
         labels: `y_m`, (samples,).
 
     Returns:
-        (samples,), a non-decreasing function of `position` within the range of `labels`.
+        (samples,), float64: a non-decreasing function of `position` within the range of `labels`.
     """
-    home, device = position.device, float64_device(position.device)
-    position, labels = position.to(device), labels.to(device)
-    weights = torch.ones_like(labels, dtype=torch.float64)
-    positions, position_index = position.unique(return_inverse=True)
-    values, value_index = labels.double().unique(return_inverse=True)
-    for _ in range(rounds):
-        levels = _levels(position_index, len(positions), weights)
-        calibrated = _interpolate(levels, _levels(value_index, len(values), weights), values)[position_index]
-        weights = 1 - (calibrated - labels).abs().tanh()
-    return calibrated.float().to(home)
+    _, index, counts = position.unique(return_inverse=True, return_counts=True)
+    values, value_counts = labels.double().unique(return_counts=True)
+    return _interpolate(_levels(counts), _levels(value_counts), values)[index]
 
 
-def confidence(calibrated: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def confidence(covariance: torch.Tensor) -> torch.Tensor:
     """
-    How far to believe a modality where it contradicts the fusion, in [0, 1]: `R_s^2 R_m^2 (1 - E_m / E_s)`.
+    How far to believe the calibrated position `q_s` of each modality in place of `y_m`: the share of their mean
+    squared difference `D_s` that is not noise, `c_s = 1 - N_s / D_s`, in [0, 1].
 
-    `R^2`, the squared correlation of calibrated positions with the labels, is how much the modality and the fusion say
-    about sentiment at all. `E`, the mean squared difference from the labels, is disagreement and noise for a modality,
-    but noise alone for the fusion, whose label is given: the share `1 - E_m / E_s` of a modality's difference is more
-    than the model's own error. All are near 0 in the first epochs, so that labels stay `y_m` until there is something
-    to learn from.
+    A modality's noise shows in the errors of what is predicted from all modalities. Let the label be what the
+    modalities say, weighted, `y_m = sum_s w_s t_s`, with weights that sum to 1, and `q_s = t_s + e_s` with noise `e_s`
+    of its own. A prediction `f = sum_s w_s q_s` then has the error `f - y_m = sum_s w_s e_s`, and
+    `Cov(q_s - y_m, f - y_m) = w_s Var(e_s)`: disagreement between modalities drops out. Two predictions are at hand.
+    The least-squares one has the weights `b_s`, and for it that covariance is its mean squared error `E` for each
+    modality. The model's own, the calibrated position of the fusion, has the weights `w_s` (by least squares, too; at
+    most `b_s`, because a model may listen to what predicts nothing) and the covariance `C_s`. Together,
+    `N_s = g (C_s + E) / (w_s + b_s)`.
+
+    `g = E / E_0`, at most 1, is the share of the error that has to be noise. `E_0` is the error that would be left if
+    all modalities were noisy copies of the label. Modalities that differ in what they say leave less.
+
+    A modality that predicts nothing has no weight and no confidence. So has every modality in the first epochs, as long
+    as `E` is large.
 
     Args:
-        calibrated: Positions of the modality on the label scale, (samples,).
-        fusion: Those of the fusion, (samples,).
-        labels: `y_m`, (samples,).
+        covariance: Of the calibrated positions of the modalities, that of the fusion and `y_m`, in this order,
+            (modalities + 2, modalities + 2).
+
+    Returns:
+        (modalities,).
     """
-    explained = _correlation(calibrated, labels).square() * _correlation(fusion, labels).square()
-    noise = (fusion - labels).square().mean() / (calibrated - labels).square().mean()
-    return (explained * (1 - noise).clamp(0, 1)).nan_to_num(0.0)
+    between, fusion, label = covariance[:-2, :-2], covariance[:-2, -2], covariance[:-2, -1]
+    variance = covariance[-1, -1]
+    weights = least_squares_weights(covariance)
+    error = (variance - label @ weights).clamp(min=0)
+    both = weights + _solve(between, fusion).minimum(weights)
+    shared = (fusion - label - covariance[-2, -1] + variance).clamp(min=0)
+    difference = between.diagonal() - 2 * label + variance
+    explained = label.square() / (between.diagonal() * variance)
+    copies = variance / (1 + (explained / (1 - explained)).nan_to_num(0.0).sum())
+    noise = (error / copies).clamp(max=1) * (shared + error) / both
+    believed = (1 - noise / difference).clamp(0, 1).nan_to_num(0.0)
+    return torch.where((weights > 0) & (both > 0), believed, 0.0)
 
 
-def calibrated_labels(position: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def least_squares_weights(covariance: torch.Tensor) -> torch.Tensor:
+    """`b_s`, with which the calibrated positions predict `y_m`, (modalities,); `covariance` as in [`confidence`]."""
+    return _solve(covariance[:-2, :-2], covariance[:-2, -1])
+
+
+def calibrated_labels(
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The labels of one modality, `y_s = y_m + confidence (calibrated position - that of the fusion)`.
+    The labels of all modalities: `y_m`, moved towards the calibrated positions `q_s` as far as these are believed,
+    `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)` with `d = q_s - y_m`, its mean square `D_s` and the
+    [`confidence`] `c_s`.
 
-    As in the paper, the modality is held against the fusion, not against the label: what the model has got wrong of a
-    clip as a whole is in both, and drops out.
+    `(1 - c_s) D_s` is the noise. Most clips agree, and there a small difference is noise; a difference that exceeds the
+    noise is what a modality says. So the same confidence moves a clip the farther, the more it differs.
+
+    A mean of modalities that disagree has a smaller variance than each of them, and so have positions with the
+    quantiles of `y_m`. This shows in weights that sum to more than 1, and the positions are spread by that sum.
 
     Args:
-        position: [`axis_position`] of the modality, (samples,).
+        positions: [`axis_position`] of each modality, (samples, modalities); not a number where a clip lacks it.
         fusion: That of the fusion, (samples,).
         labels: `y_m`, (samples,).
+
+    Returns:
+        (samples, modalities), not a number where the position is not, and the confidence, (modalities,), 0 where
+        nothing can be known: of a modality without clips, or with one position for all, or where fewer clips have all
+        modalities than there are numbers to estimate.
     """
-    calibrated, fusion = on_label_scale(position, labels), on_label_scale(fusion, labels)
-    return labels + confidence(calibrated, fusion, labels) * (calibrated - fusion)
+    home, device = labels.device, float64_device(labels.device)
+    positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
+    calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=device)
+    for column, position in enumerate(positions.T):
+        valid = position.isfinite()
+        if valid.any() and position[valid].min() < position[valid].max():
+            calibrated[valid, column] = on_label_scale(position[valid], labels[valid])
+    trust, spread = torch.zeros(positions.shape[1], dtype=torch.float64, device=device), 1.0
+    told = calibrated.isfinite().any(0)
+    complete = calibrated[:, told].isfinite().all(1) & fusion.isfinite()
+    if told.any() and complete.sum() > covariance_size(int(told.sum())) and labels[complete].std() > 0:
+        whole = on_label_scale(fusion[complete], labels[complete])
+        together = torch.column_stack([calibrated[complete][:, told], whole, labels[complete]])
+        covariance = together.T.cov()
+        trust[told] = confidence(covariance)
+        spread = least_squares_weights(covariance).clamp(min=0).sum().clamp(min=1)
+    middle, fused = calibrated.nanmean(0), labels.unsqueeze(-1)
+    moved = fused + believed(middle + spread * (calibrated - middle) - fused, trust)
+    return moved.float().to(home), trust.float().to(home)
 
 
-def _correlation(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """At least 0; not a number for constants."""
-    centred, target = values - values.mean(), labels - labels.mean()
-    return ((centred * target).mean() / (centred.square().mean() * target.square().mean()).sqrt()).clamp(0, 1)
+def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
+    """
+    What is left of differences between positions and `y_m` once noise is taken out, see [`calibrated_labels`].
+
+    Args:
+        difference: (samples, modalities), not a number where a clip lacks the modality.
+        confidence: (modalities,).
+    """
+    square = difference.square()
+    noise = (1 - confidence) * square.nanmean(0)
+    share = confidence * square / (square + SMALL * noise).clamp(min=torch.finfo(square.dtype).tiny)
+    return share * difference
 
 
-def _levels(index: torch.Tensor, count: int, weights: torch.Tensor) -> torch.Tensor:
-    """The quantile in (0, 1) at which each of `count` ascending values lies in the middle of its own weight."""
-    mass = torch.zeros(count, dtype=weights.dtype, device=weights.device).index_add(0, index, weights)
-    return (mass.cumsum(0) - mass / 2) / mass.sum()
+def covariance_size(modalities: int) -> int:
+    """How many numbers a covariance of [`confidence`] consists of."""
+    return (modalities + 2) * (modalities + 3) // 2
+
+
+def _solve(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """The smallest solution, where modalities say the same and there are many."""
+    return torch.linalg.pinv(matrix, hermitian=True) @ vector
+
+
+def _levels(counts: torch.Tensor) -> torch.Tensor:
+    """The quantile in (0, 1) at which each of some ascending values lies in the middle of its own weight."""
+    counts = counts.double()
+    return (counts.cumsum(0) - counts / 2) / counts.sum()
 
 
 def _interpolate(at: torch.Tensor, levels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from .loss_weights import loss_weights
 
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples, from which on representations are stored in half precision
+BY_EPOCH = ("history", "confidence")
 CHUNK = 65536  # samples whose stored representations are widened at a time
 
 
@@ -74,6 +75,7 @@ class PseudoLabels:
         self.modalities = [task for task in dims if task != "fusion"]
         self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
+        self.confidence: list[torch.Tensor] = []  # of the default rule, by epoch, (modalities, targets)
         # Side by side what a sample has of all tasks: in a large set each look at another place is a wait for memory.
         stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
         labels = fused.unsqueeze(1).repeat(1, len(dims), 1)
@@ -103,7 +105,8 @@ class PseudoLabels:
     def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
         """`W_s` of each modality for the samples `index`, (batch, targets)."""
         fused, floor = self.labels["fusion"][index.to(self.device)].to(index.device), self.convention.agreement_weight
-        return {task: loss_weights(labels, fused, floor) for task, labels in self.targets(index).items()}
+        unit = self.label_range / 3 if self.convention.relative_weights else 1.0
+        return {task: loss_weights(labels / unit, fused / unit, floor) for task, labels in self.targets(index).items()}
 
     def update(
         self,
@@ -146,14 +149,13 @@ class PseudoLabels:
 
     def end_epoch(self, epoch: int) -> None:
         """
-        Closes an epoch: the calibrated rule generates its labels here, once for the whole set, because it looks at
-        the distribution of all positions. Adds the labels as they stand to `history`.
+        Closes an epoch: the default rule generates its labels here, once for the whole set, because it looks at the
+        distribution of all positions, and adds how far it believes them to `confidence`. Adds the labels as they stand
+        to `history`.
         """
-        if epoch > 1 and self.convention.distance == "axis":
-            positions = {task: self._positions(task) for task in self.labels}
-            for task in self.modalities:
-                self._calibrate(task, positions[task], positions["fusion"], epoch)
-                self._recompute_centres(task)
+        if self.convention.distance == "axis":
+            untouched = torch.zeros(len(self.modalities), self.labels["fusion"].shape[1])
+            self.confidence.append(self._calibrate(epoch).cpu() if epoch > 1 else untouched)
         self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
 
     def _shifted_labels(self, index: torch.Tensor, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -167,16 +169,22 @@ class PseudoLabels:
         chunks = self._features[task].split(CHUNK)
         return torch.cat([axis_position(chunk.float(), self.centres(task)) for chunk in chunks])
 
-    def _calibrate(self, task: str, position: torch.Tensor, fusion: torch.Tensor, epoch: int) -> None:
-        new = torch.full_like(position, torch.nan)
-        for target in range(position.shape[1]):
-            valid = position[:, target].isfinite() & fusion[:, target].isfinite()
-            index = (valid & self._counted[task]).nonzero().squeeze(-1)
-            if len(index):
-                labels = self.labels["fusion"][index, target]
-                new[index, target] = calibrated_labels(position[index, target], fusion[index, target], labels)
-        everything = torch.arange(len(new), device=new.device)
-        self._change_labels(task, everything, new, self._counted[task], epoch)
+    def _calibrate(self, epoch: int) -> torch.Tensor:
+        """Returns the confidence, (modalities, targets)."""
+        positions = {task: self._positions(task) for task in self.labels}
+        fused, fusion = self.labels["fusion"], positions.pop("fusion")
+        of_modalities = torch.stack(list(positions.values()), dim=1)  # (samples, modalities, targets)
+        absent = ~torch.stack([self._counted[task] for task in self.modalities], dim=1)
+        of_modalities[absent] = torch.nan
+        targets = range(fused.shape[1])
+        new, confidence = zip(
+            *(calibrated_labels(of_modalities[..., k], fusion[:, k], fused[:, k]) for k in targets), strict=True
+        )
+        everything = torch.arange(len(fused), device=fused.device)
+        for task, labels in zip(self.modalities, torch.stack(new, dim=-1).unbind(1), strict=True):
+            self._change_labels(task, everything, labels, self._counted[task], epoch)
+            self._recompute_centres(task)
+        return torch.stack(confidence, dim=-1)
 
     def _change_labels(self, task, index, new, here, epoch) -> None:
         if self.convention.clamp:
@@ -194,7 +202,8 @@ class PseudoLabels:
             for name, values in self._tensors().items()
             for task, value in values.items()
         }
-        return {**state, "history": torch.stack(self.history) if self.history else torch.zeros(0)}
+        by_epoch = zip(BY_EPOCH, (self.history, self.confidence), strict=True)
+        return state | {name: torch.stack(one) if one else torch.zeros(0) for name, one in by_epoch}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """
@@ -203,7 +212,9 @@ class PseudoLabels:
         """
         mine = self.state_dict()
         if wrong := [
-            name for name in mine if name != "history" and (name not in state or state[name].shape != mine[name].shape)
+            name
+            for name in mine
+            if name not in BY_EPOCH and (name not in state or state[name].shape != mine[name].shape)
         ]:
             raise ValueError(f"These pseudo-labels are of another training set, model or convention: {wrong} differ.")
         if not torch.equal(state["labels.fusion"].to(self.labels["fusion"].device), self.labels["fusion"]):
@@ -211,7 +222,7 @@ class PseudoLabels:
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])
-        self.history = list(state["history"])
+        self.history, self.confidence = list(state["history"]), list(state["confidence"])
 
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         return {
