@@ -100,7 +100,7 @@ def test_noisy_copies_of_the_label_leave_it_alone(noise):
 
 
 def test_a_modality_that_says_nothing_leaves_its_labels_alone():
-    truth, labels, positions, fusion = _corpus(0.3, silent=[1])
+    _, labels, positions, fusion = _corpus(0.3, silent=[1])
     generated, trust = calibrated_labels(positions, fusion, labels)
     assert trust[1] < 0.02 < trust[0]
     assert (generated[:, 1] - labels).abs().mean() < 0.02
@@ -150,7 +150,7 @@ def test_clips_without_a_modality_take_part_in_the_others():
     truth, labels, positions, fusion = _corpus(0.3)
     absent = torch.rand(len(labels), 3, generator=torch.Generator().manual_seed(2)) < 0.3
     positions[absent] = torch.nan
-    generated, trust = calibrated_labels(positions, fusion, labels)
+    generated, _ = calibrated_labels(positions, fusion, labels)
     assert torch.equal(generated.isnan(), absent)
     for modality in range(3):
         there = ~absent[:, modality]
@@ -166,7 +166,7 @@ def test_modalities_that_say_the_same_share_the_weight():
 
 
 def test_confidence_by_hand():
-    # Two modalities, y_m = (t_1 + t_2) / 2, var(t) = 1, corr(t_1, t_2) = 0, noise of variance 1/4; the fusion is the mean.
+    # Two modalities, y_m = (t_1 + t_2) / 2, var(t) = 1, corr(t_1, t_2) = 0, noise of variance 1/4; the fusion: the mean.
     covariance = torch.tensor(
         [
             [1.25, 0.0, 0.625, 0.5],

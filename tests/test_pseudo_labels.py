@@ -253,3 +253,27 @@ def test_a_device_without_float64_leaves_the_same_state(convention):
             assert all(torch.equal(values[task].cpu(), true[task]) for task in true)
     state = found.state_dict()
     assert all(torch.equal(state[name], value) for name, value in expected.state_dict().items())
+
+
+def test_weights_of_the_default_do_not_depend_on_the_label_range():
+    """CH-SIMS's labels lie in [-1, 1]; in label units, `W_s` of its clips would be a third of MOSI's."""
+    y = labels(torch.Generator().manual_seed(5))
+    index = torch.arange(len(y))
+    for name, same in (("default", True), ("official", False)):
+        wide, narrow = (PseudoLabels(y / unit, DIMS, CONVENTIONS[name], 3.0 / unit) for unit in (1, 3))
+        for state, unit in ((wide, 1), (narrow, 3)):
+            state.labels["text"].sub_(0.6 / unit)
+        assert torch.allclose(wide.weights(index)["text"], narrow.weights(index)["text"]) == same
+
+
+def test_confidence_of_each_epoch_is_kept_and_survives_a_checkpoint():
+    state = PseudoLabels(labels(torch.Generator().manual_seed(6)), DIMS, CONVENTIONS["default"], 3.0)
+    train(state, epochs=3)
+    assert [one.shape for one in state.confidence] == [(3, 1)] * 3
+    assert not state.confidence[0].any()
+    again = PseudoLabels(state.labels["fusion"], DIMS, CONVENTIONS["default"], 3.0)
+    again.load_state_dict(state.state_dict())
+    assert all(torch.equal(one, other) for one, other in zip(again.confidence, state.confidence, strict=True))
+    official = PseudoLabels(state.labels["fusion"], DIMS, CONVENTIONS["official"], 3.0)
+    train(official, epochs=2)
+    assert official.confidence == []

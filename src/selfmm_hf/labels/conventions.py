@@ -18,8 +18,8 @@ class Convention:
         agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
             heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
             adjustment: all clips count alike (paper, ablation).
-        relative_weights: Whether `W_s` is that of labels in [-3, 3], MOSI's, whatever the label range. In label units, a
-            range of 1 has nearly no clips in disagreement.
+        relative_weights: Whether `W_s` is that of labels in [-3, 3], MOSI's, whatever the label range. In label units,
+            nearly no clip of a range of 1 is in disagreement.
         momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
             epoch is dropped, rather than each sample counting once.
