@@ -14,22 +14,25 @@ from unittest.mock import patch
 import torch
 from generated_labels import FIRST_SEED, Outcome, Setting, arguments, run_all, setting, show_all, train
 
-from selfmm_hf.labels.default_rule import confidence, on_label_scale
 from selfmm_hf.labels.pseudo_labels import relative_distance
 
 
 def same_moments(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Positions with the mean and the deviation of the labels."""
+    position, labels = position.double(), labels.double()
     return (position - position.mean()) / position.std() * labels.std() + labels.mean()
 
 
-def against_label(position: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    calibrated, fusion = on_label_scale(position, labels), on_label_scale(fusion, labels)
-    return labels + confidence(calibrated, fusion, labels) * (calibrated - labels)
+def same_share(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
+    return confidence * difference
 
 
-def certain(calibrated: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return calibrated.new_ones(())
+def no_spread(covariance: torch.Tensor) -> torch.Tensor:
+    return covariance.new_ones(())
+
+
+def certain(covariance: torch.Tensor) -> torch.Tensor:
+    return covariance.new_ones(len(covariance) - 2)
 
 
 # By what is left out: the functions of selfmm_hf put in the place of others, or the options of train.py.
@@ -39,9 +42,9 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
         "labels.pseudo_labels.axis_position": partial(relative_distance, squared=False)
     },
     "mean and deviation, not quantiles": {"labels.default_rule.on_label_scale": same_moments},
-    "quantiles of all clips alike": {"labels.default_rule.on_label_scale": partial(on_label_scale, rounds=1)},
-    "held against y_m, not the fusion": {"labels.pseudo_labels.calibrated_labels": against_label},
+    "no spread": {"labels.default_rule.spread": no_spread},
     "no confidence": {"labels.default_rule.confidence": certain},
+    "the same share of all differences": {"labels.default_rule.believed": same_share},
     "no momentum": ["--momentum", "false"],
     "no weight in agreement": ["--agreement_weight", "0"],
 }

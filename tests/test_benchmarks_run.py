@@ -1,5 +1,6 @@
 """Every benchmark runs, at its smallest size, and prints its table; what it measures is not looked at."""
 
+import importlib
 import json
 import os
 import re
@@ -136,6 +137,15 @@ def test_benchmarks_of_the_labels(name, chosen, monkeypatch, capsys):
     logging.set_verbosity(verbosity)
     printed = capsys.readouterr().out
     assert f"{chosen[-1]}, 2 seeds" in printed and "labels, epoch 2" in printed and "fused MAE, test split" in printed
+
+
+def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    steps = runpy.run_path(str(BENCHMARKS / "label_ablation.py"))["ABLATIONS"].values()
+    places = [place for step in steps if isinstance(step, dict) for place in step]
+    assert len(places) == 5
+    for module, _, name in (f"selfmm_hf.{place}".rpartition(".") for place in places):
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_clip_to_prediction(model_folder):

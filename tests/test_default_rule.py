@@ -166,7 +166,7 @@ def test_modalities_that_say_the_same_share_the_weight():
 
 
 def test_confidence_by_hand():
-    # Two modalities, y_m = (t_1 + t_2) / 2, var(t) = 1, corr(t_1, t_2) = 0, noise of variance 1/4; the fusion: the mean.
+    # Two modalities, y_m = (t_1 + t_2) / 2, var(t) = 1, corr(t_1, t_2) = 0, noise of variance 1/4; fusion: mean.
     covariance = torch.tensor(
         [
             [1.25, 0.0, 0.625, 0.5],

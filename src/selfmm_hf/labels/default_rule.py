@@ -3,7 +3,8 @@
 The paper's rule shifts `y_m` by the difference of two relative distances. These are ratios with a scale of their own,
 unbounded near a centre, and mean nothing before the representations do; measured against known unimodal sentiments,
 its labels are worse than `y_m` for many epochs, and on the wrong scale to the end (docs/method.md).
-Here the labels borrow their scale from `y_m`, and are believed only as far as the data support them.
+Here the labels borrow their scale from `y_m`, and a modality is believed as far as its difference from `y_m` is more
+than noise. Nothing here depends on the unit of the labels.
 """
 
 import torch
@@ -97,8 +98,18 @@ def confidence(covariance: torch.Tensor) -> torch.Tensor:
     return torch.where((weights > 0) & (both > 0), believed, 0.0)
 
 
+def spread(covariance: torch.Tensor) -> torch.Tensor:
+    """
+    By how much the modalities' own scale is wider than that of `y_m`, at least 1; `covariance` as in [`confidence`].
+
+    The mean of modalities that disagree has a smaller variance than each of them, and so have positions with the
+    quantiles of `y_m`. It shows in weights that sum to more than 1.
+    """
+    return least_squares_weights(covariance).clamp(min=0).sum().clamp(min=1)
+
+
 def least_squares_weights(covariance: torch.Tensor) -> torch.Tensor:
-    """`b_s`, with which the calibrated positions predict `y_m`, (modalities,); `covariance` as in [`confidence`]."""
+    """`b_s`, with which the calibrated positions predict `y_m` best, (modalities,)."""
     return _solve(covariance[:-2, :-2], covariance[:-2, -1])
 
 
@@ -113,8 +124,7 @@ def calibrated_labels(
     `(1 - c_s) D_s` is the noise. Most clips agree, and there a small difference is noise; a difference that exceeds the
     noise is what a modality says. So the same confidence moves a clip the farther, the more it differs.
 
-    A mean of modalities that disagree has a smaller variance than each of them, and so have positions with the
-    quantiles of `y_m`. This shows in weights that sum to more than 1, and the positions are spread by that sum.
+    Before that, the positions are spread about their mean, see [`spread`].
 
     Args:
         positions: [`axis_position`] of each modality, (samples, modalities); not a number where a clip lacks it.
@@ -133,17 +143,16 @@ def calibrated_labels(
         valid = position.isfinite()
         if valid.any() and position[valid].min() < position[valid].max():
             calibrated[valid, column] = on_label_scale(position[valid], labels[valid])
-    trust, spread = torch.zeros(positions.shape[1], dtype=torch.float64, device=device), 1.0
+    trust, wider = torch.zeros(positions.shape[1], dtype=torch.float64, device=device), 1.0
     told = calibrated.isfinite().any(0)
     complete = calibrated[:, told].isfinite().all(1) & fusion.isfinite()
     if told.any() and complete.sum() > covariance_size(int(told.sum())) and labels[complete].std() > 0:
         whole = on_label_scale(fusion[complete], labels[complete])
         together = torch.column_stack([calibrated[complete][:, told], whole, labels[complete]])
         covariance = together.T.cov()
-        trust[told] = confidence(covariance)
-        spread = least_squares_weights(covariance).clamp(min=0).sum().clamp(min=1)
+        trust[told], wider = confidence(covariance), spread(covariance)
     middle, fused = calibrated.nanmean(0), labels.unsqueeze(-1)
-    moved = fused + believed(middle + spread * (calibrated - middle) - fused, trust)
+    moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
     return moved.float().to(home), trust.float().to(home)
 
 
