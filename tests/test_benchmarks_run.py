@@ -19,10 +19,10 @@ from transformers.utils import logging
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-# Run by other tests: kill_and_resume in test_checkpoints, parity in test_parity.
-ELSEWHERE = {"kill_and_resume", "parity"}
+# Run by other tests: kill_and_resume in test_checkpoints, parity in test_parity, the others in test_label_family.
+ELSEWHERE = {"kill_and_resume", "parity", "corpora", "crema_d"}
 # The others run as they are called.
-IN_THIS_PROCESS = {"generated_labels", "label_ablation", "data_preparation"}
+IN_THIS_PROCESS = {"generated_labels", "label_ablation", "label_family", "data_preparation"}
 
 
 def run(name, *arguments, statuses=(0,)):
@@ -137,6 +137,28 @@ def test_benchmarks_of_the_labels(name, chosen, monkeypatch, capsys):
     logging.set_verbosity(verbosity)
     printed = capsys.readouterr().out
     assert f"{chosen[-1]}, 2 seeds" in printed and "labels, epoch 2" in printed and "fused MAE, test split" in printed
+
+
+def test_benchmark_of_the_labels_on_a_family_of_corpora(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import generated_labels
+    import label_family
+
+    monkeypatch.setattr(generated_labels, "ProcessPoolExecutor", Here)
+    small = ["--seeds", "1", "--clips", "15", "--epochs", "2", "--corpora", "lacking", "one_sided"]
+    monkeypatch.setattr(sys, "argv", ["label_family", *small])
+    with pytest.raises(SystemExit) as exit_info:
+        label_family.main()
+    printed = capsys.readouterr().out
+    rows = re.findall(
+        r"(?m)^(lacking|one_sided) +(default|official) +(text|audio|vision)(?: +-?\d\.\d{3}/\d\.\d{3}){4} +\d\.\d{3}",
+        printed,
+    )
+    assert len(set(rows)) == 12
+    harmed, behind = map(int, re.search(r"default: of 6 cells, (\d) worse .*, (\d) behind", printed).groups())
+    assert exit_info.value.code == int(harmed + behind > 0)
+    of_default = [line for line in printed.splitlines() if re.match(r"\w+ +default ", line)]
+    assert (harmed, behind) == tuple(sum(mark in line for line in of_default) for mark in ("worse than y_m", "behind"))
 
 
 def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):
