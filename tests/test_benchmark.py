@@ -18,7 +18,7 @@ import selfmm_cli as cli
 from selfmm_hf.data import Samples
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.evaluation.sweep import SWEEPS, read_configurations, read_sweep
-from selfmm_hf.evaluation.table import _mean, read_table
+from selfmm_hf.evaluation.table import _mean, markdown, read_table
 from selfmm_hf.runs import run as training
 from selfmm_hf.runs.options import as_arguments, read_options
 from selfmm_hf.runs.stored import StoredRun
@@ -164,6 +164,24 @@ def test_what_the_table_says(done):
     assert "| `y_m` itself | " in text and str(done) not in text
     assert max(map(len, text.splitlines())) < 600
     assert list(read_table(done, against="paper")["comparisons"]) == ["default"]
+    conflict = table["configurations"]["paper"]["test"]["mae_conflict"]
+    assert "| MAE, agreement | MAE, conflict | MAE, validation |" in text and f"| {_mean('mae', conflict)} |" in text
+    assert "Clips in conflict: their true unimodal labels differ by more than 1" in text
+
+
+def test_runs_of_before_the_columns_of_conflict(copy):
+    def forget(*names):
+        for name in names:
+            for file in copy.glob(f"{name}/*/all_results.json"):
+                results = {key: of for key, of in json.loads(file.read_text()).items() if "conflict" not in key}
+                file.write_text(json.dumps({key: of for key, of in results.items() if "agreement" not in key}))
+
+    forget("default")
+    lines = markdown(read_table(copy)).splitlines()
+    (old,) = [line for line in lines if line.startswith("| default | 2 |")]
+    assert " |  |  | " in old and not any(" |  |  | " in line for line in lines if line.startswith("| paper | 2 |"))
+    forget("paper")
+    assert "onflict" not in markdown(read_table(copy))
 
 
 @pytest.mark.parametrize("limit", [3.0, 1.0])

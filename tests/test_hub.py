@@ -537,11 +537,32 @@ def test_the_card_tells_the_results_in_metadata(model):
     assert {one.dataset_type for one in results} == {"mosi"}
     assert card.data.license == "other" and card.data.license_name == "research-use"
     assert "accelerate launch train.py --config preset.yaml --seed 1111" in card.text
+    assert "conflict" not in card.text and "trusts" not in card.text  # this run tells neither
     for section in ("## Recipe", "## Intended use", "## Limits", "## Licence"):
         assert section in card.text
     assert (model / "preset.yaml").read_text() == "seed: 1\n" and "MIT License" in (model / "LICENSE").read_text()
     for limit, metrics in METRICS.items():
         assert METRIC_NAMES.keys() >= metrics([limit, -limit], [limit, -limit]).keys()
+
+
+def test_the_card_tells_of_agreement_and_conflict_and_how_far_the_labels_are_trusted(tmp_path):
+    told = {
+        "conflict_by": "predictions", "test_conflict_share": 0.25, "validation_conflict_share": 0.0,
+        "test_mae_agreement": 0.4321, "test_mae_conflict": 0.8765, "validation_mae_agreement": 0.5,
+        "validation_mae_conflict": float("nan"),
+        "label_confidence": {"text": [0.0, 0.43, 0.9], "audio": [0.0, 0.0, 0.9]},
+    }  # fmt: skip
+    card = ModelCard.load(save_model(tmp_path / "model", **told) / "README.md")
+    assert " | MAE, agreement | MAE, conflict |\n" in card.text
+    assert " | 0.432 | 0.876 |\n" in card.text and " | 0.500 |  |\n" in card.text
+    assert "their unimodal predictions differ by more than 1, a third" in card.text and "25 % of the test" in card.text
+    assert (
+        "after epoch 2:" in card.text and "- text: a difference from the fused label is believed by 43 %" in card.text
+    )
+    assert "- audio adds nothing that the labels could be corrected by: its labels are the fused labels" in card.text
+    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    named = {(one.dataset_split, one.metric_name): one.metric_value for one in results if "conflict" in one.metric_name}
+    assert named == {("test", "MAE, conflict"): 0.8765}
 
 
 def test_a_metric_that_is_no_number_is_left_out(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import fresh
+import numpy as np
 import pytest
 import torch
 from conftest import mmsa_file
@@ -94,6 +95,10 @@ def test_fsdp_trains_resumes_and_saves_what_ddp_does(tmp_path, data):
     assert done.returncode == 0, done.stderr[-3000:]
 
     results = [json.loads((folder / "all_results.json").read_text()) for folder in (sharded, whole)]
+    confidence = [one.pop("label_confidence") for one in results]
+    assert confidence[0].keys() == confidence[1].keys() == {"text", "audio", "vision"}
+    for name, by_epoch in confidence[1].items():
+        np.testing.assert_allclose(confidence[0][name], by_epoch, atol=1e-3)
     assert {name: value if value is None or isinstance(value, str) else pytest.approx(value, abs=1e-4, nan_ok=True)
             for name, value in results[1].items()} == results[0]  # fmt: skip
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (sharded, whole)]

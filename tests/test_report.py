@@ -247,6 +247,34 @@ def test_several_seeds_and_configurations(tmp_path, sketched):
     assert [group.name for group in group_runs(find_runs([tmp_path / "sweep"]))] == ["a", "b"]
 
 
+def test_what_runs_tell_of_conflict_and_of_their_confidence(tmp_path, sketched):
+    confidence = {"text": [0.0, 0.1, 0.5, 0.6], "audio": [0.0, 0.0, 0.0, 0.02], "vision": [0.0, 0.2, 0.3, 0.4]}
+    told = {"conflict_by": "labels", "test_conflict_share": 0.4, "test_mae_agreement": 0.1239, "test_mae_conflict": 0.7}
+    for name, seed, more in (("a", 1, {}), ("a", 2, {"text": [0.0, 0.1, 0.5, 0.8]})):
+        file = write_run(tmp_path / name / str(seed), seed) / "all_results.json"
+        results = json.loads(file.read_text()) | told | {"label_confidence": confidence | more}
+        file.write_text(json.dumps(results))
+    page = report(tmp_path / "out", tmp_path / "a")
+    assert "0.124 ± 0.000" in page.cells and "0.700 ± 0.000" in page.cells and "MAE, conflict" in page.cells
+    assert "40 % of the test clips with two such scores" in page.source
+    (drawing,) = [one for one in page.drawings if one.startswith("Confidence in the labels")]
+    assert "text: a difference from the fused label is believed by 70 %; audio adds nothing" in drawing
+    place = page.cells.index("Confidence in the labels")
+    assert page.cells[place + 1 : place + 6] == ["text", "0.000", "0.100", "0.100", "0.700"]
+
+    write_run(tmp_path / "old", convention="official")  # which has no confidence, and tells nothing of conflict
+    page = report(tmp_path / "both", tmp_path / "a", tmp_path / "old")
+    pictures = {file.name for file in (tmp_path / "both").glob("*.png")}
+    assert "trust-1.png" in pictures and "trust-2.png" not in pictures
+    heads = page.cells.index("MAE, conflict")
+    assert page.cells[heads + 1] == "convention default" and "0.700 ± 0.000" in page.cells
+    old = page.cells.index("convention official")
+    width = heads - page.cells.index("runs")
+    assert page.cells[old + width - 1 : old + width + 1] == ["", ""]
+    alone = report(tmp_path / "alone", tmp_path / "old")
+    assert "conflict" not in alone.source and "onfidence" not in alone.source
+
+
 def test_runs_that_do_not_go_together(tmp_path, capsys):
     run = write_run(tmp_path / "a")
     sims = write_run(tmp_path / "sims", limit=1.0, dataset="sims", data="gone.pkl")

@@ -100,6 +100,15 @@ def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
     test = [row for row in rows if row["split"] == "test"]
     metrics = mosi_metrics([row["fusion"] for row in test], [row["label"] for row in test])
     assert {name: results[f"test_{name}"] for name in metrics} == pytest.approx(metrics, nan_ok=True)
+    truth = np.array([[sample[f"label_{name}"] for name in ("text", "audio", "vision")] for sample in corpus["test"]])
+    apart = np.ptp(truth, axis=1) > 1
+    errors = np.array([abs(row["fusion"] - row["label"]) for row in test])
+    assert results["conflict_by"] == "labels" and results["test_conflict_share"] == pytest.approx(apart.mean())
+    found = [results["test_mae_conflict"], results["test_mae_agreement"]]
+    assert found == pytest.approx([errors[apart].mean(), errors[~apart].mean()])
+    confidence = results["label_confidence"]
+    assert list(confidence) == ["text", "audio", "vision"] and all(len(one) == 3 for one in confidence.values())
+    assert {one[0] for one in confidence.values()} == {0.0}  # in the first epoch no label is corrected
 
     labels = pq.read_table(folder / "pseudo_labels.parquet").to_pylist()
     assert len(labels) == 3 * 30 and {row["epoch"] for row in labels} == {1, 2, 3}
@@ -119,6 +128,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
             assert value.item() == pytest.approx(row[name], abs=1e-5)
     card = (folder / "model" / "README.md").read_text()
     assert f"{results['test_mae']:.3f}" in card and str(tmp_path) not in card
+    assert "| MAE, agreement | MAE, conflict |" in card and "How far the run trusts" in card
     assert not list(folder.glob(".*")), "nothing half-written is left"
 
 

@@ -91,8 +91,13 @@ METRIC_NAMES = {
     "f1": ("f1", "F1"),
     "f1_non_negative": ("f1", "F1, negative / non-negative"),
     "f1_negative_positive": ("f1", "F1, negative / positive"),
+    "mae_agreement": ("mae", "MAE, agreement"),
+    "mae_conflict": ("mae", "MAE, conflict"),
 }
-"""By name, the identifier of its kind among the Hub's metrics, and what it is called."""
+"""By name, its kind among the Hub's metrics, and what it is called; of the last two, see labels/conflict.py."""
+
+NOT_PERCENT = ("mae", "pearsonr")
+"""The kinds that are shown as they are; all others are shares."""
 
 
 # Fewer clips than these say little: by chance alone a correlation of 30 is beyond .36 in one of twenty cases.

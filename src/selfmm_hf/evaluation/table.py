@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import METRIC_NAMES
+from ..labels.conflict import conflict_in_words
+from ..metrics import METRIC_NAMES, NOT_PERCENT
 from ..runs.folder import OPTIONS_FILE, difference
 from ..runs.stored import StoredRun
 from ..storage.whole_files import write_text
@@ -18,6 +19,7 @@ from .sweep import OWN_OPTIONS, Sweep, minutes, read_sweep, run_folder
 from .sweep_runs import FAILURE_FILE, is_done
 
 SPLITS = ("validation", "test")
+BY_CONFLICT = ("mae_agreement", "mae_conflict")
 
 
 def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
     Returns:
         As JSON has it, `None` for what is not defined: `configurations`, by name `options`, `seeds`, `best_epochs`, and
         for each of `validation`, `test` and `generated_labels` (where their truth is known) by metric a [`Summary`]
-        and the seeds' `values`; `comparisons` with `against`, by name, of the test split by metric a [`Comparison`],
+        and the seeds' `values`; `conflict`, which clips are in conflict, in words, `None` where no run
+        tells; `comparisons` with `against`, by name, of the test split by metric a [`Comparison`],
         for `mae` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the reason; `base`, the
         options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values that it had.
 
@@ -63,6 +66,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
             "configurations": {
                 name: _configuration(sweep.configurations[name], by_seed) for name, by_seed in runs.items()
             },
+            "conflict": conflict_in_words([run.results for run in stored], stored[0].label_range),
             "against": reference,
             "comparisons": {
                 name: _comparison(by_seed, runs[reference]) for name, by_seed in runs.items() if name != reference
@@ -127,9 +131,14 @@ def _configuration(options: dict[str, Any], by_seed: dict[int, StoredRun]) -> di
         "options": options,
         "seeds": list(by_seed),
         "best_epochs": [run.results["best_epoch"] for run in by_seed.values()],
-        **{split: _summaries([run.metrics(split) for run in by_seed.values()]) for split in SPLITS},
+        **{split: _summaries([_metrics(run, split) for run in by_seed.values()]) for split in SPLITS},
         "generated_labels": _summaries(quality),
     }
+
+
+def _metrics(run: StoredRun, split: str) -> dict[str, float | None]:
+    """The field's, and those over the clips in agreement and in conflict, `None` in runs that do not have them."""
+    return run.metrics(split) | {name: run.results.get(f"{split}_{name}") for name in BY_CONFLICT}
 
 
 def _summaries(by_seed: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
@@ -177,6 +186,8 @@ def markdown(table: dict[str, Any]) -> str:
 def _lines(table: dict[str, Any]) -> Iterator[str]:
     configurations, seeds = table["configurations"], table["seeds"]
     metrics = list(next(iter(configurations.values()))["test"])
+    if table["conflict"] is None:
+        metrics = [name for name in metrics if name not in BY_CONFLICT]
     heads = [METRIC_NAMES[name][1] for name in metrics]
     yield (
         f"{table['clips']['test']} clips of the test split, read once, after the epoch was chosen on the "
@@ -187,6 +198,8 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
     for name, one in configurations.items():
         cells = (_mean(metric, one["test"][metric]) for metric in metrics)
         yield from _row(name, str(len(one["seeds"])), *cells, _mean("mae", one["validation"]["mae"]))
+    if table["conflict"] is not None:
+        yield from ("", table["conflict"])
     if len(configurations) > 1:
         yield from ("", "To choose among them, go by the last column: the test split is for the one that is chosen.")
     if len(seeds) > 1:
@@ -268,8 +281,8 @@ def _seeds(seeds: list[int]) -> str:
 def _number(metric: str, value: float | None, signed: bool = False) -> str:
     """Errors and correlations with three decimals and without the zero before them; others in percent."""
     if value is None:
-        return "-"
-    if metric in ("mae", "corr"):
+        return "" if metric in BY_CONFLICT else "-"
+    if METRIC_NAMES[metric][0] in NOT_PERCENT:
         text = f"{value:{'+' if signed else ''}.3f}"
         return text.replace("0.", ".", 1) if abs(value) < 1 else text
     return f"{100 * value:{'+' if signed else ''}.1f}"
@@ -281,4 +294,4 @@ def _mean(metric: str, one: dict[str, Any]) -> str:
 
 
 def _interval(metric: str, low: float | None, high: float | None, signed: bool = False) -> str:
-    return "-" if low is None else f"{_number(metric, low, signed)} to {_number(metric, high, signed)}"
+    return _number(metric, low) if low is None else f"{_number(metric, low, signed)} to {_number(metric, high, signed)}"

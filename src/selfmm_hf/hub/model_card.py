@@ -11,7 +11,9 @@ import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data import BUILDERS
-from ..metrics import METRIC_NAMES
+from ..labels.conflict import conflict_in_words
+from ..labels.trust import trust_in_words
+from ..metrics import METRIC_NAMES, NOT_PERCENT
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..resources import CONFIGS
@@ -65,6 +67,8 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         label_range=config.label_range,
         inputs=", ".join([*tokens, *shapes]),
         rows=list(_rows(facts)),
+        conflict=conflict_in_words([facts], config.label_range),
+        trust=list(trust_in_words(_confidence(facts))),
         picture=PICTURE if picture else None,
         presets=[(preset_name(number), name) for number, (name, _) in enumerate(facts["presets"])],
         command=_command(facts),
@@ -123,11 +127,21 @@ def _rows(facts: dict) -> Iterator[list[str]]:
     names = [name for name in METRIC_NAMES if f"test_{name}" in facts]
     yield ["", *(METRIC_NAMES[name][1] for name in names)]
     for split in SPLITS:
+        values = {name: facts[f"{split}_{name}"] for name in names}
         shown = [
-            f"{facts[f'{split}_{name}']:.3f}" if name in ("mae", "corr") else f"{100 * facts[f'{split}_{name}']:.1f}"
-            for name in names
+            ""
+            if math.isnan(value)
+            else f"{value:.3f}"
+            if METRIC_NAMES[name][0] in NOT_PERCENT
+            else f"{100 * value:.1f}"
+            for name, value in values.items()
         ]
         yield [split, *shown]
+
+
+def _confidence(facts: dict) -> dict[str, float]:
+    """In the labels of each modality after the chosen epoch, where the convention has such a thing."""
+    return {name: of[facts["best_epoch"] - 1] for name, of in facts.get("label_confidence", {}).items()}
 
 
 def _command(facts: dict) -> str:

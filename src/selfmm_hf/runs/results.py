@@ -1,6 +1,7 @@
 """What is kept of a training: its results, its predictions and the labels that it generated."""
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import pyarrow.parquet as pq
 import torch
 from transformers.trainer_utils import PredictionOutput
 
-from ..data import Splits
-from ..labels.quality import generated_label_quality
+from ..data import Samples, Splits
+from ..data.columns import MODALITIES
+from ..labels.conflict import conflict_errors, in_conflict
+from ..labels.quality import generated_label_quality, true_labels
+from ..labels.trust import label_confidence
+from ..metrics import absolute_errors
 from ..storage.whole_files import whole
 from ..training.trainer import SelfMMTrainer
 
@@ -20,18 +25,45 @@ Outputs = dict[str, PredictionOutput]
 
 
 def results_of(splits: Splits, trainer: SelfMMTrainer, outputs: Outputs, modalities: list[str]) -> dict[str, Any]:
-    """The best epoch by the validation loss, the metrics of each split, and how good the generated labels are."""
+    """
+    The best epoch by the validation loss; the metrics of each split, also over the clips whose modalities agree and
+    those in conflict; how good the generated labels are, and how far they are trusted.
+    """
     state = trainer.state
     epochs = len(trainer.pseudo_labels.history)
     # Without that of `eval_on_start`, which is of no model that may be chosen.
     evaluations = [one for one in state.log_history if "eval_selection_loss" in one and one["epoch"] > 0]
     best = min(evaluations, key=lambda entry: entry["eval_selection_loss"], default={"epoch": epochs})
+    label_range = trainer.pseudo_labels.label_range
     loss = best.get("eval_selection_loss", outputs["validation"].metrics["validation_selection_loss"])
     results = {"epochs": epochs, "best_epoch": math.ceil(best["epoch"]), "selection_loss": loss}
-    for output in outputs.values():
+    for split, output in outputs.items():
         skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
         results |= {name: value for name, value in output.metrics.items() if not name.endswith(skipped)}
-    return results | generated_label_quality(splits, trainer.pseudo_labels.history[-1].numpy(), modalities)
+        results |= conflict_results(split, splits[split], output, trainer.unimodal_tasks, label_range)
+    results |= generated_label_quality(splits, trainer.pseudo_labels.history[-1].numpy(), modalities)
+    confidence = label_confidence(trainer.pseudo_labels, trainer.unimodal_tasks)
+    return results | ({"label_confidence": confidence} if confidence else {})
+
+
+def conflict_results(
+    split: str, samples: Samples, output: PredictionOutput, tasks: Collection[str], label_range: float
+) -> dict[str, Any]:
+    """
+    `conflict_by`, `"labels"` where the data know the unimodal labels, of whichever modalities the model has, else
+    `"predictions"`; and what [`conflict_errors`] says of that division of the clips. Nothing where there are neither
+    labels nor predictions of two modalities.
+    """
+    fusion, unimodal = output.predictions
+    scores = true_labels(samples, MODALITIES)
+    by = "labels" if len(scores) > 1 else "predictions"
+    if by == "predictions":
+        scores = {name: np.where(samples.lengths(name) > 0, unimodal[name][:, 0], np.nan) for name in tasks}
+    if len(scores) < 2:
+        return {}
+    errors = absolute_errors(fusion, samples["label"], label_range)
+    found = conflict_errors(errors, in_conflict(np.stack(list(scores.values())), label_range))
+    return {"conflict_by": by, **{f"{split}_{name}": value for name, value in found.items()}}
 
 
 def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str]) -> pa.Table:

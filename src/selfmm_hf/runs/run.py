@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -264,7 +265,7 @@ class Run:
         text_config = None if self.tokenizer is None else demo_text_config()
         return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
 
-    def train(self) -> dict[str, float]:
+    def train(self) -> dict[str, Any]:
         """
         Trains, chooses the epoch with the best validation loss, then reads the test split, once. Leaves in the output
         folder `all_results.json`, `environment.json`, `predictions.parquet`, `pseudo_labels.parquet`,
@@ -280,7 +281,7 @@ class Run:
         with self.alone():
             return self._train()
 
-    def _train(self) -> dict[str, float]:
+    def _train(self) -> dict[str, Any]:
         field_metrics = METRICS[self.label_range]
 
         def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

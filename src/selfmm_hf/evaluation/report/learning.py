@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...labels.quality import correlation, mean_error, quality, true_labels
+from ...labels.trust import trust_in_words
 from ...runs.plot import COLOURS, FAINT, draw_by_modality, draw_losses
 from .data import Data, Group
 from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
@@ -13,6 +14,7 @@ MEASURES = [
     ("corr", "Correlation with the truth", "correlation", correlation),
     ("error", "Mean error against the truth", "mean error", mean_error),
 ]
+TRUST = "Confidence in the labels"
 NO_TASKS = "No modality has a task of its own in these runs: no labels are generated that anything learns from."
 SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and thin lines where some went on alone."
 
@@ -138,7 +140,7 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str):
 
 def label_quality(groups: list[Group], data: Data) -> Figure:
     """How far the labels have moved, and, where the truth is known, how near they have come to it."""
-    panels, rows = [], []
+    panels, rows, notes = [], [], []
     truths = [_truth(group, data) for group in groups]
     for row, (slug, title, unit, measure) in enumerate(MEASURES, start=1):
         curves: dict[int, dict[str, list[list[float]]]] = {}
@@ -172,14 +174,42 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
             ]
     if not rows:
         return Figure("quality", "Do the labels mean anything?", NO_TASKS)
+    for number, group in enumerate(groups):
+        if not (trust := _confidence(group)):
+            continue
+        at_best = {name: float(np.mean(_at_best(group, seeds))) for name, seeds in trust.items()}
+        alt = f"Confidence in the labels, after the chosen epoch: {'; '.join(trust_in_words(at_best))}."
+        draw = _by_modality(trust, "confidence", (0.0, 1.0), dotted=False)
+        row = len(MEASURES) + 1 if len(groups) > 1 else 1
+        panels.append(Panel(f"trust-{number + 1}", group.titled(TRUST), alt, draw, row))
+        rows += [(TRUST, *[group.name] * bool(groups[0].name), name, *_epoch_means(of)) for name, of in trust.items()]
+        notes.append(f"{group.titled('After the chosen epoch')}, {'; '.join(trust_in_words(at_best))}.")
     text = "How far the labels of each modality move away from the fused label, on average." + SEEDS
     if any(truths):
         text += (
             " These data know what each modality says on its own: a generated label is worth something where it is "
             "nearer to that than the fused label, which the dotted lines show."
         )
+    if notes:
+        text += (
+            " The confidence says how far the rule believes that a difference from the fused label is what a modality "
+            "says: at 0 it is taken for noise, and the label stays the fused one; at 1 it is believed wholly. "
+        ) + " ".join(notes)
     head = ["measure", *["runs"] * bool(groups[0].name), "modality", "fused label", "epoch 2", "half-way", "last epoch"]
     return Figure("quality", "Do the labels mean anything?", text, panels, [Table(head, rows)])
+
+
+def _confidence(group: Group) -> dict[str, list[list[float]]]:
+    """By modality and seed, epoch by epoch; nothing for runs of another convention, or that did not keep it."""
+    of_runs = [run.results.get("label_confidence") for run in group.finished]
+    if not all(of_runs):
+        return {}
+    return {name: [of[name] for of in of_runs] for name in group.finished[0].tasks}
+
+
+def _at_best(group: Group, seeds: list[list[float]]) -> list[float]:
+    """Of each seed's chosen epoch."""
+    return [of[run.results["best_epoch"] - 1] for run, of in zip(group.finished, seeds, strict=True)]
 
 
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ...labels.conflict import conflict_in_words
 from ...labels.quality import true_labels
 from ...metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors
 from ...runs.plot import COLOURS, GREY, MARKS, draw_predictions, legend
@@ -15,10 +16,10 @@ SEVEN = ["\N{MINUS SIGN}3", "\N{MINUS SIGN}2", "\N{MINUS SIGN}1", "0", "+1", "+2
 
 def results(groups: list[Group]) -> Figure:
     """The field's metrics: of the test split by group and seed, and all in a table."""
-    first = groups[0].finished[0].results
-    names = [name for name in METRIC_NAMES if f"test_{name}" in first]
+    runs = [run for group in groups for run in group.finished]
+    names = [name for name in METRIC_NAMES if any(f"test_{name}" in run.results for run in runs)]
     titles = {name: METRIC_NAMES[name][1] for name in names}
-    several = sum(len(group.finished) for group in groups) > 1
+    several = len(runs) > 1
     panels = [_seeds_panel(groups, name, titles[name]) for name in names[:3] if several]
     tables = []
     for split in ("test", "validation"):
@@ -27,13 +28,16 @@ def results(groups: list[Group]) -> Figure:
             cells = []
             for name in names:
                 values = _values(group, f"{split}_{name}")
-                cells.append(f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""))
+                deviation = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+                cells.append(f"{values.mean():.3f}{deviation}" if np.isfinite(values).all() else "")
             rows.append((*[group.name or "all seeds", len(group.finished)] * several, *cells))
         caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
         tables.append(Table([*["runs", "seeds"] * several, *titles.values()], rows, caption))
     text = "The epoch was chosen by the validation loss alone; the test split was read once, after that."
     if several:
         text += " Points are seeds, the stroke is their mean."
+    if conflict := conflict_in_words([run.results for run in runs], runs[0].label_range):
+        text += f" {conflict}"
     return Figure("results", "Results", text, panels, tables)
 
 

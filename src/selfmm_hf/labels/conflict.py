@@ -1,0 +1,69 @@
+"""Clips whose modalities agree, and clips whose modalities are in conflict; the definition is this project's."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# On the synthetic corpus, a third of the clips is in conflict then, and 3 % of those that are made to agree.
+SHARE = 1 / 3
+ROUNDING = 1e-6  # float32 labels in steps of .2 must not be in conflict by rounding
+SOURCES = {"labels": "true unimodal labels", "predictions": "unimodal predictions"}
+
+
+def in_conflict(scores: NDArray, label_range: float) -> NDArray[np.float64]:
+    """
+    Which clips have unimodal scores that differ, the highest from the lowest, by more than a third of the label range.
+
+    Args:
+        scores: (modalities, clips), not a number where a clip has no such score.
+        label_range: Labels lie in [-label_range, label_range].
+
+    Returns:
+        (clips,): 1 for conflict, 0 for agreement, not a number for clips with fewer than two scores.
+    """
+    known = np.isfinite(scores)
+    highest, lowest = np.where(known, scores, -np.inf).max(0), np.where(known, scores, np.inf).min(0)
+    several = known.sum(0) > 1
+    apart = np.subtract(highest, lowest, out=np.zeros(scores.shape[1]), where=several)
+    return np.where(several, apart > label_range * (SHARE + ROUNDING), np.nan)
+
+
+def conflict_errors(errors: NDArray, conflict: NDArray) -> dict[str, float]:
+    """
+    `mae_agreement` and `mae_conflict`, and `conflict_share`, that of the clips in conflict among those of both groups;
+    not a number where a group is empty.
+
+    Args:
+        errors: Of the fused predictions, absolute, (clips,).
+        conflict: As [`in_conflict`] returns it, (clips,).
+    """
+    groups = {"mae_agreement": errors[conflict == 0], "mae_conflict": errors[conflict == 1]}
+    maes = {name: float(of.mean()) if len(of) else float("nan") for name, of in groups.items()}
+    counted = sum(map(len, groups.values()))
+    return {**maes, "conflict_share": len(groups["mae_conflict"]) / counted if counted else float("nan")}
+
+
+def conflict_in_words(results: Sequence[dict[str, Any]], label_range: float) -> str | None:
+    """
+    What the columns of agreement and conflict are of, for below a table of results; `None` where no run has them.
+
+    Args:
+        results: Of each run of the table, as `all_results.json` has them.
+    """
+    sources = {one["conflict_by"] for one in results if "conflict_by" in one}
+    shares = [one.get("test_conflict_share") for one in results]
+    shares = [share for share in shares if share is not None and math.isfinite(share)]
+    if not shares:
+        return None
+    scores = " or, where the data have none, ".join(SOURCES[name] for name in SOURCES if name in sources)
+    low, high = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    share = low if low == high else f"{low} to {high}"
+    said = (
+        f"Clips in conflict: their {scores} differ by more than {label_range * SHARE:.2g}, a third of the label range. "
+        f"These are {share} % of the test clips with two such scores or more; the others agree."
+    )
+    several = "predictions" in sources and len(shares) > 1
+    return said + " Each run divides the clips by its own predictions." * several

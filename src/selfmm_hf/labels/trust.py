@@ -1,0 +1,28 @@
+"""How far a run trusts the labels that it generates."""
+
+from collections.abc import Collection, Iterator
+
+from .pseudo_labels import PseudoLabels
+
+NOTHING = 0.05
+
+
+def label_confidence(state: PseudoLabels, tasks: Collection[str]) -> dict[str, list[float]]:
+    """
+    The confidence of the default rule in each modality that has a task of its own, in [0, 1], by epoch; nothing for the
+    other conventions, which have none.
+    """
+    return {
+        name: [round(float(epoch[column, 0]), 6) for epoch in state.confidence]
+        for column, name in enumerate(state.modalities)
+        if name in tasks and state.confidence
+    }
+
+
+def trust_in_words(confidence: dict[str, float]) -> Iterator[str]:
+    """A line for each modality, from its confidence in [0, 1]."""
+    for modality, value in confidence.items():
+        if value < NOTHING:
+            yield f"{modality} adds nothing that the labels could be corrected by: its labels are the fused labels"
+        else:
+            yield f"{modality}: a difference from the fused label is believed by {100 * value:.0f} %"
