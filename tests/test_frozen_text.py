@@ -106,6 +106,8 @@ def test_a_run_reads_its_texts_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "_read_texts", lambda *_: None)
     each_time, more_tokens = run(tmp_path / "each_time")
     assert more_tokens > 2.5 * tokens
+    for name, by_epoch in each_time.pop("label_confidence").items():
+        assert once["label_confidence"][name] == pytest.approx(by_epoch, abs=1e-3)
     for name, value in each_time.items():
         assert once[name] == (pytest.approx(value, abs=1e-3) if isinstance(value, float) else value), name
 
