@@ -159,7 +159,7 @@ def test_what_we_publish_ourselves_is_left_as_it_is():
     for file in (file for pattern in telling for file in ROOT.glob(pattern)):
         text = file.read_text(encoding="utf-8")
         assert list(private(text)) == [] and not holds_token(text), file
-    for file in (file for pattern in working for file in ROOT.glob(pattern)):
+    for file in (file for pattern in working for file in ROOT.glob(pattern) if file.parent.name != "__pycache__"):
         assert list(private(file.read_bytes().decode("latin-1"), certain=True)) == [], file
 
 
