@@ -511,7 +511,10 @@ def test_commands(media, tmp_path, inline, capsys):
     assert "must be a positive number of seconds" in capsys.readouterr().err
 
 
+# A shell starts what it runs in the background deaf to Ctrl-C.
 COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import selfmm_cli as cli
 import selfmm_hf
 from test_extraction import Halting
