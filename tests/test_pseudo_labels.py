@@ -274,6 +274,18 @@ def test_confidence_of_each_epoch_is_kept_and_survives_a_checkpoint():
     again = PseudoLabels(state.labels["fusion"], DIMS, CONVENTIONS["default"], 3.0)
     again.load_state_dict(state.state_dict())
     assert all(torch.equal(one, other) for one, other in zip(again.confidence, state.confidence, strict=True))
-    official = PseudoLabels(state.labels["fusion"], DIMS, CONVENTIONS["official"], 3.0)
-    train(official, epochs=2)
-    assert official.confidence == []
+
+
+def test_labels_of_an_earlier_default_rule_are_refused_and_those_of_other_conventions_are_not():
+    """Before 29 November 2026, no confidence was kept."""
+    y = labels(torch.Generator().manual_seed(6))
+    for convention in CONVENTIONS:
+        state, again = (PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0) for _ in range(2))
+        train(state, epochs=2)
+        before = {name: value for name, value in state.state_dict().items() if name != "confidence"}
+        if convention == "default":
+            with pytest.raises(ValueError, match="another rule"):
+                again.load_state_dict(before)
+        else:
+            again.load_state_dict(before)
+            assert state.confidence == again.confidence == [] and len(again.history) == 2

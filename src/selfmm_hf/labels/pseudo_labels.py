@@ -208,7 +208,7 @@ class PseudoLabels:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """
         Raises:
-            ValueError: The state is of another training set or model.
+            ValueError: The state is of another training set, model or rule.
         """
         mine = self.state_dict()
         if wrong := [
@@ -217,12 +217,18 @@ class PseudoLabels:
             if name not in BY_EPOCH and (name not in state or state[name].shape != mine[name].shape)
         ]:
             raise ValueError(f"These pseudo-labels are of another training set, model or convention: {wrong} differ.")
+        confidence = state.get("confidence", torch.zeros(0))
+        if self.convention.distance == "axis" and len(confidence) != len(state["history"]):
+            raise ValueError(
+                "These pseudo-labels were made by another rule than that of this version of selfmm-hf. Train again from "
+                "the beginning, or resume with the version that began the run."
+            )
         if not torch.equal(state["labels.fusion"].to(self.labels["fusion"].device), self.labels["fusion"]):
             raise ValueError("These pseudo-labels are of another training set: its fused labels differ.")
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])
-        self.history, self.confidence = list(state["history"]), list(state["confidence"])
+        self.history, self.confidence = list(state["history"]), list(confidence)
 
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         return {
