@@ -220,8 +220,8 @@ class PseudoLabels:
         confidence = state.get("confidence", torch.zeros(0))
         if self.convention.distance == "axis" and len(confidence) != len(state["history"]):
             raise ValueError(
-                "These pseudo-labels were made by another rule than that of this version of selfmm-hf. Train again from "
-                "the beginning, or resume with the version that began the run."
+                "These pseudo-labels were made by another rule than that of this version of selfmm-hf. Train from the "
+                "beginning, or resume with the version that began the run."
             )
         if not torch.equal(state["labels.fusion"].to(self.labels["fusion"].device), self.labels["fusion"]):
             raise ValueError("These pseudo-labels are of another training set: its fused labels differ.")
