@@ -158,6 +158,24 @@ def test_clips_without_a_modality_take_part_in_the_others():
         assert (found - true).abs().mean() < (fused - true).abs().mean()
 
 
+def test_a_modality_that_hardly_any_clip_has_does_not_keep_the_others_from_their_labels():
+    _, labels, positions, fusion = _corpus(0.3)
+    rare = torch.cat([positions, torch.full_like(positions[:, :1], torch.nan)], 1)
+    rare[:5, 3] = torch.arange(5.0)
+    generated, trust = calibrated_labels(rare, fusion, labels)
+    expected, same = calibrated_labels(positions, fusion, labels)
+    assert torch.equal(trust[:3], same) and torch.equal(generated[:, :3], expected)
+    assert trust[3] == 0 and torch.equal(generated[:5, 3], labels[:5])
+
+
+def test_modalities_that_no_clip_has_together_leave_the_labels_alone_but_for_the_most_frequent_ones():
+    _, labels, positions, fusion = _corpus(0.3)
+    positions[: len(labels) // 3, 0] = torch.nan
+    positions[len(labels) // 3 :, 1] = torch.nan
+    generated, trust = calibrated_labels(positions, fusion, labels)
+    assert trust[1] == 0 < trust[0] and torch.equal(generated[: len(labels) // 3, 1], labels[: len(labels) // 3])
+
+
 def test_modalities_that_say_the_same_share_the_weight():
     _, labels, positions, fusion = _corpus(0.3)
     twice = positions[:, [0, 1, 2, 1]]

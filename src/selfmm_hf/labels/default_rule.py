@@ -74,7 +74,7 @@ def confidence(covariance: torch.Tensor) -> torch.Tensor:
     `g = E / E_0`, at most 1, is the share of the error that has to be noise. `E_0` is the error that would be left if
     all modalities were noisy copies of the label. Modalities that differ in what they say leave less.
 
-    A modality that predicts nothing has no weight and no confidence. So has every modality in the first epochs, as long
+    A modality that predicts nothing has no weight and no confidence. Nor has any modality in the first epochs, as long
     as `E` is large.
 
     Args:
@@ -133,8 +133,8 @@ def calibrated_labels(
 
     Returns:
         (samples, modalities), not a number where the position is not, and the confidence, (modalities,), 0 where
-        nothing can be known: of a modality without clips, or with one position for all, or where fewer clips have all
-        modalities than there are numbers to estimate.
+        nothing can be known: of a modality without clips, or with one position for all, and of those that so few clips
+        have together with the others that nothing can be estimated.
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
@@ -144,9 +144,8 @@ def calibrated_labels(
         if valid.any() and position[valid].min() < position[valid].max():
             calibrated[valid, column] = on_label_scale(position[valid], labels[valid])
     trust, wider = torch.zeros(positions.shape[1], dtype=torch.float64, device=device), 1.0
-    told = calibrated.isfinite().any(0)
-    complete = calibrated[:, told].isfinite().all(1) & fusion.isfinite()
-    if told.any() and complete.sum() > covariance_size(int(told.sum())) and labels[complete].std() > 0:
+    told, complete = enough_together(calibrated.isfinite() & fusion.isfinite().unsqueeze(-1))
+    if told.any() and labels[complete].std() > 0:
         whole = on_label_scale(fusion[complete], labels[complete])
         together = torch.column_stack([calibrated[complete][:, told], whole, labels[complete]])
         covariance = together.T.cov()
@@ -170,9 +169,25 @@ def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
     return share * difference
 
 
-def covariance_size(modalities: int) -> int:
-    """How many numbers a covariance of [`confidence`] consists of."""
-    return (modalities + 2) * (modalities + 3) // 2
+def enough_together(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Which modalities enough clips have together to estimate a covariance: more than it has numbers. The rarest modality
+    is left out until there are enough.
+
+    Args:
+        present: (samples, modalities).
+
+    Returns:
+        Which modalities, (modalities,), and which clips have all of these, (samples,).
+    """
+    counts = present.sum(0)
+    told = counts > 0
+    while told.any():
+        complete, size = present[:, told].all(1), int(told.sum()) + 2
+        if complete.sum() > size * (size + 1) // 2:
+            return told, complete
+        told = told & (counts > counts[told].min())
+    return told, present.all(1)
 
 
 def _solve(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
