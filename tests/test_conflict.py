@@ -95,6 +95,6 @@ def test_the_confidence_is_told_by_modality_and_epoch_where_there_is_one():
 
 def test_trust_in_words():
     assert list(trust_in_words({"audio": 0.01, "text": 0.434})) == [
-        "audio adds nothing that the labels could be corrected by: its labels are the fused labels",
-        "text: a difference from the fused label is believed by 43 %",
+        "audio adds nothing: its labels are the fused labels",
+        "text: where it differs from the fused label, the run trusts it to 43 %",
     ]

@@ -557,9 +557,10 @@ def test_the_card_tells_of_agreement_and_conflict_and_how_far_the_labels_are_tru
     assert " | 0.432 | 0.876 |\n" in card.text and " | 0.500 |  |\n" in card.text
     assert "their unimodal predictions differ by more than 1, a third" in card.text and "25 % of the test" in card.text
     assert (
-        "after epoch 2:" in card.text and "- text: a difference from the fused label is believed by 43 %" in card.text
+        "after epoch 2:" in card.text
+        and "- text: where it differs from the fused label, the run trusts it to 43 %" in card.text
     )
-    assert "- audio adds nothing that the labels could be corrected by: its labels are the fused labels" in card.text
+    assert "- audio adds nothing: its labels are the fused labels" in card.text
     _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
     named = {(one.dataset_split, one.metric_name): one.metric_value for one in results if "conflict" in one.metric_name}
     assert named == {("test", "MAE, conflict"): 0.8765}

@@ -258,7 +258,7 @@ def test_what_runs_tell_of_conflict_and_of_their_confidence(tmp_path, sketched):
     assert "0.124 ± 0.000" in page.cells and "0.700 ± 0.000" in page.cells and "MAE, conflict" in page.cells
     assert "40 % of the test clips with two such scores" in page.source
     (drawing,) = [one for one in page.drawings if one.startswith("Confidence in the labels")]
-    assert "text: a difference from the fused label is believed by 70 %; audio adds nothing" in drawing
+    assert "text: where it differs from the fused label, the run trusts it to 70 %; audio adds nothing" in drawing
     place = page.cells.index("Confidence in the labels")
     assert page.cells[place + 1 : place + 6] == ["text", "0.000", "0.100", "0.100", "0.700"]
 

@@ -23,6 +23,6 @@ def trust_in_words(confidence: dict[str, float]) -> Iterator[str]:
     """A line for each modality, from its confidence in [0, 1]."""
     for modality, value in confidence.items():
         if value < NOTHING:
-            yield f"{modality} adds nothing that the labels could be corrected by: its labels are the fused labels"
+            yield f"{modality} adds nothing: its labels are the fused labels"
         else:
-            yield f"{modality}: a difference from the fused label is believed by {100 * value:.0f} %"
+            yield f"{modality}: where it differs from the fused label, the run trusts it to {100 * value:.0f} %"
