@@ -149,8 +149,8 @@ def calibrated_labels(
         whole = on_label_scale(fusion[complete], labels[complete])
         together = torch.column_stack([calibrated[complete][:, told], whole, labels[complete]])
         covariance = together.T.cov()
-        trust[told], wider = _same_everywhere(confidence(covariance)), _same_everywhere(spread(covariance))
-    middle, fused = _same_everywhere(calibrated.nanmean(0)), labels.unsqueeze(-1)
+        trust[told], wider = confidence(covariance), spread(covariance)
+    middle, fused = calibrated.nanmean(0), labels.unsqueeze(-1)
     moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
     return moved.float().to(home), trust.float().to(home)
 
@@ -164,7 +164,7 @@ def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
         confidence: (modalities,).
     """
     square = difference.square()
-    noise = _same_everywhere((1 - confidence) * square.nanmean(0))
+    noise = (1 - confidence) * square.nanmean(0)
     share = confidence * square / (square + SMALL * noise).clamp(min=torch.finfo(square.dtype).tiny)
     return share * difference
 
@@ -188,14 +188,6 @@ def enough_together(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return told, complete
         told = told & (counts > counts[told].min())
     return told, present.all(1)
-
-
-def _same_everywhere(value: torch.Tensor) -> torch.Tensor:
-    """
-    Without the last bits of a sum, which depend on where in memory its terms lie: a resumed run has the same labels as
-    one that was not stopped, to the last bit.
-    """
-    return value.float().double()
 
 
 def _solve(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
