@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data import BUILDERS
 from ..labels.conflict import conflict_in_words
-from ..labels.trust import trust_in_words
+from ..labels.trust import chosen_confidence, trust_in_words
 from ..metrics import METRIC_NAMES, NOT_PERCENT
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
@@ -68,7 +68,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         inputs=", ".join([*tokens, *shapes]),
         rows=list(_rows(facts)),
         conflict=conflict_in_words([facts], config.label_range),
-        trust=list(trust_in_words(_confidence(facts))),
+        trust=list(trust_in_words(chosen_confidence(facts))),
         picture=PICTURE if picture else None,
         presets=[(preset_name(number), name) for number, (name, _) in enumerate(facts["presets"])],
         command=_command(facts),
@@ -137,11 +137,6 @@ def _rows(facts: dict) -> Iterator[list[str]]:
             for name, value in values.items()
         ]
         yield [split, *shown]
-
-
-def _confidence(facts: dict) -> dict[str, float]:
-    """In the labels of each modality after the chosen epoch, where the convention has such a thing."""
-    return {name: of[facts["best_epoch"] - 1] for name, of in facts.get("label_confidence", {}).items()}
 
 
 def _command(facts: dict) -> str:

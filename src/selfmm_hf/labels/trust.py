@@ -1,6 +1,7 @@
 """How far a run trusts the labels that it generates."""
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from .pseudo_labels import PseudoLabels
 
@@ -17,6 +18,11 @@ def label_confidence(state: PseudoLabels, tasks: Collection[str]) -> dict[str, l
         for column, name in enumerate(state.modalities)
         if name in tasks and state.confidence
     }
+
+
+def chosen_confidence(results: dict[str, Any]) -> dict[str, float]:
+    """[`label_confidence`] after the chosen epoch, by modality; `results` as `all_results.json` has them."""
+    return {name: of[results["best_epoch"] - 1] for name, of in results.get("label_confidence", {}).items()}
 
 
 def trust_in_words(confidence: dict[str, float]) -> Iterator[str]:

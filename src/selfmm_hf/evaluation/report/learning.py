@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...labels.quality import correlation, mean_error, quality, true_labels
-from ...labels.trust import trust_in_words
+from ...labels.trust import chosen_confidence, trust_in_words
 from ...runs.plot import COLOURS, FAINT, draw_by_modality, draw_losses
 from .data import Data, Group
 from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
@@ -177,7 +177,8 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
     for number, group in enumerate(groups):
         if not (trust := _confidence(group)):
             continue
-        at_best = {name: float(np.mean(_at_best(group, seeds))) for name, seeds in trust.items()}
+        chosen = [chosen_confidence(run.results) for run in group.finished]
+        at_best = {name: float(np.mean([one[name] for one in chosen])) for name in trust}
         alt = f"Confidence in the labels, after the chosen epoch: {'; '.join(trust_in_words(at_best))}."
         draw = _by_modality(trust, "confidence", (0.0, 1.0), dotted=False)
         row = len(MEASURES) + 1 if len(groups) > 1 else 1
@@ -205,11 +206,6 @@ def _confidence(group: Group) -> dict[str, list[list[float]]]:
     if not all(of_runs):
         return {}
     return {name: [of[name] for of in of_runs] for name in group.finished[0].tasks}
-
-
-def _at_best(group: Group, seeds: list[list[float]]) -> list[float]:
-    """Of each seed's chosen epoch."""
-    return [of[run.results["best_epoch"] - 1] for run, of in zip(group.finished, seeds, strict=True)]
 
 
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
