@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from selfmm_hf.storage.scrub import holds_token, private, scrub
@@ -93,6 +93,7 @@ def test_what_a_notice_says_stays(path, notice):
 
 @often
 @given(paths(), paths(), secrets)
+@example(rf"\\?\C:\j{MARK}\0.pkl", f"j{MARK}@j{MARK}.org:/srv/0.pkl", f"https://{MARK}:{MARK}@a.org/b")
 def test_several_in_one_text(first, second, secret):
     whole(f"{first}\n{secret}, {second}: {secret}\n")
     whole(f'"{first}" and "{second}"; {secret}')

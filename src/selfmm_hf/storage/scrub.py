@@ -35,7 +35,7 @@ MACHINE = "file|smb|cifs|nfs|afp|sftp|ssh|scp|rsync"  # schemes of URLs of a pla
 # How a path begins: from a root, from home, or from where one is; by scp; on Windows, or another's machine.
 ROOT = rf"""(?<![^\s"'`(=:,;|\[{{<>@])(?:
     (?:[\w.-]{{1,64}}@[\w.-]{{1,64}}:)?(?:(?:~(?:[A-Za-z_][\w.-]*)?|\.{{1,2}})/+|/+(?=[\w.$%@(\[{{+~\\-]))
-    | \.{{1,2}}\\+(?=\w) | [A-Za-z]:{SEPARATOR}(?=[\w.$%@(\[{{+~-]) | \\\\+(?=[\w.$?-]+\\)
+    | \.{{1,2}}\\+(?=\w) | (?:\\\\+[?.]\\+)?[A-Za-z]:{SEPARATOR}(?=[\w.$%@(\[{{+~-]) | \\\\+(?=[\w.$?-]+\\)
 )"""
 HOME = rf"(?:/home|(?:[A-Za-z]:{SEPARATOR}|/)[Uu]sers){SEPARATOR}(?=[\w.-]+{{end}})|(?:{MACHINE}):/+(?=\w)"
 
@@ -121,7 +121,7 @@ def _pattern(places: tuple[str, ...], certain: bool) -> re.Pattern:
     url = rf"(?<![A-Za-z0-9])(?!(?:{MACHINE}):)[A-Za-z][A-Za-z0-9+.-]{{0,20}}://(?!/)[^\s\"'<>`|]*+"
     if certain:
         return re.compile(rf"(?P<url>{url})|(?P<path>{path})", re.VERBOSE)
-    login = r"(?<![\w/.+-])[\w.+-]{1,64}:[^\s@/:]{1,64}@(?=[\w-]+\.)"
+    login = r"(?<![\w/\\.+-])[\w.+-]{1,64}:[^\s@/:]{1,64}@(?=[\w-]+\.)"
     quoted = rf"(?P<quote>[\"'`])(?=(?:{home}|{here}|{ROOT}))(?:(?!(?P=quote))[^\n])*+(?P=quote)"
     return re.compile(
         rf"(?P<url>{url})|(?P<login>{login})|(?P<quoted>{quoted})|(?P<path>{path}|{ROOT}{FOLDERS}{NAME})", re.VERBOSE
