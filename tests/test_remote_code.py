@@ -76,7 +76,7 @@ def test_the_saved_folder_names_its_code(saved, tmp_path):
 def test_the_configuration_names_all_code():
     """By what it names, transformers tells the code of two folders apart, and copies what is saved."""
     text = (PACKAGE / "configuration_selfmm.py").read_text(encoding="utf-8")
-    missing = [name for name in TRAVELLING if f"    from .{Path(name).stem} import " not in text]
+    missing = [name for name in TRAVELLING if f"from .{Path(name).stem} import " not in text]
     assert missing == ["configuration_selfmm.py"]
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .task_selfmm import PROBLEM_TYPES, REGRESSION, Task
+
 if TYPE_CHECKING:
     # transformers tells the code of two folders apart by the files that this one names, and copies them with it.
     from .audio_features_selfmm import librosa33  # noqa: F401
@@ -113,7 +115,14 @@ class SelfMMConfig(PreTrainedConfig):
             What stands for a modality that a clip lacks: `"zero"`, or `"learned"`, a trained vector.
         label_range (`float`, defaults to 3.0):
             Labels lie in `[-label_range, label_range]`: 3 for MOSI and MOSEI, 1 for SIMS (official `H`).
-        id2label (`dict[int, str]`, *optional*): Names of the targets. One target, `sentiment`, by default.
+        label_scales (`list[list[float]]`, *optional*):
+            Of a regression whose targets have scales of their own, the lowest and the highest label of each, such as
+            `[[1, 5], [0, 3]]`. `label_range` counts for nothing then.
+        problem_type (`str`, *optional*):
+            `"regression"`, the default; `"multi_label_classification"`, several emotions that may come together; or
+            `"single_label_classification"`, classes. See [`Task`].
+        id2label (`dict[int, str]`, *optional*):
+            Names of the targets, the emotions or the classes. One target, `sentiment`, by default.
 
     Raises:
         ValueError: An option has a value that no model can have, or one beyond these bounds.
@@ -152,6 +161,7 @@ class SelfMMConfig(PreTrainedConfig):
         freeze_text_encoder: bool = False,
         absent_modality: str = "zero",
         label_range: float = 3.0,
+        label_scales: list[list[float]] | None = None,
         id2label: dict[int, str] | None = None,
         **kwargs,
     ):
@@ -187,6 +197,7 @@ class SelfMMConfig(PreTrainedConfig):
         self.freeze_text_encoder = freeze_text_encoder
         self.absent_modality = absent_modality
         self.label_range = label_range
+        self.label_scales = label_scales
         _check_targets(id2label, kwargs.get("num_labels"))
         if id2label is None and "num_labels" not in kwargs:
             id2label = {0: "sentiment"}
@@ -228,6 +239,15 @@ class SelfMMConfig(PreTrainedConfig):
         """The modalities that an LSTM reads, in their order."""
         return [modality for modality in self.modalities if self.is_sequence(modality)]
 
+    @property
+    def task(self) -> Task:
+        """What is predicted: names, kind and scales."""
+        names = tuple(self.id2label[number] for number in range(self.num_labels))
+        if (kind := self.problem_type or REGRESSION) != REGRESSION:
+            return Task(names, kind)
+        same = [(-float(self.label_range), float(self.label_range))] * len(names)
+        return Task(names, kind, tuple((float(low), float(high)) for low, high in self.label_scales or same))
+
     def _check(self) -> None:
         if not 0 < len(self.modalities) <= MAX_NAMES or len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must be 1 to {MAX_NAMES:,} names, each once, got {_short(self.modalities)}.")
@@ -242,6 +262,8 @@ class SelfMMConfig(PreTrainedConfig):
             raise ValueError(
                 f"label_range must be a positive number, at most {MAX_LABEL_RANGE:,}, got {_short(self.label_range)}."
             )
+        _check_scales(self.label_scales, self.problem_type or REGRESSION, self.num_labels)
+        _ = self.task  # which checks itself
         if not isinstance(self.freeze_text_encoder, bool):
             raise ValueError(f"freeze_text_encoder must be true or false, got {_short(self.freeze_text_encoder)}.")
         for modality in self.sequences:
@@ -305,6 +327,22 @@ def _check_targets(id2label: Any, num_labels: Any) -> None:
         raise ValueError(f"id2label must count the targets from 0 on, got {_short(list(id2label))}.")
     if num_labels is not None and not (type(num_labels) is int and 1 <= num_labels <= MAX_NAMES):
         raise ValueError(f"num_labels must be 1 to {MAX_NAMES:,}, got {num_labels!r}.")
+
+
+def _check_scales(scales: Any, kind: Any, targets: int) -> None:
+    if kind not in PROBLEM_TYPES:
+        raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}; got {_short(kind)}.")
+    if scales is None:
+        return
+    pairs = isinstance(scales, list | tuple) and len(scales) == targets
+    for pair in scales if pairs else ():
+        numbers = isinstance(pair, list | tuple) and len(pair) == 2 and not any(isinstance(one, bool) for one in pair)
+        pairs = pairs and numbers and all(isinstance(one, Real) and abs(one) <= MAX_LABEL_RANGE for one in pair)
+    if not pairs or kind != REGRESSION:
+        raise ValueError(
+            f"label_scales must be the lowest and the highest label of each of {targets} targets of a regression, at "
+            f"most {MAX_LABEL_RANGE:,}; got {_short(scales)} for a {kind}."
+        )
 
 
 def _read_text_config(given: Any) -> PreTrainedConfig | None:

@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
 from .packing_selfmm import by_length, first_tokens, may_look, one_of_each
+from .task_selfmm import Task
 from .text_encoder_selfmm import encoder_of, load_text_encoder
 
 if TYPE_CHECKING:  # transformers copies the files that this one names, but not those that they name
@@ -48,7 +49,8 @@ class SelfMMOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `()`, returned when `labels` are given): See [`multitask_loss`].
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
-            The prediction `y_m`, on the scale of the labels. Not clipped to the label range.
+            The prediction `y_m`, on the scale of the labels, not clipped to it; of a classification, log-odds, from
+            which [`Task.predictions`] makes probabilities.
         unimodal_logits (`dict[str, torch.FloatTensor]`):
             What each modality says on its own, `y_s`, each of shape `(batch, num_labels)`. It means nothing
             where `present` is false.
@@ -71,32 +73,37 @@ def multitask_loss(
     unimodal_weights: dict[str, torch.Tensor] | None = None,
     num_items: torch.Tensor | float | None = None,
     sample_weights: torch.Tensor | None = None,
+    task: Task | None = None,
 ) -> torch.Tensor:
     r"""
-    The loss of the paper, `L = 1/N sum ( |y_m_hat - y_m| + sum_s W_s |y_s_hat - y_s| )`.
+    The loss of the paper, `L = 1/N sum ( |y_m_hat - y_m| + sum_s W_s |y_s_hat - y_s| )`; of a classification, with
+    cross-entropies in the place of absolute errors.
 
     Args:
-        labels: `y_m`, of shape `(batch,)` or `(batch, num_labels)`.
-        unimodal_labels: `y_s` of each modality, shaped as `labels`. `y_m` where they are not given, as in the paper's
-            first epoch.
-        unimodal_weights: `W_s`, shaped likewise. 1 where they are not given.
+        labels: `y_m`, as [`Task.targets`] takes them: of a regression, `(batch,)` or `(batch, num_labels)`.
+        unimodal_labels: `y_s` of each modality, `(batch, num_labels)`. `y_m` where they are not given, as in the
+            paper's first epoch.
+        unimodal_weights: `W_s`, shaped likewise, `(batch, 1)` of a single-label classification. 1 where they are not
+            given.
         num_items: `N`, the number of labels in all the accumulated batches. This batch's where it is not given.
             A modality that a clip lacks has no loss, but counts in `N`.
         sample_weights: By how much each clip counts in all tasks, (batch,). 1 where they are not given.
+        task: Of the model; a regression where it is not given.
     """
-    if labels.numel() != outputs.logits.numel():
-        expected, found = tuple(outputs.logits.shape), tuple(labels.shape)
-        raise ValueError(f"labels must be one per clip and target, {expected}, got {found}.")
-    labels = labels.view_as(outputs.logits).to(outputs.logits.dtype)
+    task = Task(("",) * outputs.logits.shape[-1]) if task is None else task
+    if len(labels) != len(outputs.logits):
+        raise ValueError(f"labels must be one per clip, {len(outputs.logits)}, got {len(labels)}.")
+    labels = task.targets(labels).to(outputs.logits.dtype)
     counted = 1.0 if sample_weights is None else sample_weights.unsqueeze(-1)
-    total = ((outputs.logits - labels).abs() * counted).sum()
+    errors = task.losses(outputs.logits, labels)
+    total = (errors * counted).sum()
     for modality, logits in outputs.unimodal_logits.items():
         target = labels if unimodal_labels is None else unimodal_labels[modality].view_as(logits).to(logits.dtype)
-        error = (logits - target).abs() * outputs.present[modality].unsqueeze(-1)
+        error = task.losses(logits, target) * outputs.present[modality].unsqueeze(-1)
         if unimodal_weights is not None:
-            error = error * unimodal_weights[modality].view_as(logits)
+            error = error * unimodal_weights[modality].view_as(error)
         total = total + (error * counted).sum()
-    return total / (labels.numel() if num_items is None else num_items)
+    return total / (errors.numel() if num_items is None else num_items)
 
 
 class SelfMMSequenceEncoder(nn.Module):
@@ -308,8 +315,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
             audio, vision: Frames, `(batch, frames, audio_dim)` and `(batch, frames, vision_dim)`, padded at the end.
             audio_lengths, vision_lengths: Number of real frames, `(batch,)`, in `[0, frames]`; all, where not given.
             text_embeds: Instead of `input_ids`, what [`encode_text`] has made of them, `(batch, hidden_size)`.
-            labels: Fused labels `y_m`, `(batch,)` or `(batch, num_labels)`. The unimodal tasks learn `y_m` too, as
-                in the first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
+            labels: Fused labels `y_m`, `(batch,)` or `(batch, num_labels)`; of a single-label classification, the
+                numbers of the classes, `(batch,)`, or probabilities. The unimodal tasks learn `y_m` too, as in the
+                first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
             num_items_in_batch: Number of labels in all the accumulated batches, from the `Trainer`.
             sequences: `name` and `name_lengths` of further modalities of the configuration.
 
@@ -346,7 +354,10 @@ class SelfMMModel(SelfMMPreTrainedModel):
         )
         if labels is not None:
             # A new output: a loss set on the old one would come last in `to_tuple`.
-            output = SelfMMOutput(multitask_loss(output, labels, num_items=num_items_in_batch), *output.to_tuple())
+            output = SelfMMOutput(
+                multitask_loss(output, labels, None, None, num_items_in_batch, None, self.config.task),
+                *output.to_tuple(),
+            )
         return output if return_dict is not False else output.to_tuple()
 
     @torch.no_grad()
