@@ -14,6 +14,7 @@ from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.custom import Custom, is_custom
 from selfmm_hf.data.custom.folder import read_folder
 from selfmm_hf.data.mmsa import Rules
+from selfmm_hf.data.targets import score
 
 WIDTHS = {"audio": 3, "vision": 2}
 # Frames of each clip; None: no file.
@@ -72,7 +73,7 @@ def change(folder: Path, **cells) -> None:
 
 
 def samples(folder: Path, **rules) -> dict[str, dict]:
-    tables = read_folder(folder, Rules(label_range=3.0, **rules))
+    tables = read_folder(folder, Rules(task=score(3.0), **rules))
     return {sample["id"]: sample for table in tables.values() for sample in table.samples()}
 
 

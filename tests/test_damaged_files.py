@@ -20,6 +20,7 @@ from test_mmsa import tiny_file
 from test_safe_pickle import guarded, numpy_1_spelling
 
 from selfmm_hf.data.mmsa import NOT_FINITE, DataError, Rules, read_mmsa
+from selfmm_hf.data.targets import score
 
 PROTOCOLS = [2, 3, 4, 5]
 SPLITS = ["train", "valid", "test"]
@@ -129,7 +130,7 @@ def check_value(name: str, value: object, table, rules: Rules) -> None:
         assert rules.vocabulary is None or (value < rules.vocabulary).all()
     else:
         assert type(value) is float and np.isfinite(np.float32(value))
-        assert rules.label_range is None or abs(value) <= rules.label_range + 1e-6
+        assert rules.task is None or abs(value) <= rules.task.label_range + 1e-6
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -196,7 +197,7 @@ def damage(protocol: int, seed: int) -> bytes:
 def rules(draw) -> Rules:
     return Rules(
         draw(st.sampled_from(NOT_FINITE)),
-        draw(st.sampled_from([None, 3.0, 1.0])),
+        draw(st.sampled_from([None, score(3.0), score(1.0)])),
         draw(st.sampled_from([None, 30522, 1000])),
     )
 

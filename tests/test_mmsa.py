@@ -9,6 +9,7 @@ from test_safe_pickle import Call, guarded, numpy_1_spelling, resident, spot, wr
 
 from selfmm_hf.data import safe_pickle
 from selfmm_hf.data.mmsa import DataError, FeatureTable, Rules, read_mmsa
+from selfmm_hf.data.targets import score
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STEPS = {"audio": 5, "vision": 7}
@@ -146,7 +147,9 @@ def test_unimodal_labels(tmp_path):
     row = read(write(tmp_path / "sims.pkl", data))["test"][0]
     assert (row["label"], row["label_text"], row["label_audio"], row["label_vision"]) == (1.5, 1.5, 3.0, 4.5)
     refused(
-        tmp_path / "sims.pkl", r"'train', column 'regression_labels_A', row 1 .*: the label is -6", Rules("keep", 3)
+        tmp_path / "sims.pkl",
+        r"'train', column 'regression_labels_A', row 1 .*: the label is -6",
+        Rules("keep", score(3)),
     )
     del data["test"]["regression_labels_A"]
     refused(write(tmp_path / "sims.pkl", data), r"'test', column 'regression_labels_A': missing")
@@ -513,12 +516,12 @@ def test_layout_errors(tmp_path, spoil, message):
 
 def test_labels_out_of_range(tmp_path):
     path = write(tmp_path / "tiny.pkl", tiny_file())
-    assert read(path, Rules(label_range=3.0)) and read(path, Rules(label_range=None))
+    assert read(path, Rules(task=score(3.0))) and read(path, Rules())
     message = r"'train', column 'regression_labels', row 1 \(id 'train\$_\$1'\): the label is -3, but .* in \[-2, 2\]"
-    refused(path, message, Rules(label_range=2.0))
+    refused(path, message, Rules(task=score(2.0)))
     data = tiny_file()
     data["test"]["regression_labels"][2] = 3.0000005  # as float32 makes of 3
-    assert read(write(tmp_path / "tiny.pkl", data), Rules(label_range=3.0))
+    assert read(write(tmp_path / "tiny.pkl", data), Rules(task=score(3.0)))
 
 
 def test_tokens_of_another_vocabulary(tmp_path):
@@ -609,7 +612,7 @@ def published(name: str) -> Path:
 )
 def test_mosi(name, counts):
     path = published(name)
-    samples = read(path, Rules("keep", label_range=3.0, vocabulary=30522))
+    samples = read(path, Rules("keep", task=score(3.0), vocabulary=30522))
     assert tuple(map(len, samples.values())) == counts
     with path.open("rb") as file:
         data = pickle.load(file)  # trusted here, to compare with the arrays as they are

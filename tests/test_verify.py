@@ -69,9 +69,12 @@ def test_a_whole_folder(folder, file, tmp_path):
         (lambda table: column(table, "id", ["twice"] * 18), "column 'id': ids occur twice"),
         (
             lambda table: column(table, "label", np.full(18, 3.5, np.float32)),
-            r"column 'label': labels beyond \[-3, 3\]",
+            r"column 'label', row 0 \(id 'train0.*: the label is 3.5, but those of this data set lie in \[-3, 3\]",
         ),
-        (lambda table: column(table, "label", np.full(18, np.nan, np.float32)), "column 'label': labels beyond"),
+        (
+            lambda table: column(table, "label", np.full(18, np.nan, np.float32)),
+            "column 'label', row 0 .*: the label is nan",
+        ),
         (
             lambda table: column(table, "id", pa.nulls(18, pa.string())),
             r"split 'train', column 'id', row 0 \(id None\): .*null",

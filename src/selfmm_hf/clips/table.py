@@ -9,6 +9,7 @@ from ..data.columns import UNIMODAL_LABELS
 from ..data.custom.folder import Folder, FolderTable
 from ..data.custom.table import SPLITS, check_splits, read_table, stays_within
 from ..data.mmsa import DataError, Rules
+from ..data.targets import score
 
 REQUIRED = ["id", "label", "split"]
 OPTIONAL = ["text", "clip", *UNIMODAL_LABELS.values()]
@@ -54,7 +55,7 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
         if not rows:
             raise DataError(f"{table}: split {split!r} is missing or empty; all of train, validation, test are needed")
         source = {name: [values[row] for row in rows] for name, values in columns.items()}
-        FolderTable(f"{table}, split {split!r}", source, Rules(label_range=3.0), {}, folder=folder)
+        FolderTable(f"{table}, split {split!r}", source, Rules(task=score(3.0)), {}, folder=folder)
     return columns
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from ..metrics import METRICS
+from ..model.task_selfmm import Task
 from ..storage.hub_names import check_name
-from .builder import FeatureBuilder, check_reach, layout
+from .builder import FeatureBuilder, layout
 from .columns import SPLITS, odd_column
 from .custom import Custom, is_custom
 from .mmsa import DataError, read_mmsa
@@ -19,6 +20,7 @@ from .samples import Samples
 from .sims import Sims
 from .simsv2 import SimsV2
 from .synthetic import demo_corpus
+from .targets import check_reach, label_fault, score, task_of_type
 
 BUILDERS: dict[str, type[FeatureBuilder]] = {
     "mosi": Mosi,
@@ -64,7 +66,7 @@ def load_splits(
     wanted: Sequence[str] = SPLITS,
 ) -> Splits:
     """
-    The samples of `train`, `validation` and `test`.
+    The samples of `train`, `validation` and `test`. What their labels are, each of them tells: `splits["train"].task`.
 
     Args:
         dataset: `demo`, `mosi`, `mosei`, `sims`, `simsv2` or `custom`.
@@ -93,11 +95,15 @@ def load_splits(
             raise DataError(f"{data} holds the data set {prepared.origin['dataset']}, not {dataset}.")
         if prepared.origin is not None and prepared.origin["not_finite"] == "keep":
             raise DataError(f"{data} was prepared with --not_finite keep, for a look at it; training needs zero.")
-        splits = prepared.load()
+        splits, task = prepared.load(), prepared.task
     else:
         builder.download_and_prepare()
-        splits = builder.as_dataset()
-    return _checked(splits, data, limit, wanted)
+        splits, task = builder.as_dataset(), builder.task
+    if task is None and "train" in splits:
+        task = task_of_type(splits["train"].features.get("label"))
+    if task is None or task.label_range is not None:
+        task = score(limit, *(task.names if task else ()))
+    return _checked(splits, data, task, wanted)
 
 
 def find_builder(
@@ -132,9 +138,12 @@ def find_builder(
     return None
 
 
-def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS) -> Splits:
+def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS, task: Task | None = None) -> Splits:
     """
     Splits that anybody may have made, with the columns of [`features`] and no nulls in them.
+
+    Args:
+        task: What the labels are; by default what their type says: see [`Samples`].
 
     Raises:
         DataError: A split is missing or empty, or something of it is not so; with split, column, row and id.
@@ -144,10 +153,10 @@ def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS) 
         if split not in splits or not len(splits[split]):
             raise DataError(f"{data}: split {split!r} is missing or empty; expected {', '.join(SPLITS)}.")
         where = f"{data}, split {split!r}"
-        if odd := odd_column(splits[split].features):
+        if odd := odd_column(splits[split].features, task):
             raise DataError(f"{where}, {odd}; make the data set with `selfmm data prepare`.")
         try:
-            opened[split] = Samples(splits[split])
+            opened[split] = Samples(splits[split], task=task)
         except DataError as error:
             raise DataError(f"{where}, {error}") from None
         if (widths := opened[split].widths) != (first := next(iter(opened.values())).widths):
@@ -155,17 +164,15 @@ def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS) 
     return opened
 
 
-def _checked(splits: DatasetDict, data: str, limit: float, wanted: Sequence[str]) -> Splits:
+def _checked(splits: DatasetDict, data: str, task: Task, wanted: Sequence[str]) -> Splits:
     """What builders see to, of data that anybody may have made."""
-    opened = open_splits(splits, data, wanted)
+    opened = open_splits(splits, data, wanted, task)
     for split, samples in opened.items():
         for row, label in enumerate(samples["label"]):
-            if label is None or not abs(label) <= limit + 1e-6:
-                raise DataError(
-                    f"{data}, split {split!r}, column 'label', row {row} (id {samples['id'][row]!r:.80}): the label is "
-                    f"{label}, but those of this data set lie in [-{limit:g}, {limit:g}]; is this another data set?"
-                )
+            if fault := label_fault(task, label):
+                where = f"{data}, split {split!r}, column 'label', row {row} (id {samples['id'][row]!r:.80})"
+                raise DataError(f"{where}: {fault}")
         if fault := next(samples.faults(), None):
             raise DataError(f"{data}, split {split!r}, {fault}")
-    check_reach([label for samples in opened.values() for label in samples["label"]], limit, data)
+    check_reach(task, [label for samples in opened.values() for label in samples["label"]], data)
     return opened

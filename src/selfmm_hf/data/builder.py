@@ -11,9 +11,11 @@ from datasets import BuilderConfig, DatasetInfo, GeneratorBasedBuilder, SplitGen
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils import tqdm
 
+from ..model.task_selfmm import Task
 from ..storage.whole_files import writing
 from .columns import features
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
+from .targets import check_reach, score
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +64,6 @@ def checksums(file: Path) -> dict[str, str]:
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def check_reach(labels: list[float], limit: float, where: str | Path) -> None:
-    """Labels of CH-SIMS would pass for timid ones of CMU-MOSI."""
-    largest = max(map(abs, labels))
-    if largest <= limit / 3:
-        raise DataError(
-            f"{where}: no label is beyond {largest:g}, but those of this data set reach {limit:g}; is this another "
-            "data set, or label_range another one?"
-        )
-
-
 class FeatureBuilder(GeneratorBasedBuilder):
     """
     A data set from a feature file in the MMSA layout, with the columns of [`features`]:
@@ -99,9 +91,14 @@ class FeatureBuilder(GeneratorBasedBuilder):
     notices: tuple[str, ...] = ()
 
     @property
-    def label_range(self) -> float:
-        """Labels lie in [-label_range, label_range]."""
-        return self.LABEL_RANGE
+    def task(self) -> Task:
+        """What the labels are."""
+        return score(self.LABEL_RANGE)
+
+    @property
+    def label_range(self) -> float | None:
+        """Labels lie in [-label_range, label_range]; `None` where they are no such score."""
+        return self.task.label_range
 
     def download_and_prepare(self, *args: Any, **options: Any) -> None:
         try:
@@ -121,7 +118,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
         self.notices = ()
         tables = self.tables(Path(dl_manager.download(self.file())))
         first = tables["train"]
-        self.info.features = features(first.widths, first.columns)
+        self.info.features = features(first.widths, first.columns, first.label_type)
         return [SplitGenerator(name=split, gen_kwargs={"table": table}) for split, table in tables.items()]
 
     def _generate_examples(self, table: FeatureTable) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -142,8 +139,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
 
     def tables(self, file: Path) -> dict[str, FeatureTable]:
         """The splits of the file, after its checksum was looked up."""
-        limit = self.label_range
-        rules = Rules(self.config.not_finite, limit, self.VOCABULARY)
+        rules = Rules(self.config.not_finite, self.task, self.VOCABULARY)
         tables = read_mmsa(file, rules)
         if (found := layout(tables["train"])) != self.config.name:
             raise DataError(f"{file} is {found}, not {self.config.name}: ask for the configuration {found}.")
@@ -152,7 +148,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
         for split, table in tables.items():
             if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
                 self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
-        check_reach([label for table in tables.values() for label in table.columns["label"]], limit, file)
+        check_reach(self.task, [label for table in tables.values() for label in table.columns["label"]], file)
         return tables
 
     def _origin(self, file: Path) -> Origin:

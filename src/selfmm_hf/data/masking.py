@@ -7,6 +7,7 @@ modality's mask comes from the same random numbers, as its generator starts anew
 independent. And here, a clip's masks depend on its own place alone, not on the padding of the whole split.
 """
 
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,8 @@ def with_missing(
         training mean where features are normalised.
     """
     changed = dict(sample)
-    for number, modality in enumerate(MODALITIES):
-        rate = rates.get(modality, 0.0)
+    for modality, rate in rates.items():
+        number = MODALITIES.index(modality) if modality in MODALITIES else zlib.crc32(modality.encode())
         name = "input_ids" if modality == "text" and sample.get("input_ids") is not None else modality
         if not rate or sample.get(name) is None or not len(sample[name]):
             continue

@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ..model.task_selfmm import Task
 from .columns import MODALITIES, UNIMODAL_LABELS
 from .layouts import Columns, as_mmsa
 from .safe_pickle import Array, DataError, Source, load_pickle, read_array
+from .targets import LabelType, label_fault, label_type
 
 __all__ = ["DataError", "FeatureTable", "Rules", "read_mmsa"]
 
@@ -34,12 +36,12 @@ class Rules:
     Args:
         not_finite: What becomes of frame values that are NaN, infinite or beyond float32: `zero` sets them to 0 (the
             official code does so with -inf in the audio), `keep` leaves them, `refuse` is an error.
-        label_range: Labels lie in [-label_range, label_range]; `None`: anywhere.
+        task: What labels are; `None`: one number, anywhere.
         vocabulary: Token ids are less than this; `None`: any.
     """
 
     not_finite: str = "zero"
-    label_range: float | None = None
+    task: Task | None = None
     vocabulary: int | None = None
 
     def __post_init__(self):
@@ -143,6 +145,11 @@ class FeatureTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def label_type(self) -> LabelType:
+        """Of the column `label`."""
+        return label_type(self.rules.task or Task())
 
     @property
     def padded(self) -> dict[str, int]:
@@ -260,11 +267,10 @@ class FeatureTable:
         return [float(value) for value in values]
 
     def _labels(self, name: str) -> list[float]:
-        labels, limit = self._numbers(name), self.rules.label_range
-        for row, label in enumerate(labels):
-            if limit is not None and abs(label) > limit + 1e-6:
-                problem = f"the label is {label:g}, but those of this data set lie in [-{limit:g}, {limit:g}]"
-                self._fail(name, f"{problem}; is this another data set?", row)
+        labels = self._numbers(name)
+        for row, label in enumerate(labels if self.rules.task else ()):
+            if fault := label_fault(self.rules.task, label):
+                self._fail(name, fault, row)
         return labels
 
     def _array(self, name: str) -> NDArray:

@@ -21,6 +21,7 @@ from .prepared import ORIGIN_FILE, origins, read_origins, split_files
 from .recipe import RECIPE_FILE, recipe_file
 from .research import research_use_of
 from .safe_pickle import DataError
+from .targets import describe, task_to_json
 
 CARD = CONFIGS / "cards" / "dataset.md"
 
@@ -114,6 +115,7 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
         "research": research,
         "not_finite": builder.config.not_finite,
         "label_range": builder.label_range,
+        "task": task_to_json(builder.task),
         "selfmm_hf": __version__,
         "rows": {split: info.splits[split].num_examples for split in info.splits},
         "widths": {name: kind.shape[1] for name, kind in info.features.items() if hasattr(kind, "shape")},
@@ -171,8 +173,8 @@ def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str,
         version=__version__,
         origins=facts,
         widths=sorted({name for one in facts for name in one["widths"]}),
-        label_range=f"{builder.label_range:g}",
-        range_option="" if builder.CITATION else f" --label_range {builder.label_range:g}",
+        label=describe(builder.task),
+        range_option=f" --label_range {builder.label_range:g}" if builder.label_range and not builder.CITATION else "",
         citation=builder.CITATION,
         licence=f"{research} is for research use: {terms} before passing it on."
         if research

@@ -14,15 +14,17 @@ from datasets import DatasetDict, load_dataset
 from huggingface_hub import snapshot_download
 from pyarrow.dataset import ParquetFragmentScanOptions
 
+from ..model.task_selfmm import Task
 from ..storage.hub_names import take_from_hub
 from .columns import SPLITS
 from .custom.table import SPLITS as SPLIT_NAMES
 from .safe_pickle import DataError
+from .targets import score, task_from_json
 
 ORIGIN_FILE = "origin.json"
 ORIGIN_TYPES = {
     "dataset": str, "config": str, "source": str, "sha256": str, "published": bool, "not_finite": str,
-    "label_range": int | float, "rows": dict, "widths": dict, "notices": list, "files": dict,
+    "label_range": int | float | None, "rows": dict, "widths": dict, "notices": list, "files": dict,
 }  # fmt: skip
 MOST_BYTES = 2**20  # of an `origin.json`
 CONFIG = re.compile(r"[\w-][\w.-]*")
@@ -45,6 +47,11 @@ class Prepared(NamedTuple):
     data: str
     origin: dict[str, Any] | None
     files: dict[str, list[Path]]
+
+    @property
+    def task(self) -> Task | None:
+        """What the labels are; `None` where nothing says it."""
+        return self.origin and task_of_origin(self.origin)
 
     def load(self) -> DatasetDict:
         """
@@ -111,6 +118,11 @@ def origins(folder: Path) -> list[dict[str, Any]]:
 def read_origins(folder: Path) -> list[dict[str, Any]]:
     """As [`origins`], whether or not the folder has a card."""
     return [_origin(file.parent) for file in sorted(folder.glob(f"*/{ORIGIN_FILE}"), reverse=True)]
+
+
+def task_of_origin(origin: dict[str, Any]) -> Task:
+    """What the labels are, by an `origin.json`; the older ones have only a range."""
+    return task_from_json(origin["task"]) if "task" in origin else score(origin["label_range"])
 
 
 def split_files(origin: dict[str, Any], split: str) -> list[str]:
@@ -181,6 +193,12 @@ def _fault(origin: Any, config: str) -> str | None:
         return f"{odd!r}: expected {getattr(ORIGIN_TYPES[odd], '__name__', 'a number')}, got {origin.get(odd)!r:.40}"
     if origin["config"] != config or not CONFIG.fullmatch(config):
         return f"'config': expected the name of its folder, got {origin['config']!r:.40}"
+    if "task" not in origin and origin["label_range"] is None:
+        return "'task': expected problem_type, names and scales, got nothing"
+    try:
+        task_of_origin(origin)
+    except ValueError as error:
+        return f"'task': {error}"
     for name, sha256 in origin["files"].items():  # no path is made of any other name
         if not FILE.fullmatch(name) or not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
             return f"'files': expected SPLIT-....parquet and its SHA-256, got {name!r:.99}: {sha256!r:.70}"

@@ -46,7 +46,12 @@ def research_use(splits: Sequence[tuple[Sequence[str], Sequence[float]]]) -> str
 def research_use_of(files: dict[str, list[Path]]) -> str | None:
     """As [`research_use`], of Parquet files by split, of which only ids and labels are read."""
     columns = [pq.read_table(files[split], columns=["id", "label"]).to_pydict() for split in files]
-    return research_use([(list(map(str, one["id"])), [label or 0 for label in one["label"]]) for one in columns])
+    return research_use(
+        [
+            (list(map(str, one["id"])), [0 if isinstance(label, list) else label or 0 for label in one["label"]])
+            for one in columns
+        ]
+    )
 
 
 def content_digests(splits: Sequence[tuple[Sequence[str], Sequence[float]]]) -> dict[str, list[str]]:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.task_selfmm import Task
 from ..model.text_selfmm import length, tokenize
-from .columns import COLUMNS
+from .columns import known_columns
 from .safe_pickle import DataError
+from .targets import task_of_type
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
@@ -27,9 +29,10 @@ class Samples:
     """
     The clips of one split, a data set as torch takes it, of which only what was just read is in memory.
 
-    `samples[5]` is a dict as [`SelfMMCollator`] takes it: `audio`, `vision`, `word_vectors` (as `text`) where there
-    are any, float32 (frames, width), views of the file, or normalised where an `extractor` is set; `label`; and
-    `input_ids` after [`tokenize`].
+    `samples[5]` is a dict as [`SelfMMCollator`] takes it: `audio`, `vision`, `word_vectors` (as `text`) and sequences
+    of any other name where there are any, float32 (frames, width), views of the file, or normalised where an
+    `extractor` is set; `label`, float32, a number (of a class, its own) or (targets,); and `input_ids` after
+    [`tokenize`].
     `samples["id"]` is a column as a list.
 
     Args:
@@ -37,14 +40,20 @@ class Samples:
             class, which gives back the pages that were read: an epoch touches each row, and would in the end hold the
             whole file.
         leave_out: Columns not to be read.
+        task: What the labels are; by default one score in [-3, 3], or the classes that the column names.
+
+    Attributes:
+        labels: float32 (clips,), of several targets (clips, targets); of classes their numbers, or probabilities.
 
     Raises:
         DataError: A value is null, or a frame is not as wide as its column says; with column, row and id.
     """
 
-    def __init__(self, dataset: Dataset, leave_out: Collection[str] = ()):
-        if others := [name for name in dataset.column_names if name not in COLUMNS]:
-            dataset = dataset.remove_columns(others)  # whose type may say that a value is to be fetched from a URL
+    def __init__(self, dataset: Dataset, leave_out: Collection[str] = (), task: Task | None = None):
+        # The type of another one may say that a value is to be fetched from a URL.
+        if others := set(dataset.column_names) - set(known_columns(dataset.features)):
+            dataset = dataset.remove_columns(sorted(others))
+        self.task = task or task_of_type(dataset.features.get("label")) or Task()
         self.dataset = dataset if dataset._indices is None else dataset.flatten_indices()
         self.leave_out = set(leave_out)
         self.tokens: dict[str, _Ragged] = {}
@@ -70,7 +79,7 @@ class Samples:
             if name in table.column_names and table.column(name).null_count:
                 row = pc.index(table.column(name).is_null(), True).as_py()
                 raise DataError(self._at(name, row, "the value is null"))
-        self._labels = np.array(self.dataset["label"][:], dtype=np.float32)
+        self.labels = np.array(self.dataset["label"][:], dtype=np.float32)
         self._sequences = {}
         for name, width in self.widths.items():
             frames = _Ragged([chunk.storage for chunk in table.column(name).chunks], width)
@@ -79,14 +88,18 @@ class Samples:
             self._sequences[name] = frames
 
     def __getstate__(self) -> dict[str, Any]:  # for worker processes: the file is opened there, not copied
-        return {name: getattr(self, name) for name in ("dataset", "leave_out", "tokens", "extractor")}
+        return {name: getattr(self, name) for name in ("dataset", "leave_out", "task", "tokens", "extractor")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
+
+    def without(self, columns: Collection[str]) -> "Samples":
+        """The same clips and task, but for these columns, and neither tokens nor an extractor."""
+        return Samples(self.dataset, columns, self.task)
 
     @property
     def column_names(self) -> list[str]:
@@ -147,14 +160,14 @@ class Samples:
             sample = {name: self.extractor.normalize(name, frames) for name, frames in sample.items()}
         if "word_vectors" in sample:
             sample["text"] = sample.pop("word_vectors")
-        return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self._labels[key]}
+        return sample | {name: rows[key] for name, rows in self.tokens.items()} | {"label": self.labels[key]}
 
     def fingerprint(self) -> str:
         """
         A hash of all labels, ids and texts, and of the number of frames and the first, the middle and the last frame
         of each clip, whatever is left out.
         """
-        digest = hashlib.sha256(self._labels.tobytes())
+        digest = hashlib.sha256(self.labels.tobytes())
         for name in ("id", "text"):
             digest.update("\0".join(self.dataset[name][:]).encode())
         whole = Samples(self.dataset) if self.leave_out else self

@@ -10,12 +10,13 @@ from datasets import Dataset
 from datasets.utils import tqdm
 
 from . import BUILDERS, find_builder
-from .builder import check_reach, checksums, published_as
-from .columns import UNIMODAL_LABELS, odd_column
+from .builder import checksums, published_as
+from .columns import odd_column, unimodal_labels
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 from .prepare import card_fault
-from .prepared import origins, split_files
+from .prepared import origins, split_files, task_of_origin
 from .samples import Samples
+from .targets import check_reach, label_fault, score
 
 
 def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
@@ -39,10 +40,10 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
         yield f"{file} is none of the published files: its SHA-256 is {found['sha256']}"
     elif builder is not published[0]:
         raise DataError(f"{file} is the published file of {published[0].TITLE}, {published[1]}, not of {dataset}.")
-    limit = None if builder in (None, BUILDERS["custom"]) else builder.LABEL_RANGE
-    tables = read_mmsa(file, Rules("keep", limit, builder and builder.VOCABULARY))
-    if limit is not None:
-        check_reach([label for table in tables.values() for label in table.columns["label"]], limit, file)
+    task = None if builder in (None, BUILDERS["custom"]) else score(builder.LABEL_RANGE)
+    tables = read_mmsa(file, Rules("keep", task, builder and builder.VOCABULARY))
+    if task is not None:
+        check_reach(task, [label for table in tables.values() for label in table.columns["label"]], file)
     for table in tables.values():
         for _ in tqdm(table.samples(), total=len(table), desc=f"Reading {table.where.rpartition(' ')[2]}"):
             pass
@@ -91,11 +92,11 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
             where = f"{made}, split {split!r}"
             if len(clips) != rows:
                 yield f"{where}: {len(clips)} rows, expected {rows}"
-            if odd := odd_column(clips.features):
+            if odd := odd_column(clips.features, task_of_origin(origin)):
                 yield f"{where}, {odd}"
                 continue
             try:
-                samples = Samples(clips)
+                samples = Samples(clips, task=task_of_origin(origin))
             except DataError as error:
                 yield f"{where}, {error}"
                 continue
@@ -105,10 +106,11 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
 
 
 def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]:
-    limit = origin["label_range"]
-    for column in {"label", *UNIMODAL_LABELS.values()} & set(clips.column_names):
-        if not (np.abs(np.array(clips[column], dtype=np.float64)) <= limit + 1e-6).all():
-            yield f"{where}, column {column!r}: labels beyond [-{limit:g}, {limit:g}], or none"
+    for column in ["label", *unimodal_labels(clips.widths).values()]:
+        for row, label in enumerate(clips[column] if column in clips.column_names else ()):
+            if fault := label_fault(clips.task, label):
+                yield f"{where}, column {column!r}, row {row} (id {clips['id'][row]!r:.80}): {fault}"
+                break
     for fault in clips.faults(not_finite=origin["not_finite"] != "keep"):
         yield f"{where}, {fault}"
 

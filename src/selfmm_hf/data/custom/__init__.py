@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..builder import FeatureBuilder, FeatureConfig, Origin, check_reach
+from ...model.task_selfmm import Task
+from ..builder import FeatureBuilder, FeatureConfig, Origin
 from ..mmsa import DataError, FeatureTable, Rules
+from ..targets import check_reach, score
 from .folder import list_files, read_folder
 from .table import TABLES, find_table
 
@@ -50,8 +52,8 @@ class Custom(FeatureBuilder):
         super().__init__(*args, data_dir=data_dir, **options)
 
     @property
-    def label_range(self) -> float:
-        return self.config.label_range or self.LABEL_RANGE
+    def task(self) -> Task:
+        return score(self.config.label_range or self.LABEL_RANGE)
 
     def file(self) -> str:
         return super().file() if self.config.data_dir is None else str(find_table(Path(self.config.data_dir)))
@@ -59,10 +61,10 @@ class Custom(FeatureBuilder):
     def tables(self, file: Path) -> dict[str, FeatureTable]:
         if self.config.data_dir is None:
             return super().tables(file)
-        tables = read_folder(file.parent, Rules(self.config.not_finite, self.label_range))
+        tables = read_folder(file.parent, Rules(self.config.not_finite, self.task))
         digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
         self.origin = Origin(file.parent.name, digest.hexdigest())
-        check_reach([label for table in tables.values() for label in table.columns["label"]], self.label_range, file)
+        check_reach(self.task, [label for table in tables.values() for label in table.columns["label"]], file)
         for notice in tables["train"].folder.unused(tables.values()):
             self._notice(notice)
         return tables
