@@ -140,6 +140,10 @@ def kill_and_resume(folder: Path, processes: int, kills: int, seed: int) -> list
     from selfmm_hf.training.checkpoints import last_whole
 
     demo.SIZES = SAMPLES
+    if not (child := os.fork()):  # the first to need the corpus renders it, which would count as training
+        demo.demo_corpus()
+        os._exit(0)
+    os.waitpid(child, 0)
     undisturbed, folder = folder / "undisturbed", folder / "killed"
     began = time.monotonic()
     if run(undisturbed, processes):
