@@ -411,6 +411,19 @@ def test_parquet_and_named_clips(media, tmp_path, inline):
     assert splits["test"].frames("audio", 0).shape == (44, 33)
 
 
+def test_labels_of_any_kind_are_taken_along(media, tmp_path, inline):
+    clips = {"train": "v/2", "dev": "late", "test": "sound only"}
+    rows = [(clip, split, number, number + 2) for number, (split, clip) in enumerate(clips.items())]
+    table = write_table(tmp_path / "labels.csv", rows, ("id", "split", "label:valence", "label:arousal"))
+    with pytest.raises(DataError, match=r"write task\.yaml beside it"):
+        extract_clips(media / "clips", table, tmp_path / "out", Dying(vision=None))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "task.yaml").write_text("scales: {valence: [-1, 2], arousal: [1, 5]}")
+    extract_clips(media / "clips", table, tmp_path / "out", Dying(vision=None))
+    splits = load_splits("custom", str(tmp_path / "out"))
+    assert splits["test"].task.names == ("valence", "arousal") and splits["test"]["label"] == [[2, 4]]
+
+
 def test_a_split_without_clips(media, tmp_path, inline):
     rows = [("v/2", "", 1, "train"), ("late", "", 1, "dev"), ("zero", "", 1, "test")]
     table, out = write_table(tmp_path / "table.csv", rows), tmp_path / "out"

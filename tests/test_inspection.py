@@ -315,7 +315,7 @@ def test_to_dict_is_plain(look):
     found = look().to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
-        "training", "splits", "label_edges", "widths", "constant_columns", "overlaps", "attention",
+        "training", "task", "splits", "label_edges", "widths", "constant_columns", "overlaps", "attention",
     }  # fmt: skip
     assert found["splits"]["train"]["sequences"]["audio"]["padding"] == 0.625
 

@@ -24,6 +24,10 @@ def prepare(
     label_range: Annotated[
         float | None, Option("--label_range", help="custom: labels lie in [-range, range]; 3 by default, or 1.")
     ] = None,
+    problem_type: Annotated[
+        Literal["regression", "multi_label_classification", "single_label_classification"] | None,
+        Option("--problem_type", help="What the labels are to be, where the data set has several kinds."),
+    ] = None,
     not_finite: Annotated[
         Literal["zero", "keep", "refuse"],
         Option("--not_finite", help="NaN and infinite frame values become 0, are kept, or are an error."),
@@ -38,7 +42,7 @@ def prepare(
 
         if label_range is not None and dataset != "custom":
             raise ValueError(f"--label_range is for custom data sets; that of {dataset} is known.")
-        builder = find_builder(dataset, data, data_config, label_range, not_finite=not_finite)
+        builder = find_builder(dataset, data, data_config, label_range, problem_type, not_finite=not_finite)
         if builder is None:
             raise ValueError(f"{data} is neither a feature file nor a folder with a table.csv or table.parquet.")
         write(builder, output_dir, overwrite)
@@ -50,7 +54,7 @@ def prepare(
     rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
     print(f"{output_dir}: {builder.TITLE}, {rows}. Use it by")
     print(f"  load_dataset({str(output_dir)!r}, {builder.config.name!r})")
-    given = f" --label_range {builder.label_range:g}" if dataset == "custom" else ""
+    given = f" --label_range {builder.label_range:g}" if dataset == "custom" and builder.label_range else ""
     print(f"  selfmm train --dataset {builder.name} --data {output_dir}{given} ...")
 
 

@@ -87,6 +87,7 @@ def extract_clips(
     extractor = _recipe_alone(extractor)
     with folder.locked():
         folder.check_recipe(extractor)
+        folder.copy_task(table)
         result = Extraction(dict(zip(columns["id"], columns["text"], strict=True)))
         before, tasks = folder.records(), []
         for clip in columns["id"]:

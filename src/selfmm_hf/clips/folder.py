@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from ..data.columns import SEQUENCES, UNIMODAL_LABELS
+from ..data.columns import SEQUENCES
+from ..data.custom.labels import TASK_FILE, as_number
 from ..data.custom.table import stays_within
 from ..data.recipe import RECIPE_FILE
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
@@ -235,12 +236,22 @@ class ExtractionFolder:
 
     def write_table(self, columns: dict[str, list[Any]]) -> None:
         """The table of the clips, which makes the folder a data set."""
-        more = [*UNIMODAL_LABELS.values(), "face_share"]
-        names = ["id", "text", "label", "split", *(name for name in more if name in columns)]
-        source = {name: [*map(float, columns[name])] if "label" in name else columns[name] for name in names}
+        labels = [name for name in columns if name.startswith("label")]
+        names = ["id", "text", *labels, "split", *({"face_share"} & columns.keys())]
+        source = {name: columns[name] for name in names}
+        for name in labels:
+            if None not in (numbers := [as_number(cell) for cell in columns[name]]):
+                source[name] = numbers
         content = io.BytesIO()
         pa.csv.write_csv(pa.table(source), content)
         self._replace(TABLE, content.getvalue())
+
+    def copy_task(self, table: Path) -> None:
+        """Takes what stands beside the table of the clips about its labels."""
+        if (file := table.parent / TASK_FILE).is_file():
+            self._replace(TASK_FILE, file.read_bytes())
+        else:
+            (self.root / TASK_FILE).unlink(missing_ok=True)
 
     def remove_table(self) -> None:
         (self.root / TABLE).unlink(missing_ok=True)

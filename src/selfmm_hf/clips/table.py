@@ -5,14 +5,13 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..data.columns import UNIMODAL_LABELS
-from ..data.custom.folder import Folder, FolderTable
-from ..data.custom.table import SPLITS, check_splits, read_table, stays_within
+from ..data.custom.folder import Folder, split_table
+from ..data.custom.table import check_splits, read_table, stays_within
 from ..data.mmsa import DataError, Rules
 from ..data.targets import score
 
 REQUIRED = ["id", "label", "split"]
-OPTIONAL = ["text", "clip", *UNIMODAL_LABELS.values()]
+OPTIONAL = ["text", "clip"]
 # Of files that `decode_audio` and `decode_video` read: the endings by which a clip is found.
 MEDIA = {
     ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dv", ".eac3",
@@ -28,7 +27,7 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
 
     Args:
         table: `.csv` or `.parquet` with the columns `id`, `label`, `split`, and as the case may be `text`, `clip`,
-            `label_text`, `label_audio`, `label_vision`.
+            `label_text`, `label_audio`, `label_vision`; for labels of other kinds see [`table_task`].
         out: The folder that becomes the data set.
 
     Returns:
@@ -41,7 +40,6 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
         problem = "is neither .csv nor .parquet" if table.is_file() else "is no file"
         raise DataError(f"{table} {problem}; expected the table of the clips, with the columns {', '.join(REQUIRED)}")
     columns = read_table(table, REQUIRED, OPTIONAL)
-    columns.setdefault("text", [""] * len(columns["id"]))
     check_splits(table, columns)
     for row, clip in enumerate(columns["id"]):
         if PurePosixPath(clip).as_posix() != clip or "\0" in clip or len(os.fsencode(clip.split("/")[-1])) > 240:
@@ -49,13 +47,7 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
                 f"{table}, column 'id', row {row} (id {clip!r:.80}): feature files cannot be named by it; leave out "
                 "'.' and empty parts between '/', and keep it below 240 bytes"
             )
-    folder = Folder(out)
-    for split in dict.fromkeys(SPLITS.values()):
-        rows = [row for row, name in enumerate(columns["split"]) if SPLITS[name] == split]
-        if not rows:
-            raise DataError(f"{table}: split {split!r} is missing or empty; all of train, validation, test are needed")
-        source = {name: [values[row] for row in rows] for name, values in columns.items()}
-        FolderTable(f"{table}, split {split!r}", source, Rules(task=score(3.0)), {}, folder=folder)
+    split_table(table, columns, Rules(task=score(3.0)), Folder(out))
     return columns
 
 

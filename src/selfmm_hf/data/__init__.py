@@ -20,7 +20,7 @@ from .samples import Samples
 from .sims import Sims
 from .simsv2 import SimsV2
 from .synthetic import demo_corpus
-from .targets import check_reach, label_fault, score, task_of_type
+from .targets import check_reach, describe, label_fault, score, task_of_type
 
 BUILDERS: dict[str, type[FeatureBuilder]] = {
     "mosi": Mosi,
@@ -64,6 +64,7 @@ def load_splits(
     revision: str | None = None,
     label_range: float | None = None,
     wanted: Sequence[str] = SPLITS,
+    problem_type: str | None = None,
 ) -> Splits:
     """
     The samples of `train`, `validation` and `test`. What their labels are, each of them tells: `splits["train"].task`.
@@ -76,6 +77,7 @@ def load_splits(
         revision: Of the repository.
         label_range: As in [`range_of_labels`].
         wanted: The splits of which anything is read.
+        problem_type: What the labels are to be, in transformers' words, where the data set has several kinds.
 
     Raises:
         DataError: The data set is unknown, its data are missing or wrong, or labels are out of range.
@@ -88,7 +90,7 @@ def load_splits(
         return {split: Samples(corpus[split]) for split in wanted}
     if data is None:
         raise DataError(f"The data set {dataset} needs --data: a feature file, a prepared folder, or a repository.")
-    builder = find_builder(dataset, data, config, label_range=limit)
+    builder = find_builder(dataset, data, config, limit, problem_type)
     if builder is None:
         prepared = find_prepared(data, config, revision)
         if prepared.origin is not None and prepared.origin["dataset"] != dataset:
@@ -103,23 +105,35 @@ def load_splits(
         task = task_of_type(splits["train"].features.get("label"))
     if task is None or task.label_range is not None:
         task = score(limit, *(task.names if task else ()))
+    if problem_type not in (None, task.problem_type):
+        raise DataError(
+            f"The labels of {data} are {describe(task)}, a {task.problem_type}, not a {problem_type}; leave "
+            "problem_type out, or prepare the data with it"
+        )
     return _checked(splits, data, task, wanted)
 
 
 def find_builder(
-    dataset: str, data: str, config: str | None = None, label_range: float | None = None, **options
+    dataset: str,
+    data: str,
+    config: str | None = None,
+    label_range: float | None = None,
+    problem_type: str | None = None,
+    **options,
 ) -> FeatureBuilder | None:
     """
     The builder that reads `data`; `None` where it is Parquet already.
 
     Args:
-        dataset, data, config, label_range: As in [`load_splits`].
+        dataset, data, config, label_range, problem_type: As in [`load_splits`].
         options: Fields of [`FeatureConfig`], and `cache_dir`.
 
     Raises:
         DataError: There is no such file, or it is no feature file.
     """
     path, builder = Path(data), BUILDERS[dataset]
+    if problem_type is not None:
+        options["problem_type"] = problem_type
     if dataset != "custom" and is_custom(path):
         raise DataError(f"{data} is a folder of your own, by its table: take it as custom, not {dataset}.")
     if dataset == "custom":

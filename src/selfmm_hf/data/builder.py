@@ -27,11 +27,14 @@ class FeatureConfig(BuilderConfig):
 
     Args:
         not_finite: What becomes of frame values that are not finite: `zero`, `keep` or `refuse`; see [`Rules`].
+        problem_type: What the labels are to be, where a data set has several kinds, in transformers' words; `None`:
+            the usual kind.
         checksums: SHA-256 or SHA-1 of the published files, the one to be named first.
     """
 
     version: Version | str | None = "1.0.0"  # to be raised where the rows change, or a cache keeps the old ones
     not_finite: str = "zero"
+    problem_type: str | None = None
     checksums: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""The metadata of a card, README.md, which anybody may have written: a plain map of bounded size."""
+"""The metadata of a card, README.md, or of a YAML file, which anybody may have written: a plain map of bounded size."""
 
 import re
 from collections.abc import Hashable
@@ -57,12 +57,28 @@ def parse_card(text: str) -> dict[str, Any]:
         CardError: They are no map, too large, or no YAML without aliases.
     """
     block = BLOCK.match(text)
-    if block is None:
-        return {}
-    if len(block[1]) > MOST_LETTERS:
-        raise CardError(f"it has {len(block[1]):,} letters of metadata, more than {MOST_LETTERS:,}")
+    return {} if block is None else _map(block[1])
+
+
+def parse_yaml(file: Path) -> dict[Hashable, Any]:
+    """
+    The map in a YAML file that anybody may have written.
+
+    Raises:
+        CardError: It is none, or too large; the file is named.
+    """
     try:
-        metadata = yaml.load(block[1], _PlainLoader)
+        with file.open(encoding="utf-8-sig") as content:
+            return _map(content.read(MOST_LETTERS + 1))
+    except (OSError, ValueError) as error:
+        raise CardError(f"{file} cannot be read: {error}") from error
+
+
+def _map(text: str) -> dict[Hashable, Any]:
+    if len(text) > MOST_LETTERS:
+        raise CardError(f"it has {len(text):,} letters of metadata, more than {MOST_LETTERS:,}")
+    try:
+        metadata = yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise CardError(" ".join(str(error).split())) from error
     if not isinstance(metadata, dict | None):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.task_selfmm import Task
-from .columns import MODALITIES, UNIMODAL_LABELS
+from .columns import UNIMODAL_LABELS
 from .layouts import Columns, as_mmsa
 from .safe_pickle import Array, DataError, Source, load_pickle, read_array
 from .targets import LabelType, label_fault, label_type
@@ -26,6 +26,7 @@ NOT_FINITE = ("zero", "keep", "refuse")
 ROWS_AT_ONCE = 256
 # Characters by which the texts of a column may exceed the bytes of the file.
 SPARE = 2**20
+MOST = 3e38  # of float32
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,14 @@ class FeatureTable:
         return len(self.ids)
 
     @property
+    def task(self) -> Task:
+        """What the labels are."""
+        return self.rules.task or Task()
+
+    @property
     def label_type(self) -> LabelType:
         """Of the column `label`."""
-        return label_type(self.rules.task or Task())
+        return label_type(self.task)
 
     @property
     def padded(self) -> dict[str, int]:
@@ -179,15 +185,18 @@ class FeatureTable:
                 self._give_back()
             sample = {name: values[row] for name, values in self.columns.items() if name not in self.arrays}
             sample |= {name: self._frames(name, row) for name in self.arrays}
-            for name in MODALITIES[1:]:
-                if name in sample and not len(sample[name]):
-                    self._count(f"no {name}", row)
-            if not sample["text"].strip():
-                self._count("no words", row)
-            elif "input_ids" in sample and not len(sample["input_ids"]):
-                self._count("an attention mask of zeros, though there is text,", row)
+            self._count_absent(sample, row)
             yield sample
         self._give_back()
+
+    def _count_absent(self, sample: dict[str, Any], row: int) -> None:
+        for name in self.widths:
+            if name != "word_vectors" and not len(sample[name]):
+                self._count(f"no {name}", row)
+        if not sample["text"].strip():
+            self._count("no words", row)
+        elif "input_ids" in sample and not len(sample["input_ids"]):
+            self._count("an attention mask of zeros, though there is text,", row)
 
     def notices(self) -> list[str]:
         """What `samples` saw and a user should know, in sentences."""
@@ -262,7 +271,7 @@ class FeatureTable:
     def _numbers(self, name: str) -> list[float]:
         values = self._flat(name, (int, float, bool), "a number")
         for row, value in enumerate(values):
-            if not abs(value) < 3e38:
+            if not abs(value) < MOST:
                 self._fail(name, "expected a finite number, got NaN, infinity or one beyond float32", row)
         return [float(value) for value in values]
 
@@ -329,25 +338,34 @@ class FeatureTable:
     @np.errstate(over="ignore", invalid="ignore")  # what is beyond float32 becomes infinite; signaling NaN
     def _frames(self, name: str, row: int) -> NDArray[np.float32]:
         """The frames of a row without padding; a copy, so that the file's pages can be given back."""
-        column = "text" if name == "word_vectors" else name
         padded, length = read_array(self.arrays[name][row]), int(self.lengths[name][row])
         if self._trims:
             real = np.flatnonzero(padded.any(1))
             padded = padded[real[0] : real[-1] + 1] if len(real) else padded[:0]
-        frames = padded[:length].astype(np.float32, order="C")
+        frames = self._finite(name, padded[:length], row)
+        if padded[length:].any():
+            self._count(f"frames of {name} beyond the stated length (left out)", row)
+        return frames
+
+    @np.errstate(over="ignore", invalid="ignore")  # likewise
+    def _finite(self, name: str, frames: NDArray, row: int) -> NDArray[np.float32]:
+        """A copy of frames, as the rules want them."""
+        frames = frames.astype(np.float32, order="C")
         finite = np.isfinite(frames)
         if not finite.all():
             number = frames.size - int(finite.sum())
             if self.rules.not_finite == "refuse":
                 frame = int((~finite).any(1).argmax())
-                self._fail(column, f"{number} values are not finite, the first in frame {frame}; not_finite=zero", row)
+                problem = f"{number} values are not finite, the first in frame {frame}; not_finite=zero"
+                self._fail_frames(name, problem, row)
             done = "kept" if self.rules.not_finite == "keep" else "set to 0"
             self._count(f"values of {name} that are not finite ({done})", row, number)
             if self.rules.not_finite == "zero":
                 frames[~finite] = 0
-        if padded[length:].any():
-            self._count(f"frames of {name} beyond the stated length (left out)", row)
         return frames
+
+    def _fail_frames(self, name: str, problem: str, row: int) -> NoReturn:
+        self._fail("text" if name == "word_vectors" else name, problem, row)
 
     @np.errstate(invalid="ignore")  # not-finite values, which are refused
     def _tokens(self) -> list[NDArray[np.int32]]:

@@ -74,13 +74,15 @@ def check_reach(task: Task, labels: Sequence[Label], where: str | Path) -> None:
     """
     if task.problem_type != REGRESSION:
         return
-    if (limit := task.label_range) is not None and (largest := float(np.abs(labels).max())) <= limit / 3:
-        raise DataError(
-            f"{where}: no label is beyond {largest:g}, but those of this data set reach {limit:g}; is this another "
-            "data set, or label_range another one?"
-        )
+    if (limit := task.label_range) is not None:
+        if (largest := float(np.abs(labels).max())) <= limit / 3:
+            raise DataError(
+                f"{where}: no label is beyond {largest:g}, but those of this data set reach {limit:g}; is this another "
+                "data set, or label_range another one?"
+            )
+        return
     for name, values in zip(task.names, np.reshape(labels, (len(labels), -1)).T, strict=True):
-        if len(values) > 1 and np.ptp(values) == 0:
+        if np.ptp(values) == 0:
             raise DataError(f"{where}: {name} is {values[0]:g} in every clip; there is nothing to learn, leave it out")
 
 

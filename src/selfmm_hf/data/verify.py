@@ -9,8 +9,9 @@ import numpy as np
 from datasets import Dataset
 from datasets.utils import tqdm
 
+from ..model.task_selfmm import REGRESSION
 from . import BUILDERS, find_builder
-from .builder import checksums, published_as
+from .builder import FeatureBuilder, checksums, published_as
 from .columns import odd_column, unimodal_labels
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 from .prepare import card_fault
@@ -70,7 +71,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
         raise DataError(f"{folder} holds {dataset!r:.40}; expected one of {', '.join(BUILDERS)}.")
     if fault := card_fault(folder, facts):
         yield fault
-    config = source and find_builder(dataset, str(source), label_range=facts[0]["label_range"]).config.name
+    config = source and _builder_of(facts[0], source).config.name
     if source is not None and config not in [origin["config"] for origin in facts]:
         yield f"{source} has the configuration {config}, which is not in {folder}"
     for origin in facts:
@@ -83,8 +84,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
             continue
         tables = {}
         if config == origin["config"]:
-            options = {name: origin[name] for name in ("config", "not_finite", "label_range")}
-            builder = find_builder(dataset, str(source), **options)
+            builder = _builder_of(origin, source, config=config, not_finite=origin["not_finite"])
             tables = builder.tables(Path(builder.file()))
         for split, rows in origin["rows"].items():
             files = [glob.escape(str(made / name)) for name in split_files(origin, split)]
@@ -103,6 +103,13 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
             yield from _faults(samples, where, origin)
             if tables:
                 yield from _differences(samples, where, tables[split])
+
+
+def _builder_of(origin: dict[str, Any], source: Path, **options: Any) -> FeatureBuilder:
+    """That which made the configuration, for the file or folder that it was made from."""
+    kind = task_of_origin(origin).problem_type
+    options["problem_type"] = None if kind == REGRESSION else kind
+    return find_builder(origin["dataset"], str(source), label_range=origin["label_range"], **options)
 
 
 def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]:
@@ -125,6 +132,7 @@ def _differences(clips: Samples, where: str, table: FeatureTable) -> Iterator[st
     ):
         for name, value in expected.items():
             found = clips.frames(name, row) if name in clips.widths else others[name][row]
-            same = found == np.float32(value) if isinstance(value, float) else np.array_equal(found, value)
+            is_label = name.startswith("label")
+            same = np.array_equal(np.float32(found), np.float32(value)) if is_label else np.array_equal(found, value)
             if not same and not (name in clips.widths and np.array_equal(found, value, equal_nan=True)):
                 yield f"{where}, column {name!r}, row {row} (id {expected['id']!r:.80}): not as in the source"

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from ..builder import FeatureBuilder, FeatureConfig, Origin
 from ..mmsa import DataError, FeatureTable, Rules
 from ..targets import check_reach, score
 from .folder import list_files, read_folder
-from .table import TABLES, find_table
+from .labels import table_task
+from .table import TABLES, check_splits, find_table, read_table
 
 
 @dataclass
@@ -51,9 +53,15 @@ class Custom(FeatureBuilder):
             options["fingerprint"] = _fingerprint(Path(data_dir))
         super().__init__(*args, data_dir=data_dir, **options)
 
-    @property
+    @cached_property
     def task(self) -> Task:
-        return score(self.config.label_range or self.LABEL_RANGE)
+        said = None
+        if self.config.data_dir is not None:
+            file = find_table(Path(self.config.data_dir))
+            columns = read_table(file)
+            check_splits(file, columns)
+            said = table_task(file, columns, self.config.problem_type)
+        return said or score(self.config.label_range or self.LABEL_RANGE)
 
     def file(self) -> str:
         return super().file() if self.config.data_dir is None else str(find_table(Path(self.config.data_dir)))
@@ -61,7 +69,7 @@ class Custom(FeatureBuilder):
     def tables(self, file: Path) -> dict[str, FeatureTable]:
         if self.config.data_dir is None:
             return super().tables(file)
-        tables = read_folder(file.parent, Rules(self.config.not_finite, self.task))
+        tables = read_folder(file.parent, Rules(self.config.not_finite, self.task), self.config.problem_type)
         digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
         self.origin = Origin(file.parent.name, digest.hexdigest())
         check_reach(self.task, [label for table in tables.values() for label in table.columns["label"]], file)

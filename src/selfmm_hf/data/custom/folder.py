@@ -2,32 +2,36 @@
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import SEQUENCES, UNIMODAL_LABELS
-from ..mmsa import DataError, FeatureTable, Rules
+from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
+from ..columns import SEQUENCES, is_sequence_name, unimodal_labels
+from ..mmsa import MOST, DataError, FeatureTable, Rules
+from ..targets import Label, LabelType, label_fault, label_type
 from .files import read_frames
+from .labels import as_number, class_name, table_task
 from .table import SPLITS, check_splits, find_table, read_table
 
-# Of the sequences: the columns of the MMSA layout.
-COLUMNS = {"audio": "audio", "vision": "vision", "word_vectors": "text"}
 
-
-def read_folder(folder: str | Path, rules: Rules | None = None) -> dict[str, "FolderTable"]:
+def read_folder(
+    folder: str | Path, rules: Rules | None = None, problem_type: str | None = None
+) -> dict[str, "FolderTable"]:
     """
     Opens a folder. The table is checked at once, and the feature files as samples are taken.
 
     Args:
-        folder: It holds `table.csv` or `table.parquet`, with the columns `id`, `text`, `label`, `split`, and may be
+        folder: It holds `table.csv` or `table.parquet`, with the columns `id`, `label`, `split`, and may be `text`,
             `label_text`, `label_audio`, `label_vision`; and for each clip `audio/ID.npy`, `vision/ID.npy`,
-            `word_vectors/ID.npy`, (frames, width) without padding. A modality without folder is not in the data set; a
-            clip without file lacks the modality.
-        rules: What is asked of the values.
+            `word_vectors/ID.npy`, or files in folders of other names, (frames, width) without padding. A modality
+            without folder is not in the data set; a clip without file lacks the modality. For labels of other kinds
+            than a score see [`table_task`].
+        rules: What is asked of the values. Its task is that of a table which does not tell its own.
+        problem_type: As in [`table_task`].
 
     Returns:
         The splits `train`, `validation` and `test`.
@@ -39,16 +43,26 @@ def read_folder(folder: str | Path, rules: Rules | None = None) -> dict[str, "Fo
     path = find_table(clips.root)
     clips.path(path.name)
     columns = read_table(path)
-    check_splits(path, columns)
-    tables = {}
-    for split in dict.fromkeys(SPLITS.values()):
-        rows = [row for row, name in enumerate(columns["split"]) if SPLITS[name] == split]
-        if not rows:
-            raise DataError(f"{path}: split {split!r} is missing or empty; all of train, validation, test are needed")
-        source = {name: [values[row] for row in rows] for name, values in columns.items()}
-        where = f"{path}, split {split!r}"
-        tables[split] = FolderTable(where, source, rules, clips.widths, folder=clips)
+    tables = split_table(path, columns, rules, clips, problem_type)
     clips.find_widths(list(tables.values()))
+    return tables
+
+
+def split_table(
+    path: Path, columns: dict[str, list[Any]], rules: Rules, clips: "Folder", problem_type: str | None = None
+) -> dict[str, "FolderTable"]:
+    """The splits of a table whose columns [`read_table`] has read; no feature file is read yet."""
+    check_splits(path, columns)
+    splits = {split: [] for split in SPLITS.values()}
+    for row, name in enumerate(columns["split"]):
+        splits[SPLITS[name]].append(row)
+    if missing := next((split for split, rows in splits.items() if not rows), None):
+        raise DataError(f"{path}: split {missing!r} is missing or empty; all of train, validation, test are needed")
+    rules = replace(rules, task=table_task(path, columns, problem_type) or rules.task)
+    tables = {}
+    for split, rows in splits.items():
+        source = {name: [values[row] for row in rows] for name, values in columns.items()}
+        tables[split] = FolderTable(f"{path}, split {split!r}", source, rules, clips.widths, folder=clips)
     return tables
 
 
@@ -68,7 +82,7 @@ class Folder:
 
     def find_widths(self, tables: Collection["FolderTable"]) -> None:
         """Takes the width of each modality from the first clip that has it."""
-        for kind in SEQUENCES:
+        for kind in self.folders:
             first = next(
                 ((table, row) for table in tables for row, have in enumerate(table.have) if kind in have), None
             )
@@ -77,24 +91,29 @@ class Folder:
                 self.widths[kind] = table.read(kind, row).shape[1]
                 if not self.widths[kind]:
                     table._fail(kind, f"{table.have[row][kind]}: frames of no values", row)
-            elif kind in self.folders:
+            elif kind in SEQUENCES:
                 raise DataError(
                     f"{self.root / kind}: no file in this folder belongs to a clip; expected e.g. "
                     f"{tables[0].ids[0]}.npy, or no such folder"
                 )
         if not self.widths:
-            raise DataError(f"{self.root}: no features; expected a folder audio, vision or word_vectors")
+            raise DataError(
+                f"{self.root}: no features; expected a folder audio, vision or word_vectors, or one of another name "
+                "with files ID.npy"
+            )
 
     @property
-    def folders(self) -> set[str]:
-        """Which of the feature folders there are."""
-        return {name for name in SEQUENCES if (self.root / name).is_dir()}
+    def folders(self) -> list[str]:
+        """The feature folders that there are, and others that hold arrays, the usual ones first."""
+        places = {name.partition("/")[0] for name in self.files if "/" in name and name.endswith(".npy")}
+        own = {name for name in places if is_sequence_name(name)} - set(SEQUENCES)
+        return [name for name in SEQUENCES if (self.root / name).is_dir()] + sorted(own)
 
     def unused(self, tables: Collection["FolderTable"]) -> list[str]:
         """Sentences about feature files of no clip, by which a misspelt id is found."""
         used = {name for table in tables for have in table.have for name in have.values()}
         sentences = []
-        for folder in sorted(self.folders):
+        for folder in self.folders:
             names = (name for name in self.files if name.startswith(f"{folder}/") and name not in used)
             if odd := sorted(name for name in names if not Path(name).name.startswith(".")):
                 sentences.append(f"{self.root}: {len(odd)} files in {folder} belong to no id, first {odd[0]!r:.99}")
@@ -116,26 +135,67 @@ class FolderTable(FeatureTable):
     def __post_init__(self):
         self.ids = self._strings("id")
         self.columns = {"id": self.ids, "text": self._strings("text")}
-        for name in ("label", *UNIMODAL_LABELS.values()):
-            if name in self.source:
-                for row, value in enumerate(self.source[name]):
-                    if value is None or type(value) is str:
-                        self._fail(name, f"expected a number, got {value!r:.40}", row)
+        for name in ("label", *unimodal_labels(self.folder.folders).values()):
+            if name == "label" or name in self.source or any(one.startswith(f"{name}:") for one in self.source):
                 self.columns[name] = self._labels(name)
         self.have = [self._have(row) for row in range(len(self))]
 
+    @property
+    def label_type(self) -> LabelType:
+        return label_type(self.task, "label" not in self.source)
+
     def samples(self) -> Iterator[dict[str, Any]]:
         self.counts = {}
-        labels = [name for name in UNIMODAL_LABELS.values() if name in self.columns]
+        there = {"id", "text", "label", *unimodal_labels(self.widths).values()}
         for row in range(len(self)):
-            source = {"id": [self.ids[row]], "raw_text": [self.columns["text"][row]]}
-            source["regression_labels"] = [self.columns["label"][row]]
+            sample = {name: values[row] for name, values in self.columns.items() if name in there}
             for name, width in self.widths.items():
                 frames = self.read(name, row) if name in self.have[row] else np.zeros((0, width), np.float32)
-                source |= {COLUMNS[name]: frames[None], f"{COLUMNS[name]}_lengths": [len(frames)]}
-            clip = _Clip(self.where, source, self.rules, self.widths, table=self, row=row)
-            (sample,) = clip.samples()
-            yield sample | {name: self.columns[name][row] for name in labels}
+                if frames.shape[1] != width:
+                    problem = f"{frames.shape[1]} values wide, expected {width} in each split"
+                    self._fail_frames(name, problem, row)
+                sample[name] = self._finite(name, frames, row)
+            self._count_absent(sample, row)
+            yield sample
+
+    def _labels(self, name: str) -> list[Label]:
+        """Of a column, or of several that begin with its name and a colon, where those of `label` do."""
+        task, parts = self.rules.task, [name]
+        if "label" not in self.source and task is not None:
+            parts = [f"{name}:{target}" for target in task.names]
+        if missing := [part for part in parts if part not in self.source]:
+            self._fail(missing[0], f"missing; {name} needs {', '.join(parts)}")
+        kind = REGRESSION if task is None else task.problem_type
+        if kind == SINGLE_LABEL and parts == [name]:
+            labels = self._classes(name, task)
+        elif kind == REGRESSION and len(parts) == 1:
+            labels = self._cells(parts[0])
+        else:
+            labels = [list(row) for row in zip(*map(self._cells, parts), strict=True)]
+        for row, label in enumerate(labels if task else ()):
+            if fault := label_fault(task, label):
+                self._fail(name, fault, row)
+        return labels
+
+    def _cells(self, name: str) -> list[float]:
+        """The numbers of a column."""
+        numbers = []
+        for row, cell in enumerate(self.source[name]):
+            if (number := as_number(cell)) is None:
+                self._fail(name, f"expected a number, got {cell!r:.40}", row)
+            if not abs(number) < MOST:
+                self._fail(name, "expected a finite number, got NaN, infinity or one beyond float32", row)
+            numbers.append(number)
+        return numbers
+
+    def _classes(self, name: str, task: Task) -> list[int]:
+        """The numbers of the classes of a column."""
+        numbers = {known: number for number, known in enumerate(task.names)}
+        for row, cell in enumerate(self.source[name]):
+            if class_name(cell) not in numbers:
+                known = f"expected one of {', '.join(task.names):.200}, the classes of the training split"
+                self._fail(name, f"{known}; got {cell!r:.40}", row)
+        return [numbers[class_name(cell)] for cell in self.source[name]]
 
     def read(self, modality: str, row: int) -> NDArray:
         """One of the clip's files: (frames, width)."""
@@ -146,27 +206,13 @@ class FolderTable(FeatureTable):
             problem = str(error)
             self._fail(modality, problem if problem.startswith(str(self.folder.root)) else f"{name}: {problem}", row)
 
+    def _fail_frames(self, name: str, problem: str, row: int) -> NoReturn:
+        self._fail(name, f"{self.have[row][name]}: {problem}", row)
+
     def _have(self, row: int) -> dict[str, str]:
         """The clip's file by modality."""
-        files = {modality: f"{modality}/{self.ids[row]}.npy" for modality in SEQUENCES}
+        files = {modality: f"{modality}/{self.ids[row]}.npy" for modality in self.folder.folders}
         return {modality: name for modality, name in files.items() if name in self.folder.files}
-
-
-@dataclass
-class _Clip(FeatureTable):
-    """One clip as a table in the MMSA layout, whose faults and counts are those of `row` of `table`."""
-
-    table: FolderTable = field(kw_only=True)
-    row: int = field(kw_only=True)
-
-    def _fail(self, column: str, problem: str, row: int | None = None) -> NoReturn:
-        have = self.table.have[self.row]
-        kind = next((kind for kind in SEQUENCES if COLUMNS[kind] == column.removesuffix("_lengths")), column)
-        name = have.get(kind)
-        self.table._fail(kind, f"{name}: {problem}" if name else problem, self.row)
-
-    def _count(self, kind: str, row: int, values: int = 0) -> None:
-        self.table._count(kind, self.row, values)
 
 
 def list_files(folder: Path) -> dict[str, tuple[int, int]]:
@@ -175,7 +221,8 @@ def list_files(folder: Path) -> dict[str, tuple[int, int]]:
     for place, folders, names in os.walk(folder):
         for name in folders:
             path = Path(place, name)
-            if path.is_symlink() and path.relative_to(folder).parts[0] in SEQUENCES:
+            kind = path.relative_to(folder).parts[0]
+            if path.is_symlink() and (kind in SEQUENCES or (is_sequence_name(kind) and any(path.glob("*.npy")))):
                 raise DataError(f"{path} is a link to a folder, which is not followed; put the folder itself there")
         for name in names:
             path = Path(place, name)

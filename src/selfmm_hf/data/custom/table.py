@@ -1,5 +1,6 @@
 """The table of the clips in a folder of one's own."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -9,14 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ..columns import UNIMODAL_LABELS
 from ..safe_pickle import DataError
 from .files import check_parquet, check_size
 
 TABLES = ("table.csv", "table.parquet")
-LABELS = ["label", *UNIMODAL_LABELS.values()]
-REQUIRED = ["id", "text", "label", "split"]
-OPTIONAL = LABELS[1:]
+REQUIRED = ["id", "label", "split"]
+OPTIONAL = ["text", "subject", "fold"]
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 SPLITS |= {"dev": "validation", "test": "test"}  # as the table names them: ours
 
@@ -32,22 +31,28 @@ def find_table(folder: Path) -> Path:
 def read_table(
     path: Path, required: Sequence[str] = REQUIRED, optional: Sequence[str] = OPTIONAL
 ) -> dict[str, list[Any]]:
-    """The columns that are known, by name; text of a CSV file is as it stands there, but for numbers."""
-    known = [*required, *optional]
+    """
+    The columns that are known, and all labels, by name; the cells of a CSV file are text. `text` is blank where there
+    is none, and instead of `label` there may be several, `label:NAME`.
+    """
     try:
         if path.suffix == ".csv":
             size = path.stat().st_size
             check_size(size)
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                names = next(csv.reader(file), [])
+            known = _known(names, required, optional)
             table = pa.csv.read_csv(
                 path,
                 pa.csv.ReadOptions(use_threads=False, block_size=size + 1),  # a text with newlines ends no block
                 pa.csv.ParseOptions(newlines_in_values=True),
                 pa.csv.ConvertOptions(column_types=dict.fromkeys(known, pa.string()), strings_can_be_null=False),
             )
-            names = table.column_names
         else:
             schema = pq.read_schema(path)
-            names, taken = schema.names, [name for name in schema.names if name in known]
+            names = list(schema.names)
+            known = _known(names, required, optional)
+            taken = [name for name in names if name in known]
             texts = [name for name in taken if names.count(name) == 1 and schema.field(name).type == pa.string()]
             with pq.ParquetFile(path, read_dictionary=texts) as file:
                 check_parquet(file, len(taken))
@@ -62,17 +67,18 @@ def read_table(
         raise DataError(f"{path}: the table is damaged, or not UTF-8 with commas ({reason})") from error
     if twice := [name for name in known if names.count(name) > 1]:
         raise DataError(f"{path}: column {twice[0]!r} is there twice; leave one of them out")
-    if missing := [name for name in required if name not in columns]:
+    several = any(name.startswith("label:") for name in columns)
+    if missing := [name for name in required if name not in columns and not (several and name == "label")]:
         there = ", ".join(map(repr, names))
         raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(required)}, got {there:.200}")
-    unimodal = [name for name in LABELS[1:] if name in columns]
-    if unimodal and len(unimodal) < 3:
-        raise DataError(f"{path}: has {', '.join(unimodal)} only; expected all of {', '.join(LABELS[1:])}, or none")
-    if "text" in columns:
-        columns["text"] = ["" if text is None else text for text in columns["text"]]
-    if path.suffix == ".csv":
-        columns |= {name: [_number(value) for value in columns[name]] for name in LABELS if name in columns}
-    return columns
+    texts = columns.get("text", [None] * len(columns["id"]))
+    return columns | {"text": ["" if text is None else text for text in texts]}
+
+
+def _known(names: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """What is read of a table with these columns."""
+    labels = [name for name in dict.fromkeys(names) if name.startswith(("label:", "label_"))]
+    return [*dict.fromkeys([*required, *optional, *labels])]
 
 
 def _text_bytes(chunk: pa.Array) -> int:
@@ -80,13 +86,6 @@ def _text_bytes(chunk: pa.Array) -> int:
     if not pa.types.is_dictionary(chunk.type) or not len(chunk):
         return chunk.nbytes
     return pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
-
-
-def _number(cell: str) -> float | str:
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
 
 
 def check_splits(path: Path, columns: dict[str, list[Any]]) -> None:

@@ -10,15 +10,16 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
+from ...model.task_selfmm import REGRESSION, Task
 from .. import open_splits
-from ..columns import SEQUENCES, SPLITS
+from ..columns import SPLITS
 from ..custom import is_custom
 from ..custom.folder import read_folder
 from ..mmsa import DataError, FeatureTable, Rules, read_mmsa
 from ..prepared import find_prepared
 from ..samples import Samples
 from ..synthetic import demo_corpus
-from .counts import Pass, Split, bin_edges
+from .counts import Labels, Pass, Split, bin_edges, is_several
 from .overlap import Overlap, Seen
 
 __all__ = ["Clips", "DatasetClips", "Inspection", "inspect", "open_clips", "plural"]
@@ -48,8 +49,9 @@ def open_clips(name: str, data_config: str | None = None) -> dict[str, "Clips"]:
         return read_mmsa(name, Rules("keep"))
     if is_custom(Path(name)):
         return read_folder(name, Rules("keep"))
-    splits = find_prepared(name, data_config).load()
-    opened = open_splits(splits, name, [split for split in SPLITS if split in splits])
+    prepared = find_prepared(name, data_config)
+    splits = prepared.load()
+    opened = open_splits(splits, name, [split for split in SPLITS if split in splits], prepared.task)
     return {split: DatasetClips(samples) for split, samples in opened.items()}
 
 
@@ -58,6 +60,9 @@ class Clips(Protocol):
     A split: a [`FeatureTable`], [`DatasetClips`], or the like. It may have `padded`, the steps of the sequences that
     the file pads.
     """
+
+    @property
+    def task(self) -> Task: ...
 
     def __len__(self) -> int: ...
 
@@ -72,12 +77,16 @@ class DatasetClips:
     def __init__(self, rows: Dataset | Samples):
         self._rows = rows if isinstance(rows, Samples) else Samples(rows)
 
+    @property
+    def task(self) -> Task:
+        return self._rows.task
+
     def __len__(self) -> int:
         return len(self._rows)
 
     def samples(self) -> Iterator[dict[str, Any]]:
-        names = [name for name in self._rows.dataset.column_names if name not in SEQUENCES]
         widths = self._rows.widths
+        names = [name for name in self._rows.dataset.column_names if name not in widths]
         for row, columns in enumerate(self._rows.dataset.select_columns(names)):
             frames = self._rows[row]
             if "word_vectors" in widths:
@@ -92,7 +101,8 @@ class Inspection:
 
     Args:
         training: The split that constant columns and far values were measured by.
-        label_edges: Of the bins of each split's histogram.
+        task: What the labels are.
+        label_edges: Of the bins of each split's histogram, where the labels are one score.
         widths: Of the sequences.
         constant_columns: Columns of each sequence that never change over the training split.
         overlaps: Of `ids`; `texts`, whatever their case, their spaces and the width of their characters, without blank
@@ -103,6 +113,7 @@ class Inspection:
     """
 
     training: str
+    task: Task
     splits: dict[str, Split]
     label_edges: list[float]
     widths: dict[str, int]
@@ -112,8 +123,9 @@ class Inspection:
     values: dict[str, dict[str, NDArray]] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but `values`, for JSON: dicts, lists, text, finite numbers and `None`."""
-        return {name: value for name, value in asdict(self).items() if name != "values"}
+        """All but `values` and scales, for JSON: dicts, lists, text, finite numbers and `None`."""
+        task = {"problem_type": self.task.problem_type, "names": list(self.task.names)}
+        return {name: value for name, value in asdict(self).items() if name != "values"} | {"task": task}
 
 
 def inspect(splits: Mapping[str, Clips]) -> Inspection:
@@ -135,7 +147,8 @@ def inspect(splits: Mapping[str, Clips]) -> Inspection:
     if not splits:
         raise DataError("There are no splits to inspect.")
     seen = {kind: Seen(list(splits)) for kind in THINGS}
-    passes = {split: Pass(split, seen) for split in splits}
+    task = next(iter(splits.values())).task
+    passes = {split: Pass(split, seen, task) for split in splits}
     with tqdm(total=sum(map(len, splits.values())), unit="clip", desc="Inspecting") as bar:
         for split, clips in splits.items():
             for sample in clips.samples():
@@ -145,16 +158,17 @@ def inspect(splits: Mapping[str, Clips]) -> Inspection:
     sequences = passes[training].sequences
     widths = {name: counts.width for name, counts in sequences.items()}
     for split, one in passes.items():
-        if not np.isfinite(one.numbers["label"]).all():
+        if not all(np.isfinite(one.labels(name)).all() for name in (task.names if is_several(task) else [""])):
             raise DataError(f"{split}: a clip has no label, or one that is not finite.")
         if (other := {name: counts.width for name, counts in one.sequences.items()}) != widths:
             raise DataError(f"{split} has sequences of the widths {other}, but {training} of {widths}.")
-    edges = bin_edges(np.concatenate([one.numbers["label"] for one in passes.values()]))
+    edges = [] if is_several(task) else bin_edges(np.concatenate([one.labels() for one in passes.values()])).tolist()
     padded = {split: getattr(clips, "padded", {}) for split, clips in splits.items()}
     inspection = Inspection(
         training=training,
+        task=task,
         splits={split: one.report(edges, sequences, padded[split]) for split, one in passes.items()},
-        label_edges=edges.tolist(),
+        label_edges=edges,
         widths=widths,
         constant_columns={name: int(counts.constant.sum()) for name, counts in sequences.items()},
         overlaps={kind: things.overlap() for kind, things in seen.items()},
@@ -177,8 +191,9 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             yield f"{what} in {plural(total, 'clip')} ({', '.join(parts)})"
 
     for split, report in reports.items():
-        if report.labels.min == report.labels.max:
-            yield f"label: {report.labels.min:g} in every clip of {split}"
+        for name, of in ({"label": report.labels} if report.labels else report.targets).items():
+            if of.min == of.max:
+                yield f"{name}: {_constant(of, inspection.task)} in every clip of {split}"
     yield from clips("text: blank", lambda report: report.text.blank)
     for name, width in inspection.widths.items():
         frames = {split: report.sequences[name] for split, report in reports.items()}
@@ -198,6 +213,10 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
         if of.farthest and of.farthest >= FAR:
             where = f"{split}, column {of.farthest_column} of 0 to {width - 1}"
             yield f"{name}: values up to {of.farthest:.0f} standard deviations from the mean ({where})"
+
+
+def _constant(labels: Labels, task: Task) -> str:
+    return f"{labels.min:g}" if task.problem_type == REGRESSION else "absent" if labels.min == 0 else "present"
 
 
 def _of_overlaps(overlaps: Mapping[str, Overlap]) -> Iterator[str]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import SEQUENCES, UNIMODAL_LABELS
+from ...model.task_selfmm import SINGLE_LABEL, Task
+from ..columns import SEQUENCES, unimodal_labels
 from .overlap import Seen, digest
 
 # Chinese and Japanese characters, which are not written in words with spaces between them.
@@ -31,8 +32,9 @@ class Lengths:
 @dataclass
 class Labels:
     """
-    The labels of a split: range, quartiles, signs, how many lie between each two edges of bins, and the correlation
-    (Pearson) of each unimodal label with the label, `None` where one of them never changes.
+    The labels of a split, or what they say of one target, a class as 1 where it is that of the clip: range, quartiles,
+    signs, of a score how many lie between each two edges of bins, and the correlation (Pearson) of each unimodal label
+    with the label, `None` where one of them never changes.
     """
 
     min: float
@@ -91,11 +93,15 @@ class Frames:
 
 @dataclass
 class Split:
-    """`videos` are counted where ids are `video$_$clip` or `video/clip`."""
+    """
+    `videos` are counted where ids are `video$_$clip` or `video/clip`. `labels` are those of one score; other labels are
+    told for each of the `targets`, by name.
+    """
 
     clips: int
     videos: int | None
-    labels: Labels
+    labels: Labels | None
+    targets: dict[str, Labels]
     text: Text
     sequences: dict[str, Frames]
 
@@ -103,8 +109,8 @@ class Split:
 class Pass:
     """What is kept of a split while its clips go by."""
 
-    def __init__(self, split: str, seen: Mapping[str, Seen]):
-        self.split, self.seen = split, seen
+    def __init__(self, split: str, seen: Mapping[str, Seen], task: Task):
+        self.split, self.seen, self.task = split, seen, task
         self.numbers: dict[str, list[float]] = {}  # of each clip
         self.sequences: dict[str, ColumnCounts] = {}
         self.videos: set[str] = set()
@@ -125,17 +131,17 @@ class Pass:
         counts = {"words": len(WORD.findall(text))}
         if "input_ids" in sample:
             counts["tokens"] = len(sample["input_ids"])
-        labels = {name: sample[name] for name in ("label", *UNIMODAL_LABELS.values()) if name in sample}
-        for name, value in (counts | labels).items():
+        frames_of = {name: value for name, value in sample.items() if getattr(value, "ndim", 0) == 2}
+        labels = {name: sample[name] for name in ("label", *unimodal_labels(frames_of).values()) if name in sample}
+        for name, value in (counts | _by_target(labels, self.task)).items():
             self.numbers.setdefault(name, []).append(math.nan if value is None else value)
         content, something = b"", False
-        for name in SEQUENCES:
-            if name in sample:
-                frames = sample[name]
-                there = self.sequences.setdefault(name, ColumnCounts(frames.shape[1])).add(frames)
-                if name != "word_vectors":
-                    something |= there
-                    content += digest(f"{name} {frames.shape}".encode(), np.ascontiguousarray(frames).reshape(-1))
+        for name in sorted(frames_of, key=lambda name: (name not in SEQUENCES, name)):
+            frames = frames_of[name]
+            there = self.sequences.setdefault(name, ColumnCounts(frames.shape[1])).add(frames)
+            if name != "word_vectors":
+                something |= there
+                content += digest(f"{name} {frames.shape}".encode(), np.ascontiguousarray(frames).reshape(-1))
         if something:
             self.seen["features"].add(content, self.split, clip)
 
@@ -145,34 +151,61 @@ class Pass:
         lengths = {name: counts.lengths for name, counts in self.sequences.items()}
         return {name: np.array(values) for name, values in (self.numbers | lengths | far).items()}
 
-    def report(self, edges: NDArray, training: dict[str, "ColumnCounts"], padded: Mapping[str, int]) -> Split:
-        labels = np.array(self.numbers["label"])
-        smallest, q1, median, q3, largest = np.percentile(labels, [0, 25, 50, 75, 100]).tolist()
+    def labels(self, target: str = "") -> NDArray:
+        """By clip, those of a target, or the only ones."""
+        return np.array(self.numbers[f"label{target and ':' + target}"])
+
+    def report(self, edges: Sequence[float], training: dict[str, "ColumnCounts"], padded: Mapping[str, int]) -> Split:
+        several = is_several(self.task)
         return Split(
             clips=self.clips,
             videos=len(self.videos) or None,
-            labels=Labels(
-                min=smallest,
-                q1=q1,
-                median=median,
-                q3=q3,
-                max=largest,
-                mean=float(labels.mean()),
-                negative=int((labels < 0).sum()),
-                zero=int((labels == 0).sum()),
-                positive=int((labels > 0).sum()),
-                histogram=np.histogram(labels, edges)[0].tolist(),
-                correlations={
-                    modality: _correlation(np.array(self.numbers[name]), labels)
-                    for modality, name in UNIMODAL_LABELS.items()
-                    if name in self.numbers
-                },
-            ),
+            labels=None if several else self._labels(edges),
+            targets={name: self._labels([], name) for name in self.task.names} if several else {},
             text=Text(_lengths(self.numbers["words"]), _lengths(self.numbers.get("tokens", [])), self.blank),
             sequences={
                 name: counts.report(training[name], padded.get(name)) for name, counts in self.sequences.items()
             },
         )
+
+    def _labels(self, edges: Sequence[float], target: str = "") -> Labels:
+        labels = self.labels(target)
+        smallest, q1, median, q3, largest = np.percentile(labels, [0, 25, 50, 75, 100]).tolist()
+        own = {name: f"{column}{target and ':' + target}" for name, column in unimodal_labels(self.sequences).items()}
+        return Labels(
+            min=smallest,
+            q1=q1,
+            median=median,
+            q3=q3,
+            max=largest,
+            mean=float(labels.mean()),
+            negative=int((labels < 0).sum()),
+            zero=int((labels == 0).sum()),
+            positive=int((labels > 0).sum()),
+            histogram=np.histogram(labels, edges)[0].tolist() if len(edges) else [],
+            correlations={
+                modality: _correlation(np.array(self.numbers[name]), labels)
+                for modality, name in own.items()
+                if name in self.numbers
+            },
+        )
+
+
+def is_several(task: Task) -> bool:
+    """Whether a label is more than one number: of several targets, or of classes."""
+    return task.columns > 1 or task.problem_type == SINGLE_LABEL
+
+
+def _by_target(labels: dict[str, Any], task: Task) -> dict[str, float | None]:
+    """Labels as numbers, a class as 1 and the others as 0."""
+    if not is_several(task):
+        return {name: label[0] if isinstance(label, list) else label for name, label in labels.items()}
+    found = {}
+    for column, label in labels.items():
+        if not isinstance(label, list):
+            label = [float(number == label) for number in range(len(task.names))]
+        found |= {f"{column}:{name}": number for name, number in zip(task.names, label, strict=True)}
+    return found
 
 
 class ColumnCounts:

@@ -1,11 +1,13 @@
 """A picture of a data set."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ...model.task_selfmm import REGRESSION
 from ...storage.whole_files import whole
-from ..columns import UNIMODAL_LABELS
+from ..columns import unimodal_labels
 from . import Inspection
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; of the modalities as in the picture of a run.
@@ -21,6 +23,17 @@ SPLIT_COLOURS = ["#999999", "#E69F00", "#CC79A7", "#000000"]
 GREY = "#dddddd"
 
 
+OWN_COLOURS = ["#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # of modalities of any name
+
+
+def _line(name: str, inspection: Inspection) -> dict[str, Any]:
+    """How a modality is drawn."""
+    if name in COLOURS:
+        return {"color": COLOURS[name], **STYLES[name]}
+    own = [one for one in inspection.widths if one not in COLOURS].index(name)
+    return {"color": OWN_COLOURS[own % len(OWN_COLOURS)], "linestyle": "-", "linewidth": 1.6}
+
+
 def plot(inspection: Inspection, file: str | Path) -> Path:
     """
     Draws labels, lengths, padding, far values, and the unimodal labels, where there are any.
@@ -31,13 +44,13 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [_labels, _sizes]
+    panels = [_labels if inspection.label_edges else _targets, _sizes]
     frames = [of for report in inspection.splits.values() for of in report.sequences.values()]
     if any(of.padding or of.zero_frames for of in frames):
         panels.append(_padding)
     if _far_lines(inspection):
         panels.append(_far)
-    if any(report.labels.correlations for report in inspection.splits.values()):
+    if any(report.labels and report.labels.correlations for report in inspection.splits.values()):
         panels.append(_unimodal)
     rows = [panels] if len(panels) < 4 else [panels[: (len(panels) + 1) // 2], panels[(len(panels) + 1) // 2 :]]
     figure = Figure(figsize=(5 * max(2.4, len(rows[0])), 4.3 * len(rows)), layout="constrained")
@@ -65,6 +78,29 @@ def _labels(axes, inspection: Inspection) -> None:
         else:
             axes.stairs(share, edges, color=colour, linewidth=1.6, linestyle=["-", "--"][number % 2], label=split)
     axes.set(title="Labels of each split", xlabel="label", ylabel="share of the split's clips (%)")
+    _legend(axes)
+
+
+def _targets(axes, inspection: Inspection) -> None:
+    """Of scores median and quartiles, of classes and emotions the share of the clips that have them."""
+    scores = inspection.task.problem_type == REGRESSION
+    names, splits = list(inspection.task.names), list(inspection.splits.items())
+    for number, (split, report) in enumerate(splits):
+        places = np.arange(len(names)) + 0.8 * (number + 0.5) / len(splits) - 0.4
+        colour = GREY if split == inspection.training else SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
+        of = [report.targets[name] for name in names]
+        if scores:
+            middle, low, high = ([getattr(one, end) for one in of] for end in ("median", "q1", "q3"))
+            spread = np.array([np.subtract(middle, low), np.subtract(high, middle)])
+            axes.errorbar(places, middle, spread, fmt="o", color=colour.replace(GREY, "#555555"), label=split)
+        else:
+            share = [100 * one.positive / report.clips for one in of]
+            axes.bar(places, share, 0.8 / len(splits), color=colour, label=split)
+    axes.set_xticks(range(len(names)), names, rotation=0 if len("".join(names)) < 40 else 45)
+    axes.set(
+        title="Labels of each split" + ": median and quartiles" * scores,
+        ylabel="label" if scores else "clips that have it (%)",
+    )
     _legend(axes)
 
 
@@ -100,7 +136,7 @@ def _sizes(axes, inspection: Inspection) -> None:
         kind = "text" if name == "words" else name
         middle = np.median(lengths[lengths > 0])
         label = f"{name.replace('_', ' ')}, median {middle:g}"
-        axes.step(sizes, share, where="post", label=label, color=COLOURS[kind], **STYLES[kind])
+        axes.step(sizes, share, where="post", label=label, **_line(kind, inspection))
     unit = "words, or frames of a sequence" if inspection.widths else "words"
     axes.set(title="Lengths of clips", xlabel=unit, ylabel="clips of at most this length (%)")
     _logarithmic(axes.xaxis)
@@ -117,7 +153,7 @@ def _padding(axes, inspection: Inspection) -> None:
             padding = frames.padding or 0
             zeros = (1 - padding) * (frames.zero_frames or 0)
             names.append(f"{name.replace('_', ' ')}, {split}")
-            rows.append((COLOURS[name], 100 * (1 - padding - zeros), 100 * zeros, 100 * padding))
+            rows.append((_line(name, inspection)["color"], 100 * (1 - padding - zeros), 100 * zeros, 100 * padding))
     places = np.arange(len(rows))[::-1]
     colours, real, zeros, padding = map(np.array, zip(*rows, strict=True))
     axes.barh(places, real, color=colours)
@@ -154,9 +190,11 @@ def _far(axes, inspection: Inspection) -> None:
     for name, training, far in lines:
         x = 100 * (np.arange(len(far)) + 0.5) / len(far)
         marker = "o" if len(far) < 25 else None
-        axes.plot(x, far, "-" if training else ":", marker=marker, markersize=4, color=COLOURS[name])
+        axes.plot(x, far, "-" if training else ":", marker=marker, markersize=4, color=_line(name, inspection)["color"])
     names = dict.fromkeys(name for name, *_ in lines)
-    handles = [axes.plot([], [], color=COLOURS[name], label=name.replace("_", " "))[0] for name in names]
+    handles = [
+        axes.plot([], [], color=_line(name, inspection)["color"], label=name.replace("_", " "))[0] for name in names
+    ]
     handles.append(axes.plot([], [], "-", color="#555555", label=inspection.training)[0])
     if not all(training for _, training, _ in lines):
         handles.append(axes.plot([], [], ":", color="#555555", label="other splits")[0])
@@ -172,14 +210,15 @@ def _unimodal(axes, inspection: Inspection) -> None:
     labels = np.concatenate([values["label"] for values in inspection.values.values()])
     bins = np.clip(np.digitize(labels, edges) - 1, 0, len(edges) - 2)
     axes.axline((0, 0), slope=1, color="#999999", linewidth=1)
-    for modality, name in UNIMODAL_LABELS.items():
+    for modality, name in unimodal_labels(inspection.widths).items():
         if not all(name in values for values in inspection.values.values()):
             continue
         own = np.concatenate([values[name] for values in inspection.values.values()])
         full = [one for one in range(len(edges) - 1) if np.isfinite(own[bins == one]).any()]
         quartiles = np.array([np.nanpercentile(own[bins == one], [25, 50, 75]) for one in full]).T
         middles = ((edges[1:] + edges[:-1]) / 2)[full]
-        axes.fill_between(middles, quartiles[0], quartiles[2], color=COLOURS[modality], alpha=0.15, linewidth=0)
-        axes.plot(middles, quartiles[1], color=COLOURS[modality], label=modality, **STYLES[modality])
+        line = _line(modality, inspection)
+        axes.fill_between(middles, quartiles[0], quartiles[2], color=line["color"], alpha=0.15, linewidth=0)
+        axes.plot(middles, quartiles[1], label=modality, **line)
     axes.set(title="Labels of one modality alone: median and quartiles", xlabel="label", ylabel="unimodal label")
     _legend(axes)

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from ...model.task_selfmm import REGRESSION
 from . import Inspection, plural
 from .counts import Frames, Lengths, Split
 from .overlap import Overlap
@@ -15,19 +16,14 @@ def format_table(inspection: Inspection) -> str:
     """What was found, as text for a terminal of 100 columns."""
     reports = inspection.splits
     lines = ["Clips & labels"]
-    head = ["", "clips", "videos", "min", "q1", "median", "q3", "max", "mean", "negative", "zero", "positive"]
-    rows = []
-    for split, report in reports.items():
-        of = report.labels
-        spread = [f"{value:.2f}" for value in (of.min, of.q1, of.median, of.q3, of.max, of.mean)]
-        rows.append([split, report.clips, _or(report.videos), *spread, of.negative, of.zero, of.positive])
-    lines += _grid(head, rows)
-    if any(report.labels.correlations for report in reports.values()):
-        modalities = list(reports[inspection.training].labels.correlations)
-        rows = [
-            [split, *(_or(report.labels.correlations.get(modality), ".2f") for modality in modalities)]
-            for split, report in reports.items()
-        ]
+    lines += _label_grid(inspection)
+    labels = {
+        split if report.labels else f"{split} {name}": of.correlations
+        for split, report in reports.items()
+        for name, of in ({"": report.labels} if report.labels else report.targets).items()
+    }
+    if modalities := list(next(iter(labels.values()))):
+        rows = [[split, *(_or(found.get(name), ".2f") for name in modalities)] for split, found in labels.items()]
         lines += ["", "  Correlation of the label with that of one modality alone"]
         lines += _grid(["", *modalities], rows)
     lines += ["", "Text", *_text_grid(reports), "", "Sequences"]
@@ -41,6 +37,26 @@ def format_table(inspection: Inspection) -> str:
     for line in inspection.attention or ["nothing"]:
         lines += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
+
+
+def _label_grid(inspection: Inspection) -> list[str]:
+    """Of scores their spread, of classes and emotions the clips that have them."""
+    reports = inspection.splits
+    if inspection.task.problem_type != REGRESSION:
+        shown = list(inspection.task.names)
+        rows = [
+            [split, of.clips, _or(of.videos), *(of.targets[name].positive for name in shown)]
+            for split, of in reports.items()
+        ]
+        return _grid(["", "clips", "videos", *shown], rows)
+    head = ["", "clips", "videos", "min", "q1", "median", "q3", "max", "mean", "negative", "zero", "positive"]
+    rows = []
+    for split, report in reports.items():
+        for name, of in ({"": report.labels} if report.labels else report.targets).items():
+            spread = [f"{value:.2f}" for value in (of.min, of.q1, of.median, of.q3, of.max, of.mean)]
+            start = [f"{split} {name}".rstrip(), report.clips, _or(report.videos)]
+            rows.append([*start, *spread, of.negative, of.zero, of.positive])
+    return _grid(head, rows)
 
 
 def _text_grid(reports: Mapping[str, Split]) -> list[str]:
