@@ -145,6 +145,32 @@ def tiny_model():
     return make
 
 
+EMOTIONS = {0: "neutral", 1: "happy", 2: "sad", 3: "angry"}
+TASKS = {
+    "scores": {"id2label": {0: "valence", 1: "arousal"}, "label_scales": [[-1, 1], [1, 5]]},
+    "one_sided": {"id2label": {0: "intensity"}, "label_scales": [[0, 3]]},
+    "emotions": {"id2label": EMOTIONS, "problem_type": "multi_label_classification"},
+    "classes": {"id2label": EMOTIONS, "problem_type": "single_label_classification"},
+}
+
+
+@pytest.fixture
+def model_of(tiny_model):
+    """Makes a model of one of `TASKS`, which says something else of each clip, and its processor."""
+    from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
+    from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
+
+    def make(task):
+        options = {"modalities": ["text", "audio", "eye"], "eye_dim": 4, "text_config": demo_text_config()}
+        model = tiny_model(**options, **TASKS[task])
+        for head in model.heads.values():
+            torch.nn.init.normal_(head.out.weight, std=5.0)
+        given = {name: {"kind": "features", "dim": width} for name, width in (("audio", 5), ("eye", 4))}
+        return model, SelfMMProcessor(SelfMMFeatureExtractor(vision=None, **given), demo_tokenizer())
+
+    return make
+
+
 @pytest.fixture
 def tiny_batch():
     """Makes the arguments of `forward` for clips of mixed lengths; `labels` too where `targets` are asked for."""

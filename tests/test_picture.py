@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from selfmm_hf.model import picture_selfmm
-from selfmm_hf.model.picture_selfmm import COLOURS, LEFT, RIGHT, disagreement, sentiment_svg
+from selfmm_hf.model import chart_selfmm, drawing_selfmm, picture_selfmm
+from selfmm_hf.model.drawing_selfmm import COLOURS, LEFT, RIGHT
+from selfmm_hf.model.picture_selfmm import disagreement, sentiment_svg
 from selfmm_hf.pages.predictions import sentiment_html
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -217,14 +218,6 @@ def test_everything_lies_within_the_picture():
     assert len(next(root.iter(f"{SVG}text")).text) <= 50
 
 
-@pytest.mark.parametrize("draw", [sentiment_svg, lambda result: sentiment_html([("clip", result)])])
-def test_several_targets_are_refused(draw):
-    several = result(score={"valence": 1.0, "arousal": 0.0}, text={"valence": 1.0, "arousal": 0.0})
-    with pytest.raises(ValueError, match=r"several targets \(valence, arousal\)"):
-        draw(several)
-    assert disagreement(several) is None
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -285,9 +278,11 @@ def test_a_page_of_few_clips_has_no_overview(count, heading):
     assert heading in parsed.text and parsed.tags.count("section") == count and "a" not in parsed.tags
 
 
-def test_the_module_needs_only_the_standard_library():
-    tree = ast.parse(Path(picture_selfmm.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("module", [picture_selfmm, chart_selfmm, drawing_selfmm])
+def test_the_module_needs_only_the_standard_library(module):
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {one.name for node in imports if isinstance(node, ast.Import) for one in node.names}
     names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
+    ours = {"chart_selfmm", "drawing_selfmm"}
+    assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, *ours}

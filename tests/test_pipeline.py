@@ -33,11 +33,11 @@ from selfmm_hf.model.decoding_selfmm import ClipWarning, decode_audio
 from selfmm_hf.model.download_selfmm import quoted
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline, label_of
-from selfmm_hf.model.processing_selfmm import SelfMMProcessor
 
 for package in ("ai_edge_litert", "av", "librosa", "PIL", "soxr"):
     pytest.importorskip(package)
 
+from conftest import TASKS  # noqa: E402
 from test_decoding import voice, write_clip  # noqa: E402
 from test_face_landmarks import draw_face  # noqa: E402
 from test_feature_extraction import RATE, clip  # noqa: E402
@@ -483,13 +483,78 @@ def test_what_was_heard_when_is_in_the_timeline(folder, path):
     assert recogniser.asked[0]["sampling_rate"] == RATE
 
 
-def test_a_model_of_several_targets(tmp_path):
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_of_any_kind(task, model_of):
+    """All that a user sees follows the task: alone, in a batch, in half precision, and where modalities are missing."""
+    model, processor = model_of(task)
+    pipe = MultimodalSentimentPipeline(model, processor=processor)
+    random = np.random.default_rng(0)
+    clips = [
+        {"text": "the movie was good", "audio": random.normal(size=(7, 5)), "eye": random.normal(size=(3, 4))},
+        {"text": "this film is bad", "eye": random.normal(size=(2, 4))},
+    ]
+    results = [pipe(one) for one in clips]
+    names = tuple(TASKS[task]["id2label"].values())
+    for result, one in zip(results, clips, strict=True):
+        with torch.no_grad():
+            output = model(**processor(one))
+        for found, logits in (
+            (result["scores"], output.logits),
+            *((result["unimodal"][name], output.unimodal_logits[name]) for name in one),
+        ):
+            assert tuple(found) == names
+            assert list(found.values()) == pytest.approx(model.config.task.predictions(logits)[0].tolist(), abs=1e-5)
+        assert "score" not in result and "label_range" not in result and result["remarks"] == []
+        assert result["transcript"] == one["text"] and result["words"]["unknown"] == 0
+        json.dumps(result)
+    assert results[1]["unimodal"]["audio"] is None and results[1]["absent"] == {"audio": "no sound"}
+    assert pipe({"text": "so"})["absent"] == {"audio": "no sound", "eye": "no eye"}
+    scores = results[0]["scores"]
+    if task == "classes":
+        assert results[0]["task"] == "single_label_classification" and sum(scores.values()) == pytest.approx(1)
+        assert scores[results[0]["label"]] == max(scores.values())
+    elif task == "emotions":
+        assert results[0]["task"] == "multi_label_classification"
+        assert results[0]["label"] == [name for name in names if scores[name] > 0.5]
+    else:
+        scales = dict(zip(names, TASKS[task]["label_scales"], strict=True))
+        assert results[0]["task"] == "regression" and results[0]["scales"] == scales and "label" not in results[0]
+    together = pipe(clips, batch_size=2)
+    for found, expected in zip(together, results, strict=True):
+        assert found["scores"] == pytest.approx(expected["scores"], abs=1e-5) and found["absent"] == expected["absent"]
+        assert found.get("label") == expected.get("label") and found["present"] == expected["present"]
+    model.to(torch.bfloat16)
+    assert pipe(clips[0])["scores"] == pytest.approx(scores, abs=0.3)
+
+
+def test_a_timeline_of_classes(model_folder):
+    pipe = load(model_folder)
     torch.manual_seed(0)
-    config = SelfMMConfig(audio_dim=33, modalities=["audio"], id2label={0: "valence", 1: "arousal"})
-    processor = SelfMMProcessor(SelfMMFeatureExtractor(vision=None))
-    result = MultimodalSentimentPipeline(SelfMMModel(config).eval(), processor=processor)(clip())
-    assert set(result["score"]) == set(result["unimodal"]["audio"]) == {"valence", "arousal"} and "label" not in result
-    assert result["present"] == {"audio": True} and result["transcript"] is None
+    heads = SelfMMModel(SelfMMConfig(**(pipe.model.config.to_dict() | TASKS["classes"] | {"label2id": None}))).eval()
+    result = MultimodalSentimentPipeline(heads, processor=pipe.processor)(clip(text="so"), window_seconds=0.5)
+    assert [sum(piece["scores"].values()) for piece in result["timeline"]] == pytest.approx([1, 1])
+    for piece in result["timeline"]:
+        assert piece["scores"][piece["label"]] == max(piece["scores"].values()) and "task" not in piece
+        assert set(piece["unimodal"]["audio"]) == set(piece["scores"]) and piece["unimodal"]["text"] is None
+
+
+def test_modalities_of_other_names_are_given_as_features(model_of, tmp_path):
+    model, processor = model_of("classes")
+    MultimodalSentimentPipeline(model, processor=processor).save_pretrained(tmp_path)
+    pipe = load(tmp_path)
+    assert pipe.processor.modalities == ["text", "audio", "eye"] and pipe.processor.feature_extractor.widths["eye"] == 4
+    frames = np.ones((3, 4), np.float32)
+    expected = MultimodalSentimentPipeline(model, processor=processor)({"eye": frames})
+    assert pipe({"eye": frames})["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+    for wrong, message in (
+        ({"eye": np.ones((3, 5))}, r"eye is 5 wide, expected \(frames, 4\)"),
+        ({"eye": "clip.mp4"}, "eye features that this was made for come from another program"),
+        ({"ear": frames}, "has text, audio, sampling_rate, vision and eye; got ear"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pipe(wrong)
+    with pytest.raises(ValueError, match="The eye recipe is of kind 'face', expected one of features"):
+        SelfMMFeatureExtractor(eye={"kind": "face"})
 
 
 def test_it_draws_what_it_says(pipe, path):

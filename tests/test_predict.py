@@ -12,8 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import command
+from conftest import TASKS, command
 
+from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
 for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):
@@ -80,6 +81,43 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
     printed = capsys.readouterr()
     assert "damaged or cut off" in json.loads(printed.out)["warnings"][0]
     assert "selfmm: warning: 'cut.mkv'" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        ("scores", ["valence/arousal"]), ("one_sided", ["intensity"]), ("emotions", ["label"]), ("classes", ["label"]),
+    ],
+)  # fmt: skip
+def test_a_task_of_any_kind(task, head, model_of, tmp_path, capsys):
+    save_loadable(tmp_path / "model", *model_of(task))
+    outputs = [
+        ("--output", tmp_path / "found.csv"),
+        ("--output", tmp_path / "found.jsonl", "--html", tmp_path / "a.html"),
+    ]
+    for more in outputs:
+        assert predict("--text", "the movie was good", "--model", tmp_path / "model", *more) == 0
+    first, row, *_ = capsys.readouterr().out.splitlines()
+    assert first.split() == ["clip", *head, "text", "audio", "eye"] and "no sound; no eye" in row
+    found = json.loads((tmp_path / "found.jsonl").read_text())
+    (cells,) = csv.DictReader((tmp_path / "found.csv").read_text().splitlines())
+    names = TASKS[task]["id2label"].values()
+    assert list(cells) == [
+        "clip", *(f"{of}_{name}" for of in ("score", "text", "audio", "eye") for name in names), "label", "transcript",
+        "error",
+    ]  # fmt: skip
+    for name, value in found["scores"].items():
+        assert float(cells[f"score_{name}"]) == pytest.approx(value, abs=1e-5) and cells[f"audio_{name}"] == ""
+        assert float(cells[f"text_{name}"]) == pytest.approx(found["unimodal"]["text"][name], abs=1e-5)
+    label = found.get("label", "")
+    assert cells["label"] == ("; ".join(label) if isinstance(label, list) else label)
+    if task == "classes":
+        assert f"{label} {found['scores'][label]:.0%}" in row
+    elif task == "emotions":
+        assert (", ".join(label) or "none above 50%") in row
+    else:
+        assert "/".join(f"{value:.2f}" for value in found["scores"].values()) in row
+    assert (tmp_path / "a.html").read_text(encoding="utf-8").count("<svg") == 1
 
 
 @pytest.mark.parametrize(

@@ -202,23 +202,25 @@ class Scored:
         from selfmm_hf.storage.tables import plain_cell
 
         config = self.pipe.model.config
-        targets = [config.id2label[number] for number in range(config.num_labels)]
-        one = len(targets) == 1
+        one, targets = config.task.label_range is not None, config.task.names
         tasks = ["score", *config.modalities]
         columns = tasks if one else [f"{task}_{target}" for task in tasks for target in targets]
         writer = csv.writer(file)
         writer.writerow(["clip", *columns, "label", "transcript", "error"])
         for answer in self.answers:
             unimodal = answer.get("unimodal", {})
-            scores = [answer.get("score"), *(unimodal.get(modality) for modality in config.modalities)]
+            alone = [unimodal.get(modality) for modality in config.modalities]
+            scores = [answer.get("score" if one else "scores"), *alone]
             cells = scores if one else [score and score[target] for score in scores for target in targets]
-            told = (answer.get(name) for name in ("label", "transcript", "error"))
+            label = answer.get("label")
+            label = "; ".join(label) if isinstance(label, list) else label
+            told = (label, *(answer.get(name) for name in ("transcript", "error")))
             writer.writerow([plain_cell(answer["clip"]), *cells, *map(plain_cell, told)])
 
 
 class Table:
     """
-    One line for each clip: score, label, each modality, and what is to be said of it.
+    One line for each clip: what all together and each modality say, and what is to be said of it.
 
     Args:
         names: Of all the clips to come: a line is written before the next clip is read.
@@ -228,22 +230,31 @@ class Table:
     def __init__(self, names: list[str], config: "SelfMMConfig"):
         from selfmm_hf.model.pipeline_selfmm import CLASSES
 
-        self.modalities, self.begun = config.modalities, False
-        several = {config.id2label[number]: 0.0 for number in range(config.num_labels)}
-        number = len(_signed(0.0 if len(several) == 1 else several))
-        label = max(map(len, CLASSES.values())) if len(several) == 1 else 0
+        self.modalities, self.begun, task = config.modalities, False, config.task
+        self.one = task.label_range is not None
         clip = max(len(_shown(name)) for name in ("clip", *names))
-        self.widths = [-clip, number, -label, *(max(len(name), number) for name in self.modalities)]  # left: negative
+        if self.one:
+            self.head, number, label = ["score", ""], len(_signed(0.0)), [-max(map(len, CLASSES.values()))]
+        elif task.scales:
+            number = len("/".join(max((f"{end:.2f}" for end in scale), key=len) for scale in task.scales))
+            self.head, label = ["/".join(task.names)], []
+        else:
+            self.head, number, label = ["label"], max(map(len, task.names)) + len(" 100%"), []
+        number = max(number, len(self.head[0]))
+        self.widths = [-clip, number, *label, *(max(len(name), number) for name in self.modalities)]  # left: negative
 
     def lines(self, name: str, result: dict[str, Any]) -> list[str]:
         """The line of a clip, and before the first one the names of the columns."""
         from selfmm_hf.model.picture_selfmm import disagreement
 
         alone = [result["unimodal"][modality] for modality in self.modalities]
+        if self.one:
+            cells = [_signed(result["score"]), result["label"], *map(_signed, alone)]
+        else:
+            cells = [_said(result, scores) for scores in (result["scores"], *alone)]
         remarks = [disagreement(result), *result["remarks"], *dict.fromkeys(result["absent"].values())]
-        told = "; ".join(remark.rstrip(".") for remark in remarks if remark)
-        row = [_shown(name), _signed(result["score"]), result.get("label", ""), *map(_signed, alone), told]
-        rows = [row] if self.begun else [["clip", "score", "", *self.modalities, ""], row]
+        row = [_shown(name), *cells, "; ".join(remark.rstrip(".") for remark in remarks if remark)]
+        rows = [row] if self.begun else [["clip", *self.head, *self.modalities, ""], row]
         self.begun = True
         return [self._line(row) for row in rows]
 
@@ -261,7 +272,17 @@ def _shown(name: str) -> str:
     return printable(os.path.basename(name) or name)
 
 
-def _signed(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name} {one:+.2f}" for name, one in value.items())
+def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
+
+
+def _said(result: dict[str, Any], scores: dict[str, float] | None) -> str:
+    """What all together or one modality say, as short as a table needs it."""
+    from selfmm_hf.model.chart_selfmm import SINGLE_LABEL, said
+
+    if scores is None:
+        return "-"
+    if "scales" in result:
+        return "/".join(f"{value:.2f}" for value in scores.values())
+    label = said(result, scores)
+    return f"{label} {scores[label]:.0%}" if result["task"] == SINGLE_LABEL else label

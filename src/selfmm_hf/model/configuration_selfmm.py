@@ -13,8 +13,10 @@ from .task_selfmm import PROBLEM_TYPES, REGRESSION, Task
 if TYPE_CHECKING:
     # transformers tells the code of two folders apart by the files that this one names, and copies them with it.
     from .audio_features_selfmm import librosa33  # noqa: F401
+    from .chart_selfmm import chart_svg  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .download_selfmm import downloaded  # noqa: F401
+    from .drawing_selfmm import svg  # noqa: F401
     from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401

@@ -92,6 +92,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         max_seconds (`float`, defaults to 300): Longer clips are refused. At most a day.
         normalization (`dict`, *optional*):
             `{"audio": {"mean": [...], "std": [...]}, ...}`, of the training set: see `fit_normalization`.
+        others (`dict`): Of models of other modalities, by their names, as in `eye={"kind": "features", "dim": 39}`.
 
     Raises:
         ValueError: A recipe is unknown, has a value out of bounds, or a model is not the one that it was made with.
@@ -106,9 +107,11 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         max_seconds: float = 300.0,
         normalization: dict[str, dict[str, list[float]]] | None = None,
         text: dict[str, Any] | None = None,
-        **kwargs: Any,
+        **others: Any,
     ):
-        super().__init__(**kwargs)
+        recipes = {name: value for name, value in others.items() if isinstance(value, Mapping) and "kind" in value}
+        super().__init__(**{name: value for name, value in others.items() if name not in recipes})
+        self.others = {name: _completed(name, recipe, FEATURES) for name, recipe in recipes.items()}
         self.text = _completed("text", text, TEXT_RECIPES)
         self.audio = _completed("audio", audio, AUDIO_RECIPES)
         self.vision = _completed("vision", vision, VISION_RECIPES)
@@ -151,8 +154,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         return cls.from_dict(json.loads(Path(json_file).read_text("utf-8")))
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "source")}
-        return {**copy.deepcopy(fields), "feature_extractor_type": type(self).__name__}
+        fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "source", "others")}
+        return {**copy.deepcopy({**fields, **self.others}), "feature_extractor_type": type(self).__name__}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
         """Saves the recipe, whose models are named by their checksums, and the face models where it takes them."""
@@ -168,7 +171,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
     @property
     def recipe(self) -> dict[str, dict[str, Any]]:
         """What is computed for each modality that there is."""
-        recipes = {"text": self.text, "audio": self.audio, "vision": self.vision}
+        recipes = {"text": self.text, "audio": self.audio, "vision": self.vision, **self.others}
         return {name: recipe for name, recipe in recipes.items() if recipe is not None}
 
     def check_recipe(self, recipe: Mapping[str, Mapping[str, Any]]) -> None:
@@ -225,7 +228,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             clip (`str`, `os.PathLike` or `dict`):
                 A file with sound and picture. Or `audio`: a file, or (samples,) float, mono, with its `sampling_rate`,
                 from which it is resampled to that of the recipe; `vision`: a file, or frames (height, width, 3) uint8,
-                RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width).
+                RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width), as
+                are the modalities of other names.
             progress (`Callable`, *optional*): Told, frame by frame, how many seconds of picture are done.
             deadline ([`Deadline`], *optional*): Give the clip up where it is not read by then.
 
@@ -246,10 +250,10 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 "sampling_rate and vision; several clips come as a list."
             )
         parts = clip if isinstance(clip, Mapping) else {"audio": clip, "vision": clip}
-        if unknown := set(parts) - {"text", "audio", "sampling_rate", "vision"}:
-            raise ValueError(
-                f"A clip is a file, or has text, audio, sampling_rate and vision; got {', '.join(sorted(unknown))}."
-            )
+        known = ["text", "audio", "sampling_rate", "vision", *self.others]
+        if unknown := set(parts).difference(known):
+            there = f"{', '.join(known[:-1])} and {known[-1]}"
+            raise ValueError(f"A clip is a file, or has {there}; got {', '.join(sorted(map(str, unknown)))}.")
         tracks = {}
         for name in self.recipe:
             part = parts.get(name)
@@ -265,7 +269,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         nothing = {"text": "no words", "audio": "no sound", "vision": "no picture"}
         something = {"audio": "no voice", "vision": "no face"}
         absent = {
-            name: (something if tracks[name].end else nothing)[name]
+            name: (something if tracks[name].end else nothing).get(name, f"no {name}")
             for name, frames in features.items()
             if not len(frames)
         }

@@ -19,9 +19,12 @@ from .download_selfmm import downloaded
 from .loading_selfmm import without_its_code
 from .picture_selfmm import FEW_FACES, disagreement, sentiment_svg
 from .processing_selfmm import windows
+from .task_selfmm import MULTI_LABEL, SINGLE_LABEL, Task
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
+    from .chart_selfmm import chart_svg  # noqa: F401
+    from .drawing_selfmm import svg  # noqa: F401
     from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
@@ -95,7 +98,14 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         - `timeline`, where `window_seconds` is given: `begin` and `end` in seconds, `score`, `label`, `unimodal` and
           `present` of each piece. Words are in a piece only where the transcriber tells their times.
 
-        A model of several targets has, for each score, a dict of them by name, and no `label`.
+        Of any other task than one score in [-range, range] (see [`Task`]), in the place of the first four:
+        - `task`: `regression`, `multi_label_classification` or `single_label_classification`;
+        - `scores`: by the name of each target, a number on its scale, not cut off at its ends, or a probability;
+        - `label`: of a single-label classification, the most probable class; of a multi-label one, the list of all that
+          are more probable than not; a regression has none;
+        - `scales`: of a regression, the lowest and the highest label of each target;
+        - `unimodal`: by modality, the scores of it alone, by name; `None` where the clip lacks it.
+        The pieces of the timeline have `scores` too.
 
     Raises:
         ValueError: Of a clip that cannot be read or judged, the message says why. A list or generator ends there.
@@ -221,7 +231,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         whole, *pieces = outputs
         text = whole["text"]
         result = self._scores(whole) | {
-            "label_range": self.model.config.label_range,
+            **self._scale(),
             "absent": whole["absent"],
             "transcript": text if isinstance(text, str) and text else None,
         }
@@ -257,24 +267,33 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     def _modalities(self) -> list[str]:
         return self.model.config.modalities
 
+    def _scale(self) -> dict[str, Any]:
+        """What the scores of a clip are, once for the whole of it."""
+        task = self.model.config.task
+        if task.label_range is not None:
+            return {"label_range": task.label_range}
+        scales = {name: list(scale) for name, scale in zip(task.names, task.scales, strict=False)}
+        return {"task": task.problem_type, **({"scales": scales} if scales else {})}
+
     def _scores(self, output: dict[str, Any]) -> dict[str, Any]:
+        task = self.model.config.task
         present = dict(zip(self._modalities, output["present"][0].tolist(), strict=True))
-        unimodal = {
-            name: self._named(value) for name, value in zip(self._modalities, output["unimodal"][0], strict=True)
-        }
-        score = self._named(output["scores"][0])
+        together, *unimodal = (
+            dict(zip(task.names, task.predictions(logits.float()).tolist(), strict=True))
+            for logits in (output["scores"][0], *output["unimodal"][0])
+        )
+        if task.label_range is not None:
+            (score,) = together.values()
+            scores = {"score": score, "label": label_of(score, task.label_range)}
+            unimodal = [value for alone in unimodal for value in alone.values()]
+        else:
+            scores = {"scores": together, **_label(task, together)}
+        alone = zip(self._modalities, unimodal, strict=True)
         return {
-            "score": score,
-            **({} if isinstance(score, dict) else {"label": label_of(score, self.model.config.label_range)}),
-            "unimodal": {name: value if present[name] else None for name, value in unimodal.items()},
+            **scores,
+            "unimodal": {name: value if present[name] else None for name, value in alone},
             "present": present,
         }
-
-    def _named(self, values: torch.Tensor) -> float | dict[str, float]:
-        values = values.float().tolist()
-        if len(values) == 1:
-            return values[0]
-        return {self.model.config.id2label[index]: value for index, value in enumerate(values)}
 
     def _lacks_words(self, clip: Any, text: str | None) -> bool:
         given = clip.get("text") if isinstance(clip, Mapping) else text
@@ -306,6 +325,15 @@ def _seconds_of(clip: Any, progress: Progress | None) -> Callable[[float], None]
     picture = clip.get("vision") if isinstance(clip, Mapping) else clip
     total = clip_facts(picture).duration if isinstance(picture, str | os.PathLike) else None
     return lambda seconds: progress("picture", seconds, total)
+
+
+def _label(task: Task, scores: dict[str, float]) -> dict[str, str | list[str]]:
+    """What a classification says of a clip."""
+    if task.problem_type == SINGLE_LABEL:
+        return {"label": max(scores, key=scores.__getitem__)}
+    if task.problem_type == MULTI_LABEL:
+        return {"label": [name for name, probability in scores.items() if probability > 0.5]}
+    return {}
 
 
 def label_of(score: float, label_range: float = 3.0) -> str:

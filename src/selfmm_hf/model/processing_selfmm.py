@@ -150,7 +150,8 @@ class SelfMMProcessor(ProcessorMixin):
     def modalities(self) -> list[str]:
         """What a clip may have."""
         sequences = self.feature_extractor.recipe
-        return [name for name in ("text", "audio", "vision") if name in sequences or self._tokenizes(name)]
+        words = [name for name in ("text",) if self._tokenizes(name)]
+        return [*words, *(name for name in sequences if name not in words)]
 
     @property
     def model_input_names(self) -> list[str]:

@@ -4,18 +4,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..model.picture_selfmm import (
-    FEW_FACES,
-    label_of,
-    modality_name,
-    number_text,
-    readings_of,
-    score_of,
-    seconds_text,
-    sentence_of,
-    sentiment_svg,
-    shortened,
-)
+from ..model.chart_selfmm import SINGLE_LABEL, columns_of, said, value_text
+from ..model.drawing_selfmm import modality_name, number_text, seconds_text, shortened
+from ..model.picture_selfmm import FEW_FACES, label_of, readings_of, score_of, sentence_of, sentiment_svg
 from . import fill
 
 
@@ -28,37 +19,45 @@ def sentiment_html(results: list[tuple[str, dict[str, Any]]]) -> str:
 
     Returns:
         The HTML document.
-
-    Raises:
-        ValueError: The model has several targets.
     """
-    title = f"Sentiment of {len(results)} clip{'s' * (len(results) != 1)}"
+    several = any("task" in result for _, result in results)
+    title = f"{'Predictions for' if several else 'Sentiment of'} {len(results)} clip{'s' * (len(results) != 1)}"
     return fill("predictions.html", title=title, clips=[_clip(name, result) for name, result in results])
 
 
 def _clip(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    limit, score = result["label_range"], score_of(result["score"])
-    readings = [(modality_name(name), why or number_text(value, limit, 2)) for name, value, why in readings_of(result)]
     share, remarks = result.get("face_share"), list(result.get("remarks", ()))
     if share is not None and share >= FEW_FACES:  # else it is among the remarks
         remarks.append(f"A face is seen in {share:.0%} of the picture.")
-    pieces = result.get("timeline") or ()
-    modalities = list(pieces[0]["unimodal"]) if pieces else []
     return {
         "name": name,
         "short_name": shortened(name, 60),
-        "label": label_of(result),
-        "score": number_text(score, limit),
         "svg": Markup(sentiment_svg(result)),
         "sentence": sentence_of(result),
         "transcript": result.get("transcript"),
         "remarks": remarks,
-        "limit": f"{limit:g}",
-        "rows": [("all together", number_text(score, limit, 2)), *readings],
+        **(_scores(result) if "task" in result else _score(result)),
+    }
+
+
+def _score(result: dict[str, Any]) -> dict[str, Any]:
+    """The tables of one score: a row for each modality."""
+    limit, score = result["label_range"], score_of(result["score"])
+    readings = [
+        (modality_name(name), [why or number_text(value, limit, 2)]) for name, value, why in readings_of(result)
+    ]
+    pieces = result.get("timeline") or ()
+    modalities = list(pieces[0]["unimodal"]) if pieces else []
+    return {
+        "label": label_of(result),
+        "score": number_text(score, limit),
+        "caption": f"Scores from \N{MINUS SIGN}{limit:g} (negative) to +{limit:g} (positive): {label_of(result)}",
+        "head": [],
+        "rows": [("all together", [number_text(score, limit, 2)]), *readings],
         "columns": ["all together", *modalities],
         "timeline": [
             (
-                f"{seconds_text(piece['begin'])}\N{EN DASH}{seconds_text(piece['end'])} s",
+                _time(piece),
                 [
                     number_text(score_of(value), limit, 2)
                     for value in (piece["score"], *(piece["unimodal"].get(one) for one in modalities))
@@ -67,3 +66,38 @@ def _clip(name: str, result: dict[str, Any]) -> dict[str, Any]:
             for piece in pieces
         ],
     }
+
+
+def _scores(result: dict[str, Any]) -> dict[str, Any]:
+    """The tables of emotions, classes or several scores: a row for each, and a column for each modality."""
+    columns = [("all together", result["scores"], ""), *columns_of(result)]
+    label, scales = said(result, result["scores"]), ""
+    if "scales" in result:
+        scales = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in result["scales"].items())
+    pieces = result.get("timeline") or ()
+    modalities = list(pieces[0]["unimodal"]) if pieces else []
+    return {
+        "label": label,
+        "score": f"{result['scores'][label]:.0%}" if result["task"] == SINGLE_LABEL else "",
+        "caption": f"Scores: {scales}" if scales else f"Probabilities: {label}",
+        "head": ["", *(modality_name(name) for name, *_ in columns)],
+        "rows": [
+            (name, [why or value_text(result, name, scores[name], 2) for _, scores, why in columns])
+            for name in result["scores"]
+        ],
+        "columns": [*result["scores"], *modalities],
+        "timeline": [
+            (
+                _time(piece),
+                [
+                    *(value_text(result, name, value, 2) for name, value in piece["scores"].items()),
+                    *(said(result, piece["unimodal"].get(one)) for one in modalities),
+                ],
+            )
+            for piece in pieces
+        ],
+    }
+
+
+def _time(piece: dict[str, Any]) -> str:
+    return f"{seconds_text(piece['begin'])}\N{EN DASH}{seconds_text(piece['end'])} s"
