@@ -14,6 +14,7 @@ from tokenizers import Regex, normalizers
 
 from selfmm_hf import SelfMMConfig, SelfMMProcessor
 from selfmm_hf.data.synthetic import demo_tokenizer
+from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.model.text_encoder_selfmm import check_tokenizer
 
 for package in ("ai_edge_litert", "librosa", "PIL", "soxr"):  # of the model's recipe
@@ -158,7 +159,8 @@ def test_a_wrong_field_is_refused_in_one_line(changed, capfd, file, field, value
 # Fields whose other values are as good in themselves.
 OTHERWISE = [
     (CONFIG, "audio_pooling", "mean", "the model does not say what it said"),
-    (CONFIG, "label_range", 0.1, "label_range is not the one that the model was saved with"),
+    (CONFIG, "label_range", 0.1, "scales of the targets are not those that the model was saved with"),
+    (CONFIG, "id2label", {"0": "calm"}, "scales of the targets are not those that the model was saved with"),
     (CONFIG, "text_config.hidden_act", "relu", "the model does not say what it said"),
     (CONFIG, "text_config.layer_norm_eps", 0.01, "the model does not say what it said"),
     (CONFIG, "text_config.model_type", "roberta", "the model does not say what it said"),
@@ -186,6 +188,33 @@ def test_a_folder_that_says_something_else_than_when_it_was_saved_is_refused(
 def test_whole_numbers_for_weights_are_refused(model_folder, damaged, capfd):
     content = rewritten((model_folder / WEIGHTS).read_bytes(), of_one(dtype="I32"))
     assert_refused(damaged(**{WEIGHTS: content}), capfd, "the model does not say what it said")
+
+
+@pytest.mark.parametrize(("limit", "loads"), [(3.0, True), (1.0, False)])
+def test_an_example_of_an_earlier_version_still_counts(model_folder, damaged, capfd, limit, loads):
+    example = json.loads((model_folder / EXAMPLE).read_text("utf-8"))
+    del example["task"]
+    folder = damaged(**{EXAMPLE: json.dumps({**example, "label_range": limit}).encode()})
+    if loads:
+        assert answer(folder, capfd)["transcript"] == WORDS
+    else:
+        assert_refused(folder, capfd, "label_range is not the one that the model was saved with")
+
+
+@pytest.mark.parametrize(
+    ("task", "field", "value"),
+    [
+        ("classes", "id2label", {"0": "happy", "1": "neutral", "2": "sad", "3": "angry"}),
+        ("classes", "problem_type", "multi_label_classification"),
+        ("scores", "label_scales", [[1, 5], [-1, 1]]),
+    ],
+)
+def test_other_names_kinds_and_scales_than_when_it_was_saved_are_refused(model_of, tmp_path, capfd, task, field, value):
+    save_loadable(tmp_path / "model", *model_of(task))
+    assert answer(tmp_path / "model", capfd)["task"] == model_of(task)[0].config.task.problem_type
+    file = tmp_path / "model" / CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {field: value}), encoding="utf-8")
+    assert_refused(tmp_path / "model", capfd, "the names, kind or scales of the targets are not those")
 
 
 def test_a_folder_without_an_example_loads(damaged, capfd):

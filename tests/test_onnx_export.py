@@ -1,12 +1,13 @@
 """`selfmm export`: the file says what the model says, whatever the batch; and there is none where it does not."""
 
 import importlib.util
+import json
 import sys
 from collections import Counter
 
 import pytest
 import torch
-from conftest import WIDTHS, tiny_text_config
+from conftest import TASKS, WIDTHS, tiny_text_config
 from transformers import DistilBertConfig, RobertaConfig
 
 import selfmm_cli as cli
@@ -130,6 +131,36 @@ def test_eight_bits_are_of_the_text_encoder_alone(folder, tmp_path, capfd):
     eight = [one.name for one in small.initializer if one.name.endswith("_quantized")]
     assert any("word_embeddings" in name for name in eight)
     assert not [name for name in eight if "heads" in name or "projection" in name or "lstm" in name.lower()]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_file_tells_its_task(task, model_of, tmp_path, capfd):
+    model, processor = model_of(task)
+    save_loadable(tmp_path / "model", model, processor)
+    inputs = processor([{"text": "the movie was good", "eye": torch.ones(3, 4).numpy()}, {"text": "so"}])
+    for name, more in (("whole", ()), ("small", ("--int8",))):
+        export(tmp_path / "model", "--output", tmp_path / f"{name}.onnx", *more)
+        session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"))
+        told = session.get_modelmeta().custom_metadata_map
+        assert told["problem_type"] == model.config.task.problem_type
+        assert json.loads(told["names"]) == list(model.config.task.names)
+        assert json.loads(told["scales"]) == [list(scale) for scale in model.config.task.scales]
+        outputs = session.run(["logits"], {one.name: inputs[one.name].numpy() for one in session.get_inputs()})
+        with torch.no_grad():
+            expected = model(**inputs).logits
+        assert outputs[0].shape == expected.shape == (2, len(model.config.task.names))
+        if name == "whole":
+            torch.testing.assert_close(torch.from_numpy(outputs[0]), expected, atol=1e-4, rtol=0)
+    capfd.readouterr()
+
+
+def test_the_smallest_scale_counts(model_of, tmp_path, monkeypatch, capfd):
+    model, processor = model_of("scores")
+    model.config.label_scales = [[-1000, 1000], [0, 0.001]]
+    save_loadable(tmp_path / "model", model, processor)
+    monkeypatch.setattr(onnx_export, "largest_difference", lambda *_: 1e-6)
+    fail(tmp_path / "model", "--output", tmp_path / "model.onnx")
+    assert "predictions differ from the model's by 1e-06" in capfd.readouterr().err
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(folder, tmp_path):

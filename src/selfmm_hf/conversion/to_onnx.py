@@ -1,6 +1,7 @@
 """What `selfmm export` does: a model becomes one ONNX file, which runs without torch."""
 
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from torch import nn
 from ..hub.saved_model import load_model
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
+from ..model.task_selfmm import Task
 from ..quiet_terminal import silent
 from ..storage.whole_files import beside, move
 
 OPSET = 17
 CHECKED = (1, 2, 7)  # clips in the batches on which a file is held against the model; traced with 3
 SEEDS = range(4)  # with a batch of each size for each, every modality is absent from a batch of one
-TOLERANCE = 1e-4  # of the label range
+TOLERANCE = 1e-4  # of half a scale, or of a unit of log-odds
 MOST_BYTES = 2**31  # protobuf takes no more
 FRAMES = 40
 
@@ -46,11 +48,13 @@ def export(name: str, file: Path, revision: str | None = None, int8: bool = Fals
         whole, small = folder / "float32.onnx", folder / "int8.onnx"
         write_onnx(whole, model, processor)
         difference = largest_difference(whole, model, processor)
-        if not difference <= TOLERANCE * model.config.label_range:
+        smallest = min(((high - low) / 2 for low, high in model.config.task.scales), default=1.0)
+        if not difference <= TOLERANCE * smallest:
             raise ValueError(f"The file's predictions differ from the model's by {difference:.2g}; nothing is written.")
         yield f"float32: {_size(whole)}; differs from the model by {difference:.1e} at most, on random batches"
         if int8:
             quantize(whole, small)
+            describe(small, model.config.task)
             difference = largest_difference(small, model, processor)
             yield f"int8:    {_size(small)}; differs from the model by {difference:.1e} at most, on random batches"
         move(small if int8 else whole, file)
@@ -74,7 +78,7 @@ def input_names(model: SelfMMModel, processor: SelfMMProcessor) -> list[str]:
 def write_onnx(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
     """
     Writes a model in float32: inputs by the names of `forward`, batch, tokens and frames of any number; outputs
-    `logits` and `<modality>_logits`, each (batch, num_labels).
+    `logits` and `<modality>_logits`, each (batch, num_labels); and what they are (see [`describe`]).
     """
     if (size := sum(one.numel() * one.element_size() for one in model.parameters())) >= MOST_BYTES:
         raise ValueError(f"An ONNX file holds less than 2 GiB, and this model has {size / 2**30:.1f}.")
@@ -99,6 +103,15 @@ def write_onnx(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> No
             )
     except RuntimeError as error:  # also what the exporter calls its own
         raise ValueError(f"torch cannot write this model as ONNX: {error}") from error
+    describe(file, model.config.task)
+
+
+def describe(file: Path, task: Task) -> None:
+    """Writes `problem_type`, and as JSON `names` and `scales`, into the metadata of a file."""
+    graph = onnx.load(file)
+    values = {"problem_type": task.problem_type, "names": json.dumps(task.names), "scales": json.dumps(task.scales)}
+    onnx.helper.set_model_props(graph, values)
+    onnx.save(graph, file)
 
 
 class _Flat(nn.Module):

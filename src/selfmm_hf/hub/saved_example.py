@@ -4,6 +4,7 @@ value was changed for another that is as good in itself, such as the numbers of 
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]
         "text": text,
         "tokens": _tokens(processor, text),
         "numbers": _numbers(loaded, processor, text),
-        "label_range": model.config.label_range,
+        "task": _task(model),
     }
 
 
@@ -56,12 +57,21 @@ def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) ->
     text, expected = saved["text"], saved["numbers"]
     if _tokens(processor, text) != saved["tokens"]:
         raise ValueError(f"the tokenizer is not the one that the model was saved with: {OTHERWISE}")
-    if model.config.label_range != saved["label_range"]:
+    if "task" not in saved and model.config.label_range != saved["label_range"]:  # of earlier versions
         raise ValueError(f"label_range is not the one that the model was saved with: {OTHERWISE}")
+    if saved.get("task", _task(model)) != _task(model):
+        raise ValueError(
+            f"the names, kind or scales of the targets are not those that the model was saved with: {OTHERWISE}"
+        )
     if model.dtype == torch.float32:
         found = np.array(_numbers(model, processor, text))
         if found.shape != np.shape(expected) or not np.allclose(found, expected, 0, TOLERANCE * np.abs(found).max()):
             raise ValueError(f"the model does not say what it said when it was saved: {OTHERWISE}")
+
+
+def _task(model: SelfMMModel) -> dict[str, Any]:
+    """As JSON has it."""
+    return json.loads(json.dumps(asdict(model.config.task)))
 
 
 def _tokens(processor: SelfMMProcessor, text: str | None, most: int = MOST_TOKENS) -> dict[str, list[int]]:

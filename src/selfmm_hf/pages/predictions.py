@@ -4,7 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..model.chart_selfmm import SINGLE_LABEL, columns_of, said, value_text
+from ..model.chart_selfmm import SINGLE_LABEL, columns_of, finite, said, value_text
 from ..model.drawing_selfmm import modality_name, number_text, seconds_text, shortened
 from ..model.picture_selfmm import FEW_FACES, label_of, readings_of, score_of, sentence_of, sentiment_svg
 from . import fill
@@ -70,7 +70,7 @@ def _score(result: dict[str, Any]) -> dict[str, Any]:
 
 def _scores(result: dict[str, Any]) -> dict[str, Any]:
     """The tables of emotions, classes or several scores: a row for each, and a column for each modality."""
-    columns = [("all together", result["scores"], ""), *columns_of(result)]
+    columns = [("all together", finite(result["scores"]), ""), *columns_of(result)]
     label, scales = said(result, result["scores"]), ""
     if "scales" in result:
         scales = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in result["scales"].items())
@@ -80,9 +80,9 @@ def _scores(result: dict[str, Any]) -> dict[str, Any]:
         "label": label,
         "score": f"{result['scores'][label]:.0%}" if result["task"] == SINGLE_LABEL else "",
         "caption": f"Scores: {scales}" if scales else f"Probabilities: {label}",
-        "head": ["", *(modality_name(name) for name, *_ in columns)],
+        "head": ["", *(f"{modality_name(name)}{f': {why}' if why else ''}" for name, _, why in columns)],
         "rows": [
-            (name, [why or value_text(result, name, scores[name], 2) for _, scores, why in columns])
+            (name, [value_text(result, name, scores and scores[name], 2) for _, scores, _ in columns])
             for name in result["scores"]
         ],
         "columns": [*result["scores"], *modalities],
