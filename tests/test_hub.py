@@ -566,6 +566,37 @@ def test_the_card_tells_of_agreement_and_conflict_and_how_far_the_labels_are_tru
     assert named == {("test", "MAE, conflict"): 0.8765}
 
 
+@pytest.mark.parametrize(
+    ("task", "said", "kind"),
+    [
+        ("scores", "predicts the scores of a clip: valence in [-1, 1], arousal in [1, 5].", "Multimodal regression"),
+        ("one_sided", "MAE is in units of the labels: intensity in [0, 3]. Acc", "Multimodal regression"),
+        (
+            "emotions",
+            "any number of them at once: neutral, happy, sad, angry.",
+            "Multimodal multi-label classification",
+        ),
+        ("classes", "the most probable one (`label`), the same scores of the single", "Multimodal classification"),
+    ],
+)
+def test_the_card_tells_what_the_targets_are(tmp_path, model_of, task, said, kind):
+    save_model_folder(tmp_path / "model", *model_of(task), facts())
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert said in card.text and "alone: text, audio, eye. It was trained with" in card.text
+    assert "how positive or negative" not in card.text and "`score`" not in card.text
+    assert "`eye` (clips, frames, 4)" in card.text and '"eye": FRAMES' in card.text
+    assert card.data.to_dict()["model-index"][0]["results"][0]["task"]["name"] == kind
+
+
+def test_the_card_of_one_score_says_what_it_said(model):
+    text = ModelCard.load(model / "README.md").text
+    assert "This model predicts how positive or negative a clip of a person speaking is. It also gives a score" in text
+    assert (
+        "The result contains the `score` in [-3.0, 3.0] (negative to positive), its `label`, the scores of the" in text
+    )
+    assert "\nMAE is in units of the labels, which lie in [-3.0, 3.0]. Accuracies and F1 are percentages." in text
+
+
 def test_a_metric_that_is_no_number_is_left_out(tmp_path):
     card = ModelCard.load(save_model(tmp_path / "model", test_corr=float("nan")) / "README.md")
     _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])

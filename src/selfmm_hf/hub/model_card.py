@@ -16,12 +16,18 @@ from ..labels.trust import chosen_confidence, trust_in_words
 from ..metrics import METRIC_NAMES, NOT_PERCENT
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
+from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from ..resources import CONFIGS
 from ..version import __version__
 
 TEMPLATE = CONFIGS / "cards" / "model.md"
 PICTURE = "run.png"
 SPLITS = ("validation", "test")
+TASK_NAMES = {
+    REGRESSION: "Multimodal regression",
+    MULTI_LABEL: "Multimodal multi-label classification",
+    SINGLE_LABEL: "Multimodal classification",
+}
 
 DEMO = (
     "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, synthesised voices and "
@@ -50,7 +56,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
     computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
     title = "a generated corpus" if builder is None else builder.TITLE
     return ModelCard.from_template(
-        _metadata(facts, title),
+        _metadata(facts, title, config.task),
         template_path=str(TEMPLATE),
         **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch", "hardware")},
         title=title,
@@ -64,10 +70,14 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         face_models="face" in computed or any(one.get("face_only") for one in recipe.values()),
         recipe=[_recipe_line(name, one) for name, one in recipe.items()],
         demo=facts["dataset"] == "demo",
-        label_range=config.label_range,
+        label_range=config.task.label_range,
+        predicts=_predicts(config.task),
+        result=_result(config.task),
+        units=", ".join(_scales(config.task)),
+        modalities=", ".join(config.modalities),
         inputs=", ".join([*tokens, *shapes]),
         rows=list(_rows(facts)),
-        conflict=conflict_in_words([facts], config.label_range),
+        conflict=conflict_in_words([facts], config.task.label_range) if config.task.label_range else None,
         trust=list(trust_in_words(chosen_confidence(facts))),
         picture=PICTURE if picture else None,
         presets=[(preset_name(number), name) for number, (name, _) in enumerate(facts["presets"])],
@@ -86,7 +96,29 @@ def preset_name(number: int) -> str:
     return "preset.yaml" if number == 0 else f"preset_{number + 1}.yaml"
 
 
-def _metadata(facts: dict, title: str) -> ModelCardData:
+def _predicts(task: Task) -> str:
+    """What the model predicts, for "This model predicts ..."."""
+    if task.problem_type == SINGLE_LABEL:
+        return f"which one of these classes a clip is of: {', '.join(task.names)}"
+    if task.problem_type == MULTI_LABEL:
+        return f"which of these a clip shows, any number of them at once: {', '.join(task.names)}"
+    return f"the scores of a clip: {', '.join(_scales(task))}"
+
+
+def _result(task: Task) -> str:
+    """What the pipeline says of a clip beside its modalities."""
+    if task.problem_type == SINGLE_LABEL:
+        return "the probabilities of all classes (`scores`), the most probable one (`label`)"
+    if task.problem_type == MULTI_LABEL:
+        return "the probability of each (`scores`), those above 50 % (`label`)"
+    return "the `scores` by name, their `scales`"
+
+
+def _scales(task: Task) -> list[str]:
+    return [f"{name} in [{low:g}, {high:g}]" for name, (low, high) in zip(task.names, task.scales, strict=False)]
+
+
+def _metadata(facts: dict, title: str, task: Task) -> ModelCardData:
     builder = BUILDERS.get(facts["dataset"])
     # What is learned of data is no freer than they are.
     licence = {"license": "mit"} if builder is None else {"license": "unknown"}
@@ -96,7 +128,7 @@ def _metadata(facts: dict, title: str) -> ModelCardData:
     results = [
         EvalResult(
             task_type="other",  # the Hub has none of its own for it
-            task_name="Multimodal sentiment analysis",
+            task_name=TASK_NAMES[task.problem_type] if task.label_range is None else "Multimodal sentiment analysis",
             dataset_type=repository or facts["dataset"],
             dataset_name=title,
             dataset_config=facts["data_config"],
