@@ -212,16 +212,19 @@ def test_data_preparation(tmp_path, monkeypatch, capsys):
         if name == "generate":
             return measure(name, arguments, folder)
         monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
-        paths = {"file": folder / "mosei.pkl", "prepared": folder / "prepared", "few": folder / "few"}
-        args = data_preparation.argparse.Namespace(rows={"train": 40, "valid": 4, "test": 4}, **paths)
+        paths = {"file": folder / "file.pkl", "prepared": folder / "prepared", "few": folder / "few"}
+        rows = {"train": 40, "valid": 4, "test": 4}
+        args = data_preparation.argparse.Namespace(dataset=arguments[1], rows=rows, **paths)
         started = time.perf_counter()
         facts = data_preparation.STEPS[name][0](args)
         return data_preparation.Measured(time.perf_counter() - started, 0, 0, facts)
 
     monkeypatch.setattr(data_preparation, "measure", here)
-    monkeypatch.setattr(sys, "argv", ["data_preparation.py", "--rows", "40", "4", "4", "--folder", str(tmp_path)])
-    with pytest.raises(SystemExit) as exit_info:
-        data_preparation.main()
-    printed = capsys.readouterr().out
-    assert exit_info.value.code == 0 and printed.endswith("all met\n"), printed
-    assert "one epoch of training" in printed
+    for dataset in ("mosei", "iemocap"):
+        options = ["--dataset", dataset, "--rows", "40", "4", "4", "--folder", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["data_preparation.py", *options])
+        with pytest.raises(SystemExit) as exit_info:
+            data_preparation.main()
+        printed = capsys.readouterr().out
+        assert exit_info.value.code == 0 and printed.endswith("all met\n"), printed
+        assert ("one epoch of training" in printed) is (dataset == "mosei") and "load_splits" in printed

@@ -134,9 +134,17 @@ def test_the_same_id_in_two_splits_is_told(tmp_path):
 
 
 def test_each_data_set_has_its_range_and_language():
-    assert LABEL_RANGES == {"demo": 3.0, "mosi": 3.0, "mosei": 3.0, "sims": 1.0, "simsv2": 1.0, "custom": 3.0}
+    assert LABEL_RANGES == {
+        "demo": 3.0,
+        "mosi": 3.0,
+        "mosei": 3.0,
+        "sims": 1.0,
+        "simsv2": 1.0,
+        "iemocap": None,
+        "custom": 3.0,
+    }
     assert {name: builder.LANGUAGE for name, builder in BUILDERS.items() if builder.CITATION} == {
-        "mosi": "en", "mosei": "en", "sims": "zh", "simsv2": "zh",
+        "mosi": "en", "mosei": "en", "sims": "zh", "simsv2": "zh", "iemocap": "en",
     }  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from selfmm_hf.runs.options import PRESETS, read_options
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "hub_configs"
-PUBLISHED = sorted(PRESETS.keys() - {"demo", "custom"})
+BORROWED = ["custom", "emer", "iemocap"]  # nobody has published any: those of MOSI
+PUBLISHED = sorted(PRESETS.keys() - {"demo", *BORROWED})
 LAUNCHES = sorted((FOLDER / "accelerate").glob("*.yaml"), key=lambda file: file.name)
 METRIC = FOLDER / "metrics" / "multimodal_sentiment"
 SPACES = [ROOT / "spaces_demo", METRIC]
@@ -84,7 +85,7 @@ def test_lines_are_readable(file):
 def test_the_package_has_the_same_folder():
     inside = Path(selfmm_hf.__file__).parent / "hub_configs"
     assert inside.resolve() == FOLDER and inside.is_symlink()
-    assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"custom", "demo", *OFFICIAL}
+    assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"demo", *BORROWED, *OFFICIAL}
 
 
 def test_wheels_contain_it():
@@ -111,12 +112,12 @@ def test_every_key_of_a_preset_is_used(name, tmp_path):
     assert set(model) <= set(written)
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, "custom"])
+@pytest.mark.parametrize("name", [*PUBLISHED, *BORROWED])
 def test_every_value_of_a_preset_has_its_source(name):
     header, body = PRESETS[name].read_text(encoding="utf-8").split("\ndataset: ")
     assert re.search(r"^# Source of every value without its own: thuiar/\S+, commit [0-9a-f]{7}, ", header, re.M)
     lines = [line for line in body.splitlines()[1:] if line and not line.startswith("#")]
-    assert [line for line in lines if not re.fullmatch(r"\w+:|\s*[\w.]+: +\S+ +# \S.*", line)] == []
+    assert [line for line in lines if not re.fullmatch(r"\w+:|\s*[\w.]+: +(\S+|\[.*\]) +# \S.*", line)] == []
 
 
 def test_the_values_of_the_demo_are_the_projects_own():
@@ -146,13 +147,18 @@ def test_a_preset_has_the_official_values(name):
     assert set(args.learning_rates) == set(args.weight_decays) == set(parts)
 
 
-def test_the_preset_of_ones_own_data_trains_as_that_of_mosi():
-    """All that says how is learned; the sizes of the model are its defaults."""
-    arguments = [vars(read_options(["--config", name, "--use_cpu"])[2]) for name in ("mosi", "custom")]
-    for name in ("learning_rate", "learning_rates", "weight_decay", "weight_decays", "num_train_epochs", "seed",
-                 "per_device_train_batch_size", "gradient_accumulation_steps", "early_stopping_patience"):  # fmt: skip
-        assert arguments[0][name] == arguments[1][name], name
-    assert arguments[1]["learning_rates"]["encoders.text"] == 5e-5
+@pytest.mark.parametrize("name", BORROWED)
+def test_presets_that_nobody_has_published_train_as_that_of_mosi(name):
+    """All that says how is learned; of the sizes of the model those that are there."""
+    (_, model, mosi), (_, ours, args) = (read_options(["--config", one, "--use_cpu"]) for one in ("mosi", name))
+    for option in ("learning_rate", "weight_decay", "num_train_epochs", "seed", "per_device_train_batch_size",
+                   "gradient_accumulation_steps", "early_stopping_patience"):  # fmt: skip
+        assert getattr(mosi, option) == getattr(args, option), option
+    untrained = {"encoders.text": args.learning_rate} if name == "iemocap" else {}
+    assert args.learning_rates == ({} if name == "emer" else mosi.learning_rates | untrained)
+    assert args.weight_decays == ({} if name == "emer" else mosi.weight_decays)
+    assert {key: value for key, value in ours.items() if key != "modalities"}.items() <= model.items()
+    assert len(ours) == {"custom": 0, "emer": 1, "iemocap": len(model) - 1}[name]
 
 
 @pytest.mark.parametrize("file", LAUNCHES, ids=lambda file: file.stem)

@@ -217,7 +217,7 @@ def refused(path, match):
             "'train', row 0, labels: 8 values a clip, but a sentiment score",
         ),
         (tuples(label=lambda score: "good"), "'train', row 0, labels: expected an array of numbers"),
-        (arrays(classes=8), "'train', labels: 8 values a clip, .*IEMOCAP"),
+        (arrays(classes=8), "'train', labels: 8 values a clip, .*the emotions of IEMOCAP are 4 pairs"),
         (tuples() | {"dev": [1]}, "split 'valid' is missing"),
         (tuples() | {"test": [*tuples()["test"], (1, 2, 3)]}, r"'test', row 3: expected \(\(words, vision, acoustic\)"),
         (arrays(ids=["a", "b"]), "'train', column 'raw_text': has 3 rows, but column 'id' has 2"),

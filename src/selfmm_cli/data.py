@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from .errors import end_in_one_line
 
-Dataset = Literal["mosi", "mosei", "sims", "simsv2", "custom"]
+Dataset = Literal["mosi", "mosei", "sims", "simsv2", "iemocap", "custom"]
 DATA_CONFIG = Option("--data_config", help="aligned or unaligned, where there are both.")
 
 data = typer.Typer(name="data", help="Prepare, inspect or verify a data set.", no_args_is_help=True)

@@ -12,6 +12,7 @@ from ..storage.hub_names import check_name
 from .builder import FeatureBuilder, layout
 from .columns import SPLITS, odd_column
 from .custom import Custom, is_custom
+from .iemocap import Iemocap
 from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
 from .mosi import Mosi
@@ -27,17 +28,18 @@ BUILDERS: dict[str, type[FeatureBuilder]] = {
     "mosei": Mosei,
     "sims": Sims,
     "simsv2": SimsV2,
+    "iemocap": Iemocap,
     "custom": Custom,
 }
-# Labels lie in [-range, range].
+# Labels lie in [-range, range]; `None`: they are no such score.
 LABEL_RANGES = {"demo": 3.0, **{name: builder.LABEL_RANGE for name, builder in BUILDERS.items()}}
 
 Splits = dict[str, Samples]
 
 
-def range_of_labels(dataset: str, wanted: float | None = None) -> float:
+def range_of_labels(dataset: str, wanted: float | None = None) -> float | None:
     """
-    Labels lie in [-range, range], by which their metrics are chosen too.
+    Labels lie in [-range, range], by which their metrics are chosen too; `None` where they are no score.
 
     Args:
         wanted: Of a `custom` data set; the others have theirs.
@@ -70,7 +72,7 @@ def load_splits(
     The samples of `train`, `validation` and `test`. What their labels are, each of them tells: `splits["train"].task`.
 
     Args:
-        dataset: `demo`, `mosi`, `mosei`, `sims`, `simsv2` or `custom`.
+        dataset: `demo`, `mosi`, `mosei`, `sims`, `simsv2`, `iemocap` or `custom`.
         data: Where it is: a published feature file, a folder that `selfmm data prepare` has made, a folder of one's
             own (see [`Custom`]), or a data set repository on the Hub. Nothing for `demo`.
         config: `aligned` or `unaligned`, where there are both.

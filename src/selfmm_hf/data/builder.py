@@ -11,11 +11,11 @@ from datasets import BuilderConfig, DatasetInfo, GeneratorBasedBuilder, SplitGen
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils import tqdm
 
-from ..model.task_selfmm import Task
+from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ..storage.whole_files import writing
 from .columns import features
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
-from .targets import check_reach, score
+from .targets import SENTIMENTS, check_reach, score
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
     TITLE: ClassVar[str]
     ABOUT: ClassVar[str]
     LANGUAGE: ClassVar[str | None]
-    LABEL_RANGE: ClassVar[float]
+    LABEL_RANGE: ClassVar[float | None]
     VOCABULARY: ClassVar[int | None] = None
     HOMEPAGE: ClassVar[str] = ""
     CITATION: ClassVar[str] = ""
@@ -96,7 +96,24 @@ class FeatureBuilder(GeneratorBasedBuilder):
     @property
     def task(self) -> Task:
         """What the labels are."""
-        return score(self.LABEL_RANGE)
+        return self.task_of(self.config.problem_type)
+
+    @classmethod
+    def task_of(cls, problem_type: str | None = None) -> Task:
+        """
+        What the labels are of a kind that the data set has; `None`: of its usual kind.
+
+        Raises:
+            DataError: It has none of this kind.
+        """
+        if problem_type in (None, REGRESSION):
+            return score(cls.LABEL_RANGE)
+        if problem_type == SINGLE_LABEL:
+            return Task(SENTIMENTS, SINGLE_LABEL)
+        raise DataError(
+            f"Labels of {cls.TITLE} are scores, or {', '.join(SENTIMENTS)} by problem_type {SINGLE_LABEL}; "
+            f"got {problem_type}."
+        )
 
     @property
     def label_range(self) -> float | None:

@@ -19,6 +19,15 @@ PAUSE = "sp"  # the word that the CMU SDK has where nobody speaks
 # CMU-MOSEI's labels are sentiment, happiness, sadness, anger, surprise, disgust, fear.
 MOSEI_LABELS = 7
 EXPECTED = "expected a dict of train, valid and test"
+# IEMOCAP's in MulT's files, each as [1, 0], absent, or [0, 1], present; of clips that are read, 0 or 1 of each.
+EMOTIONS = ("neutral", "happy", "sad", "angry")
+EMOTION_LABELS = "emotion_labels"
+INSTEAD = (
+    "for IEMOCAP take MulT's iemocap_data.pkl or iemocap_data_noalign.pkl, or make a folder of your own with a "
+    "table.csv (docs/data.md)"
+)
+DIALOGUES = "the dialogue-level IEMOCAP_features.pkl of DialogueRNN, MMGCN and COGMEN (six emotions, a tuple of nine)"
+ONE_EMOTION_EACH = "LMF's iemocap.pkl (a data set for each emotion, keys of bytes)"
 
 
 class Columns(dict):
@@ -54,6 +63,10 @@ def as_mmsa(data: Any) -> dict[str, dict[str, Any]]:
             "one split in the tuple layout of MISA and MMIM, train.pkl, dev.pkl or test.pkl; make one file of the "
             "three, a dict of the lists: {'train': ..., 'dev': ..., 'test': ...}"
         )
+    if type(data) is tuple:
+        raise DataError(f"a tuple of {len(data)}, as {DIALOGUES}, which is not read; {INSTEAD}")
+    if type(data) is dict and {"happy", "angry"} <= set(data):
+        raise DataError(f"the layout of {ONE_EMOTION_EACH}, which is not read; {INSTEAD}")
     if type(data) is not dict or not any(name in data for names in SPLITS.values() for name in names):
         raise DataError(f"split 'train' is missing; {EXPECTED}{_hint(data)}")
     splits = {}
@@ -71,6 +84,13 @@ def as_mmsa(data: Any) -> dict[str, dict[str, Any]]:
         else:
             splits[split] = content
     return splits
+
+
+def not_plain(problem: str) -> str:
+    """What to do where a pickle cannot be read and may be one of those of IEMOCAP; nothing to add where it is not."""
+    known = {"holds a set": DIALOGUES, "uses EMPTY_SET": DIALOGUES, "keys are not names": ONE_EMOTION_EACH}
+    found = next((name for sign, name in known.items() if sign in problem), None)
+    return (found and f"; if this is {found}: {INSTEAD}") or ""
 
 
 def _hint(data: Any) -> str:
@@ -117,8 +137,12 @@ def _of_clips(clips: list[Any], split: str) -> Columns:
 def _of_arrays(content: dict[str, Any], split: str, name: str) -> Columns:
     columns, remarks = dict(content), ["in the layout of MulT and MultiBench"]
     trims = "text_bert" not in columns and not any(one.endswith("_lengths") for one in columns)
-    columns["regression_labels"] = _sentiment(_numbers(columns.pop("labels")), f"split {name!r}")
-    rows = len(columns["regression_labels"])
+    labels = _numbers(columns.pop("labels"))
+    if labels.shape[1:] == (len(EMOTIONS), 2):
+        columns[EMOTION_LABELS] = _emotions(labels, f"split {name!r}")
+    else:
+        columns["regression_labels"] = _sentiment(labels, f"split {name!r}")
+    rows = len(labels)
     if trims:
         remarks.append("frames of zeros before and after the others are taken for padding")
     if "raw_text" not in columns:
@@ -150,9 +174,21 @@ def _sentiment(labels: NDArray, where: str) -> NDArray:
     if labels.shape[1] not in (1, MOSEI_LABELS):
         raise DataError(
             f"{where}, labels: {labels.shape[1]} values a clip, but a sentiment score is one, or the first of "
-            f"CMU-MOSEI's {MOSEI_LABELS}; classes of emotions (IEMOCAP) are nothing that Self-MM learns"
+            f"CMU-MOSEI's {MOSEI_LABELS}, and the emotions of IEMOCAP are {len(EMOTIONS)} pairs; make a folder of your "
+            "own with a table.csv (docs/data.md)"
         )
     return labels[:, 0]
+
+
+def _emotions(labels: NDArray, where: str) -> list[list[float]]:
+    """0 or 1 of each emotion, of labels (rows, emotions, 2)."""
+    odd = ~np.isin(labels, (0, 1)).all(2) | (labels.sum(2) != 1) if labels.dtype.kind in "biuf" else np.array([[True]])
+    if odd.any():
+        row, emotion = np.argwhere(odd)[0]
+        got = labels[row, emotion].tolist()
+        problem = f"expected [1, 0], absent, or [0, 1], present, got {got}"
+        raise DataError(f"{where}, labels, row {row}, {EMOTIONS[emotion]}: {problem}")
+    return labels[:, :, 1].astype(np.float64).tolist()
 
 
 def _ids(ids: Any, split: str) -> list[str]:

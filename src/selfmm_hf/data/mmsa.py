@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.task_selfmm import Task
+from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from .columns import UNIMODAL_LABELS
-from .layouts import Columns, as_mmsa
+from .layouts import EMOTION_LABELS, EMOTIONS, Columns, as_mmsa, not_plain
 from .safe_pickle import Array, DataError, Source, load_pickle, read_array
-from .targets import LabelType, label_fault, label_type
+from .targets import SENTIMENTS, LabelType, describe, label_fault, label_type
 
-__all__ = ["DataError", "FeatureTable", "Rules", "read_mmsa"]
+__all__ = ["EMOTIONS", "DataError", "FeatureTable", "Rules", "read_mmsa"]
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # ours: the file's
 UNIMODAL = dict(zip(UNIMODAL_LABELS.values(), (f"regression_labels_{letter}" for letter in "TAV"), strict=True))
@@ -37,7 +37,7 @@ class Rules:
     Args:
         not_finite: What becomes of frame values that are NaN, infinite or beyond float32: `zero` sets them to 0 (the
             official code does so with -inf in the audio), `keep` leaves them, `refuse` is an error.
-        task: What labels are; `None`: one number, anywhere.
+        task: What labels are; `None`: one number, anywhere, or the emotions that the file has.
         vocabulary: Token ids are less than this; `None`: any.
     """
 
@@ -66,7 +66,10 @@ def read_mmsa(path: str | Path, rules: Rules | None = None) -> dict[str, "Featur
         DataError: The file is missing, damaged, hostile, or not in this layout.
     """
     path, rules = Path(path), rules or Rules()
-    data, source = load_pickle(path)
+    try:
+        data, source = load_pickle(path)
+    except DataError as error:
+        raise DataError(f"{error}{not_plain(str(error))}") from None
     try:
         splits = as_mmsa(data)
     except DataError as error:
@@ -136,9 +139,12 @@ class FeatureTable:
             self._sequence("word_vectors", "text", self._text_lengths())
         if not self.arrays and tokens is None:
             self._fail("audio", "missing, as are vision, text and text_bert; there is nothing to learn from")
-        if "regression_labels" not in self.source and "classification_labels" in self.source:
-            self._fail("regression_labels", "missing, and classification_labels do not give a sentiment score")
-        self.columns["label"] = self._labels("regression_labels")
+        if EMOTION_LABELS in self.source:
+            self.columns["label"] = self._emotions()
+        elif self.task.problem_type == SINGLE_LABEL and self.task.names == SENTIMENTS:
+            self.columns["label"] = self._classes()
+        else:
+            self.columns["label"] = self._scores()
         if any(column in self.source for column in UNIMODAL.values()):
             self.columns |= {name: self._labels(column) for name, column in UNIMODAL.items()}
         if tokens is not None:
@@ -150,7 +156,9 @@ class FeatureTable:
     @property
     def task(self) -> Task:
         """What the labels are."""
-        return self.rules.task or Task()
+        if self.rules.task is not None:
+            return self.rules.task
+        return Task(EMOTIONS, MULTI_LABEL) if EMOTION_LABELS in self.source else Task()
 
     @property
     def label_type(self) -> LabelType:
@@ -275,8 +283,46 @@ class FeatureTable:
                 self._fail(name, "expected a finite number, got NaN, infinity or one beyond float32", row)
         return [float(value) for value in values]
 
-    def _labels(self, name: str) -> list[float]:
+    def _scores(self) -> list[float]:
+        if self.task.problem_type != REGRESSION:
+            self._fail("labels", f"scores, not those of {', '.join(self.task.names)}; is this another data set?")
+        if "regression_labels" not in self.source and "classification_labels" in self.source:
+            hint = f"; for their classes take problem_type {SINGLE_LABEL}"
+            self._fail("regression_labels", f"missing, and classification_labels do not give a sentiment score{hint}")
+        return self._labels("regression_labels")
+
+    def _emotions(self) -> list[list[float]] | list[int]:
+        """Those of IEMOCAP, each there or not; or the one that there is."""
+        if self.task.names != EMOTIONS:
+            self._fail("labels", f"the emotions {', '.join(EMOTIONS)}, not {describe(self.task)}; take it as iemocap")
+        labels = self.source[EMOTION_LABELS]
+        if self.task.problem_type == MULTI_LABEL:
+            return labels
+        for row, label in enumerate(labels):
+            if sum(label) != 1:
+                found = ", ".join(name for name, there in zip(EMOTIONS, label, strict=True) if there) or "none"
+                self._fail("labels", f"one of {', '.join(EMOTIONS)} is the class, but there are: {found}", row)
+        return [label.index(1) for label in labels]
+
+    def _classes(self) -> list[int]:
+        """Negative, neutral or positive, by `classification_labels`, or by the words of `annotations`."""
+        if "classification_labels" not in self.source and "annotations" in self.source:
+            words = [word.lower() for word in self._strings("annotations")]
+            for row, word in enumerate(words):
+                if word not in SENTIMENTS:
+                    self._fail("annotations", f"expected one of {', '.join(SENTIMENTS)}, got {word!r:.40}", row)
+            return [SENTIMENTS.index(word) for word in words]
+        numbers = self._numbers("classification_labels")
+        for row, number in enumerate(numbers):
+            if fault := label_fault(self.task, number):
+                self._fail("classification_labels", fault, row)
+        return list(map(int, numbers))
+
+    def _labels(self, name: str) -> list[float] | list[int]:
+        """The scores of a column, or their signs as classes."""
         labels = self._numbers(name)
+        if self.task.problem_type == SINGLE_LABEL:
+            return [int(np.sign(label)) + 1 for label in labels]
         for row, label in enumerate(labels if self.rules.task else ()):
             if fault := label_fault(self.rules.task, label):
                 self._fail(name, fault, row)

@@ -21,7 +21,7 @@ from .prepared import ORIGIN_FILE, origins, read_origins, split_files
 from .recipe import RECIPE_FILE, recipe_file
 from .research import research_use_of
 from .safe_pickle import DataError
-from .targets import describe, task_to_json
+from .targets import SENTIMENT, SENTIMENTS, describe, task_to_json
 
 CARD = CONFIGS / "cards" / "dataset.md"
 
@@ -155,12 +155,18 @@ def card_fault(folder: Path, facts: list[dict[str, Any]]) -> str | None:
 
 def _card(builder: FeatureBuilder, facts: list[dict[str, Any]], infos: dict[str, DatasetInfo]) -> DatasetCard:
     research = next((one["research"] for one in facts if one.get("research")), None)
+    of_sentiment = builder.task.names in ((SENTIMENT,), SENTIMENTS)
     data = DatasetCardData(
         pretty_name=builder.TITLE,
         language=builder.LANGUAGE,
         license="other" if research else None,
         license_name="research-use" if research else None,
-        tags=["sentiment-analysis", "multimodal", "multimodal-sentiment-analysis", "self-mm"],
+        tags=[
+            "sentiment-analysis" if of_sentiment else "emotion-recognition",
+            "multimodal",
+            "multimodal-sentiment-analysis",
+            "self-mm",
+        ],
         configs=card_configs(facts),
     )
     DatasetInfosDict(infos).to_dataset_card_data(data)

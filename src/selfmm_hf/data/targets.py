@@ -11,6 +11,7 @@ from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TOLERANCE
 from .safe_pickle import DataError
 
 SENTIMENT = "sentiment"
+SENTIMENTS = ("negative", "neutral", "positive")
 MOST_NAMES, MOST_LETTERS = 1000, 100  # of what a file says of a task
 ROUNDING = 1e-6  # of float32, by the size of a scale
 

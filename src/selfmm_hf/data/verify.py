@@ -17,7 +17,7 @@ from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 from .prepare import card_fault
 from .prepared import origins, split_files, task_of_origin
 from .samples import Samples
-from .targets import check_reach, label_fault, score
+from .targets import check_reach, label_fault
 
 
 def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
@@ -41,7 +41,7 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
         yield f"{file} is none of the published files: its SHA-256 is {found['sha256']}"
     elif builder is not published[0]:
         raise DataError(f"{file} is the published file of {published[0].TITLE}, {published[1]}, not of {dataset}.")
-    task = None if builder in (None, BUILDERS["custom"]) else score(builder.LABEL_RANGE)
+    task = None if builder in (None, BUILDERS["custom"]) else builder.task_of()
     tables = read_mmsa(file, Rules("keep", task, builder and builder.VOCABULARY))
     if task is not None:
         check_reach(task, [label for table in tables.values() for label in table.columns["label"]], file)

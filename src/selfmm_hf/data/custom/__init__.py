@@ -61,7 +61,8 @@ class Custom(FeatureBuilder):
             columns = read_table(file)
             check_splits(file, columns)
             said = table_task(file, columns, self.config.problem_type)
-        return said or score(self.config.label_range or self.LABEL_RANGE)
+        usual = self.task_of(self.config.problem_type)
+        return said or (usual if usual.label_range is None else score(self.config.label_range or self.LABEL_RANGE))
 
     def file(self) -> str:
         return super().file() if self.config.data_dir is None else str(find_table(Path(self.config.data_dir)))
