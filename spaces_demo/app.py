@@ -1,5 +1,6 @@
 """
-A web page for trying a Self-MM model: it shows the sentiment of a clip or of words, with a score for each modality.
+A web page for trying a Self-MM model: it shows what the model predicts of a clip or of words, such as the sentiment,
+with the same for each modality.
 
     SELFMM_MODEL=runs/demo/model python spaces_demo/app.py
 
@@ -41,18 +42,31 @@ SENTENCES = ["the movie was wonderful", "the food was awful", "the story was lon
 
 INTRODUCTION = """# What do words, voice and face say?
 
-Upload or record a clip of a person speaking, or type some words. The model estimates how positive or negative it is.
-It also gives **a separate score for the words, the voice and the face**, because people can say "great" in many ways.
+Upload or record a clip of a person speaking, or type some words. The model estimates {estimates}.
+It also gives **separate {numbers} for the words, the voice and the face**, because people can say "great" in many ways.
 """
 
+SENTIMENT = """
+Each score lies between **-{limit:g}** (very negative) and **+{limit:g}** (very positive); 0 is neutral. Hollow bars are
+negative, full bars positive.
+"""
+CLASSES = """
+Each number is the probability of a class; those of a column add up to 100%. The full bar is the most probable class.
+"""
+EMOTIONS = """
+Each number is the probability that the clip shows an emotion, and it may show any number of them at once. Full bars are
+above 50%.
+"""
+SCORES = """
+The scores lie on these scales: {scales}. Hollow bars are negative scores. Of two scores, a plane shows both: the ring
+is all together, and the marks are words, voice and face.
+"""
 NUMBERS = """
-Each score lies between **-{limit:g}** (very negative) and **+{limit:g}** (very positive); 0 is neutral.
-
 - **Together** is the model's answer. It combines words, voice and face, and is not their average.
 - **Words**, **voice** and **face** are the scores of each alone. The training data have only one label for each clip.
   [Self-MM](https://arxiv.org/abs/2102.04830) generates the labels of words, voice and face itself. The model can
   therefore show when they disagree, as in irony, politeness or a brave face.
-- Hollow bars are negative, full bars positive. If a clip lacks words, voice or face, the model scores the rest.
+- If a clip lacks words, voice or face, the model scores the rest.
 - **Over time** shows windows of {window:g} seconds. It includes words only if speech recognition provides their times.
 """
 
@@ -108,6 +122,25 @@ def limits(model: str) -> str:
         return NO_CARD
     found = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return found[1].strip() if found else NO_CARD
+
+
+def explained(config: Any) -> tuple[str, str]:
+    """The introduction, and what the numbers mean, by the task of a model; earlier ones have none, but one score."""
+    task = getattr(config, "task", None)
+    numbers = NUMBERS.format(window=WINDOW_SECONDS)
+    if task is None or task.label_range is not None:
+        limit = config.label_range if task is None else task.label_range
+        introduction = INTRODUCTION.format(estimates="how positive or negative it is", numbers="scores")
+        return introduction, SENTIMENT.format(limit=limit) + numbers
+    names = ", ".join(task.names)
+    if task.problem_type == "regression":
+        scales = (f"{name} {low:g} to {high:g}" for name, (low, high) in zip(task.names, task.scales, strict=True))
+        meaning, estimates, kind = SCORES.format(scales=", ".join(scales)), names, "scores"
+    elif task.problem_type == "single_label_classification":
+        meaning, estimates, kind = CLASSES, f"which of these it is: {names}", "probabilities"
+    else:
+        meaning, estimates, kind = EMOTIONS, f"which of these it shows: {names}", "probabilities"
+    return INTRODUCTION.format(estimates=estimates, numbers=kind), meaning + numbers
 
 
 def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str, Any]]:
@@ -204,8 +237,9 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
             for path in uploads.pop(request.session_hash, ()):
                 Path(path).unlink(missing_ok=True)
 
+    introduction, meaning = explained(pipe.model.config)
     with gr.Blocks(title="Self-MM", delete_cache=(60, KEEP_SECONDS), analytics_enabled=False) as page:
-        gr.Markdown(INTRODUCTION)
+        gr.Markdown(introduction)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 video = gr.Video(
@@ -233,7 +267,7 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
         )  # fmt: skip
         _show_examples(examples, video, words)
         with gr.Accordion("What do the numbers mean?", open=False):
-            gr.Markdown(NUMBERS.format(limit=pipe.model.config.label_range, window=WINDOW_SECONDS))
+            gr.Markdown(meaning)
         with gr.Accordion("How far can I trust it?", open=True):
             gr.Markdown(card)
             gr.Markdown(PRIVACY)

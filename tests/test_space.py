@@ -23,6 +23,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from selfmm_hf.hub.model_folder import save_loadable
+from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
+from selfmm_hf.model.task_selfmm import Task
+
 ROOT = Path(__file__).parents[1]
 SPACE = ROOT / "spaces_demo"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -335,6 +339,44 @@ def test_a_clip_and_words_go_to_the_pipeline(app, tmp_path):
         ((str(clip),), {"text": None, **options}),
         (({"text": "i loved it"},), {}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("scores", ["estimates valence, arousal.", "scales: valence -1 to 1, arousal 1 to 5", "separate scores"]),
+        ("one_sided", ["estimates intensity.", "scales: intensity 0 to 3"]),
+        ("emotions", ["which of these it shows: neutral, happy, sad, angry.", "above 50%", "separate probabilities"]),
+        ("classes", ["which of these it is: neutral, happy, sad, angry.", "add up to 100%"]),
+    ],
+)
+def test_what_is_shown_follows_the_task_of_the_model(app, model_of, task, said):
+    model, processor = model_of(task)
+    pipe = MultimodalSentimentPipeline(model, processor=processor)
+    text = "".join(app.explained(model.config))
+    assert all(one in text for one in said) and "negative it is" not in text and "windows of 2 seconds" in text
+    shown, numbers = app.judge(pipe, None, "the movie was good")
+    assert "<svg" in shown and "Only the words could be judged" in shown
+    assert set(numbers["scores"]) == set(numbers["unimodal"]["text"]) == set(model.config.task.names)
+
+
+def test_the_page_of_a_model_of_emotions(gradio, app, model_of, tmp_path):
+    save_loadable(tmp_path / "model", *model_of("emotions"))
+    with serving(tmp_path, SERVE, tmp_path / "model") as page:
+        with urllib.request.urlopen(f"{page.address}/config", timeout=30) as answer:
+            text = answer.read().decode()
+        assert "which of these it shows: neutral, happy, sad, angry." in text and "Full bars are" in text
+        (words,) = [one for one in functions(page) if one["api_name"] == "predict_words"]
+        body = {"data": ["the movie was good"], "fn_index": words["id"], "session_hash": "reader"}
+        status, answer = send(page, "/gradio_api/run/predict", body)
+        shown, numbers = json.loads(answer)["data"]
+        assert status == 200 and "<svg" in shown and set(numbers["scores"]) == {"neutral", "happy", "sad", "angry"}
+
+
+@pytest.mark.parametrize("task", [{}, {"task": Task(scales=((-3.0, 3.0),))}])
+def test_the_page_of_one_score_whether_its_code_knows_tasks_or_not(app, task):
+    introduction, meaning = app.explained(SimpleNamespace(label_range=3.0, **task))
+    assert "how positive or negative it is." in introduction and "**-3** (very negative) and **+3**" in meaning
 
 
 @pytest.mark.parametrize(
