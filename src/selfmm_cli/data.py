@@ -10,7 +10,7 @@ from typer import Argument, Option
 from .errors import end_in_one_line
 
 Dataset = Literal["mosi", "mosei", "sims", "simsv2", "iemocap", "custom"]
-DATA_CONFIG = Option("--data_config", help="aligned or unaligned, where there are both.")
+DATA_CONFIG = Option("--data_config", help="aligned or unaligned, where there are both; custom: a fold, fold1of5.")
 
 data = typer.Typer(name="data", help="Prepare, inspect or verify a data set.", no_args_is_help=True)
 

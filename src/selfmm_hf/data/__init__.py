@@ -12,6 +12,7 @@ from ..storage.hub_names import check_name
 from .builder import FeatureBuilder, layout
 from .columns import SPLITS, odd_column
 from .custom import Custom, is_custom
+from .folds import read_fold
 from .iemocap import Iemocap
 from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
@@ -75,7 +76,8 @@ def load_splits(
         dataset: `demo`, `mosi`, `mosei`, `sims`, `simsv2`, `iemocap` or `custom`.
         data: Where it is: a published feature file, a folder that `selfmm data prepare` has made, a folder of one's
             own (see [`Custom`]), or a data set repository on the Hub. Nothing for `demo`.
-        config: `aligned` or `unaligned`, where there are both.
+        config: `aligned` or `unaligned`, where there are both; of a folder of one's own a fold across subjects, such
+            as `fold1of5`.
         revision: Of the repository.
         label_range: As in [`range_of_labels`].
         wanted: The splits of which anything is read.
@@ -141,7 +143,7 @@ def find_builder(
     if dataset == "custom":
         options["label_range"] = builder.LABEL_RANGE if label_range is None else label_range
         if is_custom(path):
-            return builder(data_dir=data, **options)
+            return builder(data_dir=data, **({"name": config} if read_fold(config) else {}), **options)
     if (path / "extraction.jsonl").is_file() and not is_custom(path):
         raise DataError(f"{data} is not finished: run the same `selfmm extract` again to resume it.")
     if path.is_file():

@@ -12,7 +12,7 @@ from ..mmsa import DataError, FeatureTable, Rules
 from ..targets import check_reach, score
 from .folder import list_files, read_folder
 from .labels import table_task
-from .table import TABLES, check_splits, find_table, read_table
+from .table import TABLES, find_table, read_splits
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Custom(FeatureBuilder):
     A data set of one's own: a folder, see [`read_folder`], or one file in the MMSA layout.
 
         Custom(data_dir="folder", label_range=1.0)
+        Custom(data_dir="folder", name="fold1of5")
         Custom(config_name="unaligned", data_files="features.pkl")
     """
 
@@ -58,9 +59,7 @@ class Custom(FeatureBuilder):
         said = None
         if self.config.data_dir is not None:
             file = find_table(Path(self.config.data_dir))
-            columns = read_table(file)
-            check_splits(file, columns)
-            said = table_task(file, columns, self.config.problem_type)
+            said = table_task(file, read_splits(file, self.config.name), self.config.problem_type)
         usual = self.task_of(self.config.problem_type)
         return said or (usual if usual.label_range is None else score(self.config.label_range or self.LABEL_RANGE))
 
@@ -70,7 +69,8 @@ class Custom(FeatureBuilder):
     def tables(self, file: Path) -> dict[str, FeatureTable]:
         if self.config.data_dir is None:
             return super().tables(file)
-        tables = read_folder(file.parent, Rules(self.config.not_finite, self.task), self.config.problem_type)
+        rules = Rules(self.config.not_finite, self.task)
+        tables = read_folder(file.parent, rules, self.config.problem_type, self.config.name)
         digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
         self.origin = Origin(file.parent.name, digest.hexdigest())
         check_reach(self.task, [label for table in tables.values() for label in table.columns["label"]], file)

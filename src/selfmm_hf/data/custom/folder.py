@@ -15,11 +15,11 @@ from ..mmsa import MOST, DataError, FeatureTable, Rules
 from ..targets import Label, LabelType, label_fault, label_type
 from .files import read_frames
 from .labels import as_number, class_name, table_task
-from .table import SPLITS, check_splits, find_table, read_table
+from .table import SPLITS, check_splits, find_table, read_splits
 
 
 def read_folder(
-    folder: str | Path, rules: Rules | None = None, problem_type: str | None = None
+    folder: str | Path, rules: Rules | None = None, problem_type: str | None = None, config: str | None = None
 ) -> dict[str, "FolderTable"]:
     """
     Opens a folder. The table is checked at once, and the feature files as samples are taken.
@@ -32,6 +32,7 @@ def read_folder(
             than a score see [`table_task`].
         rules: What is asked of the values. Its task is that of a table which does not tell its own.
         problem_type: As in [`table_task`].
+        config: A fold, where the splits are to be folds across subjects: see [`read_splits`].
 
     Returns:
         The splits `train`, `validation` and `test`.
@@ -42,7 +43,7 @@ def read_folder(
     clips, rules = Folder(Path(folder)), rules or Rules()
     path = find_table(clips.root)
     clips.path(path.name)
-    columns = read_table(path)
+    columns = read_splits(path, config)
     tables = split_table(path, columns, rules, clips, problem_type)
     clips.find_widths(list(tables.values()))
     return tables

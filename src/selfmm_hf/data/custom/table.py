@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ..folds import fold_splits, folds_of, read_fold
 from ..safe_pickle import DataError
 from .files import check_parquet, check_size
 
@@ -70,9 +71,56 @@ def read_table(
     several = any(name.startswith("label:") for name in columns)
     if missing := [name for name in required if name not in columns and not (several and name == "label")]:
         there = ", ".join(map(repr, names))
-        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(required)}, got {there:.200}")
+        fold = "; or name a fold across subjects, --data_config fold1of5" if {"subject", "fold"} & set(columns) else ""
+        expected = f"expected {', '.join(required)}, got {there:.200}"
+        raise DataError(f"{path}: column {missing[0]!r} is missing; {expected}{fold * (missing[0] == 'split')}")
     texts = columns.get("text", [None] * len(columns["id"]))
     return columns | {"text": ["" if text is None else text for text in texts]}
+
+
+def read_splits(path: Path, config: str | None = None) -> dict[str, list[Any]]:
+    """
+    The columns of a table, with the split of each clip as it says, or as the fold that `config` names; see
+    [`fold_splits`]. `fold` and `subject` are columns: whose clips they are, and, if need be, in which fold.
+
+    Raises:
+        DataError: As [`read_table`] and [`check_splits`]; or a subject is missing, or in two folds.
+    """
+    try:
+        wanted = read_fold(config)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if wanted is None:
+        columns = read_table(path)
+        check_splits(path, columns)
+        return columns
+    columns = read_table(path, ["id", "label", "subject"])
+    subjects = [str(one).strip() if one is not None else "" for one in columns["subject"]]
+    if "" in subjects:
+        row = subjects.index("")
+        where = f"{path}, column 'subject', row {row} (id {columns['id'][row]!r:.80})"
+        raise DataError(f"{where}: expected whose clip it is, got nothing")
+    try:
+        folds = _given_folds(columns, subjects, wanted[1]) if "fold" in columns else folds_of(subjects, wanted[1])
+        columns["split"] = fold_splits(subjects, folds, wanted[0])
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    check_splits(path, columns)
+    return columns
+
+
+def _given_folds(columns: dict[str, list[Any]], subjects: list[str], count: int) -> list[int]:
+    """The number of the fold of each clip, in the order of their names."""
+    names = [str(one).strip() if one is not None else "" for one in columns["fold"]]
+    known = sorted(set(names), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    if "" in known or len(known) != count:
+        raise DataError(f"column 'fold' has {len(known)} folds, {', '.join(map(repr, known)):.80}; expected {count}")
+    fold_of: dict[str, str] = {}
+    for row, (subject, name) in enumerate(zip(subjects, names, strict=True)):
+        if (first := fold_of.setdefault(subject, name)) != name:
+            where = f"column 'fold', row {row} (id {columns['id'][row]!r:.80})"
+            raise DataError(f"{where}: the subject {subject!r:.40} is in the folds {first} and {name}; put it in one")
+    return [known.index(name) + 1 for name in names]
 
 
 def _known(names: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:

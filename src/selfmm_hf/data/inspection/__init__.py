@@ -48,7 +48,7 @@ def open_clips(name: str, data_config: str | None = None) -> dict[str, "Clips"]:
     if Path(name).is_file():
         return read_mmsa(name, Rules("keep"))
     if is_custom(Path(name)):
-        return read_folder(name, Rules("keep"))
+        return read_folder(name, Rules("keep"), config=data_config)
     prepared = find_prepared(name, data_config)
     splits = prepared.load()
     opened = open_splits(splits, name, [split for split in SPLITS if split in splits], prepared.task)

@@ -1,0 +1,115 @@
+"""Folds across subjects: who is in which, what is refused, and how a folder of one's own takes them."""
+
+import random
+
+import numpy as np
+import pytest
+from conftest import command
+from test_custom import write_table
+
+from selfmm_hf.data import DataError, find_builder, load_splits
+from selfmm_hf.data.folds import fold_name, fold_splits, folds_of, read_fold
+from selfmm_hf.data.prepare import prepare
+
+# Some have many clips, some a single one.
+SUBJECTS = [f"s{number}" for number in range(23) for _ in range(1 + number % 5)]
+
+
+def test_folds_are_of_whole_subjects_and_of_about_a_size():
+    folds = folds_of(SUBJECTS, 5)
+    assert len(set(zip(SUBJECTS, folds, strict=True))) == 23
+    sizes = [folds.count(number) for number in range(1, 6)]
+    assert sum(sizes) == len(SUBJECTS) and max(sizes) - min(sizes) <= 1
+    order = list(range(len(SUBJECTS)))
+    random.Random(0).shuffle(order)
+    assert folds_of([SUBJECTS[row] for row in order], 5) == [folds[row] for row in order]
+    with pytest.raises(DataError, match="there are 2 subjects, too few for 3 folds"):
+        folds_of(["a", "b", "b"], 3)
+
+
+def test_each_clip_is_tested_once_by_who_has_not_met_its_subject():
+    folds, tested = folds_of(SUBJECTS, 5), []
+    for number in range(1, 6):
+        splits = fold_splits(SUBJECTS, folds, number)
+        people = {split: {s for s, of in zip(SUBJECTS, splits, strict=True) if of == split} for split in set(splits)}
+        assert people.keys() == {"train", "validation", "test"}
+        assert sum(map(len, people.values())) == 23
+        others = len(splits) - splits.count("test")
+        assert 0.1 * others <= splits.count("validation") < 0.1 * others + 5
+        tested += [row for row, split in enumerate(splits) if split == "test"]
+    assert sorted(tested) == list(range(len(SUBJECTS)))
+    with pytest.raises(DataError, match="but for fold 1, there are 1 subjects, too few to train and validate on"):
+        fold_splits(["a", "b", "b"], [1, 2, 2], 1)
+
+
+@pytest.mark.parametrize("name", ["fold0of5", "fold6of5", "fold1of1", "fold1", "folds", "fold1of5 "])
+def test_names_of_no_fold(name):
+    with pytest.raises(DataError, match="expected a fold such as fold1of5"):
+        read_fold(name)
+
+
+def test_names_of_folds():
+    assert read_fold(fold_name(2, 10)) == (2, 10)
+    assert read_fold(None) is read_fold("unaligned") is None
+
+
+def make(folder, subjects=SUBJECTS, **columns):
+    rows = [
+        {"id": f"clip{row}", "subject": subject, "label:valence": np.sin(row), "label:arousal": np.cos(row)}
+        | {name: values[row] for name, values in columns.items()}
+        for row, subject in enumerate(subjects)
+    ]
+    write_table(folder, rows)
+    (folder / "task.yaml").write_text("scales: {valence: [-1, 1], arousal: [-1, 1]}")
+    (folder / "face").mkdir(exist_ok=True)
+    for row in range(len(subjects)):
+        np.save(folder / "face" / f"clip{row}.npy", np.full((2, 3), row, np.float32))
+    return folder
+
+
+def test_a_folder_has_folds(tmp_path, capsys):
+    folder = make(tmp_path / "own")
+    subject_of = {f"clip{row}": subject for row, subject in enumerate(SUBJECTS)}
+    tested = []
+    for number in range(1, 4):
+        splits = load_splits("custom", str(folder), f"fold{number}of3")
+        people = [{subject_of[clip] for clip in samples["id"]} for samples in splits.values()]
+        assert sum(map(len, people)) == len(set.union(*people)) == 23
+        tested += splits["test"]["id"]
+    assert sorted(tested) == sorted(subject_of)
+    assert command("data", "inspect", folder, "--data_config", "fold3of3") == 0
+    assert f"test valence{len(splits['test']):>13}" in capsys.readouterr().out
+    prepare(find_builder("custom", str(folder), "fold3of3"), tmp_path / "out")
+    prepare(find_builder("custom", str(folder), "fold1of3"), tmp_path / "out")
+    assert load_splits("custom", str(tmp_path / "out"), "fold3of3")["test"]["id"] == splits["test"]["id"]
+    assert command("data", "verify", tmp_path / "out") == 0
+
+
+def test_folds_that_are_prescribed(tmp_path):
+    folds = ["10" if int(subject[1:]) % 2 else "9" for subject in SUBJECTS]
+    folder = make(tmp_path / "own", fold=folds)
+    test = load_splits("custom", str(folder), "fold1of2")["test"]["id"]
+    assert test == [f"clip{row}" for row, fold in enumerate(folds) if fold == "9"]
+    with pytest.raises(DataError, match=r"table.csv: column 'fold' has 2 folds, '9', '10'; expected 5"):
+        load_splits("custom", str(folder), "fold1of5")
+    row = SUBJECTS.index("s2") + 1
+    folds[row] = "10"
+    make(folder, fold=folds)
+    message = rf"column 'fold', row {row} \(id 'clip{row}'\): the subject 's2' is in the folds 9 and 10; put it in one"
+    with pytest.raises(DataError, match=message):
+        load_splits("custom", str(folder), "fold1of2")
+
+
+def test_what_is_missing_is_said(tmp_path):
+    folder = make(tmp_path / "own", ["a", "", "b", "c"])
+    with pytest.raises(DataError, match=r"column 'subject', row 1 \(id 'clip1'\): expected whose clip it is"):
+        load_splits("custom", str(folder), "fold1of2")
+    with pytest.raises(
+        DataError, match=r"column 'split' is missing; .*name a fold across subjects, --data_config fold1"
+    ):
+        load_splits("custom", str(folder))
+    with pytest.raises(DataError, match="expected a fold such as fold1of5, got 'fold7of5'"):
+        load_splits("custom", str(folder), "fold7of5")
+    write_table(folder, [{"id": "a", "label": 1, "split": "train"}])
+    with pytest.raises(DataError, match=r"table.csv: column 'subject' is missing; expected id, label, subject, got"):
+        load_splits("custom", str(folder), "fold1of5")
