@@ -20,6 +20,7 @@ from data_preparation import machine
 
 from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.labels.pseudo_labels import PseudoLabels
+from selfmm_hf.model.task_selfmm import Task
 
 SIZES = [10**3, 10**4, 10**5, 10**6]
 WIDTHS = {"fusion": 128, "text": 64, "audio": 16, "vision": 32}
@@ -32,7 +33,7 @@ class Bookkeeping:
     def __init__(self, size: int, convention: str):
         generator = torch.Generator().manual_seed(size)
         labels = torch.rand(size, generator=generator) * 6 - 3
-        self.state = PseudoLabels(labels, WIDTHS, CONVENTIONS[convention], 3.0)
+        self.state = PseudoLabels(labels, WIDTHS, CONVENTIONS[convention], Task())
         directions = {task: torch.randn(width, generator=generator) for task, width in WIDTHS.items()}
         self.features = {
             task: (labels.unsqueeze(-1) * directions[task] + torch.randn(size, width, generator=generator)).relu()

@@ -7,6 +7,7 @@ from selfmm_hf.labels.conflict import conflict_errors, conflict_in_words, in_con
 from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.labels.pseudo_labels import PseudoLabels
 from selfmm_hf.labels.trust import label_confidence, trust_in_words
+from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs.results import conflict_results
 
 NAN = float("nan")
@@ -84,11 +85,11 @@ def test_which_clips_a_table_calls_so_is_said():
 
 def test_the_confidence_is_told_by_modality_and_epoch_where_there_is_one():
     labels, dims = torch.tensor([1.0, -1.0]), {"fusion": 2, "text": 2, "audio": 2}
-    state = PseudoLabels(labels, dims, CONVENTIONS["default"], 3.0)
+    state = PseudoLabels(labels, dims, CONVENTIONS["default"], Task())
     state.confidence = [torch.zeros(2, 1), torch.tensor([[0.25], [0.5]])]
     assert label_confidence(state, ["text", "audio"]) == {"text": [0.0, 0.25], "audio": [0.0, 0.5]}
     assert label_confidence(state, ["audio"]) == {"audio": [0.0, 0.5]}
-    official = PseudoLabels(labels, dims, CONVENTIONS["official"], 3.0)
+    official = PseudoLabels(labels, dims, CONVENTIONS["official"], Task())
     official.end_epoch(1)
     assert label_confidence(official, ["text", "audio"]) == {}
 

@@ -2,14 +2,20 @@ import pytest
 import torch
 from no_float64 import DEVICE, NoFloat64
 
+from selfmm_hf.labels import default_rule
 from selfmm_hf.labels.default_rule import (
     axis_position,
-    calibrated_labels,
     confidence,
     float64_device,
     least_squares_weights,
     on_label_scale,
 )
+
+
+def calibrated_labels(positions, fusion, labels):
+    """Of one target of a regression, without its dimension."""
+    generated, trust = default_rule.calibrated_labels(*(one.unsqueeze(-1) for one in (positions, fusion, labels)))
+    return generated.squeeze(-1), trust
 
 
 def test_position_is_1_and_minus_1_at_the_centres_and_linear_between():

@@ -7,6 +7,7 @@ from no_float64 import DEVICE, NoFloat64
 from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.labels.loss_weights import loss_weights
 from selfmm_hf.labels.pseudo_labels import LARGE, PseudoLabels, momentum, relative_distance, shifted_label
+from selfmm_hf.model.task_selfmm import Task
 
 DIMS = {"fusion": 7, "text": 5, "audio": 3, "vision": 4}
 SAMPLES = 23
@@ -49,7 +50,12 @@ def recomputed_centres(state, task):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("targets", [1, 2])
 def test_running_centres_equal_a_full_recomputation_without_drift(convention, targets):
-    state = PseudoLabels(labels(torch.Generator().manual_seed(1), targets=targets), DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(
+        labels(torch.Generator().manual_seed(1), targets=targets),
+        DIMS,
+        CONVENTIONS[convention],
+        Task(("x", "y")[:targets]),
+    )
     train(state, epochs=150)  # 900 updates
     for task in DIMS:
         torch.testing.assert_close(
@@ -63,7 +69,7 @@ def test_half_precision_moves_no_label_by_a_thousandth():
     dims = {"fusion": 32, "text": 24, "audio": 16, "vision": 16}
     y = labels(generator, LARGE)
     directions = {task: torch.randn(dim, generator=generator) for task, dim in dims.items()}
-    states = [PseudoLabels(y, dims, CONVENTIONS["default"], 3.0) for _ in range(2)]
+    states = [PseudoLabels(y, dims, CONVENTIONS["default"], Task()) for _ in range(2)]
     exact, half = states
     assert all(values.dtype == torch.float16 for values in half._features.values())
     exact._features = {task: values.double() for task, values in exact._features.items()}
@@ -84,12 +90,12 @@ def test_half_precision_moves_no_label_by_a_thousandth():
 
 def test_official_centres_count_unseen_samples_as_zeros():
     y = torch.tensor([1.0, 2.0, 0.0, -1.0])
-    official = PseudoLabels(y, DIMS, CONVENTIONS["official"], 3.0)
+    official = PseudoLabels(y, DIMS, CONVENTIONS["official"], Task())
     index = torch.tensor([0, 3])
     given = {task: torch.ones(2, dim) for task, dim in DIMS.items()}
     official.update(index, given, everywhere(index), epoch=1)
     assert official.centres("text")[:, 0, 0].tolist() == pytest.approx([1 / 3, 1.0])  # 0 counts as positive
-    ours = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0)
+    ours = PseudoLabels(y, DIMS, CONVENTIONS["default"], Task())
     ours.update(index, given, everywhere(index), epoch=1)
     assert ours.centres("text")[:, 0, 0].tolist() == [1.0, 1.0]
 
@@ -109,14 +115,14 @@ def test_shifted_label_momentum_and_weights_by_hand():
     assert new.item() == pytest.approx(2.0 + (0.5 - 0.8) / 2 * (2.0 + 0.8) / 0.8)  # the paper's second form
     assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=2).item() == pytest.approx(1 / 3 + 2 / 3 * 4)
     assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=5).item() == pytest.approx(4 / 6 + 2 / 6 * 4)
-    weights = loss_weights(torch.tensor([1.0, 1.5]), torch.tensor([1.0, 1.0]), at_agreement=0.25)
+    weights = loss_weights(torch.tensor([0.0, 0.5]), at_agreement=0.25)
     assert weights.tolist() == pytest.approx([0.25, 0.25 + 0.75 * torch.tensor(0.5).tanh().item()])
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_labels_move_from_the_second_epoch_on(convention):
     y = labels(torch.Generator().manual_seed(2))
-    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], Task())
     train(state, epochs=1)
     assert all(torch.equal(values, y) for values in state.labels.values())
     # Representations that carry the sentiment, of which every convention makes something new.
@@ -134,7 +140,7 @@ def test_labels_move_from_the_second_epoch_on(convention):
 
 @pytest.mark.parametrize("convention", ["default", "official"])
 def test_labels_stay_in_the_range(convention):
-    state = PseudoLabels(labels(torch.Generator().manual_seed(4)), DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(labels(torch.Generator().manual_seed(4)), DIMS, CONVENTIONS[convention], Task())
     train(state, epochs=20)
     assert all(values.abs().max() <= 3.0 + 1e-6 for values in state.labels.values())  # momentum rounds
 
@@ -142,7 +148,7 @@ def test_labels_stay_in_the_range(convention):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("y", [torch.full((9,), 1.0), torch.zeros(9), torch.full((9,), -2.0)])
 def test_an_empty_class_gives_no_nan(convention, y):
-    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], Task())
     train(state, epochs=4)
     assert all(values.isfinite().all() for values in state.labels.values())
     assert all(weights.isfinite().all() for weights in state.weights(torch.arange(9)).values())
@@ -150,7 +156,7 @@ def test_an_empty_class_gives_no_nan(convention, y):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_alpha_m_of_zero_and_equal_representations_give_no_nan(convention):
-    state = PseudoLabels(labels(torch.Generator().manual_seed(5)), DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(labels(torch.Generator().manual_seed(5)), DIMS, CONVENTIONS[convention], Task())
     index = torch.arange(SAMPLES)
     same = {task: torch.ones(SAMPLES, dim) for task, dim in DIMS.items()}
     for epoch in (1, 2, 3):
@@ -162,7 +168,7 @@ def test_alpha_m_of_zero_and_equal_representations_give_no_nan(convention):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_one_sample_that_is_not_finite_spoils_nothing_else(convention):
     y = labels(torch.Generator().manual_seed(6))
-    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], Task())
     generator = torch.Generator().manual_seed(7)
     for epoch in (1, 2, 3):
         given = features(generator, SAMPLES)
@@ -177,7 +183,7 @@ def test_one_sample_that_is_not_finite_spoils_nothing_else(convention):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_an_absent_modality_keeps_its_label_and_is_in_no_centre(convention):
     y = labels(torch.Generator().manual_seed(8))
-    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(y, DIMS, CONVENTIONS[convention], Task())
 
     def some_without_audio(index):
         return {**everywhere(index), "audio": index % 3 > 0}
@@ -193,9 +199,9 @@ def test_an_absent_modality_keeps_its_label_and_is_in_no_centre(convention):
 
 def test_state_survives_a_checkpoint():
     y = labels(torch.Generator().manual_seed(9))
-    whole = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0)
+    whole = PseudoLabels(y, DIMS, CONVENTIONS["default"], Task())
     train(whole, epochs=3, seed=1)
-    copy = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0)
+    copy = PseudoLabels(y, DIMS, CONVENTIONS["default"], Task())
     copy.load_state_dict({name: value.clone() for name, value in whole.state_dict().items()})
     for state in (whole, copy):
         generator = torch.Generator().manual_seed(11)
@@ -207,8 +213,8 @@ def test_state_survives_a_checkpoint():
 
 def test_a_state_of_another_training_set_is_refused():
     y = labels(torch.Generator().manual_seed(10))
-    state = PseudoLabels(y, DIMS, CONVENTIONS["default"], 3.0).state_dict()
-    other = PseudoLabels(y[:-1], DIMS, CONVENTIONS["default"], 3.0)
+    state = PseudoLabels(y, DIMS, CONVENTIONS["default"], Task()).state_dict()
+    other = PseudoLabels(y[:-1], DIMS, CONVENTIONS["default"], Task())
     with pytest.raises(ValueError, match="another training set"):
         other.load_state_dict(state)
 
@@ -216,7 +222,7 @@ def test_a_state_of_another_training_set_is_refused():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_labels_must_be_finite(bad):
     with pytest.raises(ValueError, match="training sample 2 is not"):
-        PseudoLabels(torch.tensor([1.0, -1.0, bad]), DIMS, CONVENTIONS["default"], 3.0)
+        PseudoLabels(torch.tensor([1.0, -1.0, bad]), DIMS, CONVENTIONS["default"], Task())
 
 
 def test_conventions_differ_where_the_table_says():
@@ -234,10 +240,10 @@ def test_conventions_differ_where_the_table_says():
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_a_device_without_float64_leaves_the_same_state(convention):
     y, index = labels(torch.Generator().manual_seed(1)), torch.tensor([0, 5, 7])
-    expected = PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0)
+    expected = PseudoLabels(y, DIMS, CONVENTIONS[convention], Task())
     train(expected, epochs=4)
     with NoFloat64():
-        found = PseudoLabels(y.to(DEVICE), DIMS, CONVENTIONS[convention], 3.0)
+        found = PseudoLabels(y.to(DEVICE), DIMS, CONVENTIONS[convention], Task())
         update = found.update
 
         def on_device(rows, representations, present, epoch):
@@ -260,18 +266,21 @@ def test_weights_of_the_default_do_not_depend_on_the_label_range():
     y = labels(torch.Generator().manual_seed(5))
     index = torch.arange(len(y))
     for name, same in (("default", True), ("official", False)):
-        wide, narrow = (PseudoLabels(y / unit, DIMS, CONVENTIONS[name], 3.0 / unit) for unit in (1, 3))
+        wide, narrow = (
+            PseudoLabels(y / unit, DIMS, CONVENTIONS[name], Task(scales=((-3.0 / unit, 3.0 / unit),)))
+            for unit in (1, 3)
+        )
         for state, unit in ((wide, 1), (narrow, 3)):
             state.labels["text"].sub_(0.6 / unit)
         assert torch.allclose(wide.weights(index)["text"], narrow.weights(index)["text"]) == same
 
 
 def test_confidence_of_each_epoch_is_kept_and_survives_a_checkpoint():
-    state = PseudoLabels(labels(torch.Generator().manual_seed(6)), DIMS, CONVENTIONS["default"], 3.0)
+    state = PseudoLabels(labels(torch.Generator().manual_seed(6)), DIMS, CONVENTIONS["default"], Task())
     train(state, epochs=3)
     assert [one.shape for one in state.confidence] == [(3, 1)] * 3
     assert not state.confidence[0].any()
-    again = PseudoLabels(state.labels["fusion"], DIMS, CONVENTIONS["default"], 3.0)
+    again = PseudoLabels(state.labels["fusion"], DIMS, CONVENTIONS["default"], Task())
     again.load_state_dict(state.state_dict())
     assert all(torch.equal(one, other) for one, other in zip(again.confidence, state.confidence, strict=True))
 
@@ -280,7 +289,7 @@ def test_labels_of_an_earlier_default_rule_are_refused_and_those_of_other_conven
     """Before 29 November 2026, no confidence was kept."""
     y = labels(torch.Generator().manual_seed(6))
     for convention in CONVENTIONS:
-        state, again = (PseudoLabels(y, DIMS, CONVENTIONS[convention], 3.0) for _ in range(2))
+        state, again = (PseudoLabels(y, DIMS, CONVENTIONS[convention], Task()) for _ in range(2))
         train(state, epochs=2)
         before = {name: value for name, value in state.state_dict().items() if name != "confidence"}
         if convention == "default":

@@ -25,6 +25,7 @@ from selfmm_hf.evaluation.report.robustness import robustness
 from selfmm_hf.labels.pseudo_labels import PseudoLabels
 from selfmm_hf.labels.quality import correlation
 from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
+from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs.stored import RunError, StoredRun
 from selfmm_hf.training.checkpoints import seal
 
@@ -499,7 +500,7 @@ def test_class_centres_are_those_of_the_label_generation(tmp_path, convention):
 
     random = torch.Generator().manual_seed(0)
     features, labels = torch.randn(9, 3, generator=random), torch.tensor([1.0, -1, 0, 2, -3, 0, 1, -0.2, 0.4])
-    state = PseudoLabels(labels, {"fusion": 3, "text": 3}, CONVENTIONS[convention], 3.0)
+    state = PseudoLabels(labels, {"fusion": 3, "text": 3}, CONVENTIONS[convention], Task())
     state.update(torch.arange(9), {"fusion": features, "text": features}, {}, 1)
     run = StoredRun(tmp_path, {}, results={"convention": convention})
     found = class_centres(features.double().numpy(), labels.numpy(), run)

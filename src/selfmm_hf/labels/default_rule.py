@@ -46,15 +46,37 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     Carries positions onto the scale of the labels: to the same quantile.
 
     Args:
-        position: (samples,), finite, any scale, in the direction of the labels.
-        labels: `y_m`, (samples,).
+        position: (samples, 1), finite, any scale, in the direction of the labels.
+        labels: `y_m`, (samples, 1).
 
     Returns:
-        (samples,), float64: a non-decreasing function of `position` within the range of `labels`.
+        (samples, 1), float64: a non-decreasing function of `position` within the range of `labels`.
     """
     _, index, counts = position.unique(return_inverse=True, return_counts=True)
     values, value_counts = labels.double().unique(return_counts=True)
     return _interpolate(_levels(counts), _levels(value_counts), values)[index]
+
+
+def as_classes(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """
+    Carries positions onto classes: each clip to the class at which it lies farthest, above a limit of the class' own.
+    The limits are such that each class has as many clips as by the labels.
+
+    Args:
+        position: (samples, classes), finite.
+        labels: `y_m`, probabilities of the classes, (samples, classes).
+
+    Returns:
+        (samples, classes), float64, 1 for the class and 0 for the others.
+    """
+    position, share = position.double(), labels.double().mean(0)
+    scale = position.std(0).mean().clamp(min=torch.finfo(torch.float64).tiny)
+    limits = torch.zeros_like(share)
+    for temperature in (1.0, 0.3, 0.1, 0.03, 0.01):
+        for _ in range(30):
+            found = ((position / scale - limits) / temperature).softmax(-1).mean(0)
+            limits = limits + temperature * (found.clamp(min=1e-12) / share.clamp(min=1e-12)).log()
+    return torch.nn.functional.one_hot((position / scale - limits).argmax(-1), len(share)).double()
 
 
 def confidence(covariance: torch.Tensor) -> torch.Tensor:
@@ -127,30 +149,34 @@ def calibrated_labels(
     Before that, the positions are spread about their mean, see [`spread`].
 
     Args:
-        positions: [`axis_position`] of each modality, (samples, modalities); not a number where a clip lacks it.
-        fusion: That of the fusion, (samples,).
-        labels: `y_m`, (samples,).
+        positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); not a number where a clip
+            lacks it.
+        fusion: That of the fusion, (samples, 1 or classes).
+        labels: `y_m`, (samples, 1 or classes): of a target of a regression, or the probabilities of all classes.
 
     Returns:
-        (samples, modalities), not a number where the position is not, and the confidence, (modalities,), 0 where
-        nothing can be known: of a modality without clips, or with one position for all, and of those that so few clips
-        have together with the others that nothing can be estimated.
+        (samples, modalities, 1 or classes), not a number where the position is not, and the confidence, (modalities,),
+        0 where nothing can be known: of a modality without clips, or with one position for all, and of those that so
+        few clips have together with the others that nothing can be estimated.
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
+    carry = on_label_scale if labels.shape[-1] == 1 else as_classes
+    valid = positions.isfinite().all(-1)  # (samples, modalities)
     calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=device)
-    for column, position in enumerate(positions.T):
-        valid = position.isfinite()
-        if valid.any() and position[valid].min() < position[valid].max():
-            calibrated[valid, column] = on_label_scale(position[valid], labels[valid])
+    for column, here in enumerate(valid.T):
+        position = positions[here, column]
+        if here.any() and (position.amin(0) < position.amax(0)).all():
+            calibrated[here, column] = carry(position, labels[here])
     trust, wider = torch.zeros(positions.shape[1], dtype=torch.float64, device=device), 1.0
-    told, complete = enough_together(calibrated.isfinite() & fusion.isfinite().unsqueeze(-1))
-    if told.any() and labels[complete].std() > 0:
-        whole = on_label_scale(fusion[complete], labels[complete])
-        together = torch.column_stack([calibrated[complete][:, told], whole, labels[complete]])
-        covariance = together.T.cov()
-        trust[told], wider = confidence(covariance), spread(covariance)
-    middle, fused = calibrated.nanmean(0), labels.unsqueeze(-1)
+    told, complete = enough_together(calibrated.isfinite().all(-1) & fusion.isfinite().all(-1, keepdim=True))
+    if told.any() and (labels[complete].std(0) > 0).any():
+        whole = carry(fusion[complete], labels[complete])
+        together = torch.cat([calibrated[complete][:, told], whole.unsqueeze(1), labels[complete].unsqueeze(1)], dim=1)
+        covariance = sum(one.T.cov() for one in together.unbind(-1))
+        trust[told] = confidence(covariance)
+        wider = spread(covariance) if labels.shape[-1] == 1 else 1.0
+    middle, fused = calibrated.nanmean(0), labels.unsqueeze(1)
     moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
     return moved.float().to(home), trust.float().to(home)
 
@@ -160,13 +186,13 @@ def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
     What is left of differences between positions and `y_m` once noise is taken out, see [`calibrated_labels`].
 
     Args:
-        difference: (samples, modalities), not a number where a clip lacks the modality.
+        difference: (samples, modalities, classes or 1), not a number where a clip lacks the modality.
         confidence: (modalities,).
     """
-    square = difference.square()
+    square = difference.square().sum(-1)
     noise = (1 - confidence) * square.nanmean(0)
     share = confidence * square / (square + SMALL * noise).clamp(min=torch.finfo(square.dtype).tiny)
-    return share * difference
+    return share.unsqueeze(-1) * difference
 
 
 def enough_together(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

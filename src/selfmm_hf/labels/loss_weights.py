@@ -3,9 +3,9 @@
 import torch
 
 
-def loss_weights(unimodal: torch.Tensor, fused: torch.Tensor, at_agreement: float) -> torch.Tensor:
+def loss_weights(difference: torch.Tensor, at_agreement: float) -> torch.Tensor:
     """
     `W_s = tanh(|y_s - y_m|)`, which makes the subtasks look at the samples where the modalities disagree, raised to
     the range [at_agreement, 1].
     """
-    return at_agreement + (1 - at_agreement) * (unimodal - fused).abs().tanh()
+    return at_agreement + (1 - at_agreement) * difference.abs().tanh()

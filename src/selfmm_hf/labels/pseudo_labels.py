@@ -2,11 +2,15 @@
 
 Notation as in the paper: `F*` representations, `C^p`, `C^n` centres of the positive and negative class, `D^p`, `D^n`
 distances to them, `alpha` relative distance, `y_m` fused label, `y_s` generated label of a modality.
-Labels have the shape (samples, targets); MOSI, MOSEI and SIMS have one target.
+Labels have the shape (samples, targets); MOSI, MOSEI and SIMS have one target. Those of a classification are
+probabilities, which the rules of the paper and of the official code take as scores from -1 to 1.
 """
+
+from collections.abc import Iterator
 
 import torch
 
+from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from .conventions import Convention
 from .default_rule import axis_position, calibrated_labels, float64_device
 from .loss_weights import loss_weights
@@ -58,24 +62,27 @@ class PseudoLabels:
     `index` comes on the device of `index`.
 
     Args:
-        labels: Fused labels `y_m` of the training set, (samples,) or (samples, targets), finite.
+        labels: Fused labels `y_m` of the training set, as [`Task.targets`] takes them, finite.
         dims: Width of the representation of `fusion` and of each modality.
         convention: See [`Convention`].
-        label_range: Labels lie in [-label_range, label_range].
+        task: What the labels are.
     """
 
-    def __init__(self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, label_range: float):
+    def __init__(self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, task: Task):
         self.device = float64_device(labels.device)
-        fused = labels.float().reshape(len(labels), -1).to(self.device)
-        if not torch.isfinite(fused).all():
-            row = int((~torch.isfinite(fused)).any(-1).nonzero()[0])
+        if not torch.isfinite(labels).all():
+            row = int((~torch.isfinite(labels.reshape(len(labels), -1))).any(-1).nonzero()[0])
             raise ValueError(f"Labels must be finite numbers, but that of training sample {row} is not.")
+        fused = task.targets(labels).to(self.device)
         self.convention = convention
-        self.label_range = label_range
+        self.task = task
+        scales = torch.tensor(task.scales or [(0.0, 1.0)], device=self.device)  # (targets or 1, 2)
+        self._middle, self._half = scales.mean(-1), (scales[:, 1] - scales[:, 0]) / 2
+        self._unit = 1.0 if task.problem_type == REGRESSION else 0.5  # of a label, in those of the signed ones
         self.modalities = [task for task in dims if task != "fusion"]
         self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
         self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
-        self.confidence: list[torch.Tensor] = []  # of the default rule, by epoch, (modalities, targets)
+        self.confidence: list[torch.Tensor] = []  # of the default rule, by epoch, (modalities, targets or 1)
         # Side by side what a sample has of all tasks: in a large set each look at another place is a wait for memory.
         stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
         labels = fused.unsqueeze(1).repeat(1, len(dims), 1)
@@ -103,10 +110,16 @@ class PseudoLabels:
         return {task: self.labels[task][rows].to(index.device) for task in self.modalities}
 
     def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`W_s` of each modality for the samples `index`, (batch, targets)."""
-        fused, floor = self.labels["fusion"][index.to(self.device)].to(index.device), self.convention.agreement_weight
-        unit = self.label_range / 3 if self.convention.relative_weights else 1.0
-        return {task: loss_weights(labels / unit, fused / unit, floor) for task, labels in self.targets(index).items()}
+        """`W_s` of each modality for the samples `index`, (batch, targets); of a single-label task (batch, 1)."""
+        rows, floor = index.to(self.device), self.convention.agreement_weight
+        unit = self._half / 3 if self.convention.relative_weights else self._unit
+        weights, fused = {}, self.labels["fusion"][rows] / unit
+        for task in self.modalities:
+            difference = self.labels[task][rows] / unit - fused
+            if self.task.problem_type == SINGLE_LABEL:  # what one class gains, another one loses
+                difference = difference.abs().sum(-1, keepdim=True) / 2
+            weights[task] = loss_weights(difference, floor).to(index.device)
+        return weights
 
     def update(
         self,
@@ -154,15 +167,19 @@ class PseudoLabels:
         to `history`.
         """
         if self.convention.distance == "axis":
-            untouched = torch.zeros(len(self.modalities), self.labels["fusion"].shape[1])
+            groups = 1 if self.task.problem_type == SINGLE_LABEL else self.labels["fusion"].shape[1]
+            untouched = torch.zeros(len(self.modalities), groups)
             self.confidence.append(self._calibrate(epoch).cpu() if epoch > 1 else untouched)
         self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
 
     def _shifted_labels(self, index: torch.Tensor, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         squared = self.convention.distance == "squared"
         alpha = {task: relative_distance(features[task], self.centres(task), squared) for task in features}
-        fused, eps = self.labels["fusion"][index], 0.0 if squared else EPS
-        return {task: shifted_label(fused, alpha[task], alpha["fusion"], eps) for task in self.modalities}
+        signed, eps = (self.labels["fusion"][index] - self._middle) / self._unit, 0.0 if squared else EPS
+        return {
+            task: shifted_label(signed, alpha[task], alpha["fusion"], eps) * self._unit + self._middle
+            for task in self.modalities
+        }
 
     def _positions(self, task: str) -> torch.Tensor:
         """[`axis_position`] of all samples, (samples, targets)."""
@@ -176,22 +193,40 @@ class PseudoLabels:
         of_modalities = torch.stack(list(positions.values()), dim=1)  # (samples, modalities, targets)
         absent = ~torch.stack([self._counted[task] for task in self.modalities], dim=1)
         of_modalities[absent] = torch.nan
-        targets = range(fused.shape[1])
-        new, confidence = zip(
-            *(calibrated_labels(of_modalities[..., k], fusion[:, k], fused[:, k]) for k in targets), strict=True
-        )
+        parts = [calibrated_labels(*part) for part in self._parts(of_modalities, fusion, fused)]
+        kept = slice(-1, None) if self.task.problem_type == MULTI_LABEL else slice(None)
+        new = torch.cat([labels[..., kept] for labels, _ in parts], dim=-1)
         everything = torch.arange(len(fused), device=fused.device)
-        for task, labels in zip(self.modalities, torch.stack(new, dim=-1).unbind(1), strict=True):
+        for task, labels in zip(self.modalities, new.unbind(1), strict=True):
             self._change_labels(task, everything, labels, self._counted[task], epoch)
             self._recompute_centres(task)
-        return torch.stack(confidence, dim=-1)
+        return torch.stack([confidence for _, confidence in parts], dim=-1)
+
+    def _parts(self, *arrays: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """
+        Positions and labels, (samples, ..., targets), of what is calibrated on its own: a target of a regression; an
+        emotion, as the two classes of its absence and its presence; or all classes.
+        """
+        if self.task.problem_type == SINGLE_LABEL:
+            yield list(arrays)
+            return
+        for target in range(arrays[-1].shape[-1]):
+            one = [array[..., target : target + 1] for array in arrays]
+            if self.task.problem_type == MULTI_LABEL:
+                one = [torch.cat([-p, p], -1) for p in one[:-1]] + [torch.cat([1 - one[-1], one[-1]], -1)]
+            yield one
 
     def _change_labels(self, task, index, new, here, epoch) -> None:
-        if self.convention.clamp:
-            new = new.clamp(-self.label_range, self.label_range)
+        if self.convention.clamp or self.task.problem_type != REGRESSION:
+            new = new.clamp(self._middle - self._half, self._middle + self._half)
+        if self.task.problem_type == SINGLE_LABEL:
+            new = new / new.sum(-1, keepdim=True)  # not a number where there is no class left
         previous = self.labels[task][index]
         # Without centres, at alpha_m = 0 or without the modality there is nothing to learn: the label stays.
-        valid = new.isfinite() & here.unsqueeze(-1)
+        finite = new.isfinite()
+        if self.task.problem_type == SINGLE_LABEL:
+            finite = finite.all(-1, keepdim=True)
+        valid = finite & here.unsqueeze(-1)
         moved = momentum(previous, new, epoch) if self.convention.momentum else new
         self.labels[task][index] = torch.where(valid, moved, previous)
 
@@ -251,7 +286,11 @@ class PseudoLabels:
         self, labels: torch.Tensor, counted: torch.Tensor, features: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What samples add to the sums (2, targets, dim) and counts (2, targets) of the task they are of."""
-        positive = labels >= 0 if self.convention.zero_is_positive else labels > 0
-        member = torch.stack([positive, labels < 0], dim=1)  # (batch, 2, targets)
-        member = (member & counted[:, None, None]).double()
+        if self.task.problem_type == REGRESSION:
+            signed = labels - self._middle
+            positive = signed >= 0 if self.convention.zero_is_positive else signed > 0
+            member = torch.stack([positive, signed < 0], dim=1)  # (batch, 2, targets)
+        else:
+            member = torch.stack([labels, 1 - labels], dim=1)
+        member = torch.where(counted[:, None, None], member, 0).double()
         return torch.einsum("bct,bd->ctd", member, features.double()), member.sum(0)

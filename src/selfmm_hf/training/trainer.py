@@ -24,6 +24,7 @@ from ..labels.conventions import CONVENTIONS, Convention
 from ..labels.pseudo_labels import PseudoLabels
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.modeling_selfmm import SelfMMModel, SelfMMOutput, multitask_loss
+from ..model.task_selfmm import Task
 from . import checkpoints
 from .arguments import SelfMMTrainingArguments
 from .checkpoints import PSEUDO_LABELS_FILE, CheckpointError
@@ -45,7 +46,7 @@ class SelfMMTrainer(Trainer):
       processes fill up an epoch's last batch with samples that they have seen (in the official convention: as the
       official code has it);
     - a checkpoint counts only when it is whole (see `checkpoints.py`), and an older one is deleted only then;
-    - `eval_selection_loss`, the L1 loss of the fused prediction on the validation split, chooses the best model and
+    - `eval_selection_loss`, the loss of the fused prediction on the validation split, chooses the best model and
       stops early;
     - each module may have its own learning rate and weight decay.
 
@@ -109,7 +110,12 @@ class SelfMMTrainer(Trainer):
             return
         labels = torch.tensor(self.train_dataset.labels(), device=self.args.device)
         dims = {task: config.head_options(task)["dim"] for task in ["fusion", *config.modalities]}
-        self.pseudo_labels = PseudoLabels(labels, dims, self.convention, config.label_range)
+        self.pseudo_labels = PseudoLabels(labels, dims, self.convention, config.task)
+
+    @property
+    def task(self) -> Task:
+        """What the model predicts."""
+        return self.accelerator.unwrap_model(self.model).config.task
 
     @property
     def current_epoch(self) -> int:
@@ -124,19 +130,19 @@ class SelfMMTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, SelfMMOutput]:
         inputs = dict(inputs)
-        labels, index = inputs.pop("labels"), inputs.pop("index", None)
+        labels, index, task = inputs.pop("labels"), inputs.pop("index", None), self.task
         if self.is_fsdp_enabled:
             inputs = _with_every_modality(inputs, self.model.config, len(labels))
         outputs = model(**inputs)
         if not model.training:
-            loss = (outputs.logits - labels.view_as(outputs.logits)).abs().mean()
+            loss = task.losses(outputs.logits, task.targets(labels)).mean()
             return (loss, outputs) if return_outputs else loss
         if self.convention.sum_accumulated:
-            count = labels.numel()  # the mean of each batch, and the gradients add up
+            count = len(labels) * task.columns  # the mean of each batch, and the gradients add up
         else:
             # Of a full step of this process, so that the few samples of an epoch's last step weigh no more than others.
             step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            count = min(step, len(self.train_dataset) / self.args.world_size) * labels[0].numel()
+            count = min(step, len(self.train_dataset) / self.args.world_size) * task.columns
         first = self._first_in_epoch(index)
         loss = multitask_loss(
             outputs,
@@ -145,6 +151,7 @@ class SelfMMTrainer(Trainer):
             self._weights(index),
             count,
             first,
+            task,
         )
         representations = {task: values.detach().float() for task, values in outputs.representations.items()}
         self._batch = (index, representations, outputs.present, first)
@@ -209,8 +216,8 @@ class SelfMMTrainer(Trainer):
         return self.optimizer
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        logits = prediction.predictions[0]
-        error = np.abs(logits - prediction.label_ids.reshape(logits.shape)).mean(-1)
+        logits, labels = torch.from_numpy(prediction.predictions[0]), torch.from_numpy(prediction.label_ids)
+        error = self.task.losses(logits, self.task.targets(labels)).mean(-1).numpy()
         if self.convention.mean_of_batch_means:
             size = self.args.train_batch_size  # of all the official loaders
             selection = np.mean([error[start : start + size].mean() for start in range(0, len(error), size)])
