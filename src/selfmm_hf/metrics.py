@@ -1,16 +1,28 @@
-"""The numbers that the field reports for CMU-MOSI, CMU-MOSEI and CH-SIMS, from sentiment scores.
+"""The numbers that the field reports for CMU-MOSI, CMU-MOSEI and CH-SIMS, from sentiment scores, and those of emotions,
+of classes and of several scores.
 
-Source: the protocol of Self-MM (AAAI 2021, arXiv 2102.04830) and of MMSA, by the same authors. Scores and
+Source of the former: the protocol of Self-MM (AAAI 2021, arXiv 2102.04830) and of MMSA, by the same authors. Scores and
 class limits are compared as float32: a score on a limit would otherwise fall into another class than in the
 published numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["METRICS", "METRIC_NAMES", "absolute_errors", "mosi_metrics", "sims_metrics"]
+__all__ = [
+    "METRICS",
+    "METRIC_NAMES",
+    "absolute_errors",
+    "class_metrics",
+    "emotion_metrics",
+    "metric_name",
+    "mosi_metrics",
+    "regression_metrics",
+    "reported",
+    "sims_metrics",
+]
 
 # Upper limits of all classes but the last, over [-1, 1]; a limit belongs to the class below it.
 SIMS_LIMITS = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
@@ -76,6 +88,87 @@ def sims_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     }
 
 
+def regression_metrics(predictions: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+    """Metrics of scores on scales of their own, such as valence and arousal.
+
+    Args:
+        predictions, labels: `(n, targets)`.
+        names: Of the targets.
+
+    Returns:
+        `mae`, mean absolute error, `rmse`, root mean squared error, and `corr`, Pearson correlation (NaN where either is
+        constant), each the mean over the targets; with several targets also `mae_NAME`, ... of each.
+
+    Raises:
+        ValueError: empty input, another shape, something that is no finite number.
+    """
+    columns = [_scores(*pair) for pair in zip(*_columns(predictions, labels, names), strict=True)]
+    found = {}
+    for name, (predicted, true) in zip(names, columns, strict=True):
+        rmse = float(np.sqrt(np.mean(np.square(predicted.astype(np.float64) - true))))
+        found |= {f"{kind}_{name}": value for kind, value in {**_distances(predicted, true), "rmse": rmse}.items()}
+    means = {kind: float(np.mean([found[f"{kind}_{name}"] for name in names])) for kind in ("mae", "rmse", "corr")}
+    return means if len(names) == 1 else means | found
+
+
+def emotion_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+    """Metrics of emotions that may come together, each one against its absence, as MulT (ACL 2019) reports IEMOCAP.
+
+    Args:
+        probabilities: `(n, emotions)`, above 0.5 for present.
+        labels: likewise; present where above 0.5.
+        names: Of the emotions.
+
+    Returns:
+        For each emotion `acc_NAME`, accuracy; `f1_NAME`, the F1 of presence and absence, weighted by support; and
+        `wa_NAME`, weighted accuracy, the mean of the recalls of presence and absence, as for CMU-MOSEI; NaN where
+        either never occurs. `acc`, `f1` and `wa` are the means over the emotions.
+
+    Raises:
+        ValueError: as `regression_metrics`.
+    """
+    found = {}
+    for name, predicted, true in zip(names, *_columns(probabilities, labels, names), strict=True):
+        predicted, true = (scores > 0.5 for scores in _scores(predicted, true))
+        found[f"acc_{name}"], found[f"f1_{name}"] = _accuracy(predicted, true), _weighted_f1(predicted, true)
+        found[f"wa_{name}"] = float(np.mean([_recall(predicted, true, one) for one in (False, True)]))
+    means = {kind: float(np.mean([found[f"{kind}_{name}"] for name in names])) for kind in ("acc", "f1", "wa")}
+    return means | found
+
+
+def class_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+    """Metrics of classes, of which each sample is one.
+
+    Args:
+        probabilities: `(n, classes)`; the largest counts.
+        labels: the numbers of the classes, `(n,)`, or probabilities, of which the largest counts.
+        names: Of the classes.
+
+    Returns:
+        `acc`, accuracy; `f1`, weighted by class support; `f1_macro` and `uar`, the mean F1 and recall of the classes
+        that occur; and for each class against the others `acc_NAME` and `f1_NAME` as in `emotion_metrics`.
+
+    Raises:
+        ValueError: as `regression_metrics`.
+    """
+    given = np.asarray(labels)
+    if given.ndim < 2:
+        true = _scores(given, given)[0].astype(int)
+        if not np.isin(true, range(len(names))).all():
+            raise ValueError(f"labels must be numbers of classes, 0 to {len(names) - 1}")
+        given = np.eye(len(names))[true]
+    columns = [_scores(*pair) for pair in zip(*_columns(probabilities, given, names), strict=True)]
+    predicted, true = (np.argmax(of, axis=0) for of in zip(*columns, strict=True))
+    found = {"acc": _accuracy(predicted, true), "f1": _weighted_f1(predicted, true)}
+    occurs = [number for number in range(len(names)) if (true == number).any()]
+    found["f1_macro"] = float(np.mean([_f1(predicted, true, number) for number in occurs]))
+    found["uar"] = float(np.mean([_recall(predicted, true, number) for number in occurs]))
+    for number, name in enumerate(names):
+        one = predicted == number, true == number
+        found |= {f"acc_{name}": _accuracy(*one), f"f1_{name}": _weighted_f1(*one)}
+    return found
+
+
 METRICS: dict[float, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {3.0: mosi_metrics, 1.0: sims_metrics}
 """By the range of the labels, [-range, range], the metrics that the field reports."""
 
@@ -93,10 +186,33 @@ METRIC_NAMES = {
     "f1_negative_positive": ("f1", "F1, negative / positive"),
     "mae_agreement": ("mae", "MAE, agreement"),
     "mae_conflict": ("mae", "MAE, conflict"),
+    "rmse": ("mse", "RMSE"),
+    "acc": ("accuracy", "Accuracy"),
+    "wa": ("accuracy", "Weighted accuracy"),
+    "f1_macro": ("f1", "F1, macro"),
+    "uar": ("recall", "UAR"),
 }
-"""By name, its kind among the Hub's metrics, and what it is called; of the last two, see labels/conflict.py."""
+"""By name, its kind among the Hub's metrics, and what it is called; of agreement and conflict, see labels/conflict.py."""
 
-NOT_PERCENT = ("mae", "pearsonr")
+
+def metric_name(name: str) -> tuple[str, str]:
+    """As `METRIC_NAMES` has it, of the metrics of one target or class, `f1_happy`, too."""
+    if name in METRIC_NAMES:
+        return METRIC_NAMES[name]
+    kind, _, target = name.partition("_")
+    of, title = METRIC_NAMES[kind]
+    return of, f"{title}, {target}"
+
+
+def reported(results: Collection[str], split: str) -> list[str]:
+    """The names of the metrics of `split` among the keys of `all_results.json`, in the order of tables."""
+    names = [name.removeprefix(f"{split}_") for name in results if name.startswith(f"{split}_")]
+    order = list(METRIC_NAMES)
+    known = [name for name in names if name in METRIC_NAMES]
+    others = [name for name in names if name not in METRIC_NAMES and name.partition("_")[0] in METRIC_NAMES]
+    return [*sorted(known, key=order.index), *others]
+
+NOT_PERCENT = ("mae", "mse", "pearsonr")
 """The kinds that are shown as they are; all others are shares."""
 
 
@@ -121,6 +237,17 @@ def absolute_errors(predictions: ArrayLike, labels: ArrayLike, label_range: floa
     """Of each sample, `(n,)`; their mean is the `mae` of the metrics of this range."""
     predictions, labels = (_sims_scores if label_range == 1 else _scores)(predictions, labels)
     return np.abs(predictions - labels)
+
+
+def _columns(predictions: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> list[NDArray]:
+    """Predictions and labels, column by column."""
+    both = [np.asarray(one) for one in (predictions, labels)]
+    for name, values in zip(("predictions", "labels"), both, strict=True):
+        if values.ndim == 1 and len(names) == 1:
+            continue
+        if values.ndim != 2 or values.shape[1] != len(names):
+            raise ValueError(f"{name} must have shape (n, {len(names)}), for {', '.join(names)}; got {values.shape}")
+    return [values.reshape(len(values), -1).T for values in both]
 
 
 def _sims_scores(*pair: ArrayLike) -> list[NDArray[np.float32]]:
@@ -172,5 +299,12 @@ def _weighted_f1(predicted: NDArray, true: NDArray) -> float:
     if not true.size:
         return float("nan")
     classes, support = np.unique(true, return_counts=True)
-    f1 = [2 * np.sum((predicted == c) & (true == c)) / (np.sum(predicted == c) + np.sum(true == c)) for c in classes]
-    return float(np.average(f1, weights=support))
+    return float(np.average([_f1(predicted, true, one) for one in classes], weights=support))
+
+
+def _f1(predicted: NDArray, true: NDArray, one: int) -> float:
+    return 2 * np.sum((predicted == one) & (true == one)) / (np.sum(predicted == one) + np.sum(true == one))
+
+
+def _recall(predicted: NDArray, true: NDArray, one: int) -> float:
+    return float(np.mean(predicted[true == one] == one)) if (true == one).any() else float("nan")
