@@ -58,7 +58,7 @@ def test_a_run_divides_its_clips_by_the_true_labels_or_else_by_its_predictions()
         {"conflict_by": "labels", "test_mae_agreement": 0.3, "test_mae_conflict": 0.1, "test_conflict_share": 1 / 3}
     )
     # vision has no task of its own; the sound of the last clip is missing
-    found = conflict_results("validation", Clips(), OUTPUT, ["text", "audio"], 3.0)
+    found = conflict_results("validation", Clips(), OUTPUT, ["text", "audio"], Task())
     assert found.pop("conflict_by") == "predictions"
     assert found == pytest.approx(
         {"validation_mae_agreement": 0.25, "validation_mae_conflict": 0.2, "validation_conflict_share": 1 / 3}

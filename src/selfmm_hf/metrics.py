@@ -96,8 +96,8 @@ def regression_metrics(predictions: ArrayLike, labels: ArrayLike, names: Sequenc
         names: Of the targets.
 
     Returns:
-        `mae`, mean absolute error, `rmse`, root mean squared error, and `corr`, Pearson correlation (NaN where either is
-        constant), each the mean over the targets; with several targets also `mae_NAME`, ... of each.
+        `mae`, mean absolute error, `rmse`, root mean squared error, and `corr`, Pearson correlation (NaN where either
+        is constant), each the mean over the targets; with several targets also `mae_NAME`, ... of each.
 
     Raises:
         ValueError: empty input, another shape, something that is no finite number.
@@ -192,7 +192,7 @@ METRIC_NAMES = {
     "f1_macro": ("f1", "F1, macro"),
     "uar": ("recall", "UAR"),
 }
-"""By name, its kind among the Hub's metrics, and what it is called; of agreement and conflict, see labels/conflict.py."""
+"""By name, its kind among the Hub's metrics, and what it is called; see also labels/conflict.py."""
 
 
 def metric_name(name: str) -> tuple[str, str]:
@@ -211,6 +211,7 @@ def reported(results: Collection[str], split: str) -> list[str]:
     known = [name for name in names if name in METRIC_NAMES]
     others = [name for name in names if name not in METRIC_NAMES and name.partition("_")[0] in METRIC_NAMES]
     return [*sorted(known, key=order.index), *others]
+
 
 NOT_PERCENT = ("mae", "mse", "pearsonr")
 """The kinds that are shown as they are; all others are shares."""

@@ -9,6 +9,8 @@ than noise. Nothing here depends on the unit of the labels.
 
 import torch
 
+from .class_rule import as_classes, class_said
+
 SMALL = 3.0  # the squared difference, in those of the noise, of which half is believed
 
 
@@ -55,28 +57,6 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     _, index, counts = position.unique(return_inverse=True, return_counts=True)
     values, value_counts = labels.double().unique(return_counts=True)
     return _interpolate(_levels(counts), _levels(value_counts), values)[index]
-
-
-def as_classes(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """
-    Carries positions onto classes: each clip to the class at which it lies farthest, above a limit of the class' own.
-    The limits are such that each class has as many clips as by the labels.
-
-    Args:
-        position: (samples, classes), finite.
-        labels: `y_m`, probabilities of the classes, (samples, classes).
-
-    Returns:
-        (samples, classes), float64, 1 for the class and 0 for the others.
-    """
-    position, share = position.double(), labels.double().mean(0)
-    scale = position.std(0).mean().clamp(min=torch.finfo(torch.float64).tiny)
-    limits = torch.zeros_like(share)
-    for temperature in (1.0, 0.3, 0.1, 0.03, 0.01):
-        for _ in range(30):
-            found = ((position / scale - limits) / temperature).softmax(-1).mean(0)
-            limits = limits + temperature * (found.clamp(min=1e-12) / share.clamp(min=1e-12)).log()
-    return torch.nn.functional.one_hot((position / scale - limits).argmax(-1), len(share)).double()
 
 
 def confidence(covariance: torch.Tensor) -> torch.Tensor:
@@ -176,8 +156,16 @@ def calibrated_labels(
         covariance = sum(one.T.cov() for one in together.unbind(-1))
         trust[told] = confidence(covariance)
         wider = spread(covariance) if labels.shape[-1] == 1 else 1.0
-    middle, fused = calibrated.nanmean(0), labels.unsqueeze(1)
-    moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
+    fused = labels.unsqueeze(1)
+    if labels.shape[-1] > 1:
+        moved = fused + calibrated * 0
+        for column, here in enumerate(valid.T):
+            if trust[column] > 0:
+                said = class_said(positions[here, column], labels[here])
+                moved[here, column] += (2 * trust[column]).clamp(max=1) * (said - labels[here])
+    else:
+        middle = calibrated.nanmean(0)
+        moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
     return moved.float().to(home), trust.float().to(home)
 
 

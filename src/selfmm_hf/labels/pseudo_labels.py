@@ -6,8 +6,6 @@ Labels have the shape (samples, targets); MOSI, MOSEI and SIMS have one target. 
 probabilities, which the rules of the paper and of the official code take as scores from -1 to 1.
 """
 
-from collections.abc import Iterator
-
 import torch
 
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
@@ -193,28 +191,28 @@ class PseudoLabels:
         of_modalities = torch.stack(list(positions.values()), dim=1)  # (samples, modalities, targets)
         absent = ~torch.stack([self._counted[task] for task in self.modalities], dim=1)
         of_modalities[absent] = torch.nan
-        parts = [calibrated_labels(*part) for part in self._parts(of_modalities, fusion, fused)]
-        kept = slice(-1, None) if self.task.problem_type == MULTI_LABEL else slice(None)
-        new = torch.cat([labels[..., kept] for labels, _ in parts], dim=-1)
+        new, confidence = fused.unsqueeze(1).repeat(1, len(self.modalities), 1), []
+        for columns in self._together():
+            part = [values[..., columns] for values in (of_modalities, fusion, fused)]
+            if self.task.problem_type == MULTI_LABEL:  # absence and presence are two classes
+                part = [torch.cat([-values, values], dim=-1) for values in part[:2]] + [
+                    torch.cat([1 - part[2], part[2]], -1)
+                ]
+            labels, trust = calibrated_labels(*part)
+            new[..., columns] = labels[..., -len(columns) :]
+            confidence.append(trust)
         everything = torch.arange(len(fused), device=fused.device)
         for task, labels in zip(self.modalities, new.unbind(1), strict=True):
             self._change_labels(task, everything, labels, self._counted[task], epoch)
             self._recompute_centres(task)
-        return torch.stack([confidence for _, confidence in parts], dim=-1)
+        return torch.stack(confidence, dim=-1)
 
-    def _parts(self, *arrays: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-        """
-        Positions and labels, (samples, ..., targets), of what is calibrated on its own: a target of a regression; an
-        emotion, as the two classes of its absence and its presence; or all classes.
-        """
-        if self.task.problem_type == SINGLE_LABEL:
-            yield list(arrays)
-            return
-        for target in range(arrays[-1].shape[-1]):
-            one = [array[..., target : target + 1] for array in arrays]
-            if self.task.problem_type == MULTI_LABEL:
-                one = [torch.cat([-p, p], -1) for p in one[:-1]] + [torch.cat([1 - one[-1], one[-1]], -1)]
-            yield one
+    def _together(self) -> list[list[int]]:
+        """The columns of labels that are calibrated at once: each of its own, or all classes that there are."""
+        fused = self.labels["fusion"]
+        if self.task.problem_type != SINGLE_LABEL:
+            return [[column] for column in range(fused.shape[1])]
+        return [fused.any(0).nonzero().flatten().tolist()]
 
     def _change_labels(self, task, index, new, here, epoch) -> None:
         if self.convention.clamp or self.task.problem_type != REGRESSION:

@@ -1,27 +1,29 @@
 """How near generated unimodal labels come to the true ones, where the data know these."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Samples, Splits
-from ..data.columns import UNIMODAL_LABELS
+from ..data.columns import unimodal_labels
+from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 
 
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
     """
-    Correlation and mean absolute error of generated unimodal labels against the true ones, beside those of `y_m`,
-    where the data have true ones (the demo corpus, SIMS).
+    Correlation (of a classification, accuracy) and mean absolute error of generated unimodal labels against the true
+    ones, beside those of `y_m`, where the data have true ones (the demo corpus, SIMS).
 
     Args:
         labels: (training samples, modalities, targets).
     """
-    fused, found = np.array(splits["train"]["label"]), {}
-    for modality, truth in true_labels(splits["train"], modalities).items():
-        generated = labels[:, modalities.index(modality), 0]
-        for name, measure in (("corr", correlation), ("mae", mean_error)):
-            values = quality(np.array([generated, fused]), truth, measure)
+    train, found = splits["train"], {}
+    fused = as_targets(train.task, train.labels)
+    for modality, truth in true_labels(train, modalities).items():
+        generated = labels[:, modalities.index(modality)]
+        for name, measure in measures(train.task).items():
+            values = quality(np.array([generated, fused]), as_targets(train.task, truth), measure)
             found |= {
                 f"{kind}_label_{modality}_{name}": v for kind, v in zip(("generated", "fused"), values, strict=True)
             }
@@ -29,14 +31,28 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
 
 
 def true_labels(samples: Samples, modalities: Iterable[str]) -> dict[str, NDArray[np.float64]]:
-    """What each of `modalities` truly says, (clips,), of those of which the data know it; NaN where of a clip not."""
-    there = [name for name in modalities if UNIMODAL_LABELS[name] in samples.column_names]
-    return {name: np.array(samples[UNIMODAL_LABELS[name]], dtype=float) for name in there}
+    """
+    What each of `modalities` truly says, as the column of labels, of those of which the data know it; NaN where of a
+    clip not.
+    """
+    columns = unimodal_labels(samples.widths)
+    there = [name for name in modalities if columns.get(name) in samples.column_names]
+    return {name: np.array(samples[columns[name]], dtype=float) for name in there}
+
+
+def as_targets(task: Task, labels: NDArray) -> NDArray[np.float64]:
+    """Labels as the generated ones are, (clips, targets): a class becomes a probability of 1."""
+    labels = np.asarray(labels, dtype=float)
+    if task.problem_type == SINGLE_LABEL and labels.ndim == 1:
+        rows = np.eye(len(task.names))[np.nan_to_num(labels).astype(int)]
+        return np.where(np.isfinite(labels)[:, None], rows, np.nan)
+    return labels.reshape(len(labels), -1)
 
 
 def correlation(one: NDArray, other: NDArray) -> float:
-    """Pearson's; NaN where either is constant."""
-    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else float("nan")
+    """Pearson's, (clips,); of several targets, (clips, targets), the mean; NaN where any is constant."""
+    pairs = zip(one.reshape(len(one), -1).T, other.reshape(len(other), -1).T, strict=True)
+    return float(np.mean([np.corrcoef(a, b)[0, 1] if np.ptp(a) and np.ptp(b) else np.nan for a, b in pairs]))
 
 
 def mean_error(one: NDArray, other: NDArray) -> float:
@@ -44,7 +60,23 @@ def mean_error(one: NDArray, other: NDArray) -> float:
     return float(np.abs(one - other).mean())
 
 
+def same_class(one: NDArray, other: NDArray) -> float:
+    """How often the same class is the most likely, (clips, classes)."""
+    return float((one.argmax(-1) == other.argmax(-1)).mean())
+
+
+def same_emotions(one: NDArray, other: NDArray) -> float:
+    """How often an emotion is present in both or in none, (clips, emotions)."""
+    return float(((one > 0.5) == (other > 0.5)).mean())
+
+
+def measures(task: Task) -> dict[str, Callable[[NDArray, NDArray], float]]:
+    """By the name that it has in results, what tells how near labels come to the true ones."""
+    first = {REGRESSION: ("corr", correlation), SINGLE_LABEL: ("acc", same_class)}
+    return dict([first.get(task.problem_type, ("acc", same_emotions)), ("mae", mean_error)])
+
+
 def quality(labels: NDArray, truth: NDArray, measure) -> list[float]:
-    """`measure`, [`correlation`] or [`mean_error`], of one modality's generated labels, epoch by epoch."""
-    known = np.isfinite(truth)
+    """`measure`, such as [`correlation`], of one modality's generated labels, epoch by epoch."""
+    known = np.isfinite(truth).reshape(len(truth), -1).all(-1)
     return [measure(epoch[known], truth[known]) for epoch in labels]

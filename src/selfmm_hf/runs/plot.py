@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import Splits
-from ..labels.quality import correlation, mean_error, quality, true_labels
-from ..metrics import absolute_errors
+from ..labels.quality import as_targets, mean_error, measures, quality, true_labels
+from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ..storage.whole_files import whole
+from ..task_metrics import errors_of, main_metric, metrics_of
 from .stored import losses_by_epoch, read_generated, read_predictions
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lines and marks differ, too.
@@ -32,7 +33,7 @@ Labels = dict[str, NDArray[np.float64]]
 """Generated labels by modality, (epochs, training clips)."""
 
 
-def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Splits, label_range: float) -> Path:
+def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Splits) -> Path:
     """
     Draws learning curves, predictions against labels, and the generated labels over the epochs.
 
@@ -41,7 +42,6 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
         log_history: Of the trainer's state.
         best_epoch: The epoch that validation chose.
         splits: The data. Where they know the unimodal labels, the generated ones are held against them.
-        label_range: Of the labels.
 
     Returns:
         The picture's file.
@@ -56,20 +56,29 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     predictions = read_predictions(folder)
     test = predictions["split"] == "test"
     losses = [[losses_by_epoch(log_history, name)] for name in ("loss", "eval_selection_loss")]
+    task = splits["train"].task
     draw_losses(curves, *losses, [best_epoch])
-    draw_predictions(scatter, predictions["label"][test], predictions["fusion"][test])
-    error = absolute_errors(predictions["fusion"][test], predictions["label"][test], label_range).mean()
+    curves.set(ylabel="L1 loss" if task.problem_type == REGRESSION else "cross-entropy")
+    draw_outcome(scatter, task, predictions["label"][test], predictions["fusion"][test])
     if truth := true_labels(splits["train"], generated):
-        curves_of = {name: [quality(generated[name], truth[name], correlation)] for name in truth}
+        name, measure = next(iter(measures(task).items()))
+        truth = {name: as_targets(task, values) for name, values in truth.items()}
+        curves_of = {
+            name: [quality(generated[name].reshape(len(generated[name]), len(of), -1), of, measure)]
+            for name, of in truth.items()
+        }
         draw_by_modality(labels, curves_of, dotted=True)
-        labels.set(title="Generated unimodal labels against the true ones", ylabel="correlation")
+        title = {"corr": "correlation", "acc": "accuracy"}[name]
+        labels.set(title="Generated unimodal labels against the true ones", ylabel=title)
     else:
         curves_of = {name: [quality(of, of[0], mean_error)] for name, of in generated.items()}
         draw_by_modality(labels, curves_of)
         labels.set(title="How far the generated labels are from the fused one", ylabel="mean difference")
-    draw_spread(spread, generated)
+    draw_labels(spread, task, generated)
     curves.set(title="Learning curves")
-    scatter.set(title=f"Test split: mean absolute error {error:.3f}")
+    error = errors_of(task, predictions["fusion"][test], predictions["label"][test]).mean()
+    said = f"mean absolute error {error:.3f}" if main_metric(task) == "mae" else f"accuracy {100 * (1 - error):.1f} %"
+    scatter.set(title=f"Test split: {said}")
     spread.set(title="Labels of the training split, last epoch")
     figure.suptitle(f"Self-MM on {len(splits['train'])} training clips; modalities: {', '.join(generated)}")
     file = folder / "run.png"
@@ -133,6 +142,58 @@ def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
     axes.set(xlabel="label", ylabel="prediction", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
+def draw_outcome(axes, task: Task, labels: NDArray, predictions: NDArray) -> None:
+    """What was predicted, against the labels: scores as points, classes as a table of counts, emotions as their F1."""
+    if task.label_range is not None:
+        draw_predictions(axes, labels, predictions)
+    elif task.problem_type == REGRESSION:
+        both = (values.reshape(len(values), -1).T for values in (labels, predictions))
+        columns = zip(task.names, task.scales, *both, strict=True)
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+        for (colour, _, mark), (name, (low, high), true, predicted) in zip(STYLES, columns, strict=False):
+            shares = ((values - low) / (high - low) for values in (true, predicted))
+            axes.scatter(*shares, s=14, alpha=0.5, color=colour, marker=mark, linewidths=0, label=name)
+        axes.set(xlabel="label, share of the scale", ylabel="prediction, share of the scale", aspect="equal")
+        legend(axes)
+    elif task.problem_type == SINGLE_LABEL:
+        true, predicted = as_targets(task, labels).argmax(-1), predictions.argmax(-1)
+        counts = np.zeros((len(task.names),) * 2, dtype=int)
+        np.add.at(counts, (true, predicted), 1)
+        axes.imshow(counts / counts.sum(1, keepdims=True).clip(1), cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*counts.shape):
+            dark = counts[row, column] > counts[row].sum() / 2
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color="w" if dark else "k")
+        ticks = {"labels": task.names, "rotation": 30}
+        axes.set_xticks(range(len(task.names)), **ticks, ha="right")
+        axes.set_yticks(range(len(task.names)), task.names)
+        axes.set(xlabel="prediction", ylabel="label")
+    else:
+        metrics, never = (metrics_of(task, one, labels) for one in (predictions, np.zeros_like(predictions)))
+        rows = np.arange(len(task.names))[::-1]
+        axes.barh(rows + 0.2, [metrics[f"f1_{name}"] for name in task.names], 0.4, color=COLOURS["text"], label="model")
+        axes.barh(rows - 0.2, [never[f"f1_{name}"] for name in task.names], 0.4, color=FAINT, label="never present")
+        axes.set_yticks(rows, task.names)
+        axes.set(xlabel="F1, weighted", xlim=(0, 1))
+        legend(axes)
+
+
+def draw_labels(axes, task: Task, generated: Labels) -> None:
+    """How the labels of the last epoch are distributed: their shares, or means, by emotion, class or target."""
+    if task.label_range is not None:
+        draw_spread(axes, generated)
+        return
+    fused, rows = next(iter(generated.values()))[0], np.arange(len(task.names))[::-1]
+    scales = np.array(task.scales or [(0.0, 1.0)] * len(task.names))
+    axes.barh(rows, (fused.mean(0) - scales[:, 0]) / np.ptp(scales, axis=1), 0.7, color=FAINT, label="fused")
+    for modality, labels in generated.items():
+        share = (labels[-1].mean(0) - scales[:, 0]) / np.ptp(scales, axis=1)
+        colour, mark = COLOURS.get(modality, GREY), MARKS.get(modality, "x")
+        axes.plot(share, rows, mark, color=colour, label=modality)
+    axes.set_yticks(rows, task.names)
+    axes.set(xlabel="mean, share of the scale", xlim=(0, None))
+    legend(axes)
+
+
 def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool = False) -> None:
     """
     Something of the generated labels over the epochs.
@@ -142,9 +203,10 @@ def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool 
         dotted: Whether a dotted line carries on the first value, that of the fused label.
     """
     for modality, seeds in curves.items():
-        draw_over_epochs(axes, seeds, color=COLOURS[modality], linestyle=LINES[modality], label=modality)
+        colour = COLOURS.get(modality, GREY)
+        draw_over_epochs(axes, seeds, color=colour, linestyle=LINES.get(modality, "-"), label=modality)
         if dotted:
-            axes.axhline(seeds[0][0], color=COLOURS[modality], linestyle=":", linewidth=1.2)
+            axes.axhline(seeds[0][0], color=colour, linestyle=":", linewidth=1.2)
     if dotted:
         axes.plot([], [], ":", color=GREY, label="fused label")
     axes.set(xlabel="epoch")

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from transformers.trainer_utils import PredictionOutput
 
 from ..data import Samples, Splits
@@ -16,8 +17,9 @@ from ..data.columns import MODALITIES
 from ..labels.conflict import conflict_errors, in_conflict
 from ..labels.quality import generated_label_quality, true_labels
 from ..labels.trust import label_confidence
-from ..metrics import absolute_errors
+from ..model.task_selfmm import Task
 from ..storage.whole_files import whole
+from ..task_metrics import constant_predictions, errors_of, metrics_of
 from ..training.trainer import SelfMMTrainer
 
 Outputs = dict[str, PredictionOutput]
@@ -34,26 +36,41 @@ def results_of(splits: Splits, trainer: SelfMMTrainer, outputs: Outputs, modalit
     # Without that of `eval_on_start`, which is of no model that may be chosen.
     evaluations = [one for one in state.log_history if "eval_selection_loss" in one and one["epoch"] > 0]
     best = min(evaluations, key=lambda entry: entry["eval_selection_loss"], default={"epoch": epochs})
-    label_range = trainer.pseudo_labels.label_range
+    task = trainer.task
     loss = best.get("eval_selection_loss", outputs["validation"].metrics["validation_selection_loss"])
     results = {"epochs": epochs, "best_epoch": math.ceil(best["epoch"]), "selection_loss": loss}
     for split, output in outputs.items():
         skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
         results |= {name: value for name, value in output.metrics.items() if not name.endswith(skipped)}
-        results |= conflict_results(split, splits[split], output, trainer.unimodal_tasks, label_range)
+        results |= constant_results(split, splits, task)
+        results |= conflict_results(split, splits[split], output, trainer.unimodal_tasks, task)
     results |= generated_label_quality(splits, trainer.pseudo_labels.history[-1].numpy(), modalities)
     confidence = label_confidence(trainer.pseudo_labels, trainer.unimodal_tasks)
     return results | ({"label_confidence": confidence} if confidence else {})
 
 
+def constant_results(split: str, splits: Splits, task: Task) -> dict[str, float]:
+    """
+    `SPLIT_constant_METRIC`, the metrics of saying the same of each clip, but for the one score of the field's data
+    sets, for which it is known. Of rare emotions, rows near these say nothing.
+    """
+    if task.label_range is not None:
+        return {}
+    constant = constant_predictions(task, splits["train"].labels, len(splits[split]))
+    metrics = metrics_of(task, constant, splits[split].labels)
+    return {f"{split}_constant_{name}": value for name, value in metrics.items() if value == value}
+
+
 def conflict_results(
-    split: str, samples: Samples, output: PredictionOutput, tasks: Collection[str], label_range: float
+    split: str, samples: Samples, output: PredictionOutput, tasks: Collection[str], task: Task
 ) -> dict[str, Any]:
     """
     `conflict_by`, `"labels"` where the data know the unimodal labels, of whichever modalities the model has, else
     `"predictions"`; and what [`conflict_errors`] says of that division of the clips. Nothing where there are neither
-    labels nor predictions of two modalities.
+    labels nor predictions of two modalities, nor of a task of several targets.
     """
+    if task.label_range is None:
+        return {}
     fusion, unimodal = output.predictions
     scores = true_labels(samples, MODALITIES)
     by = "labels" if len(scores) > 1 else "predictions"
@@ -61,13 +78,16 @@ def conflict_results(
         scores = {name: np.where(samples.lengths(name) > 0, unimodal[name][:, 0], np.nan) for name in tasks}
     if len(scores) < 2:
         return {}
-    errors = absolute_errors(fusion, samples["label"], label_range)
-    found = conflict_errors(errors, in_conflict(np.stack(list(scores.values())), label_range))
+    errors = errors_of(task, fusion, samples.labels)
+    found = conflict_errors(errors, in_conflict(np.stack(list(scores.values())), task.label_range))
     return {"conflict_by": by, **{f"{split}_{name}": value for name, value in found.items()}}
 
 
-def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str]) -> pa.Table:
-    """`id`, `split`, `label`, `fusion`, and a column for each modality, null where a clip lacks it."""
+def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str], task: Task) -> pa.Table:
+    """
+    `id`, `split`, `label`, `fusion`, and a column for each modality, null where a clip lacks it. Predictions of several
+    targets are lists, those of a classification probabilities; the label of a class is its number.
+    """
     tables = []
     for split, output in outputs.items():
         fusion, unimodal = output.predictions
@@ -75,23 +95,39 @@ def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str]) -
         columns = {
             "id": samples["id"],
             "split": [split] * len(samples),
-            "label": np.float32(samples["label"]),
-            "fusion": fusion[:, 0],
-            **{name: pa.array(unimodal[name][:, 0], mask=samples.lengths(name) == 0) for name in modalities},
+            "label": _column(samples.labels),
+            "fusion": _column(_predicted(task, fusion)),
+            **{name: _column(_predicted(task, unimodal[name]), samples.lengths(name) == 0) for name in modalities},
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 
 
+def _predicted(task: Task, logits: NDArray) -> NDArray:
+    return task.predictions(torch.from_numpy(logits)).numpy()
+
+
+def _column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
+    """Numbers, (clips,) or (clips, 1), or lists of them, (clips, targets)."""
+    values = np.asarray(values, dtype=np.float32)
+    if values.ndim == 1 or values.shape[1] == 1:
+        return pa.array(values.reshape(-1), mask=lacking)
+    mask = None if lacking is None else pa.array(lacking)
+    return pa.FixedSizeListArray.from_arrays(values.reshape(-1), values.shape[1], mask=mask)
+
+
 def pseudo_labels_table(splits: Splits, trainer: SelfMMTrainer, modalities: list[str]) -> pa.Table:
-    """`id`, `epoch` from 1 on, and the generated labels of each modality, for all training clips."""
+    """
+    `id`, `epoch` from 1 on, and the generated labels of each modality, for all training clips; of several targets or
+    classes, lists.
+    """
     ids = splits["train"]["id"]
     tables = [
         pa.table(
             {
                 "id": ids,
                 "epoch": np.full(len(ids), epoch, dtype=np.int32),
-                **{name: labels[:, column, 0].numpy() for column, name in enumerate(modalities)},
+                **{name: _column(labels[:, column].numpy()) for column, name in enumerate(modalities)},
             }
         )
         for epoch, labels in enumerate(trainer.pseudo_labels.history, start=1)

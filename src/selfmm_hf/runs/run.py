@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -16,22 +17,25 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from ..data import Samples, load_splits, range_of_labels
+from ..data import load_splits
 from ..data.columns import MODALITIES, SPLITS
 from ..data.masking import Tokens
 from ..data.recipe import find_recipe
 from ..data.synthetic import demo_text_config, demo_tokenizer
+from ..data.targets import task_to_json
 from ..environment import environment
 from ..hub.model_folder import save_model_folder
 from ..hub.push import Pushed, push_run, take_destination
-from ..metrics import METRICS, few_clips
+from ..metrics import few_clips
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
+from ..model.task_selfmm import Task
 from ..model.text_encoder_selfmm import check_tokens, load_tokenizer, readable_tokens
 from ..storage.hub_names import check_name, take_from_hub
 from ..storage.whole_files import write_json, write_text, writing
+from ..task_metrics import metrics_of
 from ..training import checkpoints
 from ..training.arguments import SelfMMTrainingArguments
 from ..training.collator import SelfMMCollator
@@ -59,6 +63,15 @@ from .screen import show_epochs
 logger = logging.get_logger(__name__)
 
 
+def task_options(task: Task) -> dict[str, Any]:
+    """The options of [`SelfMMConfig`] that say what is predicted."""
+    names = {"id2label": dict(enumerate(task.names))}
+    if task.label_range is not None:
+        return {"label_range": task.label_range, **({} if task.names == Task().names else names)}
+    scales = {"label_scales": [list(scale) for scale in task.scales]} if task.scales else {}
+    return {"problem_type": task.problem_type, **names, **scales}
+
+
 class Run:
     """
     One training run. Making it reads the data and builds the model, so that whatever is wrong with the input shows
@@ -81,8 +94,7 @@ class Run:
         self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
         self.checkpoint = by_first_process(self._checkpoint)
         _check_selection(args)
-        self.label_range = range_of_labels(options.dataset, model_options.get("label_range"))
-        modalities = model_options.get("modalities", MODALITIES)
+        modalities = model_options.get("modalities") or MODALITIES
         if options.text_encoder is not None and "text" in modalities:
             check_name(options.text_encoder, owner=False)  # before the data are read, which may take long
         self.splits = load_splits(
@@ -90,9 +102,12 @@ class Run:
             options.data,
             options.data_config,
             options.data_revision,
-            self.label_range,
+            model_options.get("label_range"),
             SPLITS if test else ("train", "validation"),
         )
+        self.task = self.splits["train"].task
+        if "modalities" not in model_options and (own := self._own_modalities()):
+            modalities = model_options["modalities"] = own
         set_seed(args.seed)
         self._leave_out(modalities)
         if there := self._learnable(modalities):
@@ -159,18 +174,25 @@ class Run:
             self.checkpoint = by_first_process(self._checkpoint)
             yield
 
+    def _own_modalities(self) -> list[str]:
+        """Those of data that have others than text, audio and vision."""
+        sequences = ["text" if name == "word_vectors" else name for name in self.splits["train"].widths]
+        if not set(sequences) - set(MODALITIES):
+            return []
+        return list(dict.fromkeys([*["text"] * (self.options.text_encoder is not None), *sequences]))
+
     def _leave_out(self, modalities: list[str]) -> None:
         """Forgets what a preset or the data say of modalities that are not wanted."""
-        if unknown := set(modalities) - set(MODALITIES):
-            raise ValueError(f"{sorted(unknown)} are not modalities; expected some of {', '.join(MODALITIES)}.")
-        unwanted = set(MODALITIES) - set(modalities)
+        there = ["text", *(name for name in self.splits["train"].widths if name != "word_vectors")]
+        if unknown := set(modalities) - set(MODALITIES) - set(there):
+            raise ValueError(f"{sorted(unknown)} are not modalities of the data; expected some of {', '.join(there)}.")
+        unwanted = {*MODALITIES, *there} - set(modalities)
         for rates in (self.args.learning_rates, self.args.weight_decays):
             for prefix in [prefix for prefix in rates if prefix.partition(".")[2] in unwanted]:
                 del rates[prefix]
         columns = {"word_vectors" if name == "text" else name for name in unwanted}
-        self.splits = {split: Samples(samples.dataset, columns) for split, samples in self.splits.items()}
+        self.splits = {split: samples.without(columns) for split, samples in self.splits.items()}
         for name in set(modalities) - {"text"} - self.splits["train"].widths.keys():
-            there = ["text", *self.splits["train"].widths]
             raise ValueError(f"The data have no {name}. Leave it out: --modalities {' '.join(there)}.")
 
     def _learnable(self, modalities: list[str]) -> list[str]:
@@ -250,7 +272,7 @@ class Run:
         return extractor
 
     def _model(self, options: dict) -> SelfMMModel:
-        options = {"label_range": self.label_range, **options}
+        options = {**task_options(self.task), **options}
         for column, width in self.splits["train"].widths.items():
             modality = "text" if column == "word_vectors" else column
             if options.setdefault(f"{modality}_dim", width) != width:
@@ -282,10 +304,11 @@ class Run:
             return self._train()
 
     def _train(self) -> dict[str, Any]:
-        field_metrics = METRICS[self.label_range]
+        task = self.model.config.task
 
         def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-            return field_metrics(prediction.predictions[0], prediction.label_ids)
+            predicted = task.predictions(torch.from_numpy(prediction.predictions[0])).numpy()
+            return metrics_of(task, predicted, prediction.label_ids)
 
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
         splits, callbacks = self.splits, []
@@ -330,14 +353,15 @@ class Run:
             "text_encoder": self.options.text_encoder,
             "convention": self.args.convention,
             "seed": self.args.seed,
+            **({} if task.label_range is not None else {"task": task_to_json(task)}),
             **results_of(self.splits, trainer, outputs, modalities),
         }
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.max_text_tokens)
-        write_parquet(self.folder / PREDICTIONS_FILE, predictions_table(self.splits, outputs, modalities))
+        write_parquet(self.folder / PREDICTIONS_FILE, predictions_table(self.splits, outputs, modalities, task))
         write_parquet(self.folder / GENERATED_FILE, pseudo_labels_table(self.splits, trainer, modalities))
         if "test" in self.splits:
             if importlib.util.find_spec("matplotlib"):
-                plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits, self.label_range)
+                plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
             save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
         self._environment["sessions"][-1]["seconds"] = round(time.monotonic() - started, 1)
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)

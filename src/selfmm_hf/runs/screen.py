@@ -9,7 +9,7 @@ from transformers.trainer_callback import PrinterCallback
 from ..metrics import METRIC_NAMES
 from ..training.trainer import SelfMMTrainer
 
-SHOWN = ("mae", "corr")
+SHOWN = ("mae", "corr", "acc", "f1")
 
 
 def show_epochs(trainer: SelfMMTrainer) -> None:

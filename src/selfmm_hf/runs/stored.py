@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from transformers.trainer import TRAINER_STATE_NAME
 
 from ..data import range_of_labels
-from ..metrics import METRICS, absolute_errors
+from ..data.targets import score, task_from_json
+from ..model.task_selfmm import Task
+from ..task_metrics import errors_of, metrics_of
 from ..training import checkpoints
 from ..training.arguments import SelfMMTrainingArguments
 from .folder import ENVIRONMENT_FILE, GENERATED_FILE, OPTIONS_FILE, PREDICTIONS_FILE, RESULTS_FILE
@@ -36,7 +38,8 @@ class StoredRun:
         log_history: Of the trainer; of an unfinished run, as its last whole checkpoint has it.
         environment: As `environment.json` has it.
         results: As `all_results.json` has them; empty where the run has not come to its end, as is all that follows.
-        predictions: `id`, `split`, `label`, `fusion` and each modality, (clips,), NaN where a clip lacks one.
+        predictions: `id`, `split`, `label`, `fusion` and each modality, (clips,), or, of several targets, (clips,
+            targets), NaN where a clip lacks one.
     """
 
     folder: Path
@@ -74,8 +77,19 @@ class StoredRun:
         return self.options.get("dataset", "demo")
 
     @property
-    def label_range(self) -> float:
-        return range_of_labels(self.dataset, self.options.get("label_range"))
+    def task(self) -> Task:
+        """What was predicted."""
+        if "task" in self.results:
+            try:
+                return task_from_json(self.results["task"])
+            except ValueError as error:
+                raise RunError(f"{self.folder / RESULTS_FILE} is damaged: {error}") from error
+        return score(range_of_labels(self.dataset, self.options.get("label_range")))
+
+    @property
+    def label_range(self) -> float | None:
+        """Of one score; `None` of another task."""
+        return self.task.label_range
 
     @property
     def train_ids(self) -> list[str]:
@@ -84,7 +98,7 @@ class StoredRun:
 
     @property
     def generated(self) -> dict[str, NDArray[np.float64]]:
-        """Generated labels by modality, (epochs, training clips)."""
+        """Generated labels by modality, (epochs, training clips), or (epochs, training clips, targets)."""
         return self._generated[1]
 
     @cached_property
@@ -119,12 +133,12 @@ class StoredRun:
     def metrics(self, split: str) -> dict[str, float]:
         """The field's, of the fused prediction."""
         rows = self.of_split(split)
-        return METRICS[self.label_range](rows["fusion"], rows["label"])
+        return metrics_of(self.task, rows["fusion"], rows["label"])
 
     def errors(self, split: str) -> NDArray[np.float32]:
-        """Of the fused predictions, (clips,): their mean is the MAE."""
+        """Of the fused predictions, (clips,): see [`errors_of`]."""
         rows = self.of_split(split)
-        return absolute_errors(rows["fusion"], rows["label"], self.label_range)
+        return errors_of(self.task, rows["fusion"], rows["label"])
 
 
 def losses_by_epoch(log_history: list[dict[str, Any]], name: str) -> list[float]:
@@ -153,7 +167,7 @@ def read_predictions(folder: Path) -> dict[str, NDArray]:
 
 
 def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-    """The ids of the training clips, and their generated labels by modality, (epochs, clips)."""
+    """The ids of the training clips, and their generated labels by modality, (epochs, clips) or with targets."""
     file = folder / GENERATED_FILE
     table = _table(file, "id", "epoch")
     epochs = _numbers(file, table, "epoch")
@@ -163,7 +177,10 @@ def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float6
     names = [name for name in table.column_names if name not in ("id", "epoch")]
     if not names:
         raise RunError(f"{file} is damaged: it has no column of a modality.")
-    return table["id"].to_pylist()[:clips], {name: _numbers(file, table, name).reshape(count, -1) for name in names}
+    labels = {name: _numbers(file, table, name) for name in names}
+    return table["id"].to_pylist()[:clips], {
+        name: values.reshape(count, clips, *values.shape[1:]) for name, values in labels.items()
+    }
 
 
 def _options(file: Path) -> dict[str, Any]:
@@ -203,7 +220,10 @@ def _table(file: Path, *expected: str) -> pa.Table:
 
 
 def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
+    rows, kind = table[name].to_pylist(), table.schema.field(name).type
+    if pa.types.is_fixed_size_list(kind):
+        rows = [[None] * kind.list_size if row is None else row for row in rows]
     try:
-        return np.array(table[name].to_pylist(), dtype=np.float64)  # None becomes NaN
+        return np.array(rows, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:
         raise RunError(f"{file}, column {name!r}, does not hold numbers: {error}") from error

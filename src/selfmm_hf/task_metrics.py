@@ -1,0 +1,60 @@
+"""The metrics of a task, whatever its kind."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .metrics import METRICS, absolute_errors, class_metrics, emotion_metrics, regression_metrics
+from .model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
+
+
+def metrics_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """
+    What the field reports for the task: of one score in [-3, 3] as for CMU-MOSI, in [-1, 1] as for CH-SIMS; else see
+    [`regression_metrics`], [`emotion_metrics`] and [`class_metrics`].
+
+    Args:
+        predictions: As [`Task.predictions`] makes them, (clips, targets).
+        labels: As a data set holds them: of classes their numbers, (clips,), or probabilities.
+    """
+    if task.label_range in METRICS:
+        return METRICS[task.label_range](predictions, labels)
+    kinds = {REGRESSION: regression_metrics, MULTI_LABEL: emotion_metrics, SINGLE_LABEL: class_metrics}
+    return kinds[task.problem_type](predictions, labels, task.names)
+
+
+def main_metric(task: Task) -> str:
+    """The one that runs are compared by: the mean of the clips' [`errors_of`], or 1 minus it."""
+    return "mae" if task.problem_type == REGRESSION else "acc"
+
+
+def errors_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> NDArray[np.float32]:
+    """Of each clip, (clips,): the absolute error, or the share of the emotions that are wrong, 0 or 1 of classes."""
+    if task.label_range in METRICS:
+        return absolute_errors(predictions, labels, task.label_range)
+    predicted, true = (np.asarray(one, dtype=np.float32).reshape(len(one), -1) for one in (predictions, labels))
+    if task.problem_type == REGRESSION:
+        return np.abs(predicted - true).mean(-1)
+    if task.problem_type == MULTI_LABEL:
+        return ((predicted > 0.5) != (true > 0.5)).mean(-1, dtype=np.float32)
+    classes = true[:, 0] if true.shape[1] == 1 else true.argmax(-1)
+    return (predicted.argmax(-1) != classes).astype(np.float32)
+
+
+def constant_predictions(task: Task, labels: NDArray, clips: int) -> NDArray[np.float64]:
+    """
+    What says the same of each clip, (clips, targets): the median of the training labels, the most frequent class, or
+    whether an emotion is present in most clips.
+
+    Args:
+        labels: Of the training split, as a data set holds them.
+        clips: How many.
+    """
+    rows = np.asarray(labels, dtype=np.float64).reshape(len(labels), -1)
+    if task.problem_type == REGRESSION:
+        one = np.median(rows, axis=0)
+    elif task.problem_type == MULTI_LABEL:
+        one = (rows.mean(0) > 0.5).astype(np.float64)
+    else:
+        shares = rows.mean(0) if rows.shape[1] > 1 else np.bincount(rows[:, 0].astype(int), minlength=len(task.names))
+        one = np.eye(len(task.names))[shares.argmax()]
+    return np.tile(one, (clips, 1))

@@ -1,0 +1,149 @@
+"""Training on several scores, emotions and classes, with modalities of any name: from samples to results."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModel
+
+from selfmm_hf.data.columns import features
+from selfmm_hf.data.samples import Samples
+from selfmm_hf.data.targets import label_type
+from selfmm_hf.metrics import class_metrics, emotion_metrics, metric_name, regression_metrics, reported
+from selfmm_hf.model.task_selfmm import Task
+from selfmm_hf.runs import run
+from selfmm_hf.runs.options import read_options
+from selfmm_hf.runs.stored import StoredRun
+from selfmm_hf.task_metrics import constant_predictions, errors_of, main_metric, metrics_of
+
+BOTH = Task(("valence", "arousal"), "regression", ((-1.0, 1.0), (1.0, 5.0)))
+RATING = Task(("pleasure",), "regression", ((1.0, 9.0),))
+EMOTIONS = Task(("happy", "sad", "angry"), "multi_label_classification")
+CLASSES = Task(("joy", "fear", "anger", "none"), "single_label_classification")
+TASKS = pytest.mark.parametrize(
+    "task", [BOTH, RATING, EMOTIONS, CLASSES], ids=["both", "rating", "emotions", "classes"]
+)
+WIDTHS = {"face": 3, "eye": 2}
+CLIPS = {"train": 40, "validation": 12, "test": 16}
+
+
+def labels_of(task, random, clips):
+    if task.problem_type == "regression":
+        labels = [[random.uniform(low, high) for low, high in task.scales] for _ in range(clips)]
+        return labels if len(task.names) > 1 else [one for (one,) in labels]
+    if task.problem_type == "multi_label_classification":
+        return random.integers(0, 2, (clips, len(task.names))).astype(float).tolist()
+    return random.integers(0, len(task.names), clips).tolist()
+
+
+def splits_of(task):
+    """Frames that say what the labels are."""
+    random, splits = np.random.default_rng(0), {}
+    for split, clips in CLIPS.items():
+        labels = labels_of(task, random, clips)
+        values = task.targets(torch.tensor(labels)).numpy()
+        frames = {
+            name: [np.resize(one, width) + random.normal(0, 0.1, (random.integers(0, 4), width)) for one in values]
+            for name, width in WIDTHS.items()
+        }
+        columns = {"id": [f"{split}{n}" for n in range(clips)], "text": [""] * clips, "label": labels, **frames}
+        columns["label_face"] = labels
+        data = Dataset.from_dict(columns, features(WIDTHS, ["label_face"], label_type(task)))
+        splits[split] = Samples(data, task=task)
+    return splits
+
+
+@TASKS
+def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "load_splits", lambda *args, **kwargs: splits_of(task))
+    options = f"--dataset custom --data {tmp_path} --output_dir {tmp_path / 'run'} --num_train_epochs 4 --use_cpu true"
+    one = run.Run(*read_options(f"{options} --disable_tqdm true --per_device_train_batch_size 8".split()))
+    one.train()
+    assert one.model.config.task == task and one.model.config.modalities == ["face", "eye"]
+
+    stored, results = StoredRun.read(tmp_path / "run"), json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert stored.task == task and (tmp_path / "run" / "run.png").is_file()
+    metrics = stored.metrics("test")
+    assert set(metrics) <= set(reported(results, "test"))
+    assert {name: results[f"test_{name}"] for name in metrics} == pytest.approx(metrics, abs=1e-6, nan_ok=True)
+    assert all(metric_name(name)[1] for name in metrics)
+    kept = 1 - stored.errors("test").mean() if main_metric(task) == "acc" else stored.errors("test").mean()
+    assert metrics[main_metric(task)] == pytest.approx(kept, abs=1e-6)
+    assert results[f"test_constant_{main_metric(task)}"] >= 0
+    first = "corr" if task.problem_type == "regression" else "acc"
+    assert {f"generated_label_face_{first}", "fused_label_face_mae"} <= results.keys()
+    assert results["fused_label_face_mae"] == pytest.approx(0, abs=1e-6)
+
+    targets = task.targets(torch.from_numpy(splits_of(task)["train"].labels)).numpy()
+    assert np.allclose(stored.generated["face"][0].reshape(targets.shape), targets)
+    scales = np.array(task.scales or [(0.0, 1.0)] * len(task.names))
+    last = stored.generated["face"][-1].reshape(targets.shape)
+    assert (last >= scales[:, 0] - 1e-6).all() and (last <= scales[:, 1] + 1e-6).all()
+    if task.problem_type == "single_label_classification":
+        assert np.allclose(last.sum(-1), 1, atol=1e-5)
+
+    loaded = AutoModel.from_pretrained(tmp_path / "run" / "model")
+    assert loaded.config.task == task and loaded.config.id2label == dict(enumerate(task.names))
+
+
+@pytest.mark.parametrize("average", ["emotions", "classes"])
+def test_metrics_equal_scikit_learns(average):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    random, names = np.random.default_rng(0), ["neutral", "happy", "sad", "angry"]
+    probabilities = random.random((300, 4))
+    if average == "emotions":
+        labels = random.random((300, 4)) < [0.4, 0.1, 0.3, 0.2]
+        found = emotion_metrics(probabilities, labels, names)
+        for number, name in enumerate(names):
+            pair = labels[:, number], probabilities[:, number] > 0.5
+            assert found[f"acc_{name}"] == pytest.approx(sklearn.accuracy_score(*pair), abs=1e-12)
+            assert found[f"f1_{name}"] == pytest.approx(sklearn.f1_score(*pair, average="weighted"), abs=1e-12)
+            assert found[f"wa_{name}"] == pytest.approx(sklearn.balanced_accuracy_score(*pair), abs=1e-12)
+        return
+    labels, predicted = random.integers(0, 4, 300), probabilities.argmax(1)
+    found = class_metrics(probabilities, labels, names)
+    assert found["acc"] == pytest.approx(sklearn.accuracy_score(labels, predicted), abs=1e-12)
+    assert found["f1"] == pytest.approx(sklearn.f1_score(labels, predicted, average="weighted"), abs=1e-12)
+    assert found["f1_macro"] == pytest.approx(sklearn.f1_score(labels, predicted, average="macro"), abs=1e-12)
+    assert found["uar"] == pytest.approx(sklearn.balanced_accuracy_score(labels, predicted), abs=1e-12)
+    against_rest = sklearn.f1_score(labels == 1, predicted == 1, average="weighted")
+    assert found["f1_happy"] == pytest.approx(against_rest, abs=1e-12)
+    assert class_metrics(probabilities, np.eye(4)[labels], names) == found
+
+
+def test_never_predicting_an_emotion_of_iemocap_is_what_the_field_calls_a_baseline():
+    """The counts of the test split of MulT's files; ../shared/reference/emotions.md in the words of their users."""
+    labels = np.zeros((938, 4))
+    for emotion, count in enumerate((383, 135, 193, 227)):  # neutral, happy, sad, angry
+        labels[:count, emotion] = 1
+    found = emotion_metrics(np.zeros((938, 4)), labels, ["neutral", "happy", "sad", "angry"])
+    shown = {name: round(100 * found[f"f1_{name}"], 1) for name in ("neutral", "happy", "sad", "angry")}
+    assert shown == {"neutral": 44.0, "happy": 79.0, "sad": 70.3, "angry": 65.4}
+
+
+def test_scores_have_an_error_each_and_a_mean():
+    found = regression_metrics([[1.0, 4.0], [0.0, 2.0]], [[0.5, 4.0], [0.0, 4.0]], ["valence", "arousal"])
+    assert found["mae_valence"] == 0.25 and found["mae_arousal"] == 1 and found["mae"] == 0.625
+    assert found["rmse_arousal"] == pytest.approx(2**0.5) and np.isnan(found["corr_arousal"])
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((3, 3)), np.full((3, 2), np.nan)])
+def test_metrics_of_another_shape_are_refused(wrong):
+    for of in (regression_metrics, emotion_metrics, class_metrics):
+        with pytest.raises(ValueError, match=r"shape|NaN"):
+            of(wrong, np.zeros((3, 2)), ["a", "b"])
+    with pytest.raises(ValueError, match="numbers of classes, 0 to 1"):
+        class_metrics(np.zeros((3, 2)), [0, 1, 2], ["a", "b"])
+
+
+@TASKS
+def test_a_constant_is_of_the_training_labels(task):
+    labels = splits_of(task)["train"].labels
+    constant = constant_predictions(task, labels, 5)
+    assert constant.shape == (5, len(task.names)) and (constant == constant[0]).all()
+    metrics = metrics_of(task, constant, labels[:5])
+    assert metrics[main_metric(task)] == pytest.approx(
+        abs((main_metric(task) == "acc") - errors_of(task, constant, labels[:5]).mean()), abs=1e-6
+    )
