@@ -34,7 +34,10 @@ def test_the_errors_of_both_groups():
 class Clips:
     """Four clips; the last lacks its sound."""
 
+    widths = {"audio": 1, "vision": 1}  # noqa: RUF012
+
     def __init__(self, **labels):
+        self.labels = np.float32([1.0, -1.0, 2.0, 0.0])
         self.columns = {"label": [1.0, -1.0, 2.0, 0.0], **labels}
         self.column_names = list(self.columns)
 
@@ -53,7 +56,7 @@ OUTPUT = PredictionOutput((FUSION, PREDICTED), None, {})
 
 def test_a_run_divides_its_clips_by_the_true_labels_or_else_by_its_predictions():
     known = Clips(label_text=[1.0, -1.0, 2.0, -1.0], label_vision=[2.5, -1.2, 2.0, None])
-    found = conflict_results("test", known, OUTPUT, ["text"], 3.0)  # whatever the model has
+    found = conflict_results("test", known, OUTPUT, ["text"], Task())  # whatever the model has
     assert found == pytest.approx(
         {"conflict_by": "labels", "test_mae_agreement": 0.3, "test_mae_conflict": 0.1, "test_conflict_share": 1 / 3}
     )
@@ -63,7 +66,7 @@ def test_a_run_divides_its_clips_by_the_true_labels_or_else_by_its_predictions()
     assert found == pytest.approx(
         {"validation_mae_agreement": 0.25, "validation_mae_conflict": 0.2, "validation_conflict_share": 1 / 3}
     )
-    assert conflict_results("test", Clips(label_text=[0.0] * 4), OUTPUT, ["text"], 3.0) == {}
+    assert conflict_results("test", Clips(label_text=[0.0] * 4), OUTPUT, ["text"], Task()) == {}
 
 
 def test_which_clips_a_table_calls_so_is_said():
