@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
-from conftest import command, mmsa_file, tiny_text_config
+from conftest import TASKS, command, mmsa_file, tiny_text_config
 from transformers import BertModel
 
 import selfmm_cli as cli
+from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
+from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
+from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.runs.options import option_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,6 +118,11 @@ def folder(model_folder, tmp_path_factory):
     (folder / "runs" / "demo" / "model").symlink_to(model_folder, target_is_directory=True)
     shutil.copyfile(ROOT / "spaces_demo" / "examples" / "sarcasm.mp4", folder / "runs/demo/clips/sarcasm.mp4")
     (folder / "hub_configs").symlink_to(ROOT / "hub_configs", target_is_directory=True)
+    torch.manual_seed(0)
+    options = {"eye_dim": 39, "text_config": demo_text_config(), **TASKS["emotions"]}
+    model = SelfMMModel(SelfMMConfig(modalities=["text", "eye"], **options)).eval()
+    extractor = SelfMMFeatureExtractor(audio=None, vision=None, eye={"kind": "features", "dim": 39})
+    save_loadable(folder / "runs" / "emotions" / "model", model, SelfMMProcessor(extractor, demo_tokenizer()))
     BertModel(tiny_text_config()).save_pretrained(folder / "encoder")
     mosi = ["mosi", "--data", mmsa_file(folder / "file.pkl"), "--output_dir", folder / "data" / "mosi"]
     assert command("data", "prepare", *mosi) == 0
