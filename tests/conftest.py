@@ -1,4 +1,5 @@
 import gc
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -218,6 +219,17 @@ def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     save_loadable(folder, model, SelfMMProcessor(extractor, demo_tokenizer()))
     return folder
+
+
+@pytest.fixture(scope="module")
+def forked_workers():
+    """`selfmm extract` forks its processes from one that has imported everything: spawned, each imports for 15 s."""
+    spawning, forking = multiprocessing.get_context, multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["selfmm_hf.clips.workers", "librosa.feature.spectral"])
+    with pytest.MonkeyPatch.context() as patch:
+        kinds = {"spawn": forking}
+        patch.setattr(multiprocessing, "get_context", lambda kind=None: kinds.get(kind) or spawning(kind))
+        yield
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def text_encoder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def extracted(clips, tmp_path_factory):
+def extracted(clips, forked_workers, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "features"
     assert command("extract", clips, "--table", clips / "labels.csv", "--output_dir", out, "--workers", 2) == 0
     return out

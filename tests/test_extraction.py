@@ -7,10 +7,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,8 @@ from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.data.recipe import find_recipe  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
 from selfmm_hf.storage.whole_files import CannotWrite  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 ODD = 'v/1 é$_$\'; x\n&"y"'  # an id
 CLIPS = {
@@ -259,8 +261,7 @@ def test_clips_that_leave_the_table_leave_the_folder(media, copy, inline):
     assert inline == []
     assert sorted(path.name for path in (copy / "audio").iterdir()) == ["cut.npy", "sound only.npy", "v"]
     assert [path.name for path in (copy / "audio" / "v").iterdir()] == ["2.npy"]
-    rows = [("sound only", "", 2, split) for split in ("train", "dev", "test")]
-    rows = [(f"{number}", *row[1:], "sound only.wav") for number, row in enumerate(rows)]
+    rows = [(split, "", number, split, "sound only.wav") for number, split in enumerate(("train", "dev", "test"))]
     table = write_table(copy.with_name("renamed.csv"), rows, ("id", "text", "label", "split", "clip"))
     extract_clips(media / "clips", table, copy, Dying())
     assert not (copy / "vision").exists()  # a folder without files is no modality
@@ -524,9 +525,11 @@ def test_commands(media, tmp_path, inline, capsys):
     assert "must be a positive number of seconds" in capsys.readouterr().err
 
 
-# A shell starts what it runs in the background deaf to Ctrl-C.
+# In a group of processes of its own; a shell starts what it runs in the background deaf to Ctrl-C.
 COMMAND = """
-import signal
+import os, signal
+os.setsid()
+print(os.getpid(), flush=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import selfmm_cli as cli
 import selfmm_hf
@@ -567,11 +570,12 @@ def test_whatever_ends_it_it_goes_on_where_it_was(media, tmp_path, inline):
         "1",
     ]
     finished = {}
-    for number, (lines, signum) in enumerate([(1, signal.SIGKILL), (4, signal.SIGINT), (7, signal.SIGKILL)]):
+    for number, (lines, signum) in enumerate([(1, signal.SIGKILL), (4, signal.SIGINT)]):
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *arguments], cwd=Path(__file__).parent, start_new_session=True,
+            [fresh.python(), "-c", COMMAND, *arguments], cwd=Path(__file__).parent,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HALT": f"{out}:{lines}"},
         )  # fmt: skip
+        group = int(process.stdout.readline())
         deadline = time.monotonic() + 120
         while len(journal(out)) < lines and process.poll() is None:
             if time.monotonic() > deadline:
@@ -579,7 +583,7 @@ def test_whatever_ends_it_it_goes_on_where_it_was(media, tmp_path, inline):
                 pytest.fail(f"no {lines} clips after two minutes: {process.communicate()}")
             time.sleep(0.01)
         at_work = [int(path.stem) for path in (out / ".part").glob("*.log")]
-        (os.kill if signum == signal.SIGKILL else os.killpg)(process.pid, signum)
+        os.kill(group, signum) if signum == signal.SIGKILL else os.killpg(group, signum)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == (-signal.SIGKILL if signum == signal.SIGKILL else 1), errors
         if signum == signal.SIGINT:
