@@ -206,7 +206,7 @@ def rules(draw) -> Rules:
 def test_damaged_bytes(folder, protocol):
     outcomes = []
 
-    @property_test(500)
+    @property_test(150)
     @given(st.integers(0, 2**64), rules())
     def run(seed, rules):
         outcomes.append(check(folder / "bytes.pkl", damage(protocol, seed), rules))
@@ -215,7 +215,7 @@ def test_damaged_bytes(folder, protocol):
     assert 0.01 < np.mean(outcomes) < 0.9  # else the damage is too great, or none
 
 
-@property_test(200)
+@property_test(100)
 @given(content=st.binary(max_size=200), protocol=st.sampled_from(PROTOCOLS))
 def test_bytes_that_never_were_a_file(folder, content, protocol):
     check(folder / "random.pkl", b"\x80" + bytes([protocol]) + content)
@@ -275,7 +275,7 @@ def program(draw) -> bytes:
     return b"\x80\x04" + b"".join(parts) + b"."
 
 
-@property_test(600)
+@property_test(250)
 @given(content=program())
 def test_opcodes_in_any_order(folder, content):
     check(folder / "program.pkl", content)
@@ -384,7 +384,7 @@ def changes(draw):
 def test_spoilt_values(folder):
     outcomes = []
 
-    @property_test(400)
+    @property_test(150)
     @given(spoilt(), rules())
     def run(content, rules):
         outcomes.append(check(folder / "values.pkl", content, rules))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import mmsa_file
+from conftest import command, mmsa_file
 from hub_server import HubServer
 from huggingface_hub import HfApi, ModelCard, constants
 from huggingface_hub.repocard_data import model_index_to_eval_results
@@ -139,7 +139,7 @@ print(json.dumps(scores))
 """
 
 
-def test_a_model_loads_elsewhere_as_it_was_when_it_was_pinned(hub, elsewhere, saved, model):
+def test_a_model_loads_elsewhere_as_it_was_when_it_was_pinned(hub, elsewhere, saved, model, monkeypatch, capsys):
     before = contents(model)
     first = push(model.parent, "me/demo")  # of a run folder its model
     assert first.private and hub.repositories["model", "me/demo"].private
@@ -154,9 +154,11 @@ def test_a_model_loads_elsewhere_as_it_was_when_it_was_pinned(hub, elsewhere, sa
     assert scores[0] != scores[1]
 
     hub.requests.clear()
-    predict = ["from selfmm_cli import main; main()", "predict", "--model", "me/demo", "--text", WORDS, "--json"]
-    answer = json.loads(elsewhere("-c", *predict, "--revision", first.commit))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(model.parent / "cache"))
+    assert command("predict", "--model", "me/demo", "--revision", first.commit, "--text", WORDS, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
     assert answer["score"] == pytest.approx(score(model), abs=1e-5)
+    assert hub.requests
     assert not [line for line in hub.requests if line.endswith(".py")], "the package takes no code of the repository"
 
 
@@ -617,8 +619,9 @@ def run_options(tmp_path):
     ]  # fmt: skip
 
 
-def test_train_py_pushes_once_at_the_end(hub, elsewhere, run_options, tmp_path):
-    printed = elsewhere("train.py", *run_options, "--hub_private_repo", "false")
+def test_a_run_is_pushed_once_at_its_end(hub, run_options, tmp_path, capsys):
+    assert command("train", *run_options, "--hub_private_repo", "false") == 0
+    printed = capsys.readouterr().out
     assert f"{hub.url}/me/run (public), commit" in printed
     assert [line for line in hub.requests if "/commit/" in line] == ["POST /api/models/me/run/commit/main"]
     files = hub.files("model", "me/run")

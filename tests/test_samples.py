@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import mmsa_file
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from selfmm_hf.data import load_splits
@@ -175,13 +175,13 @@ def test_tokens(samples):
 
 
 def test_a_worker_process_reads_for_itself(samples):
+    """Forked, of what was pickled, as where a worker is spawned."""
     samples.tokenize(demo_tokenizer(), 9)
-    copy = pickle.loads(pickle.dumps(samples))
+    copy, collate = pickle.loads(pickle.dumps((samples, SelfMMCollator())))
     assert all(np.array_equal(copy[3][name], samples[3][name]) for name in samples[3])
-    collate = SelfMMCollator()
     batches = [
-        list(DataLoader(samples, 5, collate_fn=collate, num_workers=workers, multiprocessing_context=context))
-        for workers, context in ((0, None), (1, "spawn"))
+        list(DataLoader(one, 5, collate_fn=collate, num_workers=workers, multiprocessing_context=context))
+        for one, workers, context in ((samples, 0, None), (copy, 1, "fork"))
     ]
     for here, there in zip(*batches, strict=True):
         assert all((here[name] == there[name]).all() for name in here)
@@ -211,14 +211,15 @@ print(most - before, most_total - total)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_epoch_does_not_fill_the_memory(tmp_path):
-    frames = np.ones((500, 74), np.float32)
-
-    def rows():
-        for row in range(2000):  # 296 MB
-            yield {"id": str(row), "text": "", "audio": frames, "label": 0.0}
-
-    dataset = Dataset.from_generator(rows, features=features({"audio": 74}), cache_dir=str(tmp_path))
-    file = dataset.cache_files[0]["filename"]
+    rows = {
+        "id": [*"0123456789"],
+        "text": [""] * 10,
+        "audio": [np.ones((500, 74), np.float32)] * 10,
+        "label": [0.0] * 10,
+    }
+    dataset = Dataset.from_dict(rows, features({"audio": 74}))
+    concatenate_datasets([dataset] * 200).save_to_disk(tmp_path, num_shards=1)  # 296 MB
+    (file,) = tmp_path.glob("*.arrow")
     process = subprocess.run([fresh.python(), "-c", MEMORY, file], capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     anonymous, resident = map(float, process.stdout.split())

@@ -59,7 +59,7 @@ secrets = st.sampled_from(
 )  # fmt: skip
 AROUND = ["{}", "data: {}", "--data={}", "({})", "see {}", "[x]({})", "PATH={}", "<{}>", "| {} |", "`{}`", "see\n{}\n"]
 NOTICES = ["{}: 1 files in audio belong to no id, first 'audio/x.npy'", "{}, split 'train': no words in 3 of 9 rows"]
-often = settings(max_examples=300, deadline=None)
+often = settings(max_examples=100, deadline=None)
 
 
 def whole(text):
@@ -182,7 +182,7 @@ def test_where_this_process_runs_is_known(tmp_path, monkeypatch):
 
 
 def test_no_text_makes_it_search_without_end():
-    for text in ("a" * 300_000, "/" * 300_000, "/a b" * 100_000, "a.b-c+" * 50_000, "hf_" * 100_000, "x:y@" * 80_000,
-                 "(" * 300_000, "'/a" * 100_000, "~a" * 100_000, "\\\\a" * 100_000, "/home/a" * 50_000,
-                 "://a@" * 80_000, "a://" * 80_000, "[a](" * 80_000):  # fmt: skip
+    parts = ("a", "/", "/a b", "a.b-c+", "hf_", "x:y@", "(", "'/a", "~a", "\\\\a", "/home/a", "://a@", "a://", "[a](")
+    for part in parts:
+        text = part * (100_000 // len(part))
         assert len(scrub(text)) <= len(text) and len(scrub(text, certain=True)) <= len(text)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import fresh
 import pytest
 import yaml
 
@@ -135,7 +136,7 @@ def serving(folder, script, model):
     }  # fmt: skip
     log = folder / "log"
     with log.open("w") as output:
-        command = [sys.executable, "-c", script]
+        command = [fresh.python(), "-c", script]
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         try:
             address = f"http://127.0.0.1:{port}"

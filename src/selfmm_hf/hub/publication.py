@@ -254,8 +254,9 @@ def _code(folder: Path, names: Collection[str]) -> set[str]:
         file = folder / f"{module}.py"
         try:
             for path in [file, *map(Path, get_relative_import_files(file))]:
-                ast.parse(path.read_text("utf-8-sig"))
-                files.add(path.name)
+                if path.name not in files:  # most import each other
+                    ast.parse(path.read_text("utf-8-sig"))
+                    files.add(path.name)
         except OSError as error:
             missing = Path(error.filename or file).name
             raise PublicationError(f"{folder} lacks {missing}, which the code that {config} names needs.") from error
