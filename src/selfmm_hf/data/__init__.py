@@ -22,7 +22,7 @@ from .samples import Samples
 from .sims import Sims
 from .simsv2 import SimsV2
 from .synthetic import demo_corpus
-from .targets import check_reach, describe, label_fault, score, task_of_type
+from .targets import SENTIMENT, check_reach, describe, label_fault, score, task_of_type
 
 BUILDERS: dict[str, type[FeatureBuilder]] = {
     "mosi": Mosi,
@@ -102,13 +102,14 @@ def load_splits(
         if prepared.origin is not None and prepared.origin["not_finite"] == "keep":
             raise DataError(f"{data} was prepared with --not_finite keep, for a look at it; training needs zero.")
         splits, task = prepared.load(), prepared.task
+        if task is None and "train" in splits:
+            task = task_of_type(splits["train"].features.get("label"))
+        if task is None or (task.names == (SENTIMENT,) and task.label_range in METRICS):
+            # Rather than what a file says of it.
+            task = score(limit) if limit else BUILDERS[dataset].task_of(problem_type)
     else:
         builder.download_and_prepare()
         splits, task = builder.as_dataset(), builder.task
-    if task is None and "train" in splits:
-        task = task_of_type(splits["train"].features.get("label"))
-    if task is None or task.label_range is not None:
-        task = score(limit, *(task.names if task else ()))
     if problem_type not in (None, task.problem_type):
         raise DataError(
             f"The labels of {data} are {describe(task)}, a {task.problem_type}, not a {problem_type}; leave "

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from datasets.utils import tqdm
 
+from ..metrics import METRICS
 from ..model.task_selfmm import REGRESSION
 from . import BUILDERS, find_builder
 from .builder import FeatureBuilder, checksums, published_as
@@ -109,7 +110,8 @@ def _builder_of(origin: dict[str, Any], source: Path, **options: Any) -> Feature
     """That which made the configuration, for the file or folder that it was made from."""
     kind = task_of_origin(origin).problem_type
     options["problem_type"] = None if kind == REGRESSION else kind
-    return find_builder(origin["dataset"], str(source), label_range=origin["label_range"], **options)
+    limit = origin["label_range"] if origin["label_range"] in METRICS else None  # another one stands in the source
+    return find_builder(origin["dataset"], str(source), label_range=limit, **options)
 
 
 def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]:

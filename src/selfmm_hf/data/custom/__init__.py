@@ -56,12 +56,12 @@ class Custom(FeatureBuilder):
 
     @cached_property
     def task(self) -> Task:
-        said = None
         if self.config.data_dir is not None:
             file = find_table(Path(self.config.data_dir))
-            said = table_task(file, read_splits(file, self.config.name), self.config.problem_type)
+            if said := table_task(file, read_splits(file, self.config.name), self.config.problem_type):
+                return said
         usual = self.task_of(self.config.problem_type)
-        return said or (usual if usual.label_range is None else score(self.config.label_range or self.LABEL_RANGE))
+        return usual if usual.label_range is None else score(self.config.label_range or self.LABEL_RANGE)
 
     def file(self) -> str:
         return super().file() if self.config.data_dir is None else str(find_table(Path(self.config.data_dir)))
