@@ -572,7 +572,7 @@ def test_the_card_tells_of_agreement_and_conflict_and_how_far_the_labels_are_tru
     ("task", "said", "kind"),
     [
         ("scores", "predicts the scores of a clip: valence in [-1, 1], arousal in [1, 5].", "Multimodal regression"),
-        ("one_sided", "MAE is in units of the labels: intensity in [0, 3]. Acc", "Multimodal regression"),
+        ("one_sided", "MAE is in units of the labels: intensity in [0, 3].\n", "Multimodal regression"),
         (
             "emotions",
             "any number of them at once: neutral, happy, sad, angry.",
@@ -585,6 +585,7 @@ def test_the_card_tells_what_the_targets_are(tmp_path, model_of, task, said, kin
     save_model_folder(tmp_path / "model", *model_of(task), facts())
     card = ModelCard.load(tmp_path / "model" / "README.md")
     assert said in card.text and "alone: text, audio, eye. It was trained with" in card.text
+    assert ("Accuracies and F1 are" in card.text) == (task in ("emotions", "classes"))
     assert "how positive or negative" not in card.text and "`score`" not in card.text
     assert "`eye` (clips, frames, 4)" in card.text and '"eye": FRAMES' in card.text
     assert card.data.to_dict()["model-index"][0]["results"][0]["task"]["name"] == kind

@@ -53,7 +53,7 @@ def predict(
     ] = None,
     html: Annotated[Path | None, Option(metavar="FILE", help="Write a page with a picture of each prediction.")] = None,
 ) -> None:
-    """Predict the sentiment of clips from words, voice and face, with a score for each of them and all together."""
+    """Predict the sentiment or the emotions of clips from words, voice and face, for each of them and all together."""
     with end_in_one_line():
         check_seconds(max_seconds)
         names = _files(clips or [])
