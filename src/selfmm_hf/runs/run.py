@@ -185,7 +185,7 @@ class Run:
         """Forgets what a preset or the data say of modalities that are not wanted."""
         there = ["text", *(name for name in self.splits["train"].widths if name != "word_vectors")]
         if unknown := set(modalities) - set(MODALITIES) - set(there):
-            raise ValueError(f"{sorted(unknown)} are not modalities of the data; expected some of {', '.join(there)}.")
+            raise ValueError(f"{sorted(unknown)} are not modalities; expected some of {', '.join(there)}.")
         unwanted = {*MODALITIES, *there} - set(modalities)
         for rates in (self.args.learning_rates, self.args.weight_decays):
             for prefix in [prefix for prefix in rates if prefix.partition(".")[2] in unwanted]:
