@@ -10,6 +10,7 @@ from typer import Argument, Option
 from .errors import end_in_one_line
 
 Dataset = Literal["mosi", "mosei", "sims", "simsv2", "iemocap", "custom"]
+EMOTIONS = Option(help="mosei: .csv of id and six emotions, or CMU_MOSEI_Labels.csd; they become the labels.")
 DATA_CONFIG = Option("--data_config", help="aligned or unaligned, where there are both; custom: a fold, fold1of5.")
 
 data = typer.Typer(name="data", help="Prepare, inspect or verify a data set.", no_args_is_help=True)
@@ -28,6 +29,7 @@ def prepare(
         Literal["regression", "multi_label_classification", "single_label_classification"] | None,
         Option("--problem_type", help="What the labels are to be, where the data set has several kinds."),
     ] = None,
+    emotions: Annotated[Path | None, EMOTIONS] = None,
     not_finite: Annotated[
         Literal["zero", "keep", "refuse"],
         Option("--not_finite", help="NaN and infinite frame values become 0, are kept, or are an error."),
@@ -42,7 +44,10 @@ def prepare(
 
         if label_range is not None and dataset != "custom":
             raise ValueError(f"--label_range is for custom data sets; that of {dataset} is known.")
-        builder = find_builder(dataset, data, data_config, label_range, problem_type, not_finite=not_finite)
+        if emotions is not None and dataset != "mosei":
+            raise ValueError(f"--emotions is for mosei, not {dataset}.")
+        more = {} if emotions is None else {"emotions": emotions}
+        builder = find_builder(dataset, data, data_config, label_range, problem_type, not_finite=not_finite, **more)
         if builder is None:
             raise ValueError(f"{data} is neither a feature file nor a folder with a table.csv or table.parquet.")
         write(builder, output_dir, overwrite)
@@ -89,6 +94,7 @@ def verify(
     source: Annotated[
         Path | None, Option(help="The file that a folder was made from: every clip is compared with it.")
     ] = None,
+    emotions: Annotated[Path | None, EMOTIONS] = None,
 ) -> None:
     """Check a file or a prepared folder. The exit status is 1 where anything is wrong."""
     with end_in_one_line():
@@ -97,7 +103,8 @@ def verify(
         if not path.exists():
             raise ValueError(f"There is no {path}.")
         problems = 0
-        for problem in verify_folder(path, source) if path.is_dir() else verify_file(path, dataset):
+        more = {} if emotions is None else {"emotions": emotions}
+        for problem in verify_folder(path, source, **more) if path.is_dir() else verify_file(path, dataset):
             problems += 1
             print(problem)
     print(f"{path}: {f'{problems} to look at' if problems else 'as it should be'}")

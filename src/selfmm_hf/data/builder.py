@@ -98,6 +98,11 @@ class FeatureBuilder(GeneratorBasedBuilder):
         """What the labels are."""
         return self.task_of(self.config.problem_type)
 
+    @property
+    def task_in_file(self) -> Task:
+        """What the labels in the feature file are."""
+        return self.task
+
     @classmethod
     def task_of(cls, problem_type: str | None = None) -> Task:
         """
@@ -159,8 +164,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
 
     def tables(self, file: Path) -> dict[str, FeatureTable]:
         """The splits of the file, after its checksum was looked up."""
-        rules = Rules(self.config.not_finite, self.task, self.VOCABULARY)
-        tables = read_mmsa(file, rules)
+        tables = read_mmsa(file, Rules(self.config.not_finite, self.task_in_file, self.VOCABULARY))
         if (found := layout(tables["train"])) != self.config.name:
             raise DataError(f"{file} is {found}, not {self.config.name}: ask for the configuration {found}.")
         self.origin = self._origin(file)
@@ -168,7 +172,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
         for split, table in tables.items():
             if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
                 self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
-        check_reach(self.task, [label for table in tables.values() for label in table.columns["label"]], file)
+        check_reach(self.task_in_file, [label for table in tables.values() for label in table.columns["label"]], file)
         return tables
 
     def _origin(self, file: Path) -> Origin:

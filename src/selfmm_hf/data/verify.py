@@ -52,12 +52,13 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
         yield from table.notices()
 
 
-def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
+def verify_folder(folder: Path, source: Path | None = None, **options: Any) -> Iterator[str]:
     """
     Checks a folder that `selfmm data prepare` has made: checksums, rows, columns, labels, ids, values.
 
     Args:
         source: The file that it was made from; every clip is then held against it.
+        options: Fields of [`FeatureConfig`] that say what else it was made from, such as `emotions`.
 
     Yields:
         What is wrong, in sentences.
@@ -72,7 +73,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
         raise DataError(f"{folder} holds {dataset!r:.40}; expected one of {', '.join(BUILDERS)}.")
     if fault := card_fault(folder, facts):
         yield fault
-    config = source and _builder_of(facts[0], source).config.name
+    config = source and _builder_of(facts[0], source, **options).config.name
     if source is not None and config not in [origin["config"] for origin in facts]:
         yield f"{source} has the configuration {config}, which is not in {folder}"
     for origin in facts:
@@ -85,7 +86,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> Iterator[str]:
             continue
         tables = {}
         if config == origin["config"]:
-            builder = _builder_of(origin, source, config=config, not_finite=origin["not_finite"])
+            builder = _builder_of(origin, source, config=config, not_finite=origin["not_finite"], **options)
             tables = builder.tables(Path(builder.file()))
         for split, rows in origin["rows"].items():
             files = [glob.escape(str(made / name)) for name in split_files(origin, split)]
