@@ -104,6 +104,14 @@ def test_two_scores_are_points_of_a_plane():
     assert "The scales: valence from minus 1 to 1, arousal from 1 to 5." in description
 
 
+def test_names_and_numbers_are_told_apart():
+    names = ("self-control", "together")
+    root, written, description = drawn(numbers(-0.5, 0.5, names=names, scales=[(-1, 1)] * 2, together=(0.5, 0.5)))
+    assert "The scales: self-control from minus 1 to 1, together from minus 1 to 1." in description
+    rings = [one.get("r") for one in root.iter(f"{SVG}circle") if one.get("fill") == "none"]
+    assert rings == ["10", "4"] and written.count("together") == 4  # axis, both columns, row
+
+
 def test_other_numbers_of_scores_are_bars():
     for count in (1, 3):
         names = ("intensity", "dominance", "trust")[:count]
@@ -139,9 +147,13 @@ def test_over_time():
 
 
 def test_what_is_not_a_number_is_drawn_as_absent():
-    root, _, description = drawn(numbers(float("nan"), 1.0, text=(float("inf"), 1.0), audio=(0.0, 1.0)))
+    root, written, description = drawn(numbers(float("nan"), 1.0, text=(float("inf"), 1.0), audio=(0.0, 1.0)))
     assert full(root, COLOURS["text"]) == (0, 0) and full(root, COLOURS["audio"]) == (2, 2)
-    assert "All together: no number." in description and "Words (text): not there." in description
+    assert (
+        written[0] == "No number"
+        and "All together: no number." in description
+        and "Words (text): not there." in description
+    )
 
 
 @pytest.mark.parametrize(

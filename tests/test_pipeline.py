@@ -29,6 +29,7 @@ from transformers import (
 from transformers.pipelines.pt_utils import KeyDataset
 
 from selfmm_hf import SelfMMConfig, SelfMMModel
+from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.model.decoding_selfmm import ClipWarning, decode_audio
 from selfmm_hf.model.download_selfmm import quoted
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
@@ -570,6 +571,10 @@ pipe = pipeline("multimodal-sentiment", model=sys.argv[1], trust_remote_code=Tru
 assert type(pipe).__module__.startswith("transformers_modules."), type(pipe)
 result = pipe(sys.argv[2], text="the movie was good", window_seconds=1.0)
 assert pipe.draw(result).startswith("<svg")
+other = pipeline("multimodal-sentiment", model=sys.argv[3], trust_remote_code=True)
+assert type(other).__module__.startswith("transformers_modules."), type(other)
+result["other"] = other({"text": "the movie was good"})
+assert other.draw(result["other"]).startswith("<svg") and other.disagreement(result["other"]) is None
 try:
     pipe("/nowhere/clip.mp4")
 except ValueError as error:
@@ -578,15 +583,17 @@ print(json.dumps(result))
 """
 
 
-def test_a_stranger_gets_the_same(folder, pipe, path, tmp_path):
+def test_a_stranger_gets_the_same(folder, pipe, path, tmp_path, model_of):
+    save_loadable(tmp_path / "other", *model_of("classes"))
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     process = subprocess.run(
-        [fresh.python(), "-c", STRANGER, str(folder), str(path)], capture_output=True, text=True, timeout=240,
-        env=environment, cwd=tmp_path,
+        [fresh.python(), "-c", STRANGER, str(folder), str(path), str(tmp_path / "other")], capture_output=True,
+        text=True, timeout=240, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
     assert "there is no local file" in found.pop("error")
+    assert sum(found.pop("other")["scores"].values()) == pytest.approx(1)
     expected = pipe(str(path), text="the movie was good", window_seconds=1.0)
     assert found["score"] == pytest.approx(expected["score"], abs=1e-5) and found.keys() == expected.keys()
     assert not (tmp_path / "oops").exists()

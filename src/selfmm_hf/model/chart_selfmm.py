@@ -36,6 +36,7 @@ PLANE = 230  # side of the valence-arousal plane
 WIDE_NUMBER = 42  # room for "100%" or "-1.25"
 
 Scores = Mapping[str, float]
+Columns = list[tuple[str, Scores | None, str]]
 
 
 def chart_svg(result: dict[str, Any], title: str | None = None) -> str:
@@ -95,7 +96,7 @@ def said(result: dict[str, Any], scores: Scores | None) -> str:
     return ", ".join(f"{name} {value_text(result, name, value)}" for name, value in scores.items())
 
 
-def columns_of(result: dict[str, Any]) -> list[tuple[str, Scores | None, str]]:
+def columns_of(result: dict[str, Any]) -> Columns:
     """Each modality, its scores, and, where it has none, why."""
     why = result.get("absent") or {}
     rows = [(name, finite(scores)) for name, scores in result["unimodal"].items()]
@@ -191,6 +192,8 @@ def _verb(modalities: list[str]) -> str:
 
 
 def _headline(result: dict[str, Any]) -> tuple[str, str]:
+    if finite(result["scores"]) is None:
+        return "No number", ""
     words = sentence_case(said(result, result["scores"]))
     if result["task"] != SINGLE_LABEL:
         return shortened(words, 42), ""
@@ -198,7 +201,7 @@ def _headline(result: dict[str, Any]) -> tuple[str, str]:
 
 
 def _bars(
-    result: dict[str, Any], columns: list[tuple[str, Scores | None, str]], begin: int, targets: list[str], top: float,
+    result: dict[str, Any], columns: Columns, begin: int, targets: list[str], top: float,
     ring: bool,
 ) -> Iterator[str]:  # fmt: skip
     """Columns from the one that is number `begin` on; a row for each target, which has its own scale."""
@@ -240,35 +243,32 @@ def _bars(
             yield svg_text(right, middle + 5, value_text(result, name, value), size=12, weight=weight, anchor="end")
 
 
-def _plane(result: dict[str, Any], columns: list[tuple[str, Scores | None, str]], top: float) -> Iterator[str]:
+def _plane(result: dict[str, Any], columns: Columns, top: float) -> Iterator[str]:
     """The first target to the right, the second one upwards."""
     across, upwards = result["scores"]
-    left = LEFT
 
     def place(right: float, up: float) -> tuple[float, float]:
         (x,), (y,) = _shares(result, across, right), _shares(result, upwards, up)
-        return round(left + PLANE * x, 2), round(top + PLANE * (1 - y), 2)
+        return round(LEFT + PLANE * x, 2), round(top + PLANE * (1 - y), 2)
 
     for share in (0, 0.5, 1):
         right, up = (low + share * (high - low) for low, high in (scale_of(result, across), scale_of(result, upwards)))
         x, y = place(right, up)
-        yield svg_path(f"M{x} {top}v{PLANE}M{left} {y}h{PLANE}", width=1, opacity=0.5 if share == 0.5 else 0.16)
+        yield svg_path(f"M{x} {top}v{PLANE}M{LEFT} {y}h{PLANE}", width=1, opacity=0.5 if share == 0.5 else 0.16)
         yield svg_text(x, top + PLANE + 16, _tick(result, across, right), size=12, anchor="middle", opacity=0.8)
-        yield svg_text(left - 6, y + 4, _tick(result, upwards, up), size=12, anchor="end", opacity=0.8)
-    yield svg_text(left + PLANE + 12, top + PLANE / 2 + 5, shortened(across, 9), weight=600)
-    yield svg_text(left + PLANE / 2, top - 8, shortened(upwards, 24), weight=600, anchor="middle")
-    points = [(name, place(*scores.values())) for name, scores, _ in columns if scores is not None]
-    together = next((point for name, point in points if name == "together"), None)
-    order = [name for name, *_ in columns]
-    for name, (x, y) in points:
-        if name != "together" and together:
-            colour = COLOURS.get(name, OTHER_COLOUR)
-            yield svg_path(f"M{together[0]} {together[1]}L{x} {y}", width=1.5, colour=colour, dash="2 4")
-    for name, (x, y) in points:
-        if name == "together":
-            yield _ring(x, y, 10, 3)
-        else:
-            yield svg_mark(order.index(name) - 1, x, y, COLOURS.get(name, OTHER_COLOUR), 6)
+        yield svg_text(LEFT - 6, y + 4, _tick(result, upwards, up), size=12, anchor="end", opacity=0.8)
+    yield svg_text(LEFT + PLANE + 12, top + PLANE / 2 + 5, shortened(across, 9), weight=600)
+    yield svg_text(LEFT + PLANE / 2, top - 8, shortened(upwards, 24), weight=600, anchor="middle")
+    points = [
+        (number, COLOURS.get(name, OTHER_COLOUR), *place(*scores.values()))
+        for number, (name, scores, _) in enumerate(columns, start=-1)
+        if scores is not None
+    ]
+    for number, colour, x, y in points:
+        if points[0][0] < 0 <= number:  # from all together to each modality
+            yield svg_path(f"M{points[0][2]} {points[0][3]}L{x} {y}", width=1.5, colour=colour, dash="2 4")
+    for number, colour, x, y in points:
+        yield _ring(x, y, 10, 3) if number < 0 else svg_mark(number, x, y, colour, 6)
 
 
 def _ring(x: float, y: float, size: float, width: float) -> str:
@@ -329,8 +329,8 @@ def _description(result: dict[str, Any]) -> Iterator[str]:
         numbers = ", ".join(f"{one} {_spoken(result, one, scores[one])}" for one in targets)
         yield f"{sentence_case(modality_name(name))}: {label}{numbers}."
     if result["task"] == REGRESSION:
-        scales = (f"{name} from {low:g} to {high:g}" for name in targets for low, high in [scale_of(result, name)])
-        yield f"The scales: {', '.join(scales)}.".replace("-", "minus ")
+        scales = ((name, *(f"{end:g}".replace("-", "minus ") for end in scale_of(result, name))) for name in targets)
+        yield f"The scales: {', '.join(f'{name} from {low} to {high}' for name, low, high in scales)}."
     if sentence := chart_sentence(result):
         yield sentence
     if pieces := [piece for piece in result.get("timeline") or () if finite(piece["scores"])]:
