@@ -20,6 +20,7 @@ from selfmm_hf import SelfMMModel
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.labels.quality import generated_label_quality
 from selfmm_hf.metrics import mosi_metrics
+from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs.folder import checkpoint_of
 from selfmm_hf.runs.options import read_options
 from selfmm_hf.runs.run import Run
@@ -507,7 +508,8 @@ def test_unimodal_labels_that_are_known_of_some_clips_and_modalities():
     columns = {"label": [1.0, -1.0, 2.0, 0.5], "label_text": [1.0, np.nan, 2.0, 0.0]}
 
     class Known(dict):
-        column_names = tuple(columns)
+        column_names, task, widths = tuple(columns), Task(), {}
+        labels = np.float32(columns["label"])
 
     labels = np.tile(np.array([1.0, 9.0, 2.0, 0.0])[:, None, None], (1, 2, 1))
     found = generated_label_quality({"train": Known(columns)}, labels, ["audio", "text"])
