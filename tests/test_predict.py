@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import av
+import fresh
 import numpy as np
 import pytest
 from conftest import TASKS, command
@@ -185,7 +186,15 @@ def test_long_and_changing_clips(clips, model_folder, capsys):
 
 
 def test_the_command_itself(clips, model_folder):
-    command = [Path(sys.executable).with_name("selfmm"), "predict", NAME, "--model", model_folder, "--json"]
+    command = [
+        fresh.python(),
+        Path(sys.executable).with_name("selfmm"),
+        "predict",
+        NAME,
+        "--model",
+        model_folder,
+        "--json",
+    ]
     process = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["present"]["audio"] and not (clips / "oops").exists()

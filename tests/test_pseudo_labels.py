@@ -56,7 +56,7 @@ def test_running_centres_equal_a_full_recomputation_without_drift(convention, ta
         CONVENTIONS[convention],
         Task(("x", "y")[:targets]),
     )
-    train(state, epochs=150)  # 900 updates
+    train(state, epochs=60)  # 360 updates
     for task in DIMS:
         torch.testing.assert_close(
             state.centres(task).double(), recomputed_centres(state, task), rtol=1e-6, atol=1e-7, msg=task

@@ -1,9 +1,12 @@
 """The search for options: on validation alone, resumable, and reproduced by `train.py`."""
 
+import io
 import json
 import re
+import shutil
 import signal
 import subprocess
+from contextlib import redirect_stdout
 
 import fresh
 import optuna
@@ -66,33 +69,45 @@ class Unreadable:
         raise AssertionError("the length of the test split was asked for")
 
 
-def test_a_search_without_a_test_split_and_its_best_options_reproduced(tmp_path, space, monkeypatch, capsys):
-    corpus = demo.demo_corpus()
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The folder of a search of three trials that nothing disturbed, and what it has printed."""
+    root = tmp_path_factory.mktemp("searched")
+    (root / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(demo, "SIZES", SIZES)
+        corpus = demo.demo_corpus()
         patch.setattr(data, "demo_corpus", lambda: {**corpus, "test": Unreadable()})
         with pytest.raises(AssertionError, match="test split"):
-            cli.main(["train", *BASE, "--output_dir", str(tmp_path / "run")])
-        assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "out") == 0
-    found = trials(tmp_path / "out")
-    assert len(found) == 3 and all(set(drawn) == set(read_space(str(space))) for drawn, _ in found)
-    for file in (path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".parquet"):
+            cli.main(["train", *BASE, "--output_dir", str(root / "run")])
+        assert search("--space", root / "space.yaml", "--trials", 3, "--output_dir", root / "out") == 0
+    return root / "out", printed.getvalue()
+
+
+def test_a_search_without_a_test_split_and_its_best_options_reproduced(searched, tmp_path):
+    out, printed = searched
+    found = trials(out)
+    names = {"learning_rate", "learning_rates.encoders.text", "text_head_dim", "gradient_accumulation_steps"}
+    assert len(found) == 3 and all(set(drawn) == names for drawn, _ in found)
+    for file in (path for path in out.rglob("*") if path.is_file() and path.suffix != ".parquet"):
         assert not re.search(r'"test|\btest_(mae|corr|acc|f1|loss)', file.read_text()), file
-    for file in (tmp_path / "out").rglob("predictions.parquet"):
+    for file in out.rglob("predictions.parquet"):
         assert set(pq.read_table(file)["split"].to_pylist()) == {"validation"}
-    assert not list((tmp_path / "out").rglob("model")) and not list((tmp_path / "out").rglob("checkpoint-*"))
+    assert not list(out.rglob("model")) and not list(out.rglob("checkpoint-*"))
 
     losses = [results["selection_loss"] for _, results in found]
     best = found[losses.index(min(losses))][1]
-    text = (tmp_path / "out" / "best.yaml").read_text()
-    assert repr(min(losses)) in text and str(tmp_path) not in text
-    assert f"{min(losses):.4f}  trial {losses.index(min(losses))}: " in capsys.readouterr().out
-    cli.main(["train", "--config", str(tmp_path / "out" / "best.yaml"), "--output_dir", str(tmp_path / "again")])
+    text = (out / "best.yaml").read_text()
+    assert repr(min(losses)) in text and str(out.parent) not in text
+    assert f"{min(losses):.4f}  trial {losses.index(min(losses))}: " in printed
+    cli.main(["train", "--config", str(out / "best.yaml"), "--output_dir", str(tmp_path / "again")])
     again = json.loads((tmp_path / "again" / "all_results.json").read_text())
     assert {name: again[name] for name in best} == best and "test_mae" in again
 
 
-def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path, space):
-    assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "whole") == 0
+def test_a_killed_search_ends_as_an_undisturbed_one(searched, tmp_path, space):
+    whole, _ = searched
     folder = tmp_path / "killed"
     command = ["search", "--space", space, "--trials", 3, "--output_dir", folder, *BASE]
     arguments = map(str, [fresh.python(), "-c", KILLED, 4, *command])  # in the second trial
@@ -102,8 +117,8 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path, space):
     (folder / "optuna.journal.lock").touch()  # as if it had been killed while it wrote there
     assert search("--space", space, "--trials", 2, "--output_dir", folder) == 0
     assert search("--space", space, "--trials", 3, "--output_dir", folder) == 0
-    assert trials(folder) == trials(tmp_path / "whole")
-    assert (folder / "best.yaml").read_bytes() == (tmp_path / "whole" / "best.yaml").read_bytes()
+    assert trials(folder) == trials(whole)
+    assert (folder / "best.yaml").read_bytes() == (whole / "best.yaml").read_bytes()
 
 
 def test_a_trial_that_fails_stops_no_other(tmp_path, capsys):
@@ -174,8 +189,8 @@ def test_the_official_space():
     assert (model["text_head_dim"], model["label_range"]) == (64, 3.0)
 
 
-def test_asked_for_fewer_trials_it_forgets_none(tmp_path, space):
-    assert search("--space", space, "--trials", 3, "--output_dir", tmp_path / "out") == 0
+def test_asked_for_fewer_trials_it_forgets_none(searched, tmp_path, space):
+    shutil.copytree(searched[0], tmp_path / "out")
     best = (tmp_path / "out" / "best.yaml").read_bytes()
     losses = [results["selection_loss"] for _, results in trials(tmp_path / "out")]
     assert losses[0] > min(losses), "the first is not the best, or this shows nothing"

@@ -196,39 +196,37 @@ class StopAt(TrainerCallback):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("step", [3, 5])  # 3 steps an epoch: at its end, and within the second
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention, step):
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention):
     rows = corpus()
     options = dict(
-        convention=convention, save_strategy="steps", save_steps=step, eval_strategy="steps", eval_steps=1,
+        convention=convention, save_strategy="steps", eval_strategy="steps", eval_steps=1,
         load_best_model_at_end=False, early_stopping_patience=3, save_total_limit=None, logging_strategy="steps",
         logging_steps=1,
     )  # fmt: skip
 
-    def trainer(name, callbacks=()):
+    def trainer(name, step, callbacks=()):
         net = model(dropout=0.2)
         return SelfMMTrainer(
             net,
-            arguments(tmp_path / name, **options),
+            arguments(tmp_path / name, save_steps=step, **options),
             train_dataset=rows,
             eval_dataset=corpus(9, 1),
             callbacks=list(callbacks),
         )
 
-    whole = trainer("whole")
-    whole.train()
-    stopped = trainer("stopped", [StopAt(step)])
-    stopped.train()
-    resumed = trainer("stopped")
-    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{step}"))
-    assert whole.state.global_step > step
-    assert_same(state_of(whole), state_of(resumed))
-
     def losses(state):
         skipped = ("runtime", "per_second", "total_flos", "train_loss")
         return [{k: v for k, v in entry.items() if not k.endswith(skipped)} for entry in state.log_history]
 
-    assert losses(whole.state) == losses(resumed.state)
+    whole = trainer("whole", 100)
+    whole.train()
+    for step in (3, 5):  # 3 steps an epoch: at its end, and within the second
+        assert whole.state.global_step > step
+        trainer(str(step), step, [StopAt(step)]).train()
+        resumed = trainer(str(step), step)
+        resumed.train(resume_from_checkpoint=str(tmp_path / str(step) / f"checkpoint-{step}"))
+        assert_same(state_of(whole), state_of(resumed))
+        assert losses(whole.state) == losses(resumed.state)
 
 
 def test_a_checkpoint_without_pseudo_labels_is_refused(tmp_path):
@@ -701,10 +699,10 @@ def test_a_device_without_float64(tmp_path, monkeypatch, convention):
 
     def trained(device):
         monkeypatch.setattr(SelfMMTrainingArguments, "device", property(lambda self: self._setup_devices and device))
-        options = dict(load_best_model_at_end=False, eval_strategy="no", save_strategy="no", num_train_epochs=3)
+        options = dict(load_best_model_at_end=False, eval_strategy="no", save_strategy="no", num_train_epochs=2)
         args = arguments(tmp_path, convention=convention, **options)
         monkeypatch.setitem(PartialState._shared_state, "device", device)
-        trainer = SelfMMTrainer(model(), args, train_dataset=corpus())
+        trainer = SelfMMTrainer(model(), args, train_dataset=corpus(12))
         trainer.train()
         assert trainer.model.device == device
         weights, labels = state_of(trainer)
