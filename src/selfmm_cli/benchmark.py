@@ -24,9 +24,15 @@ def run(
         str | None, Option(help="YAML file, or ablation, conventions, modalities or pooling; else one configuration.")
     ] = None,
     seeds: Annotated[int, Option(help="Number of seeds, from --seed on.")] = 5,
+    folds: Annotated[
+        int | None, Option(min=2, help="custom: as many folds across the subjects of the table; a sweep for each.")
+    ] = None,
 ) -> None:
     """Train each configuration with each seed. Runs that are done are left as they are."""
     need("scipy", "benchmark")
+    if folds is not None:
+        _run_folds(output_dir, folds, sweep, seeds, context.args)
+        return
     with end_in_one_line():
         from selfmm_hf.evaluation import sweep as sweeps
 
@@ -45,6 +51,24 @@ def run(
     raise typer.Exit(1 if undone else 0)
 
 
+def _run_folds(output_dir: Path, count: int, sweep: str | None, seeds: int, arguments: list[str]) -> None:
+    with end_in_one_line():
+        from selfmm_hf.evaluation import folds
+        from selfmm_hf.evaluation import sweep as sweeps
+
+        configurations = sweeps.ONE_CONFIGURATION if sweep is None else sweeps.read_configurations(sweep)
+        prepared = folds.prepare(output_dir, count, configurations, seeds, arguments)
+    undone = folds.run_folds(output_dir, prepared, arguments, _tell)
+    try:
+        content = folds.read_folds(output_dir)
+    except ValueError as error:
+        _tell(str(error))
+    else:
+        files = folds.write_folds(content, output_dir)
+        print(f"\n{folds.markdown(content)}\n{', '.join(map(str, files))}")
+    raise typer.Exit(1 if undone else 0)
+
+
 @benchmark.command()
 def table(
     folder: Annotated[Path, Argument(help="The --output_dir of `selfmm benchmark run`.")],
@@ -55,9 +79,13 @@ def table(
     """Print the table of a sweep."""
     need("scipy", "benchmark")
     with end_in_one_line():
+        from selfmm_hf.evaluation import folds
         from selfmm_hf.evaluation.table import markdown, read_table
 
-        print(markdown(read_table(folder, against)).rstrip("\n"))
+        if folds.fold_folders(folder):
+            print(folds.markdown(folds.read_folds(folder)).rstrip("\n"))
+        else:
+            print(markdown(read_table(folder, against)).rstrip("\n"))
 
 
 def search(

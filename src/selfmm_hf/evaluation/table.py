@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..labels.conflict import conflict_in_words
-from ..metrics import METRIC_NAMES, NOT_PERCENT
+from ..metrics import NOT_PERCENT, metric_name
 from ..runs.folder import OPTIONS_FILE, difference
 from ..runs.stored import StoredRun
 from ..storage.whole_files import write_text
+from ..task_metrics import main_metric
 from .statistics import bootstrap_interval, compare, summary
 from .sweep import OWN_OPTIONS, Sweep, minutes, read_sweep, run_folder
 from .sweep_runs import FAILURE_FILE, is_done
@@ -33,10 +34,11 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
     Returns:
         As JSON has it, `None` for what is not defined: `configurations`, by name `options`, `seeds`, `best_epochs`, and
         for each of `validation`, `test` and `generated_labels` (where their truth is known) by metric a [`Summary`]
-        and the seeds' `values`; `conflict`, which clips are in conflict, in words, `None` where no run
-        tells; `comparisons` with `against`, by name, of the test split by metric a [`Comparison`],
-        for `mae` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the reason; `base`, the
-        options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values that it had.
+        and the seeds' `values`; `metric`, the one that runs are compared by; `conflict`, which clips are in conflict,
+        in words, `None` where no run tells; `comparisons` with `against`, by name, of the test split by metric a
+        [`Comparison`], for `metric` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the
+        reason; `base`, the options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values
+        that it had.
 
     Raises:
         ValueError: The folder holds no sweep, no run that is done, or runs of different options or data.
@@ -66,6 +68,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
             "configurations": {
                 name: _configuration(sweep.configurations[name], by_seed) for name, by_seed in runs.items()
             },
+            "metric": main_metric(stored[0].task),
             "conflict": conflict_in_words([run.results for run in stored], stored[0].label_range),
             "against": reference,
             "comparisons": {
@@ -119,7 +122,7 @@ def _check_alike(sweep: Sweep, runs: dict[str, dict[int, StoredRun]]) -> None:
 
 def _clips(run: StoredRun, split: str) -> list[tuple[str, float]]:
     rows = run.of_split(split)
-    return list(zip(rows["id"], rows["label"], strict=True))
+    return list(zip(rows["id"], rows["label"].tolist(), strict=True))
 
 
 def _configuration(options: dict[str, Any], by_seed: dict[int, StoredRun]) -> dict[str, Any]:
@@ -156,8 +159,9 @@ def _comparison(one: dict[int, StoredRun], other: dict[int, StoredRun]) -> dict[
         name: asdict(compare([pair[0][name] for pair in pairs], [pair[1][name] for pair in pairs]))
         for name in pairs[0][0]
     }
+    metric = main_metric(one[seeds[0]].task)
     errors = [np.array([runs[seed].errors("test") for seed in seeds]) for runs in (one, other)]
-    compared["mae"]["bootstrap"] = bootstrap_interval(*errors)
+    compared[metric]["bootstrap"] = bootstrap_interval(*(errors if metric == "mae" else [1 - some for some in errors]))
     return compared
 
 
@@ -184,20 +188,21 @@ def markdown(table: dict[str, Any]) -> str:
 
 
 def _lines(table: dict[str, Any]) -> Iterator[str]:
-    configurations, seeds = table["configurations"], table["seeds"]
+    configurations, seeds, main = table["configurations"], table["seeds"], table["metric"]
+    main_name = metric_name(main)[1]
     metrics = list(next(iter(configurations.values()))["test"])
     if table["conflict"] is None:
         metrics = [name for name in metrics if name not in BY_CONFLICT]
-    heads = [METRIC_NAMES[name][1] for name in metrics]
+    heads = [metric_name(name)[1] for name in metrics]
     yield (
         f"{table['clips']['test']} clips of the test split, read once, after the epoch was chosen on the "
         f"{table['clips']['validation']} of the validation split. Mean ± standard deviation over seeds, "
         f"{_seeds(seeds)}."
     )
-    yield from ("", *_row("", "seeds", *heads, "MAE, validation"), _rule(len(heads) + 3))
+    yield from ("", *_row("", "seeds", *heads, f"{main_name}, validation"), _rule(len(heads) + 3))
     for name, one in configurations.items():
         cells = (_mean(metric, one["test"][metric]) for metric in metrics)
-        yield from _row(name, str(len(one["seeds"])), *cells, _mean("mae", one["validation"]["mae"]))
+        yield from _row(name, str(len(one["seeds"])), *cells, _mean(main, one["validation"][main]))
     if table["conflict"] is not None:
         yield from ("", table["conflict"])
     if len(configurations) > 1:
@@ -208,14 +213,14 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
         for name, one in configurations.items():
             cells = (_interval(metric, one["test"][metric]["low"], one["test"][metric]["high"]) for metric in metrics)
             yield from _row(name, *cells)
-    if compared := {name: one["mae"] for name, one in table["comparisons"].items() if one}:
-        yield from ("", f"MAE, difference from {table['against']} over the seeds in common:", "")
+    if compared := {name: one[main] for name, one in table["comparisons"].items() if one}:
+        yield from ("", f"{main_name}, difference from {table['against']} over the seeds in common:", "")
         yield from _row("", "seeds", "difference", "95 %, other seeds (t)", "p", "95 %, other clips (bootstrap)")
         yield _rule(6)
         for name, one in compared.items():
-            intervals = (_interval("mae", *ends, signed=True) for ends in ((one["low"], one["high"]), one["bootstrap"]))
+            intervals = (_interval(main, *ends, signed=True) for ends in ((one["low"], one["high"]), one["bootstrap"]))
             over_seeds, over_clips = intervals
-            difference = _number("mae", one["difference"], signed=True)
+            difference = _number(main, one["difference"], signed=True)
             yield from _row(name, str(one["n"]), difference, over_seeds, f"{one['p']:.3f}".lstrip("0"), over_clips)
         least = max(one["least_p"] for one in compared.values())
         yield from (
@@ -282,7 +287,7 @@ def _number(metric: str, value: float | None, signed: bool = False) -> str:
     """Errors and correlations with three decimals and without the zero before them; others in percent."""
     if value is None:
         return "" if metric in BY_CONFLICT else "-"
-    if METRIC_NAMES[metric][0] in NOT_PERCENT:
+    if metric_name(metric)[0] in NOT_PERCENT:
         text = f"{value:{'+' if signed else ''}.3f}"
         return text.replace("0.", ".", 1) if abs(value) < 1 else text
     return f"{100 * value:{'+' if signed else ''}.1f}"
