@@ -373,7 +373,9 @@ def test_links_that_lead_out(folder, tmp_path):
         read_folder(folder)
 
 
-def test_no_features(tmp_path):
+def test_a_table_of_words_alone_is_a_data_set_and_one_of_nothing_is_not(tmp_path):
     write_table(tmp_path, rows_of())
-    with pytest.raises(DataError, match="no features; expected a folder audio, vision or word_vectors"):
+    assert not read_folder(tmp_path)["train"].widths
+    write_table(tmp_path, [{**row, "text": " "} for row in rows_of()])
+    with pytest.raises(DataError, match="neither words nor features; expected text, a folder audio, vision"):
         read_folder(tmp_path)

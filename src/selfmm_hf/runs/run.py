@@ -175,9 +175,9 @@ class Run:
             yield
 
     def _own_modalities(self) -> list[str]:
-        """Those of data that have others than text, audio and vision."""
+        """Those of data that have others than text, audio and vision, or text alone."""
         sequences = ["text" if name == "word_vectors" else name for name in self.splits["train"].widths]
-        if not set(sequences) - set(MODALITIES):
+        if sequences and not set(sequences) - set(MODALITIES):
             return []
         return list(dict.fromkeys([*["text"] * (self.options.text_encoder is not None), *sequences]))
 

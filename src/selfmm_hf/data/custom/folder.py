@@ -97,10 +97,10 @@ class Folder:
                     f"{self.root / kind}: no file in this folder belongs to a clip; expected e.g. "
                     f"{tables[0].ids[0]}.npy, or no such folder"
                 )
-        if not self.widths:
+        if not self.widths and not any(text.strip() for table in tables for text in table.columns["text"]):
             raise DataError(
-                f"{self.root}: no features; expected a folder audio, vision or word_vectors, or one of another name "
-                "with files ID.npy"
+                f"{self.root}: neither words nor features; expected text, a folder audio, vision or word_vectors, or "
+                "one of another name with files ID.npy"
             )
 
     @property
