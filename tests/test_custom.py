@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import command
 
 from selfmm_hf.data import DataError, find_builder, load_splits
 from selfmm_hf.data.custom import Custom, is_custom
@@ -379,3 +380,21 @@ def test_a_table_of_words_alone_is_a_data_set_and_one_of_nothing_is_not(tmp_path
     write_table(tmp_path, [{**row, "text": " "} for row in rows_of()])
     with pytest.raises(DataError, match="neither words nor features; expected text, a folder audio, vision"):
         read_folder(tmp_path)
+
+
+def test_words_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write_table(tmp_path / "own", rows_of())
+    splits = load_splits("custom", str(tmp_path / "own"))
+    assert splits["train"].widths == {} and splits["train"]["text"][0].startswith("A text")
+    for where in (tmp_path / "own", tmp_path / "out"):
+        assert command("data", "inspect", where, "--png", tmp_path / "one.png") == 0
+        if where.name == "own":
+            options = ["--data", where, "--output_dir", tmp_path / "out"]
+            assert command("data", "prepare", "custom", *options) == 0
+    assert command("data", "verify", tmp_path / "out", "--source", tmp_path / "own") == 0
+
+
+def test_a_data_set_without_words_says_nothing_of_them(folder):
+    write_table(folder, [{name: value for name, value in row.items() if name != "text"} for row in rows_of()])
+    assert not any("no words in" in notice for notice in build(folder)[0].notices)

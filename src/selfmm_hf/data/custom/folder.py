@@ -97,7 +97,7 @@ class Folder:
                     f"{self.root / kind}: no file in this folder belongs to a clip; expected e.g. "
                     f"{tables[0].ids[0]}.npy, or no such folder"
                 )
-        if not self.widths and not any(text.strip() for table in tables for text in table.columns["text"]):
+        if not self.widths and not any(table.speaks for table in tables):
             raise DataError(
                 f"{self.root}: neither words nor features; expected text, a folder audio, vision or word_vectors, or "
                 "one of another name with files ID.npy"
@@ -140,6 +140,7 @@ class FolderTable(FeatureTable):
             if name == "label" or name in self.source or any(one.startswith(f"{name}:") for one in self.source):
                 self.columns[name] = self._labels(name)
         self.have = [self._have(row) for row in range(len(self))]
+        self.speaks = any(text.strip() for text in self.columns["text"])
 
     @property
     def label_type(self) -> LabelType:
@@ -206,6 +207,10 @@ class FolderTable(FeatureTable):
         except DataError as error:
             problem = str(error)
             self._fail(modality, problem if problem.startswith(str(self.folder.root)) else f"{name}: {problem}", row)
+
+    def _count(self, kind: str, row: int, values: int = 0) -> None:
+        if self.speaks or kind != "no words":  # nothing to notice where there is no text at all
+            super()._count(kind, row, values)
 
     def _fail_frames(self, name: str, problem: str, row: int) -> NoReturn:
         self._fail(name, f"{self.have[row][name]}: {problem}", row)
