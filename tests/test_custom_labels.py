@@ -138,6 +138,7 @@ ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
          ROW.format("train", "label:arousal", 1, "clip1") + "expected a finite number"),
         (SCORES | {"label_face:arousal": [1] * 6}, SCALES, "column 'label_face:valence': missing; label_face needs"),
         (SCORES | {"label_face": [1] * 6}, SCALES, "column 'label_face:valence': missing"),
+        (EMOTIONS | {"label:sad": [0] * 6}, MULTI, "sad is 0 in every clip; there is nothing to learn, leave it out"),
         ({"label": [1, 2, 3, 1, 2, 3]}, MULTI, "needs a column of 0 or 1 for each label, such as label:happy"),
         (EMOTIONS | {"label:sad": [0, 2, 0, 0, 0, 0]}, MULTI,
          ROW.format("train", "label", 1, "clip1") + r"sad is 2, but its labels lie in \[0, 1\]"),

@@ -65,15 +65,16 @@ def label_fault(task: Task, label: Label | None) -> str | None:
     return None
 
 
-def check_reach(task: Task, labels: Sequence[Label], where: str | Path) -> None:
+def check_reach(task: Task, labels: Sequence[Label], where: str | Path, own: bool = False) -> None:
     """
     Refuses labels from which nothing can be learned, or that are of another scale: those of CH-SIMS would pass for
     timid ones of CMU-MOSI.
 
     Args:
         labels: Of all splits.
+        own: Whether the user may leave out a target, such as an emotion that nobody shows.
     """
-    if task.problem_type != REGRESSION:
+    if task.problem_type == SINGLE_LABEL or (task.problem_type == MULTI_LABEL and not own):
         return
     if (limit := task.label_range) is not None:
         if (largest := float(np.abs(labels).max())) <= limit / 3:
