@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfmm_hf.metrics import METRICS, absolute_errors, few_clips, mosi_metrics, sims_metrics
+from selfmm_hf.metrics import METRICS, absolute_errors, few_clips, metric_text, mosi_metrics, sims_metrics
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CASES = SHARED / "parity" / "metrics_cases.json"
@@ -178,3 +178,12 @@ def test_errors_are_those_of_which_the_mae_is_the_mean():
 def test_too_few_clips_are_said(clips, said):
     found = few_clips("validation", clips)
     assert found is None if said is None else re.search(f"The validation split {said}", found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "signed", "text"),
+    [("mae", 0.0454, False, "0.045"), ("corr", -0.5, True, "-0.500"), ("mae", 0.25, True, "+0.250"),
+     ("acc_7", 0.4567, False, "45.7"), ("f1", -0.005, True, "-0.5")],
+)  # fmt: skip
+def test_errors_are_shown_as_they_are_and_shares_in_percent(name, value, signed, text):
+    assert metric_text(name, value, signed) == text

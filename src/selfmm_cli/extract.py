@@ -98,7 +98,7 @@ def _extractor(
 
 def _told(result: "Extraction", out: Path) -> Iterator[str]:
     """The result in lines."""
-    from selfmm_hf.clips.extract import FAILURES, JOURNAL, TABLE
+    from selfmm_hf.clips.folder import FAILURES, JOURNAL, TABLE
     from selfmm_hf.model.picture_selfmm import FEW_FACES
 
     records = result.done.values()

@@ -213,8 +213,11 @@ def reported(results: Collection[str], split: str) -> list[str]:
     return [*sorted(known, key=order.index), *others]
 
 
-NOT_PERCENT = ("mae", "mse", "pearsonr")
-"""The kinds that are shown as they are; all others are shares."""
+def metric_text(name: str, value: float, signed: bool = False) -> str:
+    """An error or a correlation with three decimals; a share in percent, with one."""
+    sign = "+" if signed else ""
+    is_share = metric_name(name)[0] not in ("mae", "mse", "pearsonr")
+    return f"{100 * value:{sign}.1f}" if is_share else f"{value:{sign}.3f}"
 
 
 # Fewer clips than these say little: by chance alone a correlation of 30 is beyond .36 in one of twenty cases.

@@ -10,11 +10,9 @@ from datasets.utils import tqdm
 
 from ..data.custom.table import SPLITS
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
-from .folder import FAILURES, JOURNAL, TABLE, Extracted, ExtractionError, ExtractionFolder
+from .folder import FAILURES, TABLE, Extracted, ExtractionError, ExtractionFolder
 from .table import find_clips, read_clips
 from .workers import TIME_LIMIT, Job, Task, work
-
-__all__ = ["FAILURES", "JOURNAL", "TABLE", "Extraction", "ExtractionError", "extract_clips"]
 
 
 @dataclass

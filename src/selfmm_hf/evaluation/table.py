@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..labels.conflict import conflict_in_words
-from ..metrics import NOT_PERCENT, metric_name
+from ..metrics import metric_name, metric_text
 from ..runs.folder import OPTIONS_FILE, difference
 from ..runs.stored import StoredRun
 from ..storage.whole_files import write_text
@@ -287,10 +288,7 @@ def _number(metric: str, value: float | None, signed: bool = False) -> str:
     """Errors and correlations with three decimals and without the zero before them; others in percent."""
     if value is None:
         return "" if metric in BY_CONFLICT else "-"
-    if metric_name(metric)[0] in NOT_PERCENT:
-        text = f"{value:{'+' if signed else ''}.3f}"
-        return text.replace("0.", ".", 1) if abs(value) < 1 else text
-    return f"{100 * value:{'+' if signed else ''}.1f}"
+    return re.sub(r"\b0(?=\.\d{3})", "", metric_text(metric, value, signed))
 
 
 def _mean(metric: str, one: dict[str, Any]) -> str:

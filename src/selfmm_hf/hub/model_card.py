@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..data import BUILDERS
 from ..labels.conflict import conflict_in_words
 from ..labels.trust import chosen_confidence, trust_in_words
-from ..metrics import METRIC_NAMES, NOT_PERCENT
+from ..metrics import METRIC_NAMES, metric_text
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
@@ -160,15 +160,7 @@ def _rows(facts: dict) -> Iterator[list[str]]:
     yield ["", *(METRIC_NAMES[name][1] for name in names)]
     for split in SPLITS:
         values = {name: facts[f"{split}_{name}"] for name in names}
-        shown = [
-            ""
-            if math.isnan(value)
-            else f"{value:.3f}"
-            if METRIC_NAMES[name][0] in NOT_PERCENT
-            else f"{100 * value:.1f}"
-            for name, value in values.items()
-        ]
-        yield [split, *shown]
+        yield [split, *("" if math.isnan(value) else metric_text(name, value) for name, value in values.items())]
 
 
 def _command(facts: dict) -> str:

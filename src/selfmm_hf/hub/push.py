@@ -258,9 +258,7 @@ def _check_destination(api: HfApi, kind: str, repository: str, revision: str | N
 def _look(api: HfApi, kind: str, repository: str, revision: str | None) -> _Remote | None:
     try:
         info = api.repo_info(repository, repo_type=kind, revision=revision)
-    except RevisionNotFoundError:
-        return None
-    except RepositoryNotFoundError:
+    except (RevisionNotFoundError, RepositoryNotFoundError):
         return None
     return _Remote(info.sha, {one.rfilename for one in info.siblings or ()}, bool(info.private))
 
