@@ -572,8 +572,8 @@ def test_whatever_ends_it_it_goes_on_where_it_was(media, tmp_path, inline):
     finished = {}
     for number, (lines, signum) in enumerate([(1, signal.SIGKILL), (4, signal.SIGINT)]):
         process = subprocess.Popen(
-            [fresh.python(), "-c", COMMAND, *arguments], cwd=Path(__file__).parent,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HALT": f"{out}:{lines}"},
+            [fresh.python(), "-c", COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"HALT": f"{out}:{lines}", "PYTHONPATH": str(Path(__file__).parent)},
         )  # fmt: skip
         group = int(process.stdout.readline())
         deadline = time.monotonic() + 120
