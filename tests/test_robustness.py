@@ -18,6 +18,7 @@ from selfmm_hf.data import load_splits
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.masking import Tokens, with_missing, without
 from selfmm_hf.data.synthetic import demo_tokenizer
+from selfmm_hf.data.targets import score
 from selfmm_hf.evaluation.robustness import measure as command
 from selfmm_hf.evaluation.robustness.curves import plot_robustness
 from selfmm_hf.evaluation.robustness.protocols import Condition, conditions, predict
@@ -350,9 +351,9 @@ def test_tables_of_models_with_few_modalities():
     labels = np.array([-1.0, 2.0, 0.0, 1.0])
     for modalities in (["text"], ["text", "audio"]):
         predictions = {one: np.full(4, one.rate, np.float32) for one in conditions(modalities)}
-        measured = measure(predictions, labels, 3.0)
+        measured = measure(predictions, labels, score(3))
         report = {"name": "x", "dataset": "mosi", "clips": 4, "label_range": 3.0, "absent_modality": "zero",
-                  "guessed": 0.0, **summarise(measured, 0.0, labels, 3.0)}  # fmt: skip
+                  "guessed": 0.0, **summarise(measured, np.zeros(1), labels, score(3))}  # fmt: skip
         assert report["random"]["0"]["corr"] is None is report["random"]["mean"]["corr"]
         assert ("Only some modalities" in markdown(report, [])) == (len(modalities) > 1)
         assert all("mae" in figures for kind in ("random", "absent", "zeros") for figures in report[kind].values())
@@ -363,7 +364,7 @@ def test_pictures(tmp_path):
     labels = np.random.default_rng(0).uniform(-3, 3, 50)
     predictions = {one: labels * (1 - one.rate) + len(one.missing) for one in conditions(MODALITIES)}
     report = {"name": "a", "dataset": "mosi", "label_range": 3.0,
-              **summarise(measure(predictions, labels, 3.0), 0.0, labels, 3.0)}  # fmt: skip
+              **summarise(measure(predictions, labels, score(3)), np.zeros(1), labels, score(3))}  # fmt: skip
     files = [tmp_path / "one.png", tmp_path / "one.svg"]
     plot_robustness(report, published("mosi"), files)
     assert files[0].stat().st_size > 20_000 and "<svg" in files[1].read_text()
@@ -389,7 +390,7 @@ def test_scores_beyond_the_range_of_sims_are_no_sign_of_other_data(small_corpus,
     labels = np.array([1.0, -1.0, 0.5], dtype=np.float32)
     monkeypatch.setattr(command, "predict", lambda *_: labels * 1.4)
     net, processor = Mock(), Mock(tokenizer=None)
-    net.config.modalities, net.config.label_range = ["audio"], 1.0
+    net.config.modalities, net.config.task = ["audio"], score(1)
     found = sims_metrics(labels * 1.4, labels)["mae"]
     assert command._predictions(net, [], processor, labels, found)
     with pytest.raises(ValueError, match="not the data that it was tested on"):

@@ -11,6 +11,10 @@ from transformers import AutoModel
 from selfmm_hf.data.columns import features
 from selfmm_hf.data.samples import Samples
 from selfmm_hf.data.targets import label_type
+from selfmm_hf.evaluation.report import data as report_data
+from selfmm_hf.evaluation.report.write import write_report
+from selfmm_hf.evaluation.robustness import measure
+from selfmm_hf.evaluation.robustness.tables import headlines
 from selfmm_hf.metrics import class_metrics, emotion_metrics, metric_name, regression_metrics, reported
 from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs import run
@@ -56,6 +60,7 @@ def splits_of(task):
 
 
 @TASKS
+@pytest.mark.draws
 def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "load_splits", lambda *args, **kwargs: splits_of(task))
     options = f"--dataset custom --data {tmp_path} --output_dir {tmp_path / 'run'} --num_train_epochs 4 --use_cpu true"
@@ -83,6 +88,15 @@ def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
     assert (last >= scales[:, 0] - 1e-6).all() and (last <= scales[:, 1] + 1e-6).all()
     if task.problem_type == "single_label_classification":
         assert np.allclose(last.sum(-1), 1, atol=1e-5)
+
+    for module in (measure, report_data):
+        monkeypatch.setattr(module, "load_splits", lambda *args, **kwargs: splits_of(task))
+    written = measure.measure_model(str(tmp_path / "run"), tmp_path / "run" / "robustness")
+    first = headlines(task)[0]
+    shown = 100 * metrics[first] if first == "acc" else metrics[first]
+    assert f"{shown:.2f}" in written and "| face | " in written and "| eye | " in written
+    page = write_report([tmp_path / "run"], tmp_path / "report").read_text(encoding="utf-8")
+    assert all(name in page for name in (*task.names, "constant", "Missing data"))
 
     loaded = AutoModel.from_pretrained(tmp_path / "run" / "model")
     assert loaded.config.task == task and loaded.config.id2label == dict(enumerate(task.names))

@@ -95,9 +95,12 @@ def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str], t
         columns = {
             "id": samples["id"],
             "split": [split] * len(samples),
-            "label": _column(samples.labels),
-            "fusion": _column(_predicted(task, fusion)),
-            **{name: _column(_predicted(task, unimodal[name]), samples.lengths(name) == 0) for name in modalities},
+            "label": parquet_column(samples.labels),
+            "fusion": parquet_column(_predicted(task, fusion)),
+            **{
+                name: parquet_column(_predicted(task, unimodal[name]), samples.lengths(name) == 0)
+                for name in modalities
+            },
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
@@ -107,7 +110,7 @@ def _predicted(task: Task, logits: NDArray) -> NDArray:
     return task.predictions(torch.from_numpy(logits)).numpy()
 
 
-def _column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
+def parquet_column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
     """Numbers, (clips,) or (clips, 1), or lists of them, (clips, targets)."""
     values = np.asarray(values, dtype=np.float32)
     if values.ndim == 1 or values.shape[1] == 1:
@@ -127,7 +130,7 @@ def pseudo_labels_table(splits: Splits, trainer: SelfMMTrainer, modalities: list
             {
                 "id": ids,
                 "epoch": np.full(len(ids), epoch, dtype=np.int32),
-                **{name: _column(labels[:, column].numpy()) for column, name in enumerate(modalities)},
+                **{name: parquet_column(labels[:, column].numpy()) for column, name in enumerate(modalities)},
             }
         )
         for epoch, labels in enumerate(trainer.pseudo_labels.history, start=1)

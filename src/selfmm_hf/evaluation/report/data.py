@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Splits, load_splits
+from ...data.targets import describe
 from ...runs.folder import OPTIONS_FILE, UNLEARNED_OPTIONS
 from ...runs.stored import RunError, StoredRun
 
@@ -69,8 +70,9 @@ def group_runs(runs: list[StoredRun]) -> list[Group]:
     Raises:
         RunError: They cannot be compared.
     """
-    if len(ranges := sorted({run.label_range for run in runs})) > 1:
-        raise RunError(f"These runs have labels in ranges up to {ranges}: make a report of each data set.")
+    if len(tasks := {run.task for run in runs}) > 1:
+        found = "; ".join(sorted(describe(task) for task in tasks))
+        raise RunError(f"These runs have labels of several kinds, {found}: make a report of each data set.")
     alike: dict[str, list[StoredRun]] = {}
     for run in runs:
         recipe = _recipe(run) | {"data": run.environment.get("data")}  # what is in them, wherever they lie

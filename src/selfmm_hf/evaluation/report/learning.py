@@ -2,18 +2,19 @@
 
 import numpy as np
 
-from ...labels.quality import correlation, mean_error, quality, true_labels
+from ...labels.quality import as_targets, mean_error, measures, quality, true_labels
 from ...labels.trust import chosen_confidence, trust_in_words
 from ...runs.plot import COLOURS, FAINT, draw_by_modality, draw_losses
 from .data import Data, Group
 from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
 
 LOSSES = ("loss", "eval_selection_loss")
-MEASURES = [
-    ("moved", "Distance from the fused label", "mean difference", mean_error),
-    ("corr", "Correlation with the truth", "correlation", correlation),
-    ("error", "Mean error against the truth", "mean error", mean_error),
-]
+MOVED = ("moved", "Distance from the fused label", "mean difference", mean_error)
+TITLES = {
+    "corr": ("corr", "Correlation with the truth", "correlation"),
+    "acc": ("acc", "Accuracy against the truth", "accuracy"),
+    "mae": ("error", "Mean error against the truth", "mean error"),
+}
 TRUST = "Confidence in the labels"
 NO_TASKS = "No modality has a task of its own in these runs: no labels are generated that anything learns from."
 SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and thin lines where some went on alone."
@@ -142,13 +143,15 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
     """How far the labels have moved, and, where the truth is known, how near they have come to it."""
     panels, rows, notes = [], [], []
     truths = [_truth(group, data) for group in groups]
-    for row, (slug, title, unit, measure) in enumerate(MEASURES, start=1):
+    task = groups[0].finished[0].task
+    drawn = [MOVED, *((*TITLES[name], measure) for name, measure in measures(task).items())]
+    for row, (slug, title, unit, measure) in enumerate(drawn, start=1):
         curves: dict[int, dict[str, list[list[float]]]] = {}
         for number, (group, truth) in enumerate(zip(groups, truths, strict=True)):
             first = group.finished[0]
-            targets = {name: first.fused for name in first.tasks} if slug == "moved" else truth
+            targets = {name: _flat(first.fused[None])[0] for name in first.tasks} if slug == "moved" else truth
             curves[number] = {
-                name: [quality(run.generated[name], target, measure) for run in group.finished]
+                name: [quality(_flat(run.generated[name]), target, measure) for run in group.finished]
                 for name, target in targets.items()
             }
         values = {
@@ -181,7 +184,7 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
         at_best = {name: float(np.mean([one[name] for one in chosen])) for name in trust}
         alt = f"Confidence in the labels, after the chosen epoch: {'; '.join(trust_in_words(at_best))}."
         draw = _by_modality(trust, "confidence", (0.0, 1.0), dotted=False)
-        row = len(MEASURES) + 1 if len(groups) > 1 else 1
+        row = len(drawn) + 1 if len(groups) > 1 else 1
         panels.append(Panel(f"trust-{number + 1}", group.titled(TRUST), alt, draw, row))
         rows += [(TRUST, *[group.name] * bool(groups[0].name), name, *_epoch_means(of)) for name, of in trust.items()]
         notes.append(f"{group.titled('After the chosen epoch')}, {'; '.join(trust_in_words(at_best))}.")
@@ -211,7 +214,15 @@ def _confidence(group: Group) -> dict[str, list[list[float]]]:
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
     """What each modality of the training clips truly says, where that is known."""
     splits = data.of(group.finished[0])
-    return {} if isinstance(splits, str) else true_labels(splits["train"], group.finished[0].tasks)
+    if isinstance(splits, str):
+        return {}
+    known = true_labels(splits["train"], group.finished[0].tasks)
+    return {name: as_targets(splits["train"].task, labels) for name, labels in known.items()}
+
+
+def _flat(generated: np.ndarray) -> np.ndarray:
+    """(epochs, clips, targets), whether or not there are several."""
+    return generated.reshape(*generated.shape[:2], -1)
 
 
 def _by_modality(curves: dict[str, list[list[float]]], unit: str, reach: tuple[float, float], dotted: bool):

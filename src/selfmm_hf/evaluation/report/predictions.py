@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from ...labels.conflict import conflict_in_words
 from ...labels.quality import true_labels
-from ...metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors
-from ...runs.plot import COLOURS, GREY, MARKS, draw_predictions, legend
+from ...metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors, metric_name, reported
+from ...runs.plot import COLOURS, GREY, MARKS, draw_outcome, draw_predictions, legend
+from ...task_metrics import metrics_of
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table, axis_ends
 
@@ -17,28 +18,46 @@ SEVEN = ["\N{MINUS SIGN}3", "\N{MINUS SIGN}2", "\N{MINUS SIGN}1", "0", "+1", "+2
 def results(groups: list[Group]) -> Figure:
     """The field's metrics: of the test split by group and seed, and all in a table."""
     runs = [run for group in groups for run in group.finished]
-    names = [name for name in METRIC_NAMES if any(f"test_{name}" in run.results for run in runs)]
-    titles = {name: METRIC_NAMES[name][1] for name in names}
+    names = reported(dict.fromkeys(name for run in runs for name in run.results), "test")
+    titles = {name: metric_name(name)[1] for name in names}
     several = len(runs) > 1
     panels = [_seeds_panel(groups, name, titles[name]) for name in names[:3] if several]
     tables = []
     for split in ("test", "validation"):
+        caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
+        if runs[0].label_range is None:  # a metric of each target: too many for a line
+            for of, kind in ((True, ""), (False, ", each of them")):
+                rows = [
+                    (
+                        title,
+                        *(_cell(group, f"{split}_{name}") for group in groups),
+                        _cell(groups[0], f"{split}_constant_{name}"),
+                    )
+                    for name, title in titles.items()
+                    if (name in METRIC_NAMES) == of
+                ]
+                head = ["", *(group.name or "run" for group in groups), "constant"]
+                tables += [Table(head, rows, caption + kind)] * bool(rows)
+            continue
         rows = []
         for group in groups:
-            cells = []
-            for name in names:
-                values = _values(group, f"{split}_{name}")
-                deviation = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
-                cells.append(f"{values.mean():.3f}{deviation}" if np.isfinite(values).all() else "")
+            cells = [_cell(group, f"{split}_{name}") for name in names]
             rows.append((*[group.name or "all seeds", len(group.finished)] * several, *cells))
-        caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
         tables.append(Table([*["runs", "seeds"] * several, *titles.values()], rows, caption))
     text = "The epoch was chosen by the validation loss alone; the test split was read once, after that."
     if several:
         text += " Points are seeds, the stroke is their mean."
-    if conflict := conflict_in_words([run.results for run in runs], runs[0].label_range):
+    if runs[0].label_range is None:
+        text += " The last column says the same of each clip: what is most frequent, or in the middle, in training."
+    elif conflict := conflict_in_words([run.results for run in runs], runs[0].label_range):
         text += f" {conflict}"
     return Figure("results", "Results", text, panels, tables)
+
+
+def _cell(group: Group, name: str) -> str:
+    values = _values(group, name)
+    deviation = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{values.mean():.3f}{deviation}" if np.isfinite(values).all() else ""
 
 
 def _values(group: Group, name: str) -> NDArray[np.float64]:
@@ -137,6 +156,21 @@ def _matrix(matrix: NDArray, names: list[str]):
         axes.spines[:].set_visible(False)
 
     return draw
+
+
+def outcomes(groups: list[Group]) -> Figure:
+    """What was predicted for the test split, by the kind of the task."""
+    panels, task = [], groups[0].finished[0].task
+    for number, group in enumerate(groups, start=1):
+        test = group.of_split("test")
+
+        def draw(axes, labels=test["label"], predictions=test["fusion"]) -> None:
+            draw_outcome(axes, task, labels, predictions)
+
+        metrics = metrics_of(task, test["fusion"], test["label"])
+        said = ", ".join(f"{metric_name(name)[1]} {value:.3f}" for name, value in metrics.items())
+        panels.append(Panel(f"outcome-{number}", group.titled("Test split"), f"{said}.", draw, number, (5.4, 4.6)))
+    return Figure("outcome", "Predictions", "What was predicted for the clips of the test split.", panels)
 
 
 def scatter(groups: list[Group]) -> Figure:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ...metrics import METRIC_NAMES
+from ...metrics import metric_name
 from ...runs.plot import GREY, PUBLISHED, STYLES, legend
 from ...runs.stored import RunError, StoredRun, read_json
 from ..robustness.published import published
-from ..robustness.tables import HEADLINES, REPORT_FILE
+from ..robustness.tables import REPORT_FILE, headlines
 from .data import Group
 from .drawing import Figure, Panel, Table
 
@@ -31,7 +31,7 @@ def robustness(groups: list[Group]) -> Figure:
         told = "Not measured: what selfmm robustness leaves in the folder of a run, robustness.json, is drawn here."
         return Figure("robustness", "Missing data", told)
     first = groups[0].finished[0]
-    names = HEADLINES[first.label_range][:2]
+    names = headlines(first.task)[:2]
     tables = []
     for kind, (title, what) in KINDS.items():
         rows = [
@@ -41,7 +41,7 @@ def robustness(groups: list[Group]) -> Figure:
             for label in _figures(run, report, kind, names[0])
         ]
         if rows:
-            tables.append(Table(["run", what, *(METRIC_NAMES[name][1] for name in names)], rows, title))
+            tables.append(Table(["run", what, *(metric_name(name)[1] for name in names)], rows, title))
     panels = []
     for name in names:
         curves: Curves = {group: {} for group in measured}
@@ -96,7 +96,7 @@ def _published(dataset: str, name: str) -> dict[str, dict[float, float]]:
 
 
 def _panel(name: str, curves: Curves, guess: float | None, dataset: str) -> Panel:
-    title = METRIC_NAMES[name][1]
+    title = metric_name(name)[1]
 
     def draw(axes) -> None:
         for number, (group, of) in enumerate(curves.items()):

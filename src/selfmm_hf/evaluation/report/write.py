@@ -10,7 +10,7 @@ from .data import Data, Group, find_runs, group_runs
 from .drawing import Figure, render
 from .learning import label_distributions, label_quality, learning_curves
 from .page import page
-from .predictions import confusions, modality_errors, results, scatter
+from .predictions import confusions, modality_errors, outcomes, results, scatter
 from .reliability import calibration
 from .representations import representations
 from .robustness import robustness
@@ -60,6 +60,9 @@ def make_figures(groups: list[Group]) -> list[Figure]:
     if not finished:
         return [learning_curves(groups)]
     data = Data()
+    if finished[0].finished[0].label_range is None:
+        drawn = [results(finished), learning_curves(groups), label_quality(finished, data), outcomes(finished)]
+        return [*drawn, robustness(finished)]
     return [
         results(finished),
         learning_curves(groups),

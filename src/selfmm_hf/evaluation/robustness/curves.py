@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...metrics import METRIC_NAMES
+from ...metrics import metric_name
 from ...runs.plot import PUBLISHED, STYLES
 from .published import Published
-from .tables import HEADLINES
+from .tables import HEADLINES, in_percent
 
 GUESS = "#777777"
 
@@ -24,7 +24,8 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    mae, accuracy, f1 = HEADLINES[report["label_range"]]
+    names = report.get("headlines") or HEADLINES[report["label_range"]]
+    mae, accuracy, f1 = names[0], names[1], "f1" if "f1" in names else names[2]
     figure = Figure(figsize=(13, 4.6), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     error, sign, subsets = figure.subplots(1, 3)
@@ -43,22 +44,23 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
 
 def _plot_rates(axes, report, rows: list[Published], name: str) -> None:
     points = {float(rate): one[name] for rate, one in report["random"].items() if rate != "mean"}
-    _draw(axes, points, *STYLES[0], report["name"], 1 if name == "mae" else 100)
+    _draw(axes, points, *STYLES[0], report["name"], 100 if in_percent(name) else 1)
     for row in rows:
         points = {float(rate): value for rate, value in row.metrics.get(name, {}).items() if rate != "mean"}
         if len(points) > 1:
             _draw(axes, points, *PUBLISHED, _who(row), 1)
-    guess = report["guess"][name] * (1 if name == "mae" else 100)
-    axes.axhline(guess, color=GUESS, linestyle=":", label="guessing the median")
-    unit = "" if name == "mae" else ", %"
+    scale, unit = (100, ", %") if in_percent(name) else (1, "")
+    if report["guess"][name] is not None:
+        axes.axhline(report["guess"][name] * scale, color=GUESS, linestyle=":", label="guessing without looking")
     axes.set(
-        title=METRIC_NAMES[name][1], xlabel="rate of missing tokens and frames", ylabel=f"{METRIC_NAMES[name][1]}{unit}"
+        title=metric_name(name)[1], xlabel="rate of missing tokens and frames", ylabel=f"{metric_name(name)[1]}{unit}"
     )
     axes.grid(alpha=0.25)
 
 
 def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
     labels = [subset for subset in report["absent"] if subset != "mean"]
+    scale, unit = (100, ", %") if in_percent(name) else (1, "")
     places = {subset: place for place, subset in enumerate(reversed(labels))}
     colour, _, mark = STYLES[0]
     fills = ("absent", "zeros")
@@ -69,7 +71,7 @@ def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
             subset: one[name] for subset, one in report[fill].items() if subset in places and one[name] is not None
         }
         axes.plot(
-            [value * 100 for value in known.values()],
+            [value * scale for value in known.values()],
             [places[subset] + 0.35 - height * (number + 0.5) for subset in known],
             mark,
             color=colour,
@@ -80,11 +82,12 @@ def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
         cells = {subset: value for subset, value in row.metrics[name].items() if subset in places}
         heights = [places[subset] + 0.35 - height * (number + 0.5) for subset in cells]
         axes.plot(list(cells.values()), heights, PUBLISHED[2], color=PUBLISHED[0], label=_who(row))
-    axes.axvline(report["guess"][name] * 100, color=GUESS, linestyle=":", label="guessing the median")
+    if report["guess"][name] is not None:
+        axes.axvline(report["guess"][name] * scale, color=GUESS, linestyle=":", label="guessing without looking")
     for place in range(len(places) - 1):
         axes.axhline(place + 0.5, color="#dddddd", linewidth=0.8)
     axes.set_yticks(list(places.values()), list(places))
-    axes.set(title=f"{METRIC_NAMES[name][1]} with only these modalities", xlabel=f"{METRIC_NAMES[name][1]}, %")
+    axes.set(title=f"{metric_name(name)[1]} with only these modalities", xlabel=f"{metric_name(name)[1]}{unit}")
     axes.grid(alpha=0.25, axis="x")
 
 

@@ -15,20 +15,22 @@ from ...data import Samples, load_splits
 from ...data.columns import MODALITIES
 from ...data.masking import Tokens
 from ...hub.saved_model import load_model, model_of
-from ...metrics import absolute_errors, few_clips
+from ...metrics import few_clips
 from ...model.modeling_selfmm import SelfMMModel
 from ...model.processing_selfmm import SelfMMProcessor
 from ...runs.folder import OPTIONS_FILE, RESULTS_FILE
+from ...runs.results import parquet_column
 from ...storage.hub_names import check_name
 from ...storage.whole_files import whole
+from ...task_metrics import main_metric, metrics_of
 from .curves import plot_robustness
 from .protocols import Condition, conditions, predict
 from .published import published
-from .tables import REPORT_FILE, markdown, measure, summarise
+from .tables import REPORT_FILE, headlines, markdown, measure, summarise
 
 logger = logging.get_logger(__name__)
 
-# Of the mean absolute error, for another device or precision.
+# Of the mean absolute error, or of the accuracy, for another device or precision.
 SAME = 0.01
 
 
@@ -68,25 +70,27 @@ def measure_model(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     where = {"data": data, "data_config": data_config, "data_revision": data_revision}
     splits = load_splits(
-        dataset, *(value or given.get(option) for option, value in where.items()), model.config.label_range
+        dataset, *(value or given.get(option) for option, value in where.items()), model.config.task.label_range
     )
     if said := few_clips("test", len(splits["test"])):
         logger.warning(said)
     samples = _as_trained(splits["test"], processor)
-    labels = np.float32(samples["label"])
+    labels, task = samples.labels, model.config.task
 
     predictions = _predictions(model, samples, processor, labels, expected)
-    measured = measure(predictions, labels, model.config.label_range)
-    guess = float(np.median(splits["train"]["label"]))
+    measured = measure(predictions, labels, task)
+    train_labels = splits["train"].labels
+    guess = float(np.median(train_labels)) if task.label_range is not None else None
     report = {
         "name": _name(name),
         "dataset": dataset,
         "split": "test",
         "clips": len(samples),
-        "label_range": model.config.label_range,
+        "label_range": task.label_range,
         "absent_modality": model.config.absent_modality,
         "guessed": guess,
-        **summarise(measured, guess, labels, model.config.label_range),
+        **({} if task.label_range is not None else {"headlines": headlines(task)}),
+        **summarise(measured, train_labels, labels, task),
     }
     rows = published(dataset)
     text = markdown(report, rows)
@@ -125,7 +129,7 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
         raise ValueError(f"The run in {run} has not ended; resume it with --resume_from_checkpoint true.")
     given = yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8"))
     results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
-    return str(source), {"dataset": "demo", **given}, results.get("test_mae")
+    return str(source), {"dataset": "demo", **given}, results.get("test_mae", results.get("test_acc"))
 
 
 def _as_trained(samples: Samples, processor: SelfMMProcessor) -> Samples:
@@ -142,15 +146,19 @@ def _predictions(
 ) -> dict[Condition, np.ndarray]:
     """Under all conditions; before all, it is seen to that the complete data are those of the run."""
     tokens, pad = Tokens.of(processor.tokenizer), getattr(processor.tokenizer, "pad_token_id", 0)
-    every = conditions([name for name in MODALITIES if name in model.config.modalities])
+    every = conditions(
+        [name for name in dict.fromkeys([*MODALITIES, *model.config.modalities]) if name in model.config.modalities]
+    )
     predictions = {}
     for one in logging.tqdm(every, desc="Conditions", disable=None):
         predictions[one] = predict(model, samples, one, tokens, pad)
         if one.protocol == "complete" and expected is not None:
-            error = float(absolute_errors(predictions[one], labels, model.config.label_range).mean())
-            if abs(error - expected) > SAME:
+            name = main_metric(model.config.task)
+            value = metrics_of(model.config.task, predictions[one], labels)[name]
+            if abs(value - expected) > SAME:
+                title = {"mae": "mean absolute error", "acc": "accuracy"}[name]
                 raise ValueError(
-                    f"On the complete data the mean absolute error is {error:.3f}, but the run found {expected:.3f}: "
+                    f"On the complete data the {title} is {value:.3f}, but the run found {expected:.3f}: "
                     "these are not the data that it was tested on. Name them by --dataset and --data."
                 )
     return predictions
@@ -160,7 +168,7 @@ def _predictions_table(predictions: dict[Condition, np.ndarray], ids: list[str],
     tables = []
     for one, values in predictions.items():
         told = {name: [value] * len(ids) for name, value in _told(one).items()}
-        tables.append(pa.table({**told, "id": ids, "label": labels, "fusion": values}))
+        tables.append(pa.table({**told, "id": ids, "label": parquet_column(labels), "fusion": parquet_column(values)}))
     return pa.concat_tables(tables)
 
 

@@ -78,10 +78,11 @@ def predict(
     pad_token_id: int = 0,
 ) -> NDArray[np.float32]:
     """
-    What the model says of each clip, (clips,), where data are missing as `condition` says.
+    What the model says of each clip, (clips,), or, of several targets, as [`Task.predictions`], (clips, targets), where
+    data are missing as `condition` says.
 
     Args:
-        model: In eval mode; of one target.
+        model: In eval mode.
         samples: As [`SelfMMCollator`] takes them.
         tokens: What a missing token becomes, where samples have `input_ids`.
         pad_token_id: The tokenizer's.
@@ -96,4 +97,5 @@ def predict(
             batch = without(batch, condition.missing)
         with torch.inference_mode():
             logits.append(model(**{name: values.to(model.device) for name, values in batch.items()}).logits.cpu())
-    return torch.cat(logits)[:, 0].numpy()
+    predictions = model.config.task.predictions(torch.cat(logits)).numpy()
+    return predictions[:, 0] if predictions.shape[1] == 1 else predictions

@@ -7,13 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...metrics import METRIC_NAMES, METRICS
+from ...metrics import NOT_PERCENT, metric_name
+from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
+from ...task_metrics import constant_predictions, metrics_of
 from .protocols import SEEDS, Condition
 from .published import Published
 
 REPORT_FILE = "robustness.json"
 # What the field's tables of robustness show, by the range of the labels.
 HEADLINES = {3.0: ["mae", "acc_2_negative_positive", "f1_negative_positive"], 1.0: ["mae", "acc_2", "f1"]}
+
+
+def headlines(task: Task) -> list[str]:
+    """What tables show: of a task that is not the field's, the means, and the F1 of each emotion."""
+    if task.label_range in HEADLINES:
+        return HEADLINES[task.label_range]
+    if task.problem_type == REGRESSION:
+        return ["mae", "corr", "rmse"]
+    return ["acc", "f1", *(["f1_macro"] if task.problem_type == SINGLE_LABEL else [f"f1_{one}" for one in task.names])]
+
+
+def in_percent(name: str) -> bool:
+    return metric_name(name)[0] not in NOT_PERCENT
+
 
 Figures = dict[str, float | None]
 
@@ -26,19 +42,19 @@ def label(condition: Condition) -> str:
 
 
 def measure(
-    predictions: dict[Condition, NDArray[np.float32]], labels: ArrayLike, label_range: float
+    predictions: dict[Condition, NDArray[np.float32]], labels: ArrayLike, task: Task
 ) -> dict[Condition, Figures]:
     """The field's metrics under each condition; `None` where one is not defined."""
-    return {one: _metrics(values, labels, label_range) for one, values in predictions.items()}
+    return {one: _metrics(values, labels, task) for one, values in predictions.items()}
 
 
-def summarise(measured: dict[Condition, Figures], guess: float, labels: ArrayLike, label_range: float) -> dict:
+def summarise(measured: dict[Condition, Figures], train_labels: NDArray, labels: NDArray, task: Task) -> dict:
     """
     The figures of both protocols.
 
     Args:
         measured: As `measure` returns it.
-        guess: A prediction without looking, the median of the training labels.
+        train_labels: From which a prediction without looking is made, see [`constant_predictions`].
 
     Returns:
         `random`: by rate and `mean`, the metrics' means over the masks; `absent` and `zeros`: by what is present,
@@ -57,7 +73,7 @@ def summarise(measured: dict[Condition, Figures], guess: float, labels: ArrayLik
             figures["mean"] = _mean(list(figures.values()))
     for fill in ("absent", "zeros"):
         rows[fill]["all"] = complete
-    guesses = _metrics(np.full(len(labels), guess), labels, label_range)
+    guesses = _metrics(constant_predictions(task, train_labels, len(labels)), labels, task)
     return rows | {"guess": guesses}
 
 
@@ -69,20 +85,20 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
         report: As `robustness.json` has it.
         rows: Published ones, of this data set.
     """
-    names = HEADLINES[report["label_range"]]
-    random = [("", METRIC_NAMES[name][1], _cells(report["random"], name)) for name in names]
+    names = report.get("headlines") or HEADLINES[report["label_range"]]
+    random = [("", metric_name(name)[1], _cells(report["random"], name)) for name in names]
     random += _columns([row for row in rows if row.protocol == "random"], names)
     subsets = [
-        (f"missing as {fill}", METRIC_NAMES[name][1], _cells(report[fill], name))
+        (f"missing as {fill}", metric_name(name)[1], _cells(report[fill], name))
         for fill in ("absent", "zeros")
         for name in names
     ]
     subsets += _columns([row for row in rows if row.protocol == "subsets"], names)
-    guess = ", ".join(f"{METRIC_NAMES[name][1]} {_printed(name, report['guess'][name])}" for name in names)
+    guess = ", ".join(f"{metric_name(name)[1]} {_printed(name, report['guess'][name])}" for name in names)
     parts = [
         f"# {report['name']} on {report['dataset']}, test split, with missing data",
         f"{report['clips']} clips. A report on a finished model: nothing may be chosen by these figures. "
-        f"Guessing the median of the training labels, {report['guessed']:.2f}, gives {guess}.",
+        f"Guessing {_guessed(report)} gives {guess}.",
         "## Missing at random",
         "Each token becomes [UNK] and each frame zeros with the probability on the left ([CLS] and [SEP] stay; LNLN's "
         f"protocol). Means over {len(SEEDS)} masks.",
@@ -107,9 +123,15 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _metrics(predictions: ArrayLike, labels: ArrayLike, label_range: float) -> Figures:
+def _guessed(report: dict[str, Any]) -> str:
+    if report.get("guessed") is None:
+        return "what is most frequent, or in the middle, among the training labels"
+    return f"the median of the training labels, {report['guessed']:.2f},"
+
+
+def _metrics(predictions: ArrayLike, labels: ArrayLike, task: Task) -> Figures:
     # JSON knows no NaN, which a correlation is where all predictions are equal.
-    metrics = METRICS[label_range](predictions, labels)
+    metrics = metrics_of(task, predictions, labels)
     return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
@@ -124,7 +146,7 @@ def _mean(figures: list[Figures]) -> Figures:
 def _printed(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.3f}" if name == "mae" else f"{value * 100:.2f}"
+    return f"{value * 100:.2f}" if in_percent(name) else f"{value:.3f}"
 
 
 def _cells(figures: dict[str, Figures], name: str) -> dict[str, str]:
@@ -134,8 +156,8 @@ def _cells(figures: dict[str, Figures], name: str) -> dict[str, str]:
 def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
     """Of published figures, those of one method in one source beside each other."""
     return [
-        (f"{row.method} ({row.paper})", METRIC_NAMES[name][1], {
-            key: f"{value:.3f}" if name == "mae" else f"{value:.2f}" for key, value in row.metrics[name].items()
+        (f"{row.method} ({row.paper})", metric_name(name)[1], {
+            key: f"{value:.2f}" if in_percent(name) else f"{value:.3f}" for key, value in row.metrics[name].items()
         })
         for row in rows
         for name in names
