@@ -20,7 +20,7 @@ DOCUMENTED = {
     "The training": ("training/arguments.py", "SelfMMTrainingArguments"),
     "The model": ("model/configuration_selfmm.py", "SelfMMConfig"),
 }
-NOT_OPTIONS = {"text_config", "id2label"}
+NOT_OPTIONS = {"text_config", "id2label", "label_scales"}
 
 
 def documented(docstring: str) -> dict[str, str]:
@@ -32,10 +32,13 @@ def documented(docstring: str) -> dict[str, str]:
 
 def panels() -> Iterator[tuple[str, dict[str, str]]]:
     """For each panel of the help, its options and their descriptions."""
+    seen: set[str] = set()
     for panel, (file, name) in DOCUMENTED.items():
         tree = ast.parse((_package() / file).read_text("utf-8"))
         (node,) = (one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
-        yield panel, documented(ast.get_docstring(node, clean=False))
+        found = documented(ast.get_docstring(node, clean=False))
+        yield panel, {name: text for name, text in found.items() if name not in seen}
+        seen |= found.keys()
 
 
 def _package() -> Path:

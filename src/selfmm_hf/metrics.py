@@ -216,8 +216,12 @@ def reported(results: Collection[str], split: str) -> list[str]:
 def metric_text(name: str, value: float, signed: bool = False) -> str:
     """An error or a correlation with three decimals; a share in percent, with one."""
     sign = "+" if signed else ""
-    is_share = metric_name(name)[0] not in ("mae", "mse", "pearsonr")
-    return f"{100 * value:{sign}.1f}" if is_share else f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.1f}" if is_share(name) else f"{value:{sign}.3f}"
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is shown in percent: all but errors and correlations."""
+    return metric_name(name)[0] not in ("mae", "mse", "pearsonr")
 
 
 # Fewer clips than these say little: by chance alone a correlation of 30 is beyond .36 in one of twenty cases.

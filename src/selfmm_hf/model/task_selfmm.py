@@ -50,8 +50,8 @@ class Task:
 
     @property
     def label_range(self) -> float | None:
-        """Of one score in [-range, range], the kind of the data sets of sentiment; `None` for any other task."""
-        if self.problem_type != REGRESSION or len(self.names) > 1 or -self.scales[0][0] != self.scales[0][1]:
+        """Of one score of sentiment in [-range, range], as the field's data sets have it; `None` for any other task."""
+        if self.problem_type != REGRESSION or self.names != ("sentiment",) or -self.scales[0][0] != self.scales[0][1]:
             return None
         return self.scales[0][1]
 

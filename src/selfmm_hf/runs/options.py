@@ -30,11 +30,14 @@ class RunOptions:
     What is trained on what.
 
     Args:
-        dataset: `demo`, the corpus that the project generates, `mosi`, `mosei`, `sims`, `simsv2`, or `custom`.
+        dataset: `demo`, the corpus that the project generates, `mosi`, `mosei`, `sims`, `simsv2`, `iemocap` or
+            `custom`.
         data: The published feature file (no code in it is ever run), a folder that `selfmm data prepare` wrote, a
             folder of your own, or a data set repository on the Hub.
-        data_config: `aligned` or `unaligned`, if `data` has both.
+        data_config: `aligned` or `unaligned`, if `data` has both; of a table with subjects a fold, such as `fold1of5`.
         data_revision: Revision of the data set's repository.
+        problem_type: `single_label_classification` learns one of the classes of IEMOCAP's emotions, or negative,
+            neutral and positive of MOSI, MOSEI and SIMS. By default what the data say.
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
             a small one.
         text_encoder_revision: Revision of the text encoder's repository.
@@ -57,6 +60,7 @@ class RunOptions:
     data: str | None = None
     data_config: str | None = None
     data_revision: str | None = None
+    problem_type: str | None = None
     text_encoder: str | None = None
     text_encoder_revision: str | None = None
     max_text_tokens: int = 50
@@ -72,7 +76,7 @@ def _model_options() -> type:
     """A dataclass of the options that [`SelfMMConfig`] documents; those left out keep its defaults."""
     parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
     hints = typing.get_type_hints(SelfMMConfig.__init__)
-    left_out = {"self", "text_config", "id2label", "kwargs"}
+    left_out = {"self", "text_config", "id2label", "label_scales", "kwargs"}
     fields = [(one.name, hints[one.name] | None, None) for one in parameters if one.name not in left_out]
     return dataclasses.make_dataclass("ModelOptions", fields)
 

@@ -104,6 +104,7 @@ class Run:
             options.data_revision,
             model_options.get("label_range"),
             SPLITS if test else ("train", "validation"),
+            options.problem_type,
         )
         self.task = self.splits["train"].task
         if "modalities" not in model_options and (own := self._own_modalities()):
@@ -258,7 +259,10 @@ class Run:
             given = {name: {"kind": "features", "dim": width} for name, width in widths.items()}
             return SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given})
         for name in extractor.recipe.keys() - widths.keys():
-            setattr(extractor, name, None)
+            if extractor.others.pop(name, None) is None:
+                setattr(extractor, name, None)
+        for name in widths.keys() - extractor.recipe.keys():
+            extractor.others[name] = {"kind": "features", "dim": widths[name]}
         for name, width in widths.items():
             if extractor.known_width(name) not in (None, width):
                 raise ValueError(

@@ -133,7 +133,7 @@ class Data:
         key = (run.dataset, *(run.options.get(name) for name in names), run.label_range)
         if key not in self._loaded:
             try:
-                self._loaded[key] = load_splits(*key)
+                self._loaded[key] = load_splits(*key, problem_type=run.options.get("problem_type"))
             except (ValueError, OSError):
                 self._loaded[key] = f"The data, {_place(key[1])}, cannot be read any more from where the run had them."
         splits = self._loaded[key]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...metrics import metric_name
+from ...metrics import is_share, metric_name
 from ...runs.plot import PUBLISHED, STYLES
 from .published import Published
-from .tables import HEADLINES, in_percent
+from .tables import HEADLINES
 
 GUESS = "#777777"
 
@@ -44,12 +44,12 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
 
 def _plot_rates(axes, report, rows: list[Published], name: str) -> None:
     points = {float(rate): one[name] for rate, one in report["random"].items() if rate != "mean"}
-    _draw(axes, points, *STYLES[0], report["name"], 100 if in_percent(name) else 1)
+    _draw(axes, points, *STYLES[0], report["name"], 100 if is_share(name) else 1)
     for row in rows:
         points = {float(rate): value for rate, value in row.metrics.get(name, {}).items() if rate != "mean"}
         if len(points) > 1:
             _draw(axes, points, *PUBLISHED, _who(row), 1)
-    scale, unit = (100, ", %") if in_percent(name) else (1, "")
+    scale, unit = (100, ", %") if is_share(name) else (1, "")
     if report["guess"][name] is not None:
         axes.axhline(report["guess"][name] * scale, color=GUESS, linestyle=":", label="guessing without looking")
     axes.set(
@@ -60,7 +60,7 @@ def _plot_rates(axes, report, rows: list[Published], name: str) -> None:
 
 def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
     labels = [subset for subset in report["absent"] if subset != "mean"]
-    scale, unit = (100, ", %") if in_percent(name) else (1, "")
+    scale, unit = (100, ", %") if is_share(name) else (1, "")
     places = {subset: place for place, subset in enumerate(reversed(labels))}
     colour, _, mark = STYLES[0]
     fills = ("absent", "zeros")

@@ -70,7 +70,10 @@ def measure_model(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     where = {"data": data, "data_config": data_config, "data_revision": data_revision}
     splits = load_splits(
-        dataset, *(value or given.get(option) for option, value in where.items()), model.config.task.label_range
+        dataset,
+        *(value or given.get(option) for option, value in where.items()),
+        model.config.task.label_range,
+        problem_type=given.get("problem_type"),
     )
     if said := few_clips("test", len(splits["test"])):
         logger.warning(said)

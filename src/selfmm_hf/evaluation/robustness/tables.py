@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...metrics import NOT_PERCENT, metric_name
+from ...metrics import is_share, metric_name
 from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ...task_metrics import constant_predictions, metrics_of
 from .protocols import SEEDS, Condition
@@ -25,10 +25,6 @@ def headlines(task: Task) -> list[str]:
     if task.problem_type == REGRESSION:
         return ["mae", "corr", "rmse"]
     return ["acc", "f1", *(["f1_macro"] if task.problem_type == SINGLE_LABEL else [f"f1_{one}" for one in task.names])]
-
-
-def in_percent(name: str) -> bool:
-    return metric_name(name)[0] not in NOT_PERCENT
 
 
 Figures = dict[str, float | None]
@@ -146,7 +142,7 @@ def _mean(figures: list[Figures]) -> Figures:
 def _printed(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value * 100:.2f}" if in_percent(name) else f"{value:.3f}"
+    return f"{value * 100:.2f}" if is_share(name) else f"{value:.3f}"
 
 
 def _cells(figures: dict[str, Figures], name: str) -> dict[str, str]:
@@ -157,7 +153,7 @@ def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, di
     """Of published figures, those of one method in one source beside each other."""
     return [
         (f"{row.method} ({row.paper})", metric_name(name)[1], {
-            key: f"{value:.2f}" if in_percent(name) else f"{value:.3f}" for key, value in row.metrics[name].items()
+            key: f"{value:.2f}" if is_share(name) else f"{value:.3f}" for key, value in row.metrics[name].items()
         })
         for row in rows
         for name in names
