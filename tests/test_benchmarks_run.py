@@ -22,7 +22,7 @@ BENCHMARKS = ROOT / "benchmarks"
 # Run by other tests: kill_and_resume in test_checkpoints, parity in test_parity, the others in test_label_family.
 ELSEWHERE = {"kill_and_resume", "parity", "corpora", "crema_d"}
 # The others run as they are called.
-IN_THIS_PROCESS = {"generated_labels", "label_ablation", "label_family", "data_preparation"}
+IN_THIS_PROCESS = {"emotion_labels", "generated_labels", "label_ablation", "label_family", "data_preparation"}
 
 
 def run(name, *arguments, statuses=(0,)):
@@ -106,7 +106,7 @@ def test_label_bookkeeping():
 class Here:
     """In the place of a pool of processes, each of which would import everything anew."""
 
-    def __init__(self, workers, context, prepare, arguments):
+    def __init__(self, workers, context, *_):
         assert workers == 2
 
     def __enter__(self):
@@ -159,6 +159,24 @@ def test_benchmark_of_the_labels_on_a_family_of_corpora(monkeypatch, capsys):
     assert exit_info.value.code == int(harmed + behind > 0)
     of_default = [line for line in printed.splitlines() if re.match(r"\w+ +default ", line)]
     assert (harmed, behind) == tuple(sum(mark in line for line in of_default) for mark in ("worse than y_m", "behind"))
+
+
+def test_benchmark_of_the_labels_of_emotions(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import emotion_labels
+
+    monkeypatch.setattr(emotion_labels, "ProcessPoolExecutor", Here)
+    small = ["--seeds", "1", "--share", "0.05", "--epochs", "2", "--corpora", "two", "emotions", "affect"]
+    monkeypatch.setattr(sys, "argv", ["emotion_labels", *small])
+    verbosity = logging.get_verbosity()
+    emotion_labels.main()
+    logging.set_verbosity(verbosity)
+    logging.enable_progress_bar()
+    rows = re.findall(
+        r"(?m)^(two|emotions|affect) +(default|official|y_m) +(text|audio|vision)(?: +-?\d\.\d{3}/-?\d\.\d{3}){3} ",
+        capsys.readouterr().out,
+    )
+    assert len(set(rows)) == 27
 
 
 def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):

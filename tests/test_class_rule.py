@@ -164,7 +164,8 @@ def test_a_clip_amid_another_class_says_that_one_and_one_between_classes_its_lab
     said, label = clips()
     position = positions_of(said[:, 0], noise=0.1)
     position[0], position[1] = torch.eye(CLASSES)[(label[0] + 1) % CLASSES], position.mean(0)
-    found = class_said(position, hot(label))
+    found, apart = class_said(position, hot(label))
+    assert apart > 0.9 and class_said(positions_of(said[:, 0], noise=0.6), hot(label))[1] < 0.2
     assert found[0].argmax() == (label[0] + 1) % CLASSES and found[0].max() > 0.99
     assert found[1].argmax() == label[1]
     torch.testing.assert_close(found.sum(-1), torch.ones(CLIPS).double())

@@ -160,9 +160,10 @@ def calibrated_labels(
     if labels.shape[-1] > 1:
         moved = fused + calibrated * 0
         for column, here in enumerate(valid.T):
-            if trust[column] > 0:
-                said = class_said(positions[here, column], labels[here])
-                moved[here, column] += (2 * trust[column]).clamp(max=1) * (said - labels[here])
+            if calibrated[here, column].isfinite().all() and here.any():
+                said, apart = class_said(positions[here, column], labels[here])
+                trust[column] = (2 * trust[column]).clamp(max=1).maximum(apart)
+                moved[here, column] += trust[column] * (said - labels[here])
     else:
         middle = calibrated.nanmean(0)
         moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
