@@ -23,9 +23,11 @@ from selfmm_hf.evaluation.robustness import measure as command
 from selfmm_hf.evaluation.robustness.curves import plot_robustness
 from selfmm_hf.evaluation.robustness.protocols import Condition, conditions, predict
 from selfmm_hf.evaluation.robustness.published import published
-from selfmm_hf.evaluation.robustness.tables import HEADLINES, label, markdown, measure, summarise
-from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
+from selfmm_hf.evaluation.robustness.tables import headlines, label, markdown, measure, summarise
+from selfmm_hf.metrics import mosi_metrics, sims_metrics
+from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs.options import read_options
+from selfmm_hf.task_metrics import metrics_of
 from selfmm_hf.training.collator import SelfMMCollator
 from selfmm_hf.training.missing_data import MissingData
 
@@ -370,13 +372,18 @@ def test_pictures(tmp_path):
     assert files[0].stat().st_size > 20_000 and "<svg" in files[1].read_text()
 
 
+FOUR = Task(("neutral", "happy", "sad", "angry"), "multi_label_classification")
+LABELS = {"mosi": score(3), "mosei": score(3), "sims": score(1), "iemocap": FOUR}
+
+
 def test_published_figures_are_consistent():
     rows = published()
-    assert {row.dataset for row in rows} == {"mosi", "mosei", "sims"} and published("demo") == []
+    assert {row.dataset for row in rows} == {"mosi", "mosei", "sims", "iemocap"} and published("demo") == []
     known = [label(one) for one in conditions(MODALITIES) if one.protocol in ("random", "zeros")]
     for row in rows:
-        names = HEADLINES[1.0 if row.dataset == "sims" else 3.0]
-        assert set(row.metrics) <= set(names) <= set(METRICS[1.0 if row.dataset == "sims" else 3.0]([1.0], [1.0]))
+        task = LABELS[row.dataset]
+        names, one = headlines(task), np.full((1, len(task.names)), 0.5)
+        assert set(row.metrics) <= set(names) <= set(metrics_of(task, one, one))
         assert row.protocol in ("random", "subsets") and "arXiv" in row.source
         for name, cells in row.metrics.items():
             assert set(cells) <= {*known, "0", "mean", "all"}
