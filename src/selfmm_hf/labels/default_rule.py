@@ -128,6 +128,9 @@ def calibrated_labels(
 
     Before that, the positions are spread about their mean, see [`spread`].
 
+    Of classes, `y_s = y_m + c_s (p_s - y_m)`, where `p_s` is what [`class_said`] finds; `c_s` is what it says of how
+    far to believe that, or twice the confidence above, whichever is larger.
+
     Args:
         positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); not a number where a clip
             lacks it.

@@ -193,12 +193,11 @@ class PseudoLabels:
         of_modalities[absent] = torch.nan
         new, confidence = fused.unsqueeze(1).repeat(1, len(self.modalities), 1), []
         for columns in self._together():
-            part = [values[..., columns] for values in (of_modalities, fusion, fused)]
+            each, whole, known = (values[..., columns] for values in (of_modalities, fusion, fused))
             if self.task.problem_type == MULTI_LABEL:  # absence and presence are two classes
-                part = [torch.cat([-values, values], dim=-1) for values in part[:2]] + [
-                    torch.cat([1 - part[2], part[2]], -1)
-                ]
-            labels, trust = calibrated_labels(*part)
+                each, whole = (torch.cat([-values, values], dim=-1) for values in (each, whole))
+                known = torch.cat([1 - known, known], dim=-1)
+            labels, trust = calibrated_labels(each, whole, known)
             new[..., columns] = labels[..., -len(columns) :]
             confidence.append(trust)
         everything = torch.arange(len(fused), device=fused.device)
