@@ -23,7 +23,7 @@ from transformers import (
 from transformers.dynamic_module_utils import get_imports
 
 from selfmm_hf.model import audio_features_selfmm
-from selfmm_hf.model.audio_features_selfmm import LIBROSA33_COLUMNS, AudioEncoder, librosa33, pooled
+from selfmm_hf.model.audio_features_selfmm import LIBROSA33_COLUMNS, AudioEncoder, _compile_librosa, librosa33, pooled
 
 RATE = 16000
 
@@ -37,7 +37,10 @@ def voice(seconds, rate, seed=0):
 
 @pytest.fixture
 def librosa():
-    return pytest.importorskip("librosa")
+    """Compiled by whoever comes first: two processes that do so at once leave a cache with which all others crash."""
+    module = pytest.importorskip("librosa")
+    _compile_librosa()
+    return module
 
 
 def straight(librosa, samples):
