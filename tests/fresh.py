@@ -31,7 +31,7 @@ IMPORTED = ["accelerate", "av", "datasets", "numpy", "tokenizers", "torch", "tor
 # What transformers, which is lazy, loads for nearly every process.
 IMPORTED += [f"transformers.{name}" for name in ("pipelines", "trainer", "models.auto", "models.bert.modeling_bert")]
 # What features of sound, faces, and pictures of runs need, and load when they need it.
-IMPORTED += ["ai_edge_litert.interpreter", "librosa.feature.spectral", "matplotlib.figure", "soxr"]
+IMPORTED += ["ai_edge_litert.interpreter", "librosa_alone", "matplotlib.figure", "soxr"]
 # Of the environment; a process for which they are others is begun from nothing, as is one with other options.
 FIXED_BY_IMPORTS = ("HF_", "OMP_", "TRANSFORMERS_", "PYTHONHASHSEED")
 MODULES = "HF_MODULES_CACHE"  # is put in its place

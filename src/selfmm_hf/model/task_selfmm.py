@@ -51,7 +51,10 @@ class Task:
     @property
     def label_range(self) -> float | None:
         """Of one score of sentiment in [-range, range], as the field's data sets have it; `None` for any other task."""
-        if self.problem_type != REGRESSION or self.names != ("sentiment",) or -self.scales[0][0] != self.scales[0][1]:
+        unnamed = ("LABEL_0",)  # as transformers calls a target without a name
+        if self.problem_type != REGRESSION or self.names not in (("sentiment",), unnamed):
+            return None
+        if -self.scales[0][0] != self.scales[0][1]:
             return None
         return self.scales[0][1]
 
