@@ -1,6 +1,6 @@
 """
-Imports librosa, alone among all processes: importing it compiles, and two processes that do so at once leave a cache with
-which all others crash (see `_compile_librosa`).
+Imports librosa, alone among all processes: importing it compiles, and two processes that do so at once leave a cache
+with which all others crash (see `_compile_librosa`).
 """
 
 from pathlib import Path
