@@ -119,7 +119,7 @@ def make(
     random = np.random.default_rng(seed)
     targets, splits = len(corpus.task.names), {}
     directions = [random.normal(size=(targets, width)) for width in WIDTHS]
-    scales = np.array(corpus.task.scales or [(0.0, 1.0)] * targets)
+    scales = np.array(corpus.task.limits)
     for split, share in sizes.items():
         said, labels = draw(corpus, random, round(corpus.clips * share))
         unit = (said - scales[:, 0]) / np.ptp(scales, axis=1) * (2 if corpus.task.problem_type == REGRESSION else 1)

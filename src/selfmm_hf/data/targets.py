@@ -52,7 +52,7 @@ def label_fault(task: Task, label: Label | None) -> str | None:
         return None
     if len(numbers) != len(task.names):
         return f"{len(numbers)} values, expected one for each of {', '.join(task.names)}"
-    for name, number, (low, high) in zip(task.names, numbers, task.scales or [(0.0, 1.0)] * len(numbers), strict=True):
+    for name, number, (low, high) in zip(task.names, numbers, task.limits, strict=True):
         margin = ROUNDING * max(1.0, abs(low), abs(high))
         if number is None or not low - margin <= number <= high + margin:
             said = number if number is None else f"{number:g}"

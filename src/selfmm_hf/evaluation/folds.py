@@ -1,6 +1,5 @@
 """Folds across subjects: a sweep for each, and one result of them all, in which each clip is tested once."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..data.safe_pickle import DataError
 from ..metrics import metric_name, reported
 from ..runs.options import read_options
 from ..runs.stored import StoredRun
-from ..storage.whole_files import write_text
+from ..storage.whole_files import write_json, write_text
 from ..task_metrics import metrics_of
 from .statistics import summary
 from .sweep import Sweep, read_sweep, run_folder, run_sweep
@@ -138,13 +137,9 @@ def _mean_of(values: list[float]) -> float:
 
 def write_folds(content: dict[str, Any], folder: Path) -> list[Path]:
     """Leaves `folds.md` and `folds.json` in the folder."""
-    files = {
-        folder / "folds.md": markdown(content),
-        folder / "folds.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
-    }
-    for file, text in files.items():
-        write_text(file, text)
-    return list(files)
+    write_text(folder / "folds.md", markdown(content))
+    write_json(folder / "folds.json", content)
+    return [folder / "folds.md", folder / "folds.json"]
 
 
 def markdown(content: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The table of a sweep, from what its runs have left: nothing is trained, and no model is loaded."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from ..labels.conflict import conflict_in_words
 from ..metrics import metric_name, metric_text
 from ..runs.folder import OPTIONS_FILE, difference
 from ..runs.stored import StoredRun
-from ..storage.whole_files import write_text
+from ..storage.whole_files import write_json, write_text
 from ..task_metrics import main_metric
 from .statistics import bootstrap_interval, compare, summary
 from .sweep import OWN_OPTIONS, Sweep, minutes, read_sweep, run_folder
@@ -83,13 +82,9 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
 
 def write_table(table: dict[str, Any], folder: Path) -> list[Path]:
     """Leaves `table.md` and `table.json` in the folder of the sweep."""
-    files = {
-        folder / "table.md": markdown(table),
-        folder / "table.json": json.dumps(table, indent=2, ensure_ascii=False) + "\n",
-    }
-    for file, text in files.items():
-        write_text(file, text)
-    return list(files)
+    write_text(folder / "table.md", markdown(table))
+    write_json(folder / "table.json", table)
+    return [folder / "table.md", folder / "table.json"]
 
 
 def _why_missing(folder: Path) -> str:

@@ -74,7 +74,7 @@ class PseudoLabels:
         fused = task.targets(labels).to(self.device)
         self.convention = convention
         self.task = task
-        scales = torch.tensor(task.scales or [(0.0, 1.0)], device=self.device)  # (targets or 1, 2)
+        scales = torch.tensor(task.limits, device=self.device)  # (targets, 2)
         self._middle, self._half = scales.mean(-1), (scales[:, 1] - scales[:, 0]) / 2
         self._unit = 1.0 if task.problem_type == REGRESSION else 0.5  # of a label, in those of the signed ones
         self.modalities = [task for task in dims if task != "fusion"]
@@ -165,8 +165,7 @@ class PseudoLabels:
         to `history`.
         """
         if self.convention.distance == "axis":
-            groups = 1 if self.task.problem_type == SINGLE_LABEL else self.labels["fusion"].shape[1]
-            untouched = torch.zeros(len(self.modalities), groups)
+            untouched = torch.zeros(len(self.modalities), self.task.columns)
             self.confidence.append(self._calibrate(epoch).cpu() if epoch > 1 else untouched)
         self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
 

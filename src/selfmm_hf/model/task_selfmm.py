@@ -49,6 +49,11 @@ class Task:
         return 1 if self.problem_type == SINGLE_LABEL else len(self.names)
 
     @property
+    def limits(self) -> tuple[tuple[float, float], ...]:
+        """The lowest and the highest label of each target: its scale, or 0 and 1."""
+        return self.scales or ((0.0, 1.0),) * len(self.names)
+
+    @property
     def label_range(self) -> float | None:
         """Of one score of sentiment in [-range, range], as the field's data sets have it; `None` for any other task."""
         unnamed = ("LABEL_0",)  # as transformers calls a target without a name

@@ -183,7 +183,7 @@ def draw_labels(axes, task: Task, generated: Labels) -> None:
         draw_spread(axes, generated)
         return
     fused, rows = next(iter(generated.values()))[0], np.arange(len(task.names))[::-1]
-    scales = np.array(task.scales or [(0.0, 1.0)] * len(task.names))
+    scales = np.array(task.limits)
     axes.barh(rows, (fused.mean(0) - scales[:, 0]) / np.ptp(scales, axis=1), 0.7, color=FAINT, label="fused")
     for modality, labels in generated.items():
         share = (labels[-1].mean(0) - scales[:, 0]) / np.ptp(scales, axis=1)

@@ -96,17 +96,17 @@ def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str], t
             "id": samples["id"],
             "split": [split] * len(samples),
             "label": parquet_column(samples.labels),
-            "fusion": parquet_column(_predicted(task, fusion)),
+            "fusion": parquet_column(predicted(task, fusion)),
             **{
-                name: parquet_column(_predicted(task, unimodal[name]), samples.lengths(name) == 0)
-                for name in modalities
+                name: parquet_column(predicted(task, unimodal[name]), samples.lengths(name) == 0) for name in modalities
             },
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 
 
-def _predicted(task: Task, logits: NDArray) -> NDArray:
+def predicted(task: Task, logits: NDArray) -> NDArray:
+    """[`Task.predictions`] of what the trainer returns, (clips, targets)."""
     return task.predictions(torch.from_numpy(logits)).numpy()
 
 

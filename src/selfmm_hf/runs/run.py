@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -57,7 +56,7 @@ from .folder import (
 )
 from .options import TAKEN_BY_ITSELF, RunOptions
 from .plot import plot_run
-from .results import hardware, predictions_table, pseudo_labels_table, results_of, write_parquet
+from .results import hardware, predicted, predictions_table, pseudo_labels_table, results_of, write_parquet
 from .screen import show_epochs
 
 logger = logging.get_logger(__name__)
@@ -311,8 +310,7 @@ class Run:
         task = self.model.config.task
 
         def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-            predicted = task.predictions(torch.from_numpy(prediction.predictions[0])).numpy()
-            return metrics_of(task, predicted, prediction.label_ids)
+            return metrics_of(task, predicted(task, prediction.predictions[0]), prediction.label_ids)
 
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
         splits, callbacks = self.splits, []
