@@ -7,6 +7,8 @@ Here the labels borrow their scale from `y_m`, and a modality is believed as far
 than noise. Nothing here depends on the unit of the labels.
 """
 
+from collections.abc import Callable
+
 import torch
 
 from .class_rule import as_classes, class_said
@@ -119,17 +121,8 @@ def calibrated_labels(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The labels of all modalities: `y_m`, moved towards the calibrated positions `q_s` as far as these are believed,
-    `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)` with `d = q_s - y_m`, its mean square `D_s` and the
-    [`confidence`] `c_s`.
-
-    `(1 - c_s) D_s` is the noise. Most clips agree, and there a small difference is noise; a difference that exceeds the
-    noise is what a modality says. So the same confidence moves a clip the farther, the more it differs.
-
-    Before that, the positions are spread about their mean, see [`spread`].
-
-    Of classes, `y_s = y_m + c_s (p_s - y_m)`, where `p_s` is what [`class_said`] finds; `c_s` is what it says of how
-    far to believe that, or twice the confidence above, whichever is larger.
+    The labels of all modalities: `y_m`, moved towards what the modalities say, by [`_moved_scores`] or
+    [`_moved_classes`].
 
     Args:
         positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); not a number where a clip
@@ -144,38 +137,76 @@ def calibrated_labels(
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
-    carry = on_label_scale if labels.shape[-1] == 1 else as_classes
-    valid = positions.isfinite().all(-1)  # (samples, modalities)
-    calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=device)
-    for column, here in enumerate(valid.T):
+    moved = _moved_scores if labels.shape[-1] == 1 else _moved_classes
+    new, trust = moved(positions, fusion, labels)
+    return new.float().to(home), trust.float().to(home)
+
+
+def _moved_scores(
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)` with the calibrated position `q_s`, `d = q_s - y_m`, its mean
+    square `D_s` and the [`confidence`] `c_s`.
+
+    `(1 - c_s) D_s` is the noise. Most clips agree, and there a small difference is noise; a difference that exceeds the
+    noise is what a modality says. So the same confidence moves a clip the farther, the more it differs.
+
+    Before that, the positions are spread about their mean, see [`spread`].
+    """
+    calibrated, trust, covariance = _calibrated(positions, fusion, labels, on_label_scale)
+    wider = 1.0 if covariance is None else spread(covariance)
+    middle, fused = calibrated.nanmean(0), labels.unsqueeze(1)
+    return fused + believed(middle + wider * (calibrated - middle) - fused, trust), trust
+
+
+def _moved_classes(
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    `y_s = y_m + c_s (p_s - y_m)`, where `p_s` is what [`class_said`] finds; `c_s` is what it says of how far to believe
+    that, or twice the [`confidence`], whichever is larger.
+    """
+    calibrated, trust, _ = _calibrated(positions, fusion, labels, as_classes)
+    known = calibrated.isfinite().all(-1)  # (samples, modalities)
+    new = torch.where(known.unsqueeze(-1), labels.unsqueeze(1), torch.nan)
+    for column, here in enumerate(known.T):
+        if here.any():
+            said, apart = class_said(positions[here, column], labels[here])
+            trust[column] = (2 * trust[column]).clamp(max=1).maximum(apart)
+            new[here, column] += trust[column] * (said - labels[here])
+    return new, trust
+
+
+def _calibrated(
+    positions: torch.Tensor,
+    fusion: torch.Tensor,
+    labels: torch.Tensor,
+    carry: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """
+    The calibrated positions `q_s`, which `carry` makes of the positions and labels of the clips that have a modality;
+    their [`confidence`]; and the covariance that it is computed from, summed over classes, `None` where there is none.
+    """
+    calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=positions.device)
+    for column, here in enumerate(positions.isfinite().all(-1).T):
         position = positions[here, column]
         if here.any() and (position.amin(0) < position.amax(0)).all():
             calibrated[here, column] = carry(position, labels[here])
-    trust, wider = torch.zeros(positions.shape[1], dtype=torch.float64, device=device), 1.0
+    trust = torch.zeros(positions.shape[1], dtype=torch.float64, device=positions.device)
     told, complete = enough_together(calibrated.isfinite().all(-1) & fusion.isfinite().all(-1, keepdim=True))
-    if told.any() and (labels[complete].std(0) > 0).any():
-        whole = carry(fusion[complete], labels[complete])
-        together = torch.cat([calibrated[complete][:, told], whole.unsqueeze(1), labels[complete].unsqueeze(1)], dim=1)
-        covariance = sum(one.T.cov() for one in together.unbind(-1))
-        trust[told] = confidence(covariance)
-        wider = spread(covariance) if labels.shape[-1] == 1 else 1.0
-    fused = labels.unsqueeze(1)
-    if labels.shape[-1] > 1:
-        moved = fused + calibrated * 0
-        for column, here in enumerate(valid.T):
-            if calibrated[here, column].isfinite().all() and here.any():
-                said, apart = class_said(positions[here, column], labels[here])
-                trust[column] = (2 * trust[column]).clamp(max=1).maximum(apart)
-                moved[here, column] += trust[column] * (said - labels[here])
-    else:
-        middle = calibrated.nanmean(0)
-        moved = fused + believed(middle + wider * (calibrated - middle) - fused, trust)
-    return moved.float().to(home), trust.float().to(home)
+    if not told.any() or not (labels[complete].std(0) > 0).any():
+        return calibrated, trust, None
+    whole = carry(fusion[complete], labels[complete])
+    together = torch.cat([calibrated[complete][:, told], whole.unsqueeze(1), labels[complete].unsqueeze(1)], dim=1)
+    covariance = sum(one.T.cov() for one in together.unbind(-1))
+    trust[told] = confidence(covariance)
+    return calibrated, trust, covariance
 
 
 def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
     """
-    What is left of differences between positions and `y_m` once noise is taken out, see [`calibrated_labels`].
+    What is left of differences between positions and `y_m` once noise is taken out, see [`_moved_scores`].
 
     Args:
         difference: (samples, modalities, classes or 1), not a number where a clip lacks the modality.
