@@ -104,22 +104,42 @@ def _pieces(samples: np.ndarray, hop: int) -> Iterator[tuple[np.ndarray, slice]]
 
 def _chroma(samples: np.ndarray, librosa: Any) -> np.ndarray:
     """`librosa.feature.chroma_cqt`, (12, frames): octave by octave from the top, at half the sampling rate each."""
-    tuning, hop, rate = _tuning(samples, librosa), HOP, float(SAMPLING_RATE)
+    filters, width, scale = _constant_q(_tuning(samples, librosa), librosa)
     notes = librosa.filters.cq_to_chroma(OCTAVES * BINS, bins_per_octave=BINS)
-    chroma = np.zeros((len(notes), 1 + len(samples) // HOP), np.float32)
+    chroma, hop = np.zeros((len(notes), 1 + len(samples) // HOP), np.float32), HOP
     for octave in reversed(range(OCTAVES)):
-        lowest = librosa.note_to_hz("C1") * 2**octave
-        known = {"sr": rate, "hop_length": hop, "n_bins": BINS, "bins_per_octave": BINS, "tuning": tuning}
         begin = 0
         for piece, own in _pieces(samples, hop):
-            magnitudes = np.abs(librosa.cqt(piece, fmin=lowest, **known)[:, own])[:, : chroma.shape[1] - begin]
+            spectra = librosa.stft(piece, n_fft=width, hop_length=hop, window="ones", pad_mode="constant")
+            magnitudes = np.abs(filters @ spectra[:, own] / scale)[:, : chroma.shape[1] - begin]
             end = begin + magnitudes.shape[1]
             chroma[:, begin:end] += notes[:, octave * BINS : (octave + 1) * BINS] @ magnitudes
             begin = end
         if octave:
-            samples = librosa.resample(samples, orig_sr=2, target_sr=1, res_type="soxr_hq", scale=True)
-            rate, hop = rate / 2, hop // 2
+            samples, hop = librosa.resample(samples, orig_sr=2, target_sr=1, res_type="soxr_hq", scale=True), hop // 2
     return librosa.util.normalize(chroma, axis=0)
+
+
+@cache
+def _constant_q(tuning: float, librosa: Any) -> tuple[Any, int, np.ndarray]:
+    """
+    The filters of an octave, which `librosa.cqt` computes anew for each octave of each clip, in most of its time. They
+    are the same for all octaves, because the sampling rate halves from one to the next.
+
+    Args:
+        tuning: As librosa estimates it, in hundredths of a bin, so there are a hundred at most.
+
+    Returns:
+        The filters of spectra, (36, 1 + width / 2), sparse; the width of a spectrum's frame in samples; and what the
+        result is divided by, (36, 1).
+    """
+    lowest = librosa.note_to_hz("C1") * 2 ** (OCTAVES - 1)
+    notes = librosa.cqt_frequencies(BINS, fmin=lowest, bins_per_octave=BINS, tuning=tuning)
+    filters, lengths = librosa.filters.wavelet(freqs=notes, sr=SAMPLING_RATE)
+    width = filters.shape[1]
+    filters *= lengths[:, None] / width
+    spectra = librosa.get_fftlib().fft(filters, axis=1)[:, : width // 2 + 1]
+    return librosa.util.sparsify_rows(spectra, quantile=0.01, dtype=np.complex64), width, np.sqrt(lengths)[:, None]
 
 
 def _tuning(samples: np.ndarray, librosa: Any) -> float:
