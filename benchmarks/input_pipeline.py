@@ -78,7 +78,7 @@ def candidates(name: str, rows: int, encoder: Path, folder: Path) -> dict[str, C
     plain = dataset.select_columns(["audio", "vision", "input_ids", "label"])
     _, options, _ = read_options(["--config", str(CONFIGS / f"{name}.yaml"), "--output_dir", str(folder / "run")])
     widths = {f"{modality}_dim": width for modality, width in samples.widths.items()}
-    model = SelfMMModel.from_text_encoder(encoder, **options, **widths).train()
+    model = SelfMMModel.from_text_encoder(encoder, text_pooling="cls", **options, **widths).train()
     batches = [batch for _, batch in zip(range(STEPS), loader(samples), strict=False)]
     return {
         "pipeline": lambda: clips_read(samples),

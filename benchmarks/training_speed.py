@@ -118,6 +118,7 @@ def selfmm_run(args: argparse.Namespace, folder: str):
         "config": CONFIGS / f"{args.shapes}.yaml",
         "data": args.data_file,
         "text_encoder": args.text_encoder,
+        "text_pooling": "cls",  # as in the official code
         "output_dir": folder,
         "per_device_train_batch_size": args.batch,
         "gradient_accumulation_steps": args.accumulation,
@@ -223,7 +224,7 @@ def leave_out(measure: str, args: argparse.Namespace) -> None:
         def whole(encoder: torch.nn.Module, row: torch.Tensor, column: torch.Tensor, *args, **inputs) -> torch.Tensor:
             return encoder(*args, **inputs)[0][row, column]
 
-        packing_selfmm._first_tokens = whole
+        packing_selfmm._one_token = whole
     elif measure == "recurrence":
 
         def packed(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from selfmm_hf import SelfMMConfig
         {"id2label": {0: "valence", 1: "arousal"}, "label_range": 1.0},
         {"num_labels": 3},
         {"absent_modality": "learned", "freeze_text_encoder": True, "audio_bidirectional": True, "vision_dropout": 0.5},
+        {"text_config": tiny_text_config(), "text_pooling": "mean"},
     ],
 )
 def test_a_saved_config_comes_back(tmp_path, options):
@@ -99,6 +100,8 @@ def test_text_is_a_sequence_only_as_word_vectors():
         ({"audio_bidirectional": 2}, "audio_bidirectional"),
         ({"audio_pooling": "max"}, "audio_pooling must be 'last' or 'mean', got 'max'"),
         ({"modalities": ["eye"], "eye_dim": 6, "eye_pooling": True}, "eye_pooling must be 'last' or 'mean', got True"),
+        ({"text_config": tiny_text_config(), "text_pooling": "max"}, "text_pooling must be 'cls', 'mean' or 'last'"),
+        ({"text_dim": 4, "text_pooling": "cls"}, "text_pooling must be 'last' or 'mean', got 'cls'"),
         ({"audio_dropout": 1.0}, "audio_dropout"),
         ({"vision_dropout": -0.1}, "vision_dropout"),
         ({"text_dim": 4, "text_output_dim": 0}, "text_output_dim"),

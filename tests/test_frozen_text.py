@@ -40,8 +40,10 @@ def model(tiny_model, samples):
     return tiny_model(text_config=demo.demo_text_config(), modalities=["text"], absent_modality="learned")
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
-def test_embeds_stand_for_the_tokens(samples, model, batch_size):
+def test_embeds_stand_for_the_tokens(samples, model, batch_size, pooling):
+    model.config.text_pooling = pooling
     torch.nn.init.normal_(model.absent["text"])
     frozen = FrozenText(samples)
     assert frozen[0].keys() == samples[0].keys()

@@ -111,6 +111,7 @@ REFUSED = [
     (CONFIG, "label_range", 1e30, "label_range must be a positive number, at most 1,000,000"),
     (CONFIG, "freeze_text_encoder", "no", "freeze_text_encoder must be true or false"),
     (CONFIG, "text_config.chunk_size_feed_forward", 7, "The text encoder cannot be used: it does not read tokens"),
+    (CONFIG, "text_pooling", ["mean"], "text_pooling must be 'cls', 'mean' or 'last', got ['mean']"),
     (CONFIG, "text_config.is_decoder", True, "is the same whatever words come after it, as in decoders"),
     (CONFIG, "text_config.layer_norm_eps", 0.5, "text_config: layer_norm_eps must be at most 0.01, got 0.5"),
     (CONFIG, "text_config.num_attention_heads", 0, "cannot be loaded as"),
@@ -159,6 +160,7 @@ def test_a_wrong_field_is_refused_in_one_line(changed, capfd, file, field, value
 # Fields whose other values are as good in themselves.
 OTHERWISE = [
     (CONFIG, "audio_pooling", "mean", "the model does not say what it said"),
+    (CONFIG, "text_pooling", "mean", "the model does not say what it said"),
     (CONFIG, "label_range", 0.1, "scales of the targets are not those that the model was saved with"),
     (CONFIG, "id2label", {"0": "calm"}, "scales of the targets are not those that the model was saved with"),
     (CONFIG, "text_config.hidden_act", "relu", "the model does not say what it said"),

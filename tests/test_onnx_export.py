@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from conftest import TASKS, WIDTHS, tiny_text_config
-from transformers import DistilBertConfig, RobertaConfig
+from transformers import AutoConfig, DistilBertConfig, RobertaConfig
 
 import selfmm_cli as cli
 from selfmm_hf.data.synthetic.words import demo_tokenizer
@@ -86,6 +86,16 @@ def test_encoders_and_batches(encoder, tiny_model, tiny_batch, tmp_path):
         batch["audio_lengths"][-1] = 0
         batch |= {"vision": torch.zeros(clips, 0, 4), "vision_lengths": torch.zeros(clips, dtype=torch.long)}
         says_the_same(session, model, batch)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pooling"),
+    [("bert", "mean"), ("bert", "last"), ("distilbert", "mean"), ("gpt2", "last"), ("llama", "mean")],
+)
+def test_poolings(encoder, pooling, tiny_model, tmp_path):
+    text_config = ENCODERS[encoder][0] if encoder in ENCODERS else AutoConfig.for_model(encoder, vocab_size=50, **SMALL)
+    model = tiny_model(text_config=text_config, text_pooling=pooling, modalities=["text"])
+    written(tmp_path / "model.onnx", model, processor_of(model))
 
 
 @pytest.mark.parametrize(

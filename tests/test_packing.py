@@ -32,16 +32,22 @@ def texts(left: bool = False, absent: int | None = None) -> dict[str, torch.Tens
     return {"input_ids": ids, "attention_mask": mask.long(), "token_type_ids": (ids % 2) * mask}
 
 
-def model_of(model_type: str) -> SelfMMModel:
+def model_of(model_type: str, pooling: str | None = None) -> SelfMMModel:
     torch.manual_seed(1)
     text_config = AutoConfig.for_model(model_type, **SIZES)
-    return SelfMMModel(SelfMMConfig(text_config=text_config, modalities=["text"]))
+    return SelfMMModel(SelfMMConfig(text_config=text_config, modalities=["text"], text_pooling=pooling))
 
 
 @pytest.mark.parametrize("left", [False, True])
-@pytest.mark.parametrize("model_type", [*sorted(BY_COLUMN | AFTER_PADDING), "mpnet", "distilbert"])
-def test_what_avoids_padding_gives_what_padding_gives(model_type, left, monkeypatch):
-    model = model_of(model_type).eval()
+@pytest.mark.parametrize(
+    ("model_type", "pooling"),
+    [
+        *((one, "cls") for one in [*sorted(BY_COLUMN | AFTER_PADDING), "mpnet", "distilbert"]),
+        *((one, how) for one in ("bert", "roberta", "electra", "mpnet", "llama") for how in ("mean", "last")),
+    ],
+)
+def test_what_avoids_padding_gives_what_padding_gives(model_type, pooling, left, monkeypatch):
+    model = model_of(model_type, pooling).eval()
     batch = texts(left=left, absent=4)
     monkeypatch.setattr(packing, "CLIPS_AT_ONCE", 3)
     seen = []
@@ -136,7 +142,7 @@ def test_a_layer_that_transformers_has_changed_is_called_as_it_is(changed, place
     with torch.no_grad():
         expected = encoder(**batch)[0][:, 0]
         assert not is_plain(encoder)
-        torch.testing.assert_close(packing.first_tokens(encoder, **batch), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(packing.read_texts(encoder, **batch), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_embeddings_that_transformers_has_changed_are_called_as_they_are():
@@ -152,7 +158,7 @@ def test_layers_that_return_tuples_are_packed():
         expected = encoder(**batch)[0][:, 0]
         encoder.encoder.layer[0] = Tuple(encoder.encoder.layer[0])
         assert is_plain(encoder)
-        torch.testing.assert_close(packing.first_tokens(encoder, **batch), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(packing.read_texts(encoder, **batch), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_groups_of_similar_lengths_come_back_in_order(monkeypatch):

@@ -94,7 +94,7 @@ def model_from_official(
         raise ValueError(f"The checkpoint lacks {error}: it is not a complete Self-MM model.") from error
     except (IndexError, TypeError, ValueError) as error:
         raise ValueError(f"The checkpoint's tensors have not the shapes of a Self-MM model: {error}.") from error
-    config = SelfMMConfig(text_config=text_config, **sizes, **options)
+    config = SelfMMConfig(**{"text_config": text_config, "text_pooling": "cls", **sizes, **options})
     model = SelfMMModel(config)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}

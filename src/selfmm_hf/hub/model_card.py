@@ -29,6 +29,12 @@ TASK_NAMES = {
     SINGLE_LABEL: "Multimodal classification",
 }
 
+TEXT_POOLINGS = {
+    "cls": "the last hidden state of its first token",
+    "mean": "the mean of the last hidden states of its tokens",
+    "last": "the last hidden state of its last token",
+}
+
 DEMO = (
     "the corpus that selfmm-hf generates itself: English sentences from a small vocabulary, synthesised voices and "
     "parametric faces"
@@ -64,6 +70,8 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         research=builder is not None and bool(builder.CITATION),
         homepage=builder and builder.HOMEPAGE,
         text_encoder=_encoder_name(facts["text_encoder"], facts.get("text_encoder_revision")),
+        text_pooling=config.text_pooling if config.text_config is not None else None,
+        text_read=TEXT_POOLINGS,
         calls=_calls(processor),
         computed=computed,
         libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
     from .modeling_selfmm import SelfMMModel  # noqa: F401
-    from .packing_selfmm import first_tokens  # noqa: F401
+    from .packing_selfmm import read_texts  # noqa: F401
     from .picture_selfmm import sentiment_svg  # noqa: F401
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
@@ -48,6 +48,7 @@ SEQUENCE_DEFAULTS = {
     "output_dim": 16,
 }
 POOLINGS = ("last", "mean")
+TEXT_POOLINGS = ("cls", "mean", "last")  # of a text encoder
 
 # A configuration that asks for more is refused when it is read, before it fills the memory. The official model of MOSI
 # has LSTMs and heads of 0.1 million parameters; the largest text encoders have 48 layers, 4,096 wide, 250,000 words.
@@ -111,6 +112,11 @@ class SelfMMConfig(PreTrainedConfig):
         text_head_dropout (`float`, defaults to 0.0): Dropout at the entrance of the text head.
         audio_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the audio head.
         vision_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the vision head.
+        text_pooling (`str`, *optional*):
+            What is read of the text encoder's hidden states: that of the first token, `"cls"`, the `"mean"` of all
+            tokens, or that of the `"last"` one. By default `"cls"`, as in the paper, for a model that is built here;
+            [`SelfMMModel.from_text_encoder`], and so a training, takes what the encoder is made for. Of word vectors,
+            as of any sequence, `"last"`, the default, or `"mean"`.
         freeze_text_encoder (`bool`, defaults to `False`):
             Whether the text encoder stays as it was loaded (no gradient, no dropout).
         absent_modality (`str`, defaults to `"zero"`):
@@ -160,6 +166,7 @@ class SelfMMConfig(PreTrainedConfig):
         text_head_dropout: float = 0.0,
         audio_head_dropout: float = 0.1,
         vision_head_dropout: float = 0.1,
+        text_pooling: str | None = None,
         freeze_text_encoder: bool = False,
         absent_modality: str = "zero",
         label_range: float = 3.0,
@@ -196,6 +203,7 @@ class SelfMMConfig(PreTrainedConfig):
         self.text_head_dropout = text_head_dropout
         self.audio_head_dropout = audio_head_dropout
         self.vision_head_dropout = vision_head_dropout
+        self.text_pooling = text_pooling or ("last" if text_config is None else "cls")
         self.freeze_text_encoder = freeze_text_encoder
         self.absent_modality = absent_modality
         self.label_range = label_range
@@ -268,6 +276,8 @@ class SelfMMConfig(PreTrainedConfig):
         _ = self.task  # which checks itself
         if not isinstance(self.freeze_text_encoder, bool):
             raise ValueError(f"freeze_text_encoder must be true or false, got {_short(self.freeze_text_encoder)}.")
+        if self.text_config is not None and self.text_pooling not in TEXT_POOLINGS:
+            raise ValueError(f"text_pooling must be 'cls', 'mean' or 'last', got {_short(self.text_pooling)}.")
         for modality in self.sequences:
             for key, value in self.sequence_options(modality).items():
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"

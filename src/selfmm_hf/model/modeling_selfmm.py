@@ -20,7 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
-from .packing_selfmm import by_length, first_tokens, may_look, one_of_each
+from .packing_selfmm import by_length, may_look, mean, one_of_each, read_texts
 from .task_selfmm import Task
 from .text_encoder_selfmm import encoder_of, load_text_encoder
 
@@ -166,9 +166,7 @@ class SelfMMSequenceEncoder(nn.Module):
 
 def _mean(states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Of the first `lengths`, (batch,), of `states`, (batch, frames, dim); gives (batch, dim)."""
-    lengths = lengths.to(states.device).unsqueeze(-1)
-    real = torch.arange(states.shape[1], device=states.device) < lengths
-    return (states * real.unsqueeze(-1)).sum(1) / lengths
+    return mean(states, torch.arange(states.shape[1], device=states.device) < lengths.to(states.device).unsqueeze(-1))
 
 
 class SelfMMHead(nn.Module):
@@ -280,13 +278,17 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 taken.
             attn_implementation: The text encoder's attention implementation, its own default where not given.
             revision: Of the repository.
-            options: Further options of [`SelfMMConfig`].
+            options: Further options of [`SelfMMConfig`]. Where `text_pooling` is none of them, the encoder decides: a
+                model of sentence-transformers pools as its `1_Pooling/config.json` says, a causal decoder by its
+                `"last"` token, any other by `"cls"`.
 
         Raises:
-            ValueError: The text encoder cannot be loaded, or it is none that texts can be read by, as decoders are.
+            ValueError: The text encoder cannot be loaded, or texts cannot be read by it, or not by this pooling.
         """
-        encoder, text_config = load_text_encoder(name_or_path, revision, attn_implementation)
-        model = cls(cls.config_class(text_config=copy.deepcopy(text_config), **options))  # ty: ignore[unknown-argument]
+        pooling = options.pop("text_pooling", None)
+        encoder, text_config, pooling = load_text_encoder(name_or_path, revision, attn_implementation, pooling)
+        options = {"text_config": copy.deepcopy(text_config), "text_pooling": pooling, **options}
+        model = cls(cls.config_class(**options))
         model.encoders["text"] = encoder
         model.pretrained_text = True
         model.config.text_config = text_config
@@ -378,7 +380,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
     def _encode_text(
         self, input_ids, attention_mask, token_type_ids
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The first token's last hidden state (batch, hidden_size), [CLS] in BERT, and which clips have text."""
+        """What stands for each text, (batch, hidden_size), by `text_pooling`, and which clips have text."""
         if input_ids is None or input_ids.shape[1] == 0:
             return None, None
         if attention_mask is None:
@@ -399,7 +401,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids.gather(1, order)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
-            return first_tokens(encoder, **inputs), present
+            return read_texts(encoder, **inputs, pooling=self.config.text_pooling), present
 
     def _encode_parts(
         self, input_ids, attention_mask, token_type_ids

@@ -1,10 +1,12 @@
 """Encoders that compute what is read and nothing else. This file travels to the Hub.
 
 On a CPU, where padding costs as much as words and frames do, texts lie end to end in rows if the encoder allows it, and
-other sequences are encoded in groups of similar lengths. The last layer of a text encoder computes one token.
+other sequences are encoded in groups of similar lengths. Where one token of a text is read, the last layer of a text
+encoder computes no other.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -57,12 +59,14 @@ class PackedTexts:
         source: Clip and column of each real token, two of shape (tokens,).
         target: Its place, counted through the rows, (tokens,).
         start: The place of each clip's first token, (batch,).
+        lengths: How many tokens it has, (batch,).
         shape: Rows and their length.
     """
 
     source: tuple[torch.Tensor, torch.Tensor]
     target: torch.Tensor
     start: torch.Tensor
+    lengths: torch.Tensor
     shape: tuple[int, int]
 
     @classmethod
@@ -82,7 +86,7 @@ class PackedTexts:
         start = torch.tensor(places)
         clip, column = real.nonzero(as_tuple=True)
         target = start[clip] + (real.cumsum(-1) - 1)[clip, column]
-        return cls((clip, column), target, start, (len(room), longest))
+        return cls((clip, column), target, start, torch.tensor(lengths), (len(room), longest))
 
     def rows(self, values: torch.Tensor, padding: int = 0) -> torch.Tensor:
         """`values` of each clip's tokens, (batch, tokens), in rows."""
@@ -96,9 +100,15 @@ class PackedTexts:
         clips.view(-1)[self.target] = self.source[0]
         return (clips.unsqueeze(-1) == clips.unsqueeze(-2)).unsqueeze(1)
 
+    def mean(self, states: torch.Tensor) -> torch.Tensor:
+        """Of each clip's tokens among `states`, (rows, length, dim); gives (batch, dim)."""
+        tokens = states.flatten(0, 1)[self.target].float()
+        sums = tokens.new_zeros(len(self.start), tokens.shape[1]).index_add(0, self.source[0], tokens)
+        return (sums / self.lengths.unsqueeze(-1)).to(states.dtype)
+
 
 def is_plain(encoder: nn.Module) -> bool:
-    """Whether `encoder` is one whose layers [`_first_tokens`] can run: of a structure that it knows, not sharded."""
+    """Whether `encoder` is one whose layers [`_one_token`] can run: of a structure that it knows, not sharded."""
     config = encoder.config
     if config.model_type not in BY_COLUMN | AFTER_PADDING or not type(encoder).__module__.startswith("transformers."):
         return False
@@ -119,41 +129,71 @@ def _is_known(encoder: nn.Module) -> bool:
     return all({name for name, _ in layer.named_modules() if name} == LAYER for layer in encoder.encoder.layer)
 
 
-def first_tokens(
-    encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: torch.Tensor
-) -> torch.Tensor:
+def read_texts(
+    encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, pooling: str = "cls",
+    **inputs: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
     """
-    The last hidden state of each text's first token, (batch, hidden_size).
+    What stands for each text among the last hidden states of its tokens, (batch, hidden_size).
 
     Args:
         encoder: A text encoder of transformers.
         input_ids, attention_mask: (batch, tokens); each text has a token.
-        inputs: Further ones of that shape.
+        pooling: `"cls"`, the state of its first token; `"last"`, that of its last one; `"mean"`, the mean of all.
+        inputs: Further ones of the shape of `input_ids`.
     """
     real = attention_mask.bool()
     wasteful = may_look(real) and real.numel() > WORTHWHILE * int(real.sum())
-    first = real.int().argmax(-1)  # not 0 where the tokenizer pads on the left
     columns = {"input_ids": input_ids, **inputs}
     if is_plain(encoder):
         columns["position_ids"] = _positions(encoder, input_ids)
         if wasteful:
-            packed = PackedTexts.of(real)
-            columns = {name: packed.rows(values) for name, values in columns.items()}
-            row, column = packed.start // packed.shape[1], packed.start % packed.shape[1]
-            return _first_tokens(encoder, row, column, attention_mask=packed.attention_mask(), **columns)
-        row, seen = torch.arange(real.shape[0], device=real.device), real[:, None, None, :]
-        seen = seen.expand(-1, 1, real.shape[1], -1)
-        return _first_tokens(encoder, row, first, attention_mask=seen, **columns)
+            return _read_packed(encoder, PackedTexts.of(real), columns, pooling)
+        seen = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
+        if pooling == "mean":
+            return mean(_all_tokens(encoder, attention_mask=seen, **columns), real)
+        row = torch.arange(real.shape[0], device=real.device)
+        return _one_token(encoder, row, _place(real, pooling), attention_mask=seen, **columns)
     columns["attention_mask"] = attention_mask
     if wasteful:
-        ends = (real * torch.arange(1, real.shape[1] + 1)).amax(-1)
+        ends = _place(real, "last") + 1
 
         def encode(clips: torch.Tensor, longest: int) -> torch.Tensor:
-            hidden = encoder(**{name: values[clips, :longest] for name, values in columns.items()})[0]
-            return one_of_each(hidden, first[clips])
+            states = _called(encoder, {name: values[clips, :longest] for name, values in columns.items()})
+            return _pooled(states, real[clips, :longest], pooling)
 
         return by_length(ends, encode)
-    return one_of_each(encoder(**columns)[0], first)
+    return _pooled(_called(encoder, columns), real, pooling)
+
+
+def _read_packed(
+    encoder: nn.Module, texts: PackedTexts, columns: dict[str, torch.Tensor], pooling: str
+) -> torch.Tensor:
+    """As [`read_texts`], of texts in rows; `columns` are those of an encoder that is plain, (batch, tokens)."""
+    columns = {name: texts.rows(values) for name, values in columns.items()}
+    seen = texts.attention_mask()
+    if pooling == "mean":
+        return texts.mean(_all_tokens(encoder, attention_mask=seen, **columns))
+    place = texts.start + (texts.lengths - 1 if pooling == "last" else 0)
+    row, column = place // texts.shape[1], place % texts.shape[1]
+    return _one_token(encoder, row, column, attention_mask=seen, **columns)
+
+
+def _called(encoder: nn.Module, columns: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The last hidden states of an encoder as it is, (batch, tokens, hidden_size)."""
+    decodes = "use_cache" in inspect.signature(encoder.forward).parameters  # nothing is read a second time
+    return encoder(**columns, **({"use_cache": False} if decodes else {}))[0]
+
+
+def _place(real: torch.Tensor, pooling: str) -> torch.Tensor:
+    """The column of the first or of the last token of each text, (batch,), of `real`, (batch, tokens)."""
+    if pooling == "last":
+        return (real * torch.arange(real.shape[1], device=real.device)).amax(-1)
+    return real.int().argmax(-1)  # not 0 where the tokenizer pads on the left
+
+
+def _pooled(states: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Tensor:
+    return mean(states, real) if pooling == "mean" else one_of_each(states, _place(real, pooling))
 
 
 def _positions(encoder: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
@@ -163,26 +203,37 @@ def _positions(encoder: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
     return words.cumsum(-1) * words + encoder.config.pad_token_id
 
 
-def _first_tokens(
-    encoder: nn.Module, row: torch.Tensor, column: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor,
-    **embedded: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
-    """
-    What `encoder` makes of the tokens at `row` and `column`, both (batch,). The last layer, of which nothing else is
-    read, computes them alone: the others take part by their keys and values.
+def _embedded(encoder: nn.Module, **columns: torch.Tensor) -> torch.Tensor:
+    """What the layers of a plain encoder begin with, (rows, length, hidden_size)."""
+    hidden = encoder.embeddings(**columns)
+    return encoder.embeddings_project(hidden) if hasattr(encoder, "embeddings_project") else hidden  # ELECTRA
 
-    Args:
-        input_ids: (rows, length).
-        attention_mask: Which tokens each token sees, (rows, 1, length, length).
-        embedded: Further inputs of the embeddings, (rows, length).
-    """
-    hidden = encoder.embeddings(input_ids=input_ids, **embedded)
-    if hasattr(encoder, "embeddings_project"):  # ELECTRA
-        hidden = encoder.embeddings_project(hidden)
-    *layers, last = encoder.encoder.layer
+
+def _through(layers: Iterable[nn.Module], hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     for layer in layers:
         hidden = layer(hidden, attention_mask)
         hidden = hidden if isinstance(hidden, torch.Tensor) else hidden[0]  # versions of transformers differ
+    return hidden
+
+
+def _all_tokens(encoder: nn.Module, attention_mask: torch.Tensor, **columns: torch.Tensor) -> torch.Tensor:
+    """What a plain `encoder` makes of all tokens, (rows, length, hidden_size); the arguments as in [`_one_token`]."""
+    return _through(encoder.encoder.layer, _embedded(encoder, **columns), attention_mask)
+
+
+def _one_token(
+    encoder: nn.Module, row: torch.Tensor, column: torch.Tensor, attention_mask: torch.Tensor, **columns: torch.Tensor
+) -> torch.Tensor:
+    """
+    What a plain `encoder` makes of the tokens at `row` and `column`, both (batch,). The last layer, of which nothing
+    else is read, computes them alone: the others take part by their keys and values.
+
+    Args:
+        attention_mask: Which tokens each token sees, (rows, 1, length, length).
+        columns: The inputs of the embeddings, (rows, length).
+    """
+    *layers, last = encoder.encoder.layer
+    hidden = _through(layers, _embedded(encoder, **columns), attention_mask)
     own = hidden[row, column].unsqueeze(1)  # (batch, 1, hidden_size)
     attention = last.attention.self
 
@@ -203,3 +254,8 @@ def _first_tokens(
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     """`values` (batch, length, dim) of each clip at its `place`, (batch,); gives (batch, dim)."""
     return values.gather(1, place.long().view(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(1)
+
+
+def mean(values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Of `values` (batch, length, dim) where `real`, (batch, length); each clip has one. Gives (batch, dim)."""
+    return values.masked_fill(~real.unsqueeze(-1), 0.0).sum(1) / real.sum(-1, keepdim=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
-    from .packing_selfmm import first_tokens  # noqa: F401
+    from .packing_selfmm import read_texts  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import text_batch  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
-    from .packing_selfmm import first_tokens  # noqa: F401
+    from .packing_selfmm import read_texts  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 MAX_TEXT_TOKENS = 2**16  # that a text encoder may be asked to read at once
@@ -131,7 +131,7 @@ class SelfMMProcessor(ProcessorMixin):
             if model.device.type == "cpu":
                 self.max_text_tokens = readable_tokens(encoder, self.max_text_tokens)
                 exact = model.dtype == torch.float32 and not encoder.training
-                if exact and (problem := why_unreadable(encoder, config.text_config)):
+                if exact and (problem := why_unreadable(encoder, config.text_config, config.text_pooling)):
                     raise ValueError(f"The text encoder cannot be used: {problem}.")
                 self._try(model)
 

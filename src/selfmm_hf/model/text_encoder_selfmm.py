@@ -6,14 +6,16 @@ import base64
 import json
 import struct
 from bisect import bisect
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from .loading_selfmm import load, reading, reason
-from .packing_selfmm import first_tokens
+from .packing_selfmm import read_texts
 from .text_selfmm import some_words
 
 # Of the size of a state. Rounding is far below; what one word, or some padding, changes is far above.
@@ -22,6 +24,9 @@ ROUNDING = 1e-4
 MOST_TOKENS = 1024  # with which an encoder is tried
 # By how much a tokenizer may lengthen a text before it looks for words. Unicode has a sign that stands for 18 letters.
 MOST_GROWTH = 1000
+# Where a model of sentence-transformers says how it pools, and its words for what is there.
+POOLING_FILE = "1_Pooling/config.json"
+POOLINGS = {"cls_token": "cls", "cls": "cls", "mean_tokens": "mean", "mean": "mean", "lasttoken": "last"}
 
 
 def encoder_of(model: PreTrainedModel) -> nn.Module:
@@ -33,8 +38,8 @@ def encoder_of(model: PreTrainedModel) -> nn.Module:
 
 
 def load_text_encoder(
-    name: str, revision: str | None = None, attn_implementation: str | None = None
-) -> tuple[nn.Module, PreTrainedConfig]:
+    name: str, revision: str | None = None, attn_implementation: str | None = None, pooling: str | None = None
+) -> tuple[nn.Module, PreTrainedConfig, str]:
     """
     A pretrained text encoder in eval mode, in float32, whatever the precision in which it was saved.
 
@@ -42,12 +47,16 @@ def load_text_encoder(
         name: A Hub repository or a folder that `AutoModel` can load.
         revision: Of the repository.
         attn_implementation: Its own default where not given.
+        pooling: How the states of a text's tokens become one, `"cls"`, `"mean"` or `"last"`; where it is not given, as
+            a model of sentence-transformers says; else by the first of `"cls"` and `"last"` that sees all words.
 
     Returns:
-        The encoder, and the configuration by which `AutoModel` makes another, of which [`encoder_of`] is such a one.
+        The encoder, the configuration by which `AutoModel` makes another, of which [`encoder_of`] is such a one, and
+        the pooling.
 
     Raises:
-        ValueError: It cannot be loaded, lacks weights, or is none that the model can read by; the message says why.
+        ValueError: It cannot be loaded, lacks weights, or is none that the model can read by, or not by this pooling;
+            the message says why.
     """
     loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
@@ -60,6 +69,7 @@ def load_text_encoder(
             **loading,
         )
         encoder, config = encoder_of(model.eval()), model.config
+        pooling = pooling or _said_pooling(name, revision)
     except Exception as error:  # a damaged file raises anything
         raise ValueError(f"The text encoder {name!r} cannot be loaded: {reason(error)}") from error
     own = {id(value) for value in encoder.parameters()}
@@ -71,9 +81,42 @@ def load_text_encoder(
         )
     if odd := [one for one, value in encoder.named_parameters() if not value.isfinite().all()]:
         raise ValueError(f"The text encoder {name!r} has weights that are not finite, such as {odd[0]}.")
-    if problem := why_unreadable(encoder, config):
+    if pooling is None:
+        pooling = next((one for one in ("cls", "last") if why_unreadable(encoder, config, one) is None), "cls")
+    if problem := why_unreadable(encoder, config, pooling):
         raise ValueError(f"The text encoder {name!r}, a {type(model).__name__}, cannot be used: {problem}.")
-    return encoder, config
+    return encoder, config, pooling
+
+
+def _said_pooling(name: str, revision: str | None) -> str | None:
+    """
+    How a model of sentence-transformers pools; other models do not say.
+
+    Raises:
+        ValueError: In a way that is not there.
+    """
+    file = cached_file(
+        name,
+        POOLING_FILE,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if file is None:
+        return None
+    with reading(POOLING_FILE):
+        said = json.loads(Path(file).read_text("utf-8"))
+        flags = [name for name, on in said.items() if on is True and name.startswith("pooling_mode_")]
+        modes = [name.removeprefix("pooling_mode_") for name in flags]
+        if "pooling_mode" in said:  # of later versions
+            modes = said["pooling_mode"] if isinstance(said["pooling_mode"], list) else [said["pooling_mode"]]
+    pooling = POOLINGS.get(str(modes[0])) if len(modes) == 1 else None
+    if pooling is None:
+        raise ValueError(
+            f"{POOLING_FILE} says that it pools by {' and '.join(map(str, modes)) or 'nothing'}, which is not there: "
+            "name text_pooling cls, mean or last"
+        )
+    return pooling
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -86,6 +129,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     try:
         with reading("its tokenizer"):
             tokenizer = load(AutoTokenizer.from_pretrained, name, revision=revision)
+            if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:  # as of most decoders
+                tokenizer.pad_token = tokenizer.eos_token
             check_tokenizer(tokenizer)
     except (OSError, ValueError) as error:
         raise ValueError(f"The text encoder {name!r} cannot be used: {reason(error)}") from error
@@ -139,26 +184,32 @@ def _growth(part: Any) -> int:
 
 
 @torch.no_grad()
-def why_unreadable(encoder: nn.Module, config: PreTrainedConfig) -> str | None:
-    """Why the state of the first token of `encoder` does not stand for a whole text, if it does not."""
+def why_unreadable(encoder: nn.Module, config: PreTrainedConfig, pooling: str = "cls") -> str | None:
+    """Why what `encoder` gives for a text by this `pooling` does not stand for the whole text, if it does not."""
     try:
-        first, *others = _some_tokens(encoder, 8)
-        one, other = torch.tensor([[first, *others[:3]], [first, *others[3:6]]])
+        same, *others = _some_tokens(encoder, 8)
+        # Two texts that differ in all but the token that is read.
+        one, other = ([same, *others[:3]], [same, *others[3:6]])
+        if pooling == "last":
+            one, other = (text[1:] + text[:1] for text in (one, other))
+        one, other = torch.tensor(one), torch.tensor(other)
         padding = torch.full((4,), getattr(config, "pad_token_id", None) or 0)
-        company = torch.stack([torch.cat([one, padding]), torch.tensor([first, *others])])
+        company = torch.stack([torch.cat([one, padding]), torch.tensor([same, *others])])
         mask = torch.ones_like(company)
         mask[0, 4:] = 0
-        alone, unlike = (first_tokens(encoder, text[None], torch.ones(1, 4, dtype=torch.long)) for text in (one, other))
-        beside = first_tokens(encoder, company, mask)[:1]
+        four = torch.ones(1, 4, dtype=torch.long)
+        alone, unlike = (read_texts(encoder, text[None], four, pooling) for text in (one, other))
+        beside = read_texts(encoder, company, mask, pooling)[:1]
     except Exception as error:  # of anything that takes no words
         return f"it does not read tokens with an attention mask ({type(error).__name__}: {error})"
     width, size = getattr(config, "hidden_size", None), alone.abs().max()
     if alone.shape != (1, width):
-        return f"the state of its first token is {tuple(alone.shape[1:])} wide, and its configuration says {width}"
+        return f"the states of its tokens are {tuple(alone.shape[1:])} wide, and its configuration says {width}"
     if (alone - unlike).abs().max() <= NOTHING * size:
+        token, others = ("last", "come before it") if pooling == "last" else ("first", "come after it, as in decoders")
         return (
-            "the state of its first token, by which a text is read, is the same whatever words come after it, as in "
-            "decoders; name an encoder that reads both ways, such as BERT"
+            f"text_pooling {pooling} reads the state of its {token} token, which is the same whatever words {others}; "
+            "take another text_pooling, cls, mean or last, or an encoder that reads both ways, such as BERT"
         )
     if (alone - beside).abs().max() > ROUNDING * size:
         return "what it makes of a text depends on the padding beside a longer one, and so would each score"
@@ -193,7 +244,7 @@ def readable_tokens(encoder: nn.Module, wanted: int) -> int:
 def _reads(encoder: nn.Module, length: int) -> bool:
     tokens = torch.tensor([_some_tokens(encoder, 1) * length])
     try:
-        first_tokens(encoder, tokens, torch.ones_like(tokens))
+        read_texts(encoder, tokens, torch.ones_like(tokens))
     except (IndexError, RuntimeError, ValueError):
         return False
     return True

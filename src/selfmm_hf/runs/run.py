@@ -286,7 +286,11 @@ class Run:
                 )
         if self.tokenizer is not None and self.options.text_encoder is not None:
             name, revision = self.options.text_encoder, self.options.text_encoder_revision
-            return SelfMMModel.from_text_encoder(name, revision=revision, **options)
+            model = SelfMMModel.from_text_encoder(name, revision=revision, **options)
+            pooling = model.config.text_pooling
+            if "text_pooling" not in options and pooling != "cls" and self.args.should_log:
+                logger.warning(f"text_pooling is {pooling}, for which {name} is made; --text_pooling names another.")
+            return model
         text_config = None if self.tokenizer is None else demo_text_config()
         return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
 
@@ -353,6 +357,7 @@ class Run:
         results = {
             "dataset": self.options.dataset,
             "text_encoder": self.options.text_encoder,
+            "text_pooling": self.model.config.text_pooling if "text" in modalities else None,
             "convention": self.args.convention,
             "seed": self.args.seed,
             **({} if task.label_range is not None else {"task": task_to_json(task)}),
