@@ -23,7 +23,7 @@ from selfmm_hf.evaluation.robustness import measure as command
 from selfmm_hf.evaluation.robustness.curves import plot_robustness
 from selfmm_hf.evaluation.robustness.protocols import Condition, conditions, predict
 from selfmm_hf.evaluation.robustness.published import published
-from selfmm_hf.evaluation.robustness.tables import headlines, label, markdown, measure, summarise
+from selfmm_hf.evaluation.robustness.tables import headlines, label, markdown, measure, of_each, summarise
 from selfmm_hf.metrics import mosi_metrics, sims_metrics
 from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs.options import read_options
@@ -271,7 +271,7 @@ def test_the_report_of_a_run(small_corpus, tmp_path, capsys):
     }  # fmt: skip
     text = (out / "robustness.md").read_text()
     assert text in printed and "run on demo, test split" in text and str(tmp_path) not in text
-    assert "| 0.9 |" in text and "| audio, vision |" in text and "nothing may be chosen" in text
+    assert "\n| 0.9  | " in text and "\n| audio, vision | " in text and "nothing may be chosen" in text
     report = json.loads((out / "robustness.json").read_text())
     results = json.loads((run / "all_results.json").read_text())
     assert report["random"]["0"]["mae"] == pytest.approx(results["test_mae"], abs=1e-5)
@@ -361,6 +361,29 @@ def test_tables_of_models_with_few_modalities():
         assert all("mae" in figures for kind in ("random", "absent", "zeros") for figures in report[kind].values())
 
 
+def test_tables_of_emotions_are_narrow_and_have_each_beside_what_is_published():
+    task = Task(("neutral", "happy", "sad", "angry"), "multi_label_classification")
+    labels = np.random.default_rng(0).integers(0, 2, (40, 4)).astype(float)
+    predictions = {one: np.abs(labels - (len(one.missing) > 1)) for one in conditions(MODALITIES)}
+    report = {"name": "x", "dataset": "iemocap", "clips": 40, "label_range": None, "absent_modality": "zero",
+              "headlines": headlines(task), "of_each": of_each(task),
+              **summarise(measure(predictions, labels, task), labels, labels, task)}  # fmt: skip
+    text = markdown(report, published("iemocap"))
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    cells = [[[cell.strip() for cell in line.strip("|").split("|")] for line in table] for table in tables]
+    assert [table[0] for table in cells] == [
+        [first, *names] for first in ("rate", "present", "present") for names in (["Accuracy", "F1"], task.names)
+    ]
+    assert all(len(set(map(len, table))) == 1 for table in tables)  # aligned
+    rows = {line[0]: line[1:] for line in cells[5][2:]}
+    assert float(rows["guessing"][0]) < 70 and list(rows)[-1] == "guessing"
+    assert rows["text"] == ["0.00"] * 4 and rows["all"] == ["100.00"] * 4
+    assert rows["text, Self-MM (CorrKD, CVPR 2024)"] == ["", "", "68.70", ""]
+    assert rows["all, Self-MM (CorrKD, CVPR 2024)"] == ["72.70", "90.80", "86.70", "88.40"]
+    assert not any("CorrKD" in line[0] for line in cells[3])  # of which the model is told, as none published is
+    assert of_each(score(3)) == [] and of_each(Task(("a", "b"))) == ["mae_a", "mae_b"]
+
+
 def test_pictures(tmp_path):
     pytest.importorskip("matplotlib")
     labels = np.random.default_rng(0).uniform(-3, 3, 50)
@@ -382,7 +405,7 @@ def test_published_figures_are_consistent():
     known = [label(one) for one in conditions(MODALITIES) if one.protocol in ("random", "zeros")]
     for row in rows:
         task = LABELS[row.dataset]
-        names, one = headlines(task), np.full((1, len(task.names)), 0.5)
+        names, one = [*headlines(task), *of_each(task)], np.full((1, len(task.names)), 0.5)
         assert set(row.metrics) <= set(names) <= set(metrics_of(task, one, one))
         assert row.protocol in ("random", "subsets") and "arXiv" in row.source
         for name, cells in row.metrics.items():

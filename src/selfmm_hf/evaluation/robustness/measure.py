@@ -26,7 +26,7 @@ from ...task_metrics import main_metric, metrics_of
 from .curves import plot_robustness
 from .protocols import Condition, conditions, predict
 from .published import published
-from .tables import REPORT_FILE, headlines, markdown, measure, summarise
+from .tables import REPORT_FILE, headlines, markdown, measure, of_each, summarise
 
 logger = logging.get_logger(__name__)
 
@@ -92,7 +92,7 @@ def measure_model(
         "label_range": task.label_range,
         "absent_modality": model.config.absent_modality,
         "guessed": guess,
-        **({} if task.label_range is not None else {"headlines": headlines(task)}),
+        **({} if task.label_range is not None else {"headlines": headlines(task), "of_each": of_each(task)}),
         **summarise(measured, train_labels, labels, task),
     }
     rows = published(dataset)

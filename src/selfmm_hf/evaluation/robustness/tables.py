@@ -1,7 +1,7 @@
 """Predictions under all conditions -> figures, and their table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,19 @@ HEADLINES = {3.0: ["mae", "acc_2_negative_positive", "f1_negative_positive"], 1.
 
 
 def headlines(task: Task) -> list[str]:
-    """What tables show: of a task that is not the field's, the means, and the F1 of each emotion."""
+    """What tables show first: of several scores, emotions or classes the means."""
     if task.label_range in HEADLINES:
         return HEADLINES[task.label_range]
     if task.problem_type == REGRESSION:
         return ["mae", "corr", "rmse"]
-    return ["acc", "f1", *(["f1_macro"] if task.problem_type == SINGLE_LABEL else [f"f1_{one}" for one in task.names])]
+    return ["acc", "f1", "f1_macro"] if task.problem_type == SINGLE_LABEL else ["acc", "f1"]
+
+
+def of_each(task: Task) -> list[str]:
+    """The metrics of each emotion, class or score, for a table of their own; none of a single score."""
+    if len(task.names) == 1 and task.problem_type == REGRESSION:
+        return []
+    return [f"{'mae' if task.problem_type == REGRESSION else 'f1'}_{name}" for name in task.names]
 
 
 Figures = dict[str, float | None]
@@ -75,21 +82,14 @@ def summarise(measured: dict[Condition, Figures], train_labels: NDArray, labels:
 
 def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
     """
-    The two tables, with the published figures of the data set beside the model's.
+    The tables of both protocols, with the published figures of the data set beside the model's.
 
     Args:
         report: As `robustness.json` has it.
         rows: Published ones, of this data set.
     """
     names = report.get("headlines") or HEADLINES[report["label_range"]]
-    random = [("", metric_name(name)[1], _cells(report["random"], name)) for name in names]
-    random += _columns([row for row in rows if row.protocol == "random"], names)
-    subsets = [
-        (f"missing as {fill}", metric_name(name)[1], _cells(report[fill], name))
-        for fill in ("absent", "zeros")
-        for name in names
-    ]
-    subsets += _columns([row for row in rows if row.protocol == "subsets"], names)
+    of_protocol = {kind: [row for row in rows if row.protocol == kind] for kind in ("random", "subsets")}
     guess = ", ".join(f"{metric_name(name)[1]} {_printed(name, report['guess'][name])}" for name in names)
     parts = [
         f"# {report['name']} on {report['dataset']}, test split, with missing data",
@@ -98,21 +98,22 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
         "## Missing at random",
         "Each token becomes [UNK] and each frame zeros with the probability on the left ([CLS] and [SEP] stay; LNLN's "
         f"protocol). Means over {len(SEEDS)} masks.",
-        _table("rate", list(report["random"]), random),
+        *_tables("rate", report, "random", of_protocol["random"]),
     ]
     if len(report["absent"]) > 2:
         parts += [
             "## Only some modalities",
-            'Missing "as absent": the model is told so, and reads nothing (`absent_modality`: '
-            f'{report["absent_modality"]}). "As zeros": zero frames and [UNK] tokens, of which the model is not told; '
-            "published figures are of this kind. The mean is over the subsets.",
-            _table("present", list(report["absent"]), subsets),
+            "The mean is over the subsets. Of the other modalities, the model is told that they are absent, and reads "
+            f"nothing (`absent_modality`: {report['absent_modality']}):",
+            *_tables("present", report, "absent", []),
+            "The others are zero frames and [UNK] tokens, of which the model is not told, as with published figures:",
+            *_tables("present", report, "zeros", of_protocol["subsets"]),
         ]
     if rows:
         sources = dict.fromkeys(f"- {row.paper}: {row.source}" for row in rows)
         parts += [
             "## Published figures",
-            "They are of models with other features, trained and chosen otherwise; the columns of one paper compare "
+            "They are of models with other features, trained and chosen otherwise; the figures of one paper compare "
             "with each other alone:",
             "\n".join(sources),
         ]
@@ -152,18 +153,48 @@ def _cells(figures: dict[str, Figures], name: str) -> dict[str, str]:
 def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
     """Of published figures, those of one method in one source beside each other."""
     return [
-        (f"{row.method} ({row.paper})", metric_name(name)[1], {
-            key: f"{value:.2f}" if is_share(name) else f"{value:.3f}" for key, value in row.metrics[name].items()
-        })
+        (
+            f"{row.method} ({row.paper})",
+            metric_name(name)[1],
+            {key: _as_printed(name, value) for key, value in row.metrics[name].items()},
+        )
         for row in rows
         for name in names
         if name in row.metrics
-    ]  # fmt: skip
+    ]
+
+
+def _as_printed(name: str, value: float) -> str:
+    return f"{value:.2f}" if is_share(name) else f"{value:.3f}"
+
+
+def _tables(first: str, report: dict[str, Any], kind: str, rows: list[Published]) -> Iterator[str]:
+    """The table of the headlines, with published ones in columns; and that of each target, with published rows."""
+    figures, names = report[kind], report.get("headlines") or HEADLINES[report["label_range"]]
+    own = [("", metric_name(name)[1], _cells(figures, name)) for name in names]
+    yield _table(first, list(figures), own + _columns(rows, names))
+    if not (each := report.get("of_each")):
+        return
+    labels, cells = [], {name: _cells(figures, name) for name in each}
+    for condition in figures:
+        labels.append(condition)
+        for row in rows:
+            if known := [name for name in each if condition in row.metrics.get(name, {})]:
+                labels.append(f"{condition}, {row.method} ({row.paper})")
+                for name in known:
+                    cells[name][labels[-1]] = _as_printed(name, row.metrics[name][condition])
+    labels.append("guessing")
+    for name in each:
+        cells[name]["guessing"] = _printed(name, report["guess"][name])
+    yield f"{metric_name(each[0].partition('_')[0])[1]} of each:"
+    yield _table(first, labels, [("", name.partition("_")[2], cells[name]) for name in each])
 
 
 def _table(first: str, labels: list[str], columns: list[tuple[str, str, dict[str, str]]]) -> str:
-    """Columns as (heading, metric, cells by row)."""
+    """Columns as (heading, metric, cells by row), aligned for the terminal."""
     lines = [[first, *(f"{heading}: {metric}" if heading else metric for heading, metric, _ in columns)]]
-    lines += [["---"] * len(lines[0])]
     lines += [[row, *(cells.get(row, "") for _, _, cells in columns)] for row in labels]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    padded.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
