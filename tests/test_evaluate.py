@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import CommitOperationAdd
 
 from selfmm_hf import metrics
 from selfmm_hf.metrics import mosi_metrics, sims_metrics
+from selfmm_hf.model.task_selfmm import Task
+from selfmm_hf.task_metrics import metrics_of
 
 FOLDER = Path(__file__).parents[1] / "hub_configs" / "metrics" / "multimodal_sentiment"
 METRICS = {"mosi": mosi_metrics, "sims": sims_metrics}
@@ -117,6 +120,47 @@ def test_combined_with_others(load):
     expected = {name: of(predictions, labels) for name, of in METRICS.items()}
     assert found["acc_7"] == expected["mosi"]["acc_7"] and found["acc_3"] == expected["sims"]["acc_3"]
     assert found["mosi_mae"] == expected["mosi"]["mae"] and found["sims_mae"] == expected["sims"]["mae"]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task(("valence", "arousal"), "regression", ((-1.0, 1.0), (1.0, 5.0))),
+        Task(("pleasure",), "regression", ((1.0, 9.0),)),
+        Task(("happy", "sad", "angry"), "multi_label_classification"),
+        Task(("joy", "fear", "none"), "single_label_classification"),
+    ],
+    ids=lambda task: "_".join(task.names),
+)
+def test_other_tasks_have_the_numbers_of_a_training(load, task):
+    random, count = np.random.default_rng(4), len(task.names)
+    predictions = random.normal(size=(101, count)).astype(np.float32)
+    labels = random.normal(size=(101, count)).astype(np.float32)
+    if task.problem_type != "regression":
+        predictions, labels = task.predictions(torch.from_numpy(predictions)).numpy(), (labels > 0).astype(np.float32)
+    if task.problem_type == "single_label_classification":
+        labels = random.integers(0, count, 101)
+    module, expected = load(task.problem_type), metrics_of(task, predictions, labels)
+    same(module.compute(predictions=predictions, references=labels, names=task.names), expected)
+    same(module.compute(predictions=predictions.tolist(), references=labels.tolist(), names=list(task.names)), expected)
+    if count == 1:
+        same(module.compute(predictions=predictions[:, 0], references=labels[:, 0], names=task.names), expected)
+    if task.problem_type == "single_label_classification":
+        hot = np.eye(count)[labels]
+        same(module.compute(predictions=predictions, references=hot, names=task.names), expected)
+    for piece in (slice(60), slice(60, None)):
+        module.add_batch(predictions=predictions[piece], references=labels[piece])
+    same(module.compute(names=task.names), expected)
+
+
+def test_names_are_of_other_tasks(load):
+    module = load("multi_label_classification")
+    with pytest.raises(ValueError, match=r"as in compute\(..., names="):
+        module.compute(predictions=[[0.5, 0.1]], references=[[1, 0]])
+    with pytest.raises(ValueError, match=r"must have shape \(n, 3\), for a, b, c; got \(1, 2\)"):
+        load("multi_label_classification").compute(predictions=[[0.5, 0.1]], references=[[1, 0]], names=["a", "b", "c"])
+    with pytest.raises(ValueError, match="mosi is one score, which needs no names"):
+        load("mosi").compute(predictions=[0.5], references=[1.0], names=["a"])
 
 
 @pytest.mark.parametrize("name", [None, "mosie"])

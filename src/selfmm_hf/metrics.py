@@ -22,6 +22,7 @@ __all__ = [
     "regression_metrics",
     "reported",
     "sims_metrics",
+    "weighted_accuracy_thresholds",
 ]
 
 # Upper limits of all classes but the last, over [-1, 1]; a limit belongs to the class below it.
@@ -121,19 +122,45 @@ def emotion_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence
 
     Returns:
         For each emotion `acc_NAME`, accuracy; `f1_NAME`, the F1 of presence and absence, weighted by support; and
-        `wa_NAME`, weighted accuracy, the mean of the recalls of presence and absence, as for CMU-MOSEI; NaN where
-        either never occurs. `acc`, `f1` and `wa` are the means over the emotions.
+        `wa_NAME`, weighted accuracy, the mean of the recalls of presence and absence, and `auc_NAME`, the area under
+        the curve of one against the other, as for CMU-MOSEI; NaN where either never occurs. `acc`, `f1`, `wa` and
+        `auc` are the means over the emotions.
 
     Raises:
         ValueError: as `regression_metrics`.
     """
     found = {}
     for name, predicted, true in zip(names, *_columns(probabilities, labels, names), strict=True):
-        predicted, true = (scores > 0.5 for scores in _scores(predicted, true))
+        probability, true = _scores(predicted, true)
+        predicted, true = probability > 0.5, true > 0.5
         found[f"acc_{name}"], found[f"f1_{name}"] = _accuracy(predicted, true), _weighted_f1(predicted, true)
         found[f"wa_{name}"] = float(np.mean([_recall(predicted, true, one) for one in (False, True)]))
-    means = {kind: float(np.mean([found[f"{kind}_{name}"] for name in names])) for kind in ("acc", "f1", "wa")}
+        found[f"auc_{name}"] = _auc(probability, true)
+    means = {kind: float(np.mean([found[f"{kind}_{name}"] for name in names])) for kind in ("acc", "f1", "wa", "auc")}
     return means | found
+
+
+def weighted_accuracy_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float32]:
+    """For each emotion the threshold above which it counts as present, so that its weighted accuracy is the highest.
+
+    Args:
+        probabilities, labels: `(n, emotions)`, of the validation split.
+
+    Returns:
+        `(emotions,)`, midway between two probabilities; 0.5 of an emotion that all samples show, or none.
+    """
+    found = []
+    for column, labelled in zip(np.asarray(probabilities, np.float32).T, np.asarray(labels).T, strict=True):
+        present = labelled > 0.5
+        values, place = np.unique(column, return_inverse=True)
+        if len(values) < 2 or present.all() or not present.any():
+            found.append(0.5)
+            continue
+        # Of those at or below each value, of which the threshold makes absence.
+        right, wrong = (np.bincount(place, of, len(values)).cumsum()[:-1] / of.sum() for of in (~present, present))
+        best = int(np.argmax(right - wrong))
+        found.append((values[best] + values[best + 1]) / 2)
+    return np.array(found, np.float32)
 
 
 def class_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
@@ -189,6 +216,9 @@ METRIC_NAMES = {
     "rmse": ("mse", "RMSE"),
     "acc": ("accuracy", "Accuracy"),
     "wa": ("accuracy", "Weighted accuracy"),
+    "auc": ("roc_auc", "AUC"),
+    "wa_chosen": ("accuracy", "Weighted accuracy, thresholds of validation"),
+    "f1_chosen": ("f1", "F1, thresholds of validation"),
     "f1_macro": ("f1", "F1, macro"),
     "uar": ("recall", "UAR"),
 }
@@ -199,9 +229,9 @@ def metric_name(name: str) -> tuple[str, str]:
     """As `METRIC_NAMES` has it, of the metrics of one target or class, `f1_happy`, too."""
     if name in METRIC_NAMES:
         return METRIC_NAMES[name]
-    kind, _, target = name.partition("_")
+    kind = max((one for one in METRIC_NAMES if name.startswith(f"{one}_")), key=len)
     of, title = METRIC_NAMES[kind]
-    return of, f"{title}, {target}"
+    return of, f"{title}, {name.removeprefix(f'{kind}_')}"
 
 
 def reported(results: Collection[str], split: str) -> list[str]:
@@ -312,6 +342,15 @@ def _weighted_f1(predicted: NDArray, true: NDArray) -> float:
 
 def _f1(predicted: NDArray, true: NDArray, one: int) -> float:
     return 2 * np.sum((predicted == one) & (true == one)) / (np.sum(predicted == one) + np.sum(true == one))
+
+
+def _auc(scores: NDArray, true: NDArray) -> float:
+    """How often a true one has the higher score of a pair of a true and a false one; equal scores are a half."""
+    if true.all() or not true.any():
+        return float("nan")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks, positive = (counts.cumsum() - (counts - 1) / 2)[place], int(true.sum())
+    return float((ranks[true].sum() - positive * (positive + 1) / 2) / (positive * (len(true) - positive)))
 
 
 def _recall(predicted: NDArray, true: NDArray, one: int) -> float:

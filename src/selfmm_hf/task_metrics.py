@@ -3,7 +3,14 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .metrics import METRICS, absolute_errors, class_metrics, emotion_metrics, regression_metrics
+from .metrics import (
+    METRICS,
+    absolute_errors,
+    class_metrics,
+    emotion_metrics,
+    regression_metrics,
+    weighted_accuracy_thresholds,
+)
 from .model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 
 
@@ -20,6 +27,32 @@ def metrics_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[st
         return METRICS[task.label_range](predictions, labels)
     kinds = {REGRESSION: regression_metrics, MULTI_LABEL: emotion_metrics, SINGLE_LABEL: class_metrics}
     return kinds[task.problem_type](predictions, labels, task.names)
+
+
+def thresholds_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """
+    Of emotions, by name, [`weighted_accuracy_thresholds`]; nothing of another task.
+
+    Args:
+        predictions, labels: Of the validation split, as in [`metrics_of`].
+    """
+    if task.problem_type != MULTI_LABEL:
+        return {}
+    return dict(zip(task.names, weighted_accuracy_thresholds(predictions, labels).tolist(), strict=True))
+
+
+def metrics_at(task: Task, thresholds: dict[str, float], predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """`wa_chosen`, `f1_chosen_NAME`, ...: the `wa` and `f1` of emotions that are present above these thresholds."""
+    if not thresholds:
+        return {}
+    limits = np.array([thresholds[name] for name in task.names], np.float32)
+    found = emotion_metrics((np.asarray(predictions, np.float32) > limits).astype(float), labels, task.names)
+    kinds = {name: name.partition("_") for name in found}
+    return {
+        f"{kind}_chosen{'_' * bool(emotion)}{emotion}": found[name]
+        for name, (kind, _, emotion) in kinds.items()
+        if kind in ("wa", "f1")
+    }
 
 
 def main_metric(task: Task) -> str:

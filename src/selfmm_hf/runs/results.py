@@ -19,7 +19,7 @@ from ..labels.quality import generated_label_quality, true_labels
 from ..labels.trust import label_confidence
 from ..model.task_selfmm import Task
 from ..storage.whole_files import whole
-from ..task_metrics import constant_predictions, errors_of, metrics_of
+from ..task_metrics import constant_predictions, errors_of, metrics_at, metrics_of, thresholds_of
 from ..training.trainer import SelfMMTrainer
 
 Outputs = dict[str, PredictionOutput]
@@ -44,9 +44,19 @@ def results_of(splits: Splits, trainer: SelfMMTrainer, outputs: Outputs, modalit
         results |= {name: value for name, value in output.metrics.items() if not name.endswith(skipped)}
         results |= constant_results(split, splits, task)
         results |= conflict_results(split, splits[split], output, trainer.unimodal_tasks, task)
+    if thresholds := thresholds_of(task, *_predicted(task, outputs["validation"], splits["validation"])):
+        results["thresholds"] = thresholds
+    if "test" in outputs:
+        chosen = metrics_at(task, thresholds, *_predicted(task, outputs["test"], splits["test"]))
+        results |= {f"test_{name}": value for name, value in chosen.items()}
     results |= generated_label_quality(splits, trainer.pseudo_labels.history[-1].numpy(), modalities)
     confidence = label_confidence(trainer.pseudo_labels, trainer.unimodal_tasks)
     return results | ({"label_confidence": confidence} if confidence else {})
+
+
+def _predicted(task: Task, output: PredictionOutput, samples: Samples) -> tuple[NDArray, NDArray]:
+    """Predictions and labels, as [`metrics_of`] takes them."""
+    return predicted(task, output.predictions[0]), samples.labels
 
 
 def constant_results(split: str, splits: Splits, task: Task) -> dict[str, float]:

@@ -17,7 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..data import range_of_labels
 from ..data.targets import score, task_from_json
 from ..model.task_selfmm import Task
-from ..task_metrics import errors_of, metrics_of
+from ..task_metrics import errors_of, metrics_at, metrics_of, thresholds_of
 from ..training import checkpoints
 from ..training.arguments import SelfMMTrainingArguments
 from .folder import ENVIRONMENT_FILE, GENERATED_FILE, OPTIONS_FILE, PREDICTIONS_FILE, RESULTS_FILE
@@ -92,6 +92,11 @@ class StoredRun:
         return self.task.label_range
 
     @property
+    def modalities(self) -> list[str]:
+        """What the model was given; of a finished run."""
+        return [name for name in self.predictions if name not in ("id", "split", "label", "fusion")]
+
+    @property
     def train_ids(self) -> list[str]:
         """Of the training clips."""
         return self._generated[0]
@@ -131,9 +136,14 @@ class StoredRun:
         return {name: values[rows] for name, values in self.predictions.items()}
 
     def metrics(self, split: str) -> dict[str, float]:
-        """The field's, of the fused prediction."""
+        """The field's, of the fused prediction; of the test split of emotions also with thresholds of validation."""
         rows = self.of_split(split)
-        return metrics_of(self.task, rows["fusion"], rows["label"])
+        metrics = metrics_of(self.task, rows["fusion"], rows["label"])
+        if split != "test":
+            return metrics
+        validation = self.of_split("validation")
+        thresholds = thresholds_of(self.task, validation["fusion"], validation["label"])
+        return metrics | metrics_at(self.task, thresholds, rows["fusion"], rows["label"])
 
     def errors(self, split: str) -> NDArray[np.float32]:
         """Of the fused predictions, (clips,): see [`errors_of`]."""
