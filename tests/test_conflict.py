@@ -97,7 +97,37 @@ def test_the_confidence_is_told_by_modality_and_epoch_where_there_is_one():
     assert label_confidence(official, ["text", "audio"]) == {}
 
 
+def test_each_of_several_targets_has_a_confidence_of_its_own():
+    dims = {"fusion": 2, "text": 2, "audio": 2}
+    by_epoch = [torch.tensor([[0.25, 0.5], [0.0, 0.75]])]
+    for task in (Task(("valence", "arousal")), Task(("happy", "sad"), "multi_label_classification")):
+        state = PseudoLabels(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), dims, CONVENTIONS["default"], task)
+        state.confidence, (first, second) = by_epoch, task.names
+        assert label_confidence(state, ["text", "audio"]) == {
+            f"text, {first}": [0.25], f"text, {second}": [0.5], f"audio, {first}": [0.0], f"audio, {second}": [0.75],
+        }  # fmt: skip
+    classes = PseudoLabels(
+        torch.tensor([0, 1]), dims, CONVENTIONS["default"], Task(("a", "b"), "single_label_classification")
+    )
+    classes.confidence = [torch.tensor([[0.25], [0.0]])]
+    assert label_confidence(classes, ["text", "audio"]) == {"text": [0.25], "audio": [0.0]}
+
+
 def test_trust_in_words():
+    several = {
+        "audio, sad": 0.01,
+        "audio, angry": 0.0,
+        "text, sad": 0.434,
+        "text, angry": 0.5,
+        "eye, angry": 0.0,
+        "eye, sad": 1,
+    }
+    assert list(trust_in_words(several)) == [
+        "audio adds nothing to sad, angry: its labels of these are the fused labels",
+        "text: where it differs from the fused label, the run trusts it to 43 % (sad), 50 % (angry)",
+        "eye adds nothing to angry: its labels of these are the fused labels",
+        "eye: where it differs from the fused label, the run trusts it to 100 % (sad)",
+    ]
     assert list(trust_in_words({"audio": 0.01, "text": 0.434})) == [
         "audio adds nothing: its labels are the fused labels",
         "text: where it differs from the fused label, the run trusts it to 43 %",

@@ -16,7 +16,7 @@ from huggingface_hub import RepoCard
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 import selfmm_hf
-from selfmm_hf.metrics import METRICS
+from selfmm_hf.metrics import METRICS, class_metrics, emotion_metrics, regression_metrics
 from selfmm_hf.runs.options import PRESETS, read_options
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +34,7 @@ KINDS = {
     r"search/[a-z0-9_]+\.yaml": "a space for `selfmm search`",  # tests/test_search.py
     r"cards/[a-z_]+\.md": "a template of a card",  # tests/test_hub.py
     r"metrics/multimodal_sentiment/(multimodal_sentiment|metrics|app)\.py": "the metric",
+    r"published/(mosi|mosei|sims|simsv2|iemocap|emer)\.yaml": "published figures",  # tests/test_published.py
     r"published/robustness\.yaml": "published figures",  # tests/test_robustness.py
     r"published/research\.yaml": "digests of ids and labels",  # tests/test_research.py
     r"metrics/multimodal_sentiment/(README\.md|requirements\.txt)": "what makes a Space of it",
@@ -243,4 +244,7 @@ def test_the_card_of_the_metric():
     assert card.data.to_dict()["tags"] == ["evaluate", "metric"]
     for metrics in METRICS.values():
         assert [name for name in metrics([1.0], [1.0]) if f"`{name}`" not in card.text] == []
+    for metrics in (regression_metrics, emotion_metrics, class_metrics):
+        found = metrics([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], ["a", "b"])
+        assert [name for name in found if not name.endswith(("_a", "_b")) and f"`{name}`" not in card.text] == []
     assert "## Limits" in card.text and "## Citation" in card.text

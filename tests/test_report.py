@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,9 @@ import selfmm_cli as cli
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.evaluation.report.clips import _widest
-from selfmm_hf.evaluation.report.data import find_runs, group_runs
+from selfmm_hf.evaluation.report.data import Group, find_runs, group_runs
 from selfmm_hf.evaluation.report.drawing import axis_ends
+from selfmm_hf.evaluation.report.learning import _confidence, _trust_panels
 from selfmm_hf.evaluation.report.predictions import classes, confusion
 from selfmm_hf.evaluation.report.representations import class_centres, project
 from selfmm_hf.evaluation.report.robustness import robustness
@@ -26,6 +28,7 @@ from selfmm_hf.labels.pseudo_labels import PseudoLabels
 from selfmm_hf.labels.quality import correlation
 from selfmm_hf.metrics import METRICS, mosi_metrics, sims_metrics
 from selfmm_hf.model.task_selfmm import Task
+from selfmm_hf.runs.plot import draw_spread, looks_of
 from selfmm_hf.runs.stored import RunError, StoredRun
 from selfmm_hf.training.checkpoints import seal
 
@@ -274,6 +277,39 @@ def test_what_runs_tell_of_conflict_and_of_their_confidence(tmp_path, sketched):
     assert page.cells[old + width - 1 : old + width + 1] == ["", ""]
     alone = report(tmp_path / "alone", tmp_path / "old")
     assert "conflict" not in alone.source and "onfidence" not in alone.source
+
+
+def test_the_confidence_in_each_of_several_targets_is_drawn():
+    def finished(seed, more):
+        confidence = {
+            f"{modality}, {target}": [0.0, 0.5 + more] for target in ("valence", "arousal") for modality in MODALITIES
+        }
+        results = {"best_epoch": 2, "label_confidence": confidence | {"text, arousal": [0.0, 0.01]}}
+        return StoredRun(Path(f"{seed}"), {"seed": seed}, results=results)
+
+    group = Group("", [finished(1, 0.0), finished(2, 0.2)])
+    trust = _confidence(group)
+    assert len(trust) == 6 and trust["audio, valence"] == [[0.0, 0.5], [0.0, 0.7]]
+    valence, arousal = _trust_panels(group, 1, trust, {name: of[0][-1] for name, of in trust.items()}, 1)
+    assert (valence.title, arousal.title) == ("Confidence in the labels: valence", "Confidence in the labels: arousal")
+    assert "text adds nothing: " in arousal.alt and "text adds nothing" not in valence.alt and "vision" in valence.alt
+    axes = Figure().subplots()
+    valence.draw(axes)
+    assert [one.get_label() for one in axes.lines] == list(MODALITIES)
+
+    old = StoredRun(Path("3"), {}, results={"best_epoch": 1, "label_confidence": {name: [0.5] for name in MODALITIES}})
+    assert list(_confidence(Group("", [old]))) == list(MODALITIES)
+    assert _confidence(Group("", [old, *group.runs])) == {}
+
+
+def test_modalities_of_any_name_have_a_look_of_their_own(tmp_path, sketched):
+    names = ["text", "eye", "gesture", "pulse"]
+    looks = looks_of(["fusion", *names])
+    assert all(len(set(of)) == 5 for of in list(zip(*looks.values(), strict=True))[::2])
+    page = report(tmp_path / "out", write_run(tmp_path / "run", modalities=names))
+    assert {f"labels-1-{name}.png" for name in names} <= {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert page.sections == SECTIONS
+    draw_spread(Figure().subplots(), StoredRun.read(tmp_path / "run").generated)
 
 
 def test_runs_that_do_not_go_together(tmp_path, capsys):

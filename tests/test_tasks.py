@@ -20,7 +20,7 @@ from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs import run
 from selfmm_hf.runs.options import read_options
 from selfmm_hf.runs.stored import StoredRun
-from selfmm_hf.task_metrics import constant_predictions, errors_of, main_metric, metrics_of
+from selfmm_hf.task_metrics import constant_predictions, errors_of, main_metric, metrics_at, metrics_of, thresholds_of
 
 BOTH = Task(("valence", "arousal"), "regression", ((-1.0, 1.0), (1.0, 5.0)))
 RATING = Task(("pleasure",), "regression", ((1.0, 9.0),))
@@ -89,12 +89,20 @@ def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
     if task.problem_type == "single_label_classification":
         assert np.allclose(last.sum(-1), 1, atol=1e-5)
 
+    several = len(task.names) > 1 and task.problem_type != "single_label_classification"
+    named = [f"{modality}, {name}" for modality in WIDTHS for name in task.names] if several else list(WIDTHS)
+    assert list(results["label_confidence"]) == named
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert not several or task.names[0] in card.split("How far the run trusts")[1]
+
     for module in (measure, report_data):
         monkeypatch.setattr(module, "load_splits", lambda *args, **kwargs: splits_of(task))
     written = measure.measure_model(str(tmp_path / "run"), tmp_path / "run" / "robustness")
     first = headlines(task)[0]
     shown = 100 * metrics[first] if first == "acc" else metrics[first]
-    assert f"{shown:.2f}" in written and "| face | " in written and "| eye | " in written
+    assert f"{shown:.2f}" in written and {"face", "eye"} <= {
+        line[2:].partition(" ")[0] for line in written.splitlines()
+    }
     page = write_report([tmp_path / "run"], tmp_path / "report").read_text(encoding="utf-8")
     assert all(name in page for name in (*task.names, "constant", "Missing data"))
 
@@ -115,6 +123,9 @@ def test_metrics_equal_scikit_learns(average):
             assert found[f"acc_{name}"] == pytest.approx(sklearn.accuracy_score(*pair), abs=1e-12)
             assert found[f"f1_{name}"] == pytest.approx(sklearn.f1_score(*pair, average="weighted"), abs=1e-12)
             assert found[f"wa_{name}"] == pytest.approx(sklearn.balanced_accuracy_score(*pair), abs=1e-12)
+            rounded = probabilities.round(1).astype(np.float32)  # of which many are the same
+            auc = sklearn.roc_auc_score(labels[:, number], rounded[:, number])
+            assert emotion_metrics(rounded, labels, names)[f"auc_{name}"] == pytest.approx(auc, abs=1e-12)
         return
     labels, predicted = random.integers(0, 4, 300), probabilities.argmax(1)
     found = class_metrics(probabilities, labels, names)
@@ -125,6 +136,27 @@ def test_metrics_equal_scikit_learns(average):
     against_rest = sklearn.f1_score(labels == 1, predicted == 1, average="weighted")
     assert found["f1_happy"] == pytest.approx(against_rest, abs=1e-12)
     assert class_metrics(probabilities, np.eye(4)[labels], names) == found
+
+
+def test_thresholds_of_validation_make_the_weighted_accuracy_there_the_highest():
+    random = np.random.default_rng(1)
+    labels = (random.random((200, 3)) < [0.05, 0.3, 0.9]).astype(float)
+    probabilities = np.clip(labels * 0.2 + random.random((200, 3)).round(2) * 0.3, 0, 1).astype(np.float32)
+    thresholds = thresholds_of(EMOTIONS, probabilities, labels)
+    found = metrics_at(EMOTIONS, thresholds, probabilities, labels)
+    assert list(found) == [f"{kind}_chosen{name}" for name in ("", *(f"_{one}" for one in EMOTIONS.names))
+                           for kind in ("f1", "wa")]  # fmt: skip
+    for number, name in enumerate(EMOTIONS.names):
+        tried = [emotion_metrics((probabilities[:, [number]] > limit).astype(float), labels[:, [number]], ["x"])["wa"]
+                 for limit in np.linspace(0, 0.6, 601)]  # fmt: skip
+        assert found[f"wa_chosen_{name}"] == pytest.approx(max(tried), abs=1e-12)
+        assert found[f"wa_chosen_{name}"] > metrics_of(EMOTIONS, probabilities, labels)[f"wa_{name}"]
+    assert metric_name("wa_chosen_happy") == ("accuracy", "Weighted accuracy, thresholds of validation, happy")
+    assert metric_name("f1_macro_x") == ("f1", "F1, macro, x") and metric_name("f1_happy") == ("f1", "F1, happy")
+
+    nobody = thresholds_of(EMOTIONS, probabilities, np.zeros((200, 3)))
+    assert set(nobody.values()) == {0.5} == set(thresholds_of(EMOTIONS, np.full((9, 3), 0.2), labels[:9]).values())
+    assert thresholds_of(CLASSES, probabilities, labels) == {} == metrics_at(CLASSES, {}, probabilities, labels)
 
 
 def test_never_predicting_an_emotion_of_iemocap_is_what_the_field_calls_a_baseline():

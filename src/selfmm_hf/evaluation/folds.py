@@ -10,6 +10,7 @@ import numpy as np
 from ..data.folds import fold_name, read_fold
 from ..data.safe_pickle import DataError
 from ..metrics import metric_name, reported
+from ..published import PublishedFigures, published_in_words
 from ..runs.options import read_options
 from ..runs.stored import StoredRun
 from ..storage.whole_files import write_json, write_text
@@ -18,7 +19,7 @@ from .statistics import summary
 from .sweep import Sweep, read_sweep, run_folder, run_sweep
 from .sweep import prepare as prepare_sweep
 from .sweep_runs import is_done
-from .table import _json, _mean, _row, _rule, _seeds, _why_missing
+from .table import _json, _mean, _printed, _row, _rule, _seeds, _why_missing, published_beside
 
 KINDS = ("pooled", "batches", "constant")
 BATCH = 16  # clips that EMER's scripts score at once; their results are means over batches, then over folds
@@ -72,7 +73,7 @@ def read_folds(folder: Path) -> dict[str, Any]:
         As JSON has it: `folds`, `clips`, `seeds`, and by configuration `seeds` and, by metric, a [`Summary`] over seeds
         of: `pooled`, over the test clips of all folds at once; `batches`, as EMER's scripts have it, a mean over
         batches of 16 clips, then over folds; and `constant`, the mean over folds of what a constant gives, where runs
-        have it. `missing` are runs, each with the reason.
+        have it. `missing` are runs, each with the reason; `published`, see [`PublishedFigures`].
 
     Raises:
         ValueError: No configuration has a seed with which all folds are done; or a clip is tested twice.
@@ -101,7 +102,9 @@ def read_folds(folder: Path) -> dict[str, Any]:
             content[name][kind] = {metric: asdict(summary(one)) for metric, one in values.items()}
     first = next(iter(next(iter(found.values())).values()))
     clips = sum(len(run.of_split("test")["id"]) for run in first)
-    return _json({"folds": len(folders), "clips": clips, "configurations": content, "missing": missing})
+    published = [asdict(one) for one in published_beside(first[0])]
+    told = {"folds": len(folders), "clips": clips, "configurations": content, "missing": missing}
+    return _json(told | {"published": published})
 
 
 def _of_seed(runs: list[StoredRun]) -> dict[str, dict[str, float]]:
@@ -150,15 +153,16 @@ def markdown(content: dict[str, Any]) -> str:
         "Constant: the same said of each clip, mean over folds."
     ]
     for name, one in content["configurations"].items():
-        lines += [
-            "",
-            f"{name}, seeds {_seeds(one['seeds'])}:",
-            "",
-            *_row("", "pooled", "batches", "constant"),
-            _rule(4),
-        ]
-        for metric in reported([f"test_{metric}" for metric in one["pooled"]], "test"):
-            cells = [_mean(metric, one[kind][metric]) if metric in one[kind] else "" for kind in KINDS]
-            lines += _row(metric_name(metric)[1], *cells)
+        metrics = reported([f"test_{metric}" for metric in one["pooled"]], "test")
+        columns = {
+            kind: [_mean(metric, one[kind][metric]) if metric in one[kind] else "" for metric in metrics]
+            for kind in KINDS
+        }
+        columns |= {f"published: {row['name']}": _printed(row, metrics) for row in content["published"]}
+        lines += ["", f"{name}, seeds {_seeds(one['seeds'])}:", "", *_row("", *columns), _rule(len(columns) + 1)]
+        for place, metric in enumerate(metrics):
+            lines += _row(metric_name(metric)[1], *(cells[place] for cells in columns.values()))
+    if content["published"]:
+        lines += ["", *published_in_words([PublishedFigures(**row) for row in content["published"]])]
     lines += [line for place, why in content["missing"] for line in ("", f"MISSING: {place}, {why}")]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..labels.conflict import conflict_in_words
-from ..metrics import metric_name, metric_text
+from ..metrics import METRIC_NAMES, metric_name, metric_text
+from ..published import PublishedFigures, as_printed, published_figures, published_in_words
 from ..runs.folder import OPTIONS_FILE, difference
 from ..runs.stored import StoredRun
 from ..storage.whole_files import write_json, write_text
@@ -38,7 +39,8 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
         in words, `None` where no run tells; `comparisons` with `against`, by name, of the test split by metric a
         [`Comparison`], for `metric` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the
         reason; `base`, the options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values
-        that it had.
+        that it had; `constant`, what saying the same of each clip gives, of tasks other than one score; `published`,
+        see [`PublishedFigures`].
 
     Raises:
         ValueError: The folder holds no sweep, no run that is done, or runs of different options or data.
@@ -76,6 +78,8 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
             },
             "missing": missing,
             "measured": _measured(stored),
+            "constant": constant_of(stored[0]),
+            "published": [asdict(one) for one in published_beside(stored[0])],
         }
     )
 
@@ -135,6 +139,17 @@ def _configuration(options: dict[str, Any], by_seed: dict[int, StoredRun]) -> di
     }
 
 
+def constant_of(run: StoredRun) -> dict[str, float]:
+    """By metric, what saying the same of each test clip gives, where the run has it."""
+    start = "test_constant_"
+    return {name.removeprefix(start): value for name, value in run.results.items() if name.startswith(start)}
+
+
+def published_beside(run: StoredRun) -> list[PublishedFigures]:
+    """[`published_figures`] of the data set of a run."""
+    return published_figures(run.dataset, run.modalities, run.task, run.metrics("test"))
+
+
 def _metrics(run: StoredRun, split: str) -> dict[str, float | None]:
     """The field's, and those over the clips in agreement and in conflict, `None` in runs that do not have them."""
     return run.metrics(split) | {name: run.results.get(f"{split}_{name}") for name in BY_CONFLICT}
@@ -186,7 +201,8 @@ def markdown(table: dict[str, Any]) -> str:
 def _lines(table: dict[str, Any]) -> Iterator[str]:
     configurations, seeds, main = table["configurations"], table["seeds"], table["metric"]
     main_name = metric_name(main)[1]
-    metrics = list(next(iter(configurations.values()))["test"])
+    every = list(next(iter(configurations.values()))["test"])
+    metrics = [name for name in every if name in METRIC_NAMES]
     if table["conflict"] is None:
         metrics = [name for name in metrics if name not in BY_CONFLICT]
     heads = [metric_name(name)[1] for name in metrics]
@@ -199,6 +215,15 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
     for name, one in configurations.items():
         cells = (_mean(metric, one["test"][metric]) for metric in metrics)
         yield from _row(name, str(len(one["seeds"])), *cells, _mean(main, one["validation"][main]))
+    if table["constant"]:
+        yield from _row("constant", "", *(_number(name, table["constant"].get(name)) for name in metrics), "")
+    for one in table["published"]:
+        if cells := _printed(one, metrics):
+            yield from _row(f"published: {one['name']}", str(one["seeds"] or ""), *cells, "")
+    if each := [name for name in every if name not in METRIC_NAMES]:
+        yield from _each_lines(table, each)
+    if table["published"]:
+        yield from ("", *published_in_words([PublishedFigures(**one) for one in table["published"]]))
     if table["conflict"] is not None:
         yield from ("", table["conflict"])
     if len(configurations) > 1:
@@ -235,13 +260,34 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
     yield from ("", _measured_line(table["measured"]))
 
 
+def _each_lines(table: dict[str, Any], metrics: list[str]) -> Iterator[str]:
+    """Of several scores, emotions or classes, a row for each, which are too many for columns."""
+    columns = {
+        name: [_mean(metric, one["test"][metric]) for metric in metrics]
+        for name, one in table["configurations"].items()
+    }
+    if table["constant"]:
+        columns["constant"] = [_number(metric, table["constant"].get(metric)) for metric in metrics]
+    columns |= {f"published: {one['name']}": cells for one in table["published"] if (cells := _printed(one, metrics))}
+    yield from ("", *_row("", *columns), _rule(len(columns) + 1))
+    for place, metric in enumerate(metrics):
+        yield from _row(metric_name(metric)[1], *(cells[place] for cells in columns.values()))
+
+
+def _printed(published: dict[str, Any], metrics: list[str]) -> list[str]:
+    """What a source has of the metrics; nothing where it has none of them."""
+    known = published["metrics"]
+    if not known.keys() & set(metrics):
+        return []
+    return ["" if name not in known else as_printed(name, known[name]).lstrip("0") for name in metrics]
+
+
 def _label_lines(configurations: dict[str, Any]) -> Iterator[str]:
-    tasks = [
-        name
-        for name in ("text", "audio", "vision")
-        if any(f"generated_label_{name}_corr" in one["generated_labels"] for one in configurations.values())
-    ]
-    yield from ("", "Labels of the last epoch against the true ones, correlation / mean absolute error:", "")
+    found = dict.fromkeys(name for one in configurations.values() for name in one["generated_labels"])
+    named = [re.fullmatch("generated_label_(.+)_(corr|acc)", name) for name in found]
+    tasks, measures = zip(*((one[1], one[2]) for one in named if one), strict=True)
+    title = {"corr": "correlation", "acc": "accuracy"}[measures[0]]
+    yield from ("", f"Labels of the last epoch against the true ones, {title} / mean absolute error:", "")
     yield from (*_row("", *tasks), _rule(len(tasks) + 1))
     learned = [name for name, one in configurations.items() if one["options"].get("unimodal_tasks") != []]
     for label, kind in (("`y_m` itself", "fused"), *((name, "generated") for name in learned)):
@@ -249,7 +295,7 @@ def _label_lines(configurations: dict[str, Any]) -> Iterator[str]:
         known = {key: value for one in known for key, value in one["generated_labels"].items()}
         cells = []
         for task in tasks:
-            pair = [known.get(f"{kind}_label_{task}_{metric}") for metric in ("corr", "mae")]
+            pair = [known.get(f"{kind}_label_{task}_{metric}") for metric in (measures[0], "mae")]
             cells.append("" if None in pair else " / ".join(_number("mae", one["mean"]) for one in pair))
         if any(cells):
             yield from _row(label, *cells)

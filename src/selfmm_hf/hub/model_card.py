@@ -17,6 +17,7 @@ from ..metrics import METRIC_NAMES, metric_text
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
+from ..published import PublishedFigures, as_printed, published_figures, published_in_words
 from ..resources import CONFIGS
 from ..version import __version__
 
@@ -57,6 +58,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
     """
     config, builder = model.config, BUILDERS.get(facts["dataset"])
     recipe = processor.feature_extractor.recipe
+    published = published_figures(facts["dataset"], config.modalities, config.task, _reported(facts))
     shapes = [f"`{name}` (clips, frames, {config.sequence_options(name)['input_dim']})" for name in config.sequences]
     tokens = ["`input_ids` and `attention_mask` from the tokenizer"] if processor.tokenizer is not None else []
     computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
@@ -84,7 +86,8 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         units=", ".join(_scales(config.task)),
         modalities=", ".join(config.modalities),
         inputs=", ".join([*tokens, *shapes]),
-        rows=list(_rows(facts)),
+        rows=list(_rows(facts, published)),
+        published=list(published_in_words(published)),
         conflict=conflict_in_words([facts], config.task.label_range) if config.task.label_range else None,
         trust=list(trust_in_words(chosen_confidence(facts))),
         picture=PICTURE if picture else None,
@@ -162,13 +165,20 @@ def _metadata(facts: dict, title: str, task: Task) -> ModelCardData:
     )
 
 
-def _rows(facts: dict) -> Iterator[list[str]]:
-    """The table of results: a head, and a row for each split."""
-    names = [name for name in METRIC_NAMES if f"test_{name}" in facts]
+def _reported(facts: dict) -> list[str]:
+    return [name for name in METRIC_NAMES if f"test_{name}" in facts]
+
+
+def _rows(facts: dict, published: list[PublishedFigures]) -> Iterator[list[str]]:
+    """The table of results: a head, a row for each split, and the published ones for the test split."""
+    names = _reported(facts)
     yield ["", *(METRIC_NAMES[name][1] for name in names)]
     for split in SPLITS:
-        values = {name: facts[f"{split}_{name}"] for name in names}
+        values = {name: facts.get(f"{split}_{name}", math.nan) for name in names}
         yield [split, *("" if math.isnan(value) else metric_text(name, value) for name, value in values.items())]
+    for one in published:
+        cells = [as_printed(name, one.metrics[name]) if name in one.metrics else "" for name in names]
+        yield [f"published: {one.name}", *cells]
 
 
 def _command(facts: dict) -> str:

@@ -1,7 +1,9 @@
 """The drawings that the picture of a run and the report have in common; each fills one axes."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +17,6 @@ from .stored import losses_by_epoch, read_generated, read_predictions
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lines and marks differ, too.
 COLOURS = {"fusion": "#000000", "text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
-LINES = {"fusion": "-", "text": "-", "audio": "--", "vision": "-."}
-MARKS = {"fusion": "D", "text": "o", "audio": "s", "vision": "^"}
 # Of runs or groups of them, in one drawing.
 STYLES = [
     ("#0072B2", "-", "o"),
@@ -29,8 +29,27 @@ STYLES = [
 PUBLISHED = ("#000000", (0, (1, 1)), "D")
 GREY, FAINT = "#767676", "#CCCCCC"
 
+
+class Look(NamedTuple):
+    """How a modality is drawn, as matplotlib takes it."""
+
+    colour: str
+    line: str | tuple
+    mark: str
+
+
+LOOKS = {"fusion": Look(COLOURS["fusion"], "-", "D")} | {
+    name: Look(*style) for name, style in zip(("text", "audio", "vision"), STYLES, strict=False)
+}
+
 Labels = dict[str, NDArray[np.float64]]
 """Generated labels by modality, (epochs, training clips)."""
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """The look of the fusion and of each modality; those of other names have looks of their own, in their order."""
+    others = itertools.cycle(STYLES[len(LOOKS) - 1 :])
+    return {name: LOOKS[name] if name in LOOKS else Look(*next(others)) for name in names}
 
 
 def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Splits) -> Path:
@@ -185,10 +204,11 @@ def draw_labels(axes, task: Task, generated: Labels) -> None:
     fused, rows = next(iter(generated.values()))[0], np.arange(len(task.names))[::-1]
     scales = np.array(task.limits)
     axes.barh(rows, (fused.mean(0) - scales[:, 0]) / np.ptp(scales, axis=1), 0.7, color=FAINT, label="fused")
+    looks = looks_of(generated)
     for modality, labels in generated.items():
         share = (labels[-1].mean(0) - scales[:, 0]) / np.ptp(scales, axis=1)
-        colour, mark = COLOURS.get(modality, GREY), MARKS.get(modality, "x")
-        axes.plot(share, rows, mark, color=colour, label=modality)
+        look = looks[modality]
+        axes.plot(share, rows, look.mark, color=look.colour, label=modality)
     axes.set_yticks(rows, task.names)
     axes.set(xlabel="mean, share of the scale", xlim=(0, None))
     legend(axes)
@@ -202,11 +222,12 @@ def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool 
         curves: Of each modality and seed, epoch by epoch.
         dotted: Whether a dotted line carries on the first value, that of the fused label.
     """
+    looks = looks_of(curves)
     for modality, seeds in curves.items():
-        colour = COLOURS.get(modality, GREY)
-        draw_over_epochs(axes, seeds, color=colour, linestyle=LINES.get(modality, "-"), label=modality)
+        look = looks[modality]
+        draw_over_epochs(axes, seeds, color=look.colour, linestyle=look.line, label=modality)
         if dotted:
-            axes.axhline(seeds[0][0], color=colour, linestyle=":", linewidth=1.2)
+            axes.axhline(seeds[0][0], color=look.colour, linestyle=":", linewidth=1.2)
     if dotted:
         axes.plot([], [], ":", color=GREY, label="fused label")
     axes.set(xlabel="epoch")
@@ -219,8 +240,9 @@ def draw_spread(axes, generated: Labels) -> None:
     limit = max(np.abs(fused).max(), max(np.abs(labels[-1]).max() for labels in generated.values()), 1e-3)
     bins = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     axes.hist(fused, bins, color=FAINT, label="fused")
+    looks = looks_of(generated)
     for modality, labels in generated.items():
-        style = {"color": COLOURS[modality], "linestyle": LINES[modality]}
+        style = {"color": looks[modality].colour, "linestyle": looks[modality].line}
         axes.hist(labels[-1], bins, histtype="step", linewidth=1.5, **style, label=modality)
     axes.set(xlabel="label", ylabel="clips")
     legend(axes)

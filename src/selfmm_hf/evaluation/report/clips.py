@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runs.plot import COLOURS, GREY, MARKS, legend
+from ...runs.plot import COLOURS, GREY, legend, looks_of
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table
 
@@ -88,12 +88,9 @@ def _strips(found: dict[str, NDArray], limit: float):
         axes.axvline(0, color=GREY, linewidth=1, alpha=0.6)
         axes.hlines(places, np.nanmin(alone, 0), np.nanmax(alone, 0), color=GREY, alpha=0.45, linewidth=2)
         axes.plot(found["label"], places, "|", color=COLOURS["fusion"], markersize=16, markeredgewidth=2, label="label")
-        for name, of in found.items():
-            if name == "fusion":
-                style = {"markerfacecolor": PAPER, "markersize": 8}
-                axes.plot(of, places, MARKS[name], color=COLOURS[name], label="fusion", **style)
-            elif name != "label":
-                axes.plot(of, places, MARKS[name], color=COLOURS[name], markersize=7, label=name)
+        for name, look in looks_of(name for name in found if name != "label").items():
+            style = {"markerfacecolor": PAPER, "markersize": 8} if name == "fusion" else {"markersize": 7}
+            axes.plot(found[name], places, look.mark, color=look.colour, label=name, **style)
         axes.set_yticks(places, range(1, count + 1))
         reach = max(limit, np.nanmax(np.abs(alone))) * 1.06
         axes.set(xlim=(-reach, reach), xlabel="negative  \N{LEFT RIGHT ARROW}  positive", ylabel="clip")

@@ -1,10 +1,12 @@
 """How the losses and the generated labels went, epoch by epoch."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ...labels.quality import as_targets, mean_error, measures, quality, true_labels
-from ...labels.trust import chosen_confidence, trust_in_words
-from ...runs.plot import COLOURS, FAINT, draw_by_modality, draw_losses
+from ...labels.trust import by_target, chosen_confidence, trust_in_words
+from ...runs.plot import COLOURS, FAINT, draw_by_modality, draw_losses, looks_of
 from .data import Data, Group
 from .drawing import FLATTENING, Figure, Panel, Table, axis_ends
 
@@ -69,7 +71,7 @@ def label_distributions(groups: list[Group]) -> Figure:
     )
     panels, rows = [], []
     for number, group in enumerate(groups, start=1):
-        for modality in group.finished[0].tasks:
+        for modality, look in looks_of(group.finished[0].tasks).items():
             epochs = min(len(run.generated[modality]) for run in group.finished)
             labels = np.concatenate([run.generated[modality][:epochs] for run in group.finished], axis=1)
             shown = _some_epochs(epochs)
@@ -84,7 +86,7 @@ def label_distributions(groups: list[Group]) -> Figure:
                     f"labels-{number}-{modality}",
                     group.titled(modality),
                     alt,
-                    _ridges(labels, shown, modality),
+                    _ridges(labels, shown, modality, look.colour),
                     number,
                     (4.0, 3.9),
                 )
@@ -113,7 +115,7 @@ def _some_epochs(count: int) -> list[int]:
     return sorted({round(epoch) for epoch in np.geomspace(1, count, min(7, count))})
 
 
-def _ridges(labels: np.ndarray, shown: list[int], modality: str):
+def _ridges(labels: np.ndarray, shown: list[int], modality: str, own_colour: str):
     farthest, fused = np.abs(labels).max(), np.abs(labels[0]).max()
     limit = max(min(farthest, FLATTENING * fused), 1e-3)
     beyond = ", or beyond at the ends" if farthest > limit else ""
@@ -127,7 +129,7 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str):
             depth = 3 * (len(shown) - place)
             before, now = (place + counts[of] * height for of in (shown[0], epoch))
             axes.stairs(before, edges, baseline=place, fill=True, color=FAINT, zorder=depth)
-            colour = COLOURS["fusion"] if epoch == 1 else COLOURS[modality]
+            colour = COLOURS["fusion"] if epoch == 1 else own_colour
             axes.stairs(now, edges, baseline=place, color=colour, linewidth=1.4, zorder=depth + 1)
             median = np.median(labels[epoch - 1])
             axes.plot([median] * 2, [place, place + 0.22], color=colour, linewidth=2, zorder=depth + 1)
@@ -182,10 +184,7 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
             continue
         chosen = [chosen_confidence(run.results) for run in group.finished]
         at_best = {name: float(np.mean([one[name] for one in chosen])) for name in trust}
-        alt = f"Confidence in the labels, after the chosen epoch: {'; '.join(trust_in_words(at_best))}."
-        draw = _by_modality(trust, "confidence", (0.0, 1.0), dotted=False)
-        row = len(drawn) + 1 if len(groups) > 1 else 1
-        panels.append(Panel(f"trust-{number + 1}", group.titled(TRUST), alt, draw, row))
+        panels += _trust_panels(group, number + 1, trust, at_best, len(drawn) + 1 if len(groups) > 1 else 1)
         rows += [(TRUST, *[group.name] * bool(groups[0].name), name, *_epoch_means(of)) for name, of in trust.items()]
         notes.append(f"{group.titled('After the chosen epoch')}, {'; '.join(trust_in_words(at_best))}.")
     text = "How far the labels of each modality move away from the fused label, on average." + SEEDS
@@ -204,11 +203,25 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
 
 
 def _confidence(group: Group) -> dict[str, list[list[float]]]:
-    """By modality and seed, epoch by epoch; nothing for runs of another convention, or that did not keep it."""
-    of_runs = [run.results.get("label_confidence") for run in group.finished]
-    if not all(of_runs):
-        return {}
-    return {name: [of[name] for of in of_runs] for name in group.finished[0].tasks}
+    """
+    By the names of [`label_confidence`] and by seed, epoch by epoch; nothing for runs of another convention, or that
+    did not keep it.
+    """
+    of_runs = [run.results.get("label_confidence", {}) for run in group.finished]
+    return {name: [of[name] for of in of_runs] for name in of_runs[0] if all(name in of for of in of_runs)}
+
+
+def _trust_panels(
+    group: Group, number: int, trust: dict[str, list[list[float]]], at_best: dict[str, float], row: int
+) -> Iterator[Panel]:
+    """A panel of each target, in rows of their own where there are several."""
+    targets, chosen = by_target(trust), by_target(at_best)
+    for place, (target, of) in enumerate(targets.items(), start=1):
+        about = f"{TRUST}: {target}" if target else TRUST
+        alt = f"{about}, after the chosen epoch: {'; '.join(trust_in_words(chosen[target]))}."
+        draw = _by_modality(of, "confidence", (0.0, 1.0), dotted=False)
+        name, line = (f"trust-{number}-{place}", row + number) if len(targets) > 1 else (f"trust-{number}", row)
+        yield Panel(name, group.titled(about), alt, draw, line)
 
 
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:

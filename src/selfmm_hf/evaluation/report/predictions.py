@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from ...labels.conflict import conflict_in_words
 from ...labels.quality import true_labels
-from ...metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors, metric_name, reported
-from ...runs.plot import COLOURS, GREY, MARKS, draw_outcome, draw_predictions, legend
+from ...metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors, is_share, metric_name, reported
+from ...published import PublishedFigures, published_figures
+from ...runs.plot import COLOURS, GREY, draw_outcome, draw_predictions, legend, looks_of
 from ...task_metrics import metrics_of
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table, axis_ends
@@ -22,36 +23,60 @@ def results(groups: list[Group]) -> Figure:
     titles = {name: metric_name(name)[1] for name in names}
     several = len(runs) > 1
     panels = [_seeds_panel(groups, name, titles[name]) for name in names[:3] if several]
-    tables = []
+    tables, first = [], runs[0]
+    published = published_figures(first.dataset, first.modalities, first.task, names)
     for split in ("test", "validation"):
+        beside = {f"published: {one.name}": one for one in published if split == "test"}
         caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
         if runs[0].label_range is None:  # a metric of each target: too many for a line
             for of, kind in ((True, ""), (False, ", each of them")):
+                shown = {name: title for name, title in titles.items() if (name in METRIC_NAMES) == of}
+                known = {title: one for title, one in beside.items() if one.metrics.keys() & shown.keys()}
                 rows = [
                     (
                         title,
                         *(_cell(group, f"{split}_{name}") for group in groups),
                         _cell(groups[0], f"{split}_constant_{name}"),
+                        *(_published_cell(one, name) for one in known.values()),
                     )
-                    for name, title in titles.items()
-                    if (name in METRIC_NAMES) == of
+                    for name, title in shown.items()
                 ]
-                head = ["", *(group.name or "run" for group in groups), "constant"]
+                head = ["", *(group.name or "run" for group in groups), "constant", *known]
                 tables += [Table(head, rows, caption + kind)] * bool(rows)
             continue
         rows = []
         for group in groups:
             cells = [_cell(group, f"{split}_{name}") for name in names]
-            rows.append((*[group.name or "all seeds", len(group.finished)] * several, *cells))
-        tables.append(Table([*["runs", "seeds"] * several, *titles.values()], rows, caption))
+            named = [group.name or ("all seeds" if several else "this run")] * (several or bool(beside))
+            rows.append((*named, *[len(group.finished)] * several, *cells))
+        for title, one in beside.items():
+            rows.append((title, *[one.seeds or ""] * several, *(_published_cell(one, name) for name in names)))
+        head = [*["runs"] * (several or bool(beside)), *["seeds"] * several]
+        tables.append(Table([*head, *titles.values()], rows, caption))
+    if published:
+        rows = [(one.name, one.of) for one in published]
+        tables.append(Table(["published", "what it is of"], rows, f"Published figures of {published[0].dataset}"))
     text = "The epoch was chosen by the validation loss alone; the test split was read once, after that."
+    if published:
+        text += (
+            " Published figures are of other trainings, and perhaps other features and encoders: see the last table."
+        )
     if several:
         text += " Points are seeds, the stroke is their mean."
     if runs[0].label_range is None:
-        text += " The last column says the same of each clip: what is most frequent, or in the middle, in training."
+        text += (
+            ' The column "constant" says the same of each clip: what is most frequent, or in the middle, in training.'
+        )
     elif conflict := conflict_in_words([run.results for run in runs], runs[0].label_range):
         text += f" {conflict}"
     return Figure("results", "Results", text, panels, tables)
+
+
+def _published_cell(one: PublishedFigures, name: str) -> str:
+    """In the units of the page, with the digits that are printed."""
+    if name not in one.metrics:
+        return ""
+    return f"{one.metrics[name]:.{4 if is_share(name) else 3}f}"
 
 
 def _cell(group: Group, name: str) -> str:
@@ -266,18 +291,18 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
 
 
 def _errors(errors: dict[str, tuple[list[float], list[float]]], top: float):
+    looks = looks_of(errors)
+
     def draw(axes) -> None:
         for place, (task, pair) in zip(range(len(errors))[::-1], errors.items(), strict=True):
             for values, lift, full in zip(pair, (0.12, -0.2), (True, False), strict=True):
                 if not values:
                     continue
                 mean, height = np.mean(values), place + (lift if pair[1] else 0)
-                axes.plot([0, mean], [height] * 2, color=COLOURS[task], alpha=0.35, linewidth=2.5)
-                axes.plot([min(values), max(values)], [height] * 2, color=COLOURS[task], linewidth=2)
-                axes.plot(
-                    mean, height, MARKS[task], color=COLOURS[task], markersize=8,
-                    markerfacecolor=COLOURS[task] if full else PAPER,
-                )  # fmt: skip
+                colour, _, mark = looks[task]
+                axes.plot([0, mean], [height] * 2, color=colour, alpha=0.35, linewidth=2.5)
+                axes.plot([min(values), max(values)], [height] * 2, color=colour, linewidth=2)
+                axes.plot(mean, height, mark, color=colour, markersize=8, markerfacecolor=colour if full else PAPER)
                 axes.annotate(
                     f"{mean:.3f}", (max(values), height), xytext=(8, 0), textcoords="offset points", va="center", size=9
                 )
