@@ -1,6 +1,7 @@
 """Published figures beside those of runs: the files, and the tables, report and card that show them."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ from huggingface_hub import ModelCard
 from test_hub import save_model
 from test_report import report, write_run
 
+from selfmm_hf.data.targets import task_to_json
 from selfmm_hf.evaluation import folds, table
+from selfmm_hf.evaluation.report.data import Group
+from selfmm_hf.evaluation.report.predictions import results
 from selfmm_hf.metrics import metric_name
 from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.published import FOLDER, OWN, published_figures
+from selfmm_hf.runs.stored import StoredRun
 from selfmm_hf.task_metrics import metrics_of
 
 MODALITIES = ("text", "audio", "vision")
@@ -119,6 +124,23 @@ def test_the_report_shows_them(tmp_path, monkeypatch):
     assert "10 seeds, all chosen on validation" in page.source and "this run" in page.cells
     page = report(tmp_path / "own", write_run(tmp_path / "custom", dataset="custom", label_range=3.0))
     assert "ublished" not in page.source.split('id="learning"')[0]
+
+
+def test_the_report_of_emotions_has_them_in_a_table_of_their_own():
+    task = TASKS["iemocap"][0]
+    figures = {f"{split}_{name}": 0.5 for split in ("test", "validation") for name in known(task)}
+    figures |= {f"test_constant_{name}": 0.25 for name in known(task)} | {"test_wa_chosen": 0.75}
+    told = {"task": task_to_json(task), "best_epoch": 1, **figures}
+    columns = dict.fromkeys(("id", "split", "label", "fusion", *MODALITIES))
+    run = StoredRun(Path("run"), {"dataset": "iemocap"}, results=told, predictions=columns)
+    tables = {one.caption: one for one in results([Group("", [run])]).tables}
+    one = tables["Test split, beside published figures"]
+    assert list(one.head) == ["", "run", "constant", "published: CorrKD", "published: benchmark list, words alone"]
+    assert ("F1, sad", "0.500", "0.250", "0.8670", "0.6870") in one.rows and len(one.rows) == 4
+    assert list(tables["Test split"].head) == ["", "run", "constant"]
+    validation = [row[0] for row in tables["Validation split"].rows]
+    assert validation == ["F1", "Accuracy", "Weighted accuracy", "AUC"]  # thresholds are chosen there
+    assert tables["Published figures of IEMOCAP"].rows[0][0] == "CorrKD"
 
 
 def test_the_card_shows_them(tmp_path):

@@ -1,6 +1,7 @@
 """Training on several scores, emotions and classes, with modalities of any name: from samples to results."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,11 @@ def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
     assert {f"generated_label_face_{first}", "fused_label_face_mae"} <= results.keys()
     assert results["fused_label_face_mae"] == pytest.approx(0, abs=1e-6)
 
+    (tmp_path / "stopped").mkdir()
+    for name in ("options.yaml", "environment.json"):
+        shutil.copy(tmp_path / "run" / name, tmp_path / "stopped" / name)
+    assert StoredRun.read(tmp_path / "stopped").task == task
+
     targets = task.targets(torch.from_numpy(splits_of(task)["train"].labels)).numpy()
     assert np.allclose(stored.generated["face"][0].reshape(targets.shape), targets)
     scales = np.array(task.scales or [(0.0, 1.0)] * len(task.names))
@@ -105,6 +111,7 @@ def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
     }
     page = write_report([tmp_path / "run"], tmp_path / "report").read_text(encoding="utf-8")
     assert all(name in page for name in (*task.names, "constant", "Missing data"))
+    assert ("cross-entropy" in page) == (task.problem_type != "regression")
 
     loaded = AutoModel.from_pretrained(tmp_path / "run" / "model")
     assert loaded.config.task == task and loaded.config.id2label == dict(enumerate(task.names))

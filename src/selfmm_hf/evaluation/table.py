@@ -216,7 +216,7 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
         cells = (_mean(metric, one["test"][metric]) for metric in metrics)
         yield from _row(name, str(len(one["seeds"])), *cells, _mean(main, one["validation"][main]))
     if table["constant"]:
-        yield from _row("constant", "", *(_number(name, table["constant"].get(name)) for name in metrics), "")
+        yield from _row("constant", "", *_constant(table, metrics), "")
     for one in table["published"]:
         if cells := _printed(one, metrics):
             yield from _row(f"published: {one['name']}", str(one["seeds"] or ""), *cells, "")
@@ -267,11 +267,15 @@ def _each_lines(table: dict[str, Any], metrics: list[str]) -> Iterator[str]:
         for name, one in table["configurations"].items()
     }
     if table["constant"]:
-        columns["constant"] = [_number(metric, table["constant"].get(metric)) for metric in metrics]
+        columns["constant"] = _constant(table, metrics)
     columns |= {f"published: {one['name']}": cells for one in table["published"] if (cells := _printed(one, metrics))}
     yield from ("", *_row("", *columns), _rule(len(columns) + 1))
     for place, metric in enumerate(metrics):
         yield from _row(metric_name(metric)[1], *(cells[place] for cells in columns.values()))
+
+
+def _constant(table: dict[str, Any], metrics: list[str]) -> list[str]:
+    return [_number(name, table["constant"][name]) if name in table["constant"] else "" for name in metrics]
 
 
 def _printed(published: dict[str, Any], metrics: list[str]) -> list[str]:

@@ -76,8 +76,7 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     test = predictions["split"] == "test"
     losses = [[losses_by_epoch(log_history, name)] for name in ("loss", "eval_selection_loss")]
     task = splits["train"].task
-    draw_losses(curves, *losses, [best_epoch])
-    curves.set(ylabel="L1 loss" if task.problem_type == REGRESSION else "cross-entropy")
+    draw_losses(curves, *losses, [best_epoch], task)
     draw_outcome(scatter, task, predictions["label"][test], predictions["fusion"][test])
     if truth := true_labels(splits["train"], generated):
         name, measure = next(iter(measures(task).items()))
@@ -107,7 +106,7 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
 
 
 def draw_losses(
-    axes, training: Sequence[list[float]], validation: Sequence[list[float]], chosen: Sequence[int | None]
+    axes, training: Sequence[list[float]], validation: Sequence[list[float]], chosen: Sequence[int | None], task: Task
 ) -> None:
     """
     Losses over the epochs.
@@ -115,6 +114,7 @@ def draw_losses(
     Args:
         training, validation: Of each seed, epoch by epoch.
         chosen: The epoch that validation chose, of each seed; none where it has not come to that.
+        task: What is learned.
     """
     draw_over_epochs(axes, training, color=GREY, linestyle="--", label="training, all tasks")
     draw_over_epochs(axes, validation, color=COLOURS["fusion"], label="validation, fusion")
@@ -126,7 +126,7 @@ def draw_losses(
     if points:
         label = f"chosen: epoch {points[0][0]}" if len(points) == 1 else "chosen epochs"
         axes.plot(*zip(*points, strict=True), "o", color=COLOURS["fusion"], label=label)
-    axes.set(xlabel="epoch", ylabel="L1 loss", ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="L1 loss" if task.problem_type == REGRESSION else "cross-entropy", ylim=(0, None))
     legend(axes, 2)
 
 

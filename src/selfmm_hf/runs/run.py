@@ -360,7 +360,7 @@ class Run:
             "text_pooling": self.model.config.text_pooling if "text" in modalities else None,
             "convention": self.args.convention,
             "seed": self.args.seed,
-            **({} if task.label_range is not None else {"task": task_to_json(task)}),
+            **_told(task),
             **results_of(self.splits, trainer, outputs, modalities),
         }
         processor = SelfMMProcessor(self.extractor, self.tokenizer, self.max_text_tokens)
@@ -415,7 +415,8 @@ class Run:
             "resumed_from": self.checkpoint and self.checkpoint.name,
             "seconds": None,
         }
-        self._environment = {"data": self.data_fingerprint(), "sessions": [*before, environment() | device]}
+        sessions = [*before, environment() | device]
+        self._environment = {"data": self.data_fingerprint(), **_told(trainer.task), "sessions": sessions}
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
 
     def data_fingerprint(self) -> dict[str, str]:
@@ -431,6 +432,11 @@ class Run:
             "sizes": {split: len(samples) for split, samples in self.splits.items()},
             "hardware": hardware(trainer),
         }
+
+
+def _told(task: Task) -> dict[str, Any]:
+    """A task other than one score, for files of the run."""
+    return {} if task.label_range is not None else {"task": task_to_json(task)}
 
 
 def _check_selection(args: SelfMMTrainingArguments) -> None:

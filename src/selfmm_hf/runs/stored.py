@@ -78,13 +78,19 @@ class StoredRun:
 
     @property
     def task(self) -> Task:
-        """What was predicted."""
-        if "task" in self.results:
-            try:
-                return task_from_json(self.results["task"])
-            except ValueError as error:
-                raise RunError(f"{self.folder / RESULTS_FILE} is damaged: {error}") from error
-        return score(range_of_labels(self.dataset, self.options.get("label_range")))
+        """What is predicted."""
+        for file, content in ((RESULTS_FILE, self.results), (ENVIRONMENT_FILE, self.environment)):
+            if "task" in content:
+                try:
+                    return task_from_json(content["task"])
+                except ValueError as error:
+                    raise RunError(f"{self.folder / file} is damaged: {error}") from error
+        limit = range_of_labels(self.dataset, self.options.get("label_range"))
+        if limit is None:
+            raise RunError(
+                f"{self.folder} does not tell what is predicted, as runs of before did not: let the run end."
+            )
+        return score(limit)
 
     @property
     def label_range(self) -> float | None:

@@ -40,7 +40,7 @@ def learning_curves(groups: list[Group]) -> Figure:
 
         def draw(axes) -> None:
             losses = [[run.losses(name) for run in runs] for name in LOSSES]
-            draw_losses(axes, *losses, [run.results.get("best_epoch") for run in runs])
+            draw_losses(axes, *losses, [run.results.get("best_epoch") for run in runs], runs[0].task)
             axes.set(ylim=(0, tops[number - 1]))
 
         said = "; ".join(

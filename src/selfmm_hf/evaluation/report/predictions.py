@@ -29,20 +29,20 @@ def results(groups: list[Group]) -> Figure:
         beside = {f"published: {one.name}": one for one in published if split == "test"}
         caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
         if runs[0].label_range is None:  # a metric of each target: too many for a line
-            for of, kind in ((True, ""), (False, ", each of them")):
-                shown = {name: title for name, title in titles.items() if (name in METRIC_NAMES) == of}
-                known = {title: one for title, one in beside.items() if one.metrics.keys() & shown.keys()}
-                rows = [
-                    (
-                        title,
-                        *(_cell(group, f"{split}_{name}") for group in groups),
-                        _cell(groups[0], f"{split}_constant_{name}"),
-                        *(_published_cell(one, name) for one in known.values()),
-                    )
-                    for name, title in shown.items()
-                ]
-                head = ["", *(group.name or "run" for group in groups), "constant", *known]
-                tables += [Table(head, rows, caption + kind)] * bool(rows)
+            own = {group.name or "run": [_cell(group, f"{split}_{name}") for name in names] for group in groups}
+            columns = own | {"constant": [_cell(groups[0], f"{split}_constant_{name}") for name in names]}
+            columns |= {title: [_published_cell(one, name) for name in names] for title, one in beside.items()}
+            printed = {name for one in beside.values() for name in one.metrics}
+            kinds = {
+                "": [name for name in names if name in METRIC_NAMES],
+                ", beside published figures": [name for name in names if name in printed],
+                ", each of them": [name for name in names if name not in METRIC_NAMES],
+            }
+            for kind, shown in kinds.items():
+                heads = list(columns) if "published" in kind else [*own, "constant"]
+                cells = {name: [columns[head][names.index(name)] for head in heads] for name in shown}
+                rows = [(titles[name], *of) for name, of in cells.items() if any(of)]
+                tables += [Table(["", *heads], rows, caption + kind)] * bool(rows)
             continue
         rows = []
         for group in groups:

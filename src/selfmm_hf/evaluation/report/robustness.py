@@ -10,7 +10,7 @@ from ...metrics import metric_name
 from ...runs.plot import GREY, PUBLISHED, STYLES, legend
 from ...runs.stored import RunError, StoredRun, read_json
 from ..robustness.published import published
-from ..robustness.tables import REPORT_FILE, headlines
+from ..robustness.tables import REPORT_FILE, headlines, of_each
 from .data import Group
 from .drawing import Figure, Panel, Table
 
@@ -56,6 +56,8 @@ def robustness(groups: list[Group]) -> Figure:
         "same rate, and with only some of the modalities. The model was chosen before, on validation. Of several "
         "seeds: the mean, and a band from the lowest to the highest."
     )
+    if of_each(first.task):
+        text += " What is drawn are means; each of them is in robustness.md of the run."
     if any(curve for name in names for curve in _published(first.dataset, name).values()):
         text += " Published figures are of other features, and were chosen otherwise."
     return Figure("robustness", "Missing data", text, panels, tables)
