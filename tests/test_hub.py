@@ -591,6 +591,20 @@ def test_the_card_tells_what_the_targets_are(tmp_path, model_of, task, said, kin
     assert card.data.to_dict()["model-index"][0]["results"][0]["task"]["name"] == kind
 
 
+@pytest.mark.parametrize(
+    ("modalities", "said"),
+    [(["text", "audio"], "none, words come as vectors."), (["audio", "eye"], "none, the model reads no words.")],
+)
+def test_the_card_of_a_model_without_a_text_encoder_names_none(tmp_path, tiny_model, modalities, said):
+    widths = {"text": 6, "audio": 5, "eye": 4}
+    model = tiny_model(modalities=modalities, text_config=None, text_dim=6, eye_dim=4)
+    given = {name: {"kind": "features", "dim": widths[name]} for name in modalities}
+    extractor = SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given})
+    save_model_folder(tmp_path / "model", model, SelfMMProcessor(extractor, None), facts(dataset="custom"))
+    text = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert f"Text encoder: {said} Convention" in text and "BERT" not in text
+
+
 def test_the_card_of_one_score_says_what_it_said(model):
     text = ModelCard.load(model / "README.md").text
     assert "This model predicts how positive or negative a clip of a person speaking is. It also gives a score" in text

@@ -19,8 +19,9 @@ from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.evaluation.report.clips import _widest
 from selfmm_hf.evaluation.report.data import Group, find_runs, group_runs
-from selfmm_hf.evaluation.report.drawing import axis_ends
+from selfmm_hf.evaluation.report.drawing import Table, axis_ends
 from selfmm_hf.evaluation.report.learning import _confidence, _trust_panels
+from selfmm_hf.evaluation.report.page import RIGHT, _table
 from selfmm_hf.evaluation.report.predictions import classes, confusion
 from selfmm_hf.evaluation.report.representations import class_centres, project
 from selfmm_hf.evaluation.report.robustness import robustness
@@ -560,6 +561,13 @@ def test_a_whole_run_with_its_data_and_its_model(tmp_path, monkeypatch, sketched
     assert correlation(run.generated["text"][-1], np.array(corpus["label_text"])) == pytest.approx(
         results["generated_label_text_corr"]
     )
+
+
+def test_negative_numbers_are_aligned_as_numbers():
+    head = _table(Table(["", "Corr", "F1", ""], [("a", "-0.021 ± 0.506", "", "b-1.0"), ("b", "0.798", "0.8595", "")]))[
+        "head"
+    ]
+    assert [kind for _, kind in head] == ["", RIGHT, RIGHT, ""]
 
 
 def test_a_group_that_reaches_far_flattens_no_other():

@@ -14,6 +14,7 @@ from ..data import BUILDERS
 from ..labels.conflict import conflict_in_words
 from ..labels.trust import chosen_confidence, trust_in_words
 from ..metrics import METRIC_NAMES, metric_text
+from ..model.configuration_selfmm import SelfMMConfig
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
@@ -71,7 +72,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         data=DEMO if builder is None else f"{title}{_published(facts['data'], facts['data_revision'])}",
         research=builder is not None and bool(builder.CITATION),
         homepage=builder and builder.HOMEPAGE,
-        text_encoder=_encoder_name(facts["text_encoder"], facts.get("text_encoder_revision")),
+        text_encoder=_encoder_name(config, facts["text_encoder"], facts.get("text_encoder_revision")),
         text_pooling=config.text_pooling if config.text_config is not None else None,
         text_read=TEXT_POOLINGS,
         calls=_calls(processor),
@@ -220,7 +221,9 @@ def _published(data: str | None, revision: str | None) -> str:
     return f", the repository `{data}`" + (f" at `{revision}`" if revision else "")
 
 
-def _encoder_name(name: str | None, revision: str | None) -> str:
+def _encoder_name(config: SelfMMConfig, name: str | None, revision: str | None) -> str:
+    if config.text_config is None:
+        return "none, words come as vectors" if "text" in config.modalities else "none, the model reads no words"
     if name is None:
         return "a small BERT trained with the rest"
     # The name of a folder is enough; where it lay on somebody's machine is nobody's business.

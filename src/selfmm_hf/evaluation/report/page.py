@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from ...pages import fill
 from .drawing import Figure, Panel, Table
 
-NUMBER = re.compile(r"(\d+\.\d+( ± \d+\.\d+|%)?)?")
+NUMBER = re.compile(r"(-?\d+\.\d+( ± \d+\.\d+|%)?)?")
 LONG = 10  # rows; longer tables are folded away
 RIGHT, WORDS = Markup(' class="number"'), Markup(' class="words" dir="auto"')
 
