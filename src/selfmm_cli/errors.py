@@ -1,5 +1,6 @@
 """How commands fail: bad input ends in one line, a fault of the program in its traceback."""
 
+import dis
 import importlib.util
 import os
 import sys
@@ -34,10 +35,14 @@ def end_in_one_line(kinds: tuple[type[Exception], ...] = (ValueError, OSError), 
 
 
 def _origin(error: Exception) -> str:
-    """How to see where an error comes from, if neither this package nor the system raised it: it may be a bug."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    module = frame.f_globals.get("__name__", "")
-    if isinstance(error, OSError) or module.startswith(("selfmm_hf.", "selfmm_cli.")) or module.endswith("_selfmm"):
+    """How to see where an error comes from, unless this package or the system raised it on purpose: it may be a bug."""
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    module, code = last.tb_frame.f_globals.get("__name__", ""), last.tb_frame.f_code
+    ours = module.startswith(("selfmm_hf.", "selfmm_cli.")) or module.endswith("_selfmm")
+    # What a function in C raises has no frame of its own, and seems to come from the line that calls it.
+    if isinstance(error, OSError) or (ours and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]):
         return ""
     return f" ({type(error).__name__} of another package; SELFMM_DEBUG=1 shows the traceback)"
 
