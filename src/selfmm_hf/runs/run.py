@@ -289,7 +289,7 @@ class Run:
             model = SelfMMModel.from_text_encoder(name, revision=revision, **options)
             pooling = model.config.text_pooling
             if "text_pooling" not in options and pooling != "cls" and self.args.should_log:
-                logger.warning(f"{name} is made for text_pooling {pooling}, so this is taken. --text_pooling overrides it.")
+                logger.warning(f"{name} is made for text_pooling {pooling}, which is used. --text_pooling changes it.")
             return model
         text_config = None if self.tokenizer is None else demo_text_config()
         return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
