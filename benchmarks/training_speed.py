@@ -221,10 +221,10 @@ def leave_out(measure: str, args: argparse.Namespace) -> None:
         packing_selfmm.may_look = modeling_selfmm.may_look = lambda _: False
     elif measure == "last":
 
-        def whole(encoder: torch.nn.Module, row: torch.Tensor, column: torch.Tensor, *args, **inputs) -> torch.Tensor:
-            return encoder(*args, **inputs)[0][row, column]
+        def whole(layer: torch.nn.Module, hidden: torch.Tensor, seen: torch.Tensor, *where) -> torch.Tensor:
+            return packing_selfmm._layer(layer, hidden, seen)[where]
 
-        packing_selfmm._one_token = whole
+        packing_selfmm._alone = whole
     elif measure == "recurrence":
 
         def packed(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

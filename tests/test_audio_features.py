@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
     HubertModel,
     Wav2Vec2Config,
@@ -148,6 +150,7 @@ def save(folder, kind):
         WhisperFeatureExtractor(feature_size=16, chunk_length=3).save_pretrained(folder)
         return folder
     config, model = {
+        "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
         "hubert": (HubertConfig, HubertModel), "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
         "wavlm": (WavLMConfig, WavLMModel),
     }[kind]  # fmt: skip

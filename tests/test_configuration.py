@@ -64,7 +64,7 @@ def test_options_of_a_modality_that_has_no_named_ones():
     config = SelfMMConfig(modalities=["vision", "eye"], eye_dim=6, eye_hidden_size=9, eye_head_dropout=0.5)
     assert config.sequence_options("eye") == {
         "input_dim": 6, "hidden_size": 9, "num_layers": 1, "bidirectional": False, "dropout": 0.0, "pooling": "last",
-        "output_dim": 16,
+        "output_dim": 16, "states": 1,
     }  # fmt: skip
     assert config.head_options("eye") == {"dim": 16, "dropout": 0.5}
     assert config.head_options("vision") == {"dim": 32, "dropout": 0.1}

@@ -92,9 +92,11 @@ def test_encoders_and_batches(encoder, tiny_model, tiny_batch, tmp_path):
     ("encoder", "pooling"),
     [("bert", "mean"), ("bert", "last"), ("distilbert", "mean"), ("gpt2", "last"), ("llama", "mean")],
 )
-def test_poolings(encoder, pooling, tiny_model, tmp_path):
+@pytest.mark.parametrize("layer", [-1, "weighted"])
+def test_poolings_and_layers(encoder, pooling, layer, tiny_model, tmp_path):
     text_config = ENCODERS[encoder][0] if encoder in ENCODERS else AutoConfig.for_model(encoder, vocab_size=50, **SMALL)
-    model = tiny_model(text_config=text_config, text_pooling=pooling, modalities=["text"])
+    options = {"text_config": text_config, "text_pooling": pooling, "text_layer": layer, "audio_states": 2}
+    model = tiny_model(**options, modalities=["text", "audio"])
     written(tmp_path / "model.onnx", model, processor_of(model))
 
 

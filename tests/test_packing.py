@@ -32,13 +32,14 @@ def texts(left: bool = False, absent: int | None = None) -> dict[str, torch.Tens
     return {"input_ids": ids, "attention_mask": mask.long(), "token_type_ids": (ids % 2) * mask}
 
 
-def model_of(model_type: str, pooling: str | None = None) -> SelfMMModel:
+def model_of(model_type: str, **options) -> SelfMMModel:
     torch.manual_seed(1)
     text_config = AutoConfig.for_model(model_type, **SIZES)
-    return SelfMMModel(SelfMMConfig(text_config=text_config, modalities=["text"], text_pooling=pooling))
+    return SelfMMModel(SelfMMConfig(text_config=text_config, modalities=["text"], **options))
 
 
 @pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("layer", [-1, "weighted"])
 @pytest.mark.parametrize(
     ("model_type", "pooling"),
     [
@@ -46,8 +47,8 @@ def model_of(model_type: str, pooling: str | None = None) -> SelfMMModel:
         *((one, how) for one in ("bert", "roberta", "electra", "mpnet", "llama") for how in ("mean", "last")),
     ],
 )
-def test_what_avoids_padding_gives_what_padding_gives(model_type, pooling, left, monkeypatch):
-    model = model_of(model_type, pooling).eval()
+def test_what_avoids_padding_gives_what_padding_gives(model_type, pooling, layer, left, monkeypatch):
+    model = model_of(model_type, text_pooling=pooling, text_layer=layer).eval()
     batch = texts(left=left, absent=4)
     monkeypatch.setattr(packing, "CLIPS_AT_ONCE", 3)
     seen = []

@@ -164,7 +164,8 @@ def test_a_decoder_is_trained_saved_and_predicts(tmp_path, capsys, caplog, froze
     assert f"{encoder} is made for text_pooling last, which is used" in caplog.text
     results = json.loads((run / "all_results.json").read_text())
     assert results["text_pooling"] == "last"
-    assert "the last hidden state of its last token (`text_pooling: last`)" in (run / "model" / "README.md").read_text()
+    card = (run / "model" / "README.md").read_text()
+    assert "the hidden state of its last token (`text_pooling: last`), of the last layer" in card
     capsys.readouterr()
     assert command("predict", "--model", run, "--text", "good film", "--json") == 0
     assert json.loads(capsys.readouterr().out)["unimodal"]["text"] is not None

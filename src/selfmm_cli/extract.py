@@ -30,6 +30,15 @@ def extract(
     output_dir: Annotated[Path, Option("--output_dir", help="Folder to write. An interrupted command is resumed.")],
     audio: Annotated[str | None, Option(help="librosa33 (default), none, or the name of a speech model.")] = None,
     vision: Annotated[str | None, Option(help="face (default), none, or the name of an image model.")] = None,
+    audio_layer: Annotated[
+        str | None,
+        Option(
+            "--audio_layer",
+            help="Which layer of the speech model: -1, the last (default), 6, the sixth, or weighted, all of them, for "
+            "the training to learn how much each counts.",
+        ),
+    ] = None,
+    vision_layer: Annotated[str | None, Option("--vision_layer", help="The same of the image model.")] = None,
     recipe: Annotated[
         str | None, Option(help="preprocessor_config.json, or the folder or Hub repository of a model that has it.")
     ] = None,
@@ -55,7 +64,8 @@ def extract(
             take_from_hub(transcriber, "the transcriber", owner=False)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
         try:
-            extractor = _extractor(audio, vision, recipe, max_seconds)
+            layers = {"audio": audio_layer, "vision": vision_layer}
+            extractor = _extractor(audio, vision, layers, recipe, max_seconds)
             result = extract_clips(clips, table, output_dir, extractor, transcriber, workers or cores(), time_limit)
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -74,13 +84,18 @@ def check_seconds(seconds: float | None) -> None:
 
 
 def _extractor(
-    audio: str | None, vision: str | None, recipe: str | None, max_seconds: float | None
+    audio: str | None,
+    vision: str | None,
+    layers: dict[str, str | None],
+    recipe: str | None,
+    max_seconds: float | None,
 ) -> "SelfMMFeatureExtractor":
     from selfmm_hf import SelfMMFeatureExtractor
+    from selfmm_hf.model.layers_selfmm import read_layer
     from selfmm_hf.storage.hub_names import take_from_hub
 
-    if recipe and (audio or vision):
-        raise ValueError("--recipe says what --audio and --vision are; leave either out.")
+    if recipe and (audio or vision or any(layers.values())):
+        raise ValueError("--recipe says what --audio and --vision are, and their layers; leave either out.")
     if recipe:
         take_from_hub(recipe, "the recipe", here="file or folder")
         extractor = SelfMMFeatureExtractor.from_pretrained(recipe)
@@ -90,7 +105,11 @@ def _extractor(
             value = chosen or known
             if value not in ("none", known):
                 take_from_hub(value, f"the {name} model", owner=False)
-            recipes[name] = {"none": None, known: known}.get(value, {"kind": "encoder", "model": value})
+            layer = read_layer(layers[name] or -1, f"--{name}_layer")
+            if value in ("none", known) and layers[name]:
+                raise ValueError(f"--{name}_layer is for a model, and --{name} is {value}: leave either out.")
+            encoder = {"kind": "encoder", "model": value, "layer": layer}
+            recipes[name] = {"none": None, known: known}.get(value, encoder)
         extractor = SelfMMFeatureExtractor(**recipes)
     extractor.max_seconds = max_seconds or extractor.max_seconds
     return extractor

@@ -32,9 +32,9 @@ TASK_NAMES = {
 }
 
 TEXT_POOLINGS = {
-    "cls": "the last hidden state of its first token",
-    "mean": "the mean of the last hidden states of its tokens",
-    "last": "the last hidden state of its last token",
+    "cls": "the hidden state of its first token",
+    "mean": "the mean of the hidden states of its tokens",
+    "last": "the hidden state of its last token",
 }
 
 DEMO = (
@@ -75,6 +75,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         text_encoder=_encoder_name(config, facts["text_encoder"], facts.get("text_encoder_revision")),
         text_pooling=config.text_pooling if config.text_config is not None else None,
         text_read=TEXT_POOLINGS,
+        text_layer=config.text_layer,
         calls=_calls(processor),
         computed=computed,
         libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),

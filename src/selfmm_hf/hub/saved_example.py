@@ -92,5 +92,5 @@ def _numbers(model: SelfMMModel, processor: SelfMMProcessor, text: str | None) -
     output = model(**batch)
     numbers = torch.cat([output.logits, *output.unimodal_logits.values()], dim=-1)[0]
     if tokens:
-        numbers = torch.cat([numbers, model.encode_text(**tokens)[0, :STATES].float()])
+        numbers = torch.cat([numbers, model.encode_text(**tokens)[0, ..., :STATES].flatten().float()])
     return numbers.tolist()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
+from .layers_selfmm import WEIGHTED, chosen_states
 from .loading_selfmm import commit_of, load
 
 SAMPLING_RATE = 22050
@@ -176,7 +177,7 @@ def _compile_librosa() -> None:
 
 class AudioEncoder:
     """
-    Sound -> the last hidden states of a pretrained speech model (HuBERT, wav2vec 2.0, WavLM, Whisper's encoder...).
+    Sound -> the hidden states of a pretrained speech model (HuBERT, wav2vec 2.0, WavLM, Whisper's encoder...).
 
     The sound is cut into the fewest windows that are not too long, all of one length, without overlap; each passes the
     model on its own. States that fall into the same `1 / frame_rate` seconds are averaged, so that an LSTM can read
@@ -189,6 +190,9 @@ class AudioEncoder:
             Rows per second. Above the model's own rate, often 50, states are repeated.
         window_seconds (`float`, defaults to 20.0): Longest window. Whisper's take 30 s at most.
         revision (`str`, *optional*): Branch, tag or commit of the repository.
+        layer (`int` or `str`, defaults to -1):
+            Whose hidden states: the last layer's, those of a layer by its number, from 1 on (0 is what the first layer
+            reads), or `"weighted"`, all of them side by side, for a model that learns how much each counts.
         device (`str` or `torch.device`, defaults to `"cpu"`): Where the model runs, in float32.
         token (`str` or `bool`, *optional*): For the Hub; that of the user by default, none if `False`.
     """
@@ -204,7 +208,9 @@ class AudioEncoder:
         revision: str | None = None,
         device: str | torch.device = "cpu",
         token: str | bool | None = None,
+        layer: int | str = -1,
     ):
+        self.name, self.layer = str(name), layer
         if not 0 < frame_rate < math.inf:
             raise ValueError(f"frame_rate is {frame_rate}, expected a positive number of rows per second")
         where = {"revision": revision, "token": token}
@@ -239,6 +245,11 @@ class AudioEncoder:
                 digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
                 digest.update(value.reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+    @property
+    def states(self) -> int:
+        """How many hidden states a row consists of."""
+        return self.model.config.num_hidden_layers + 1 if self.layer == WEIGHTED else 1
 
     @cached_property
     def width(self) -> int:
@@ -279,7 +290,12 @@ class AudioEncoder:
         inputs = self.extractor(
             window, sampling_rate=self.sampling_rate, return_tensors="pt", return_attention_mask=True
         )
-        states = self.model(inputs[self.extractor.model_input_names[0]].to(self.model.device)).last_hidden_state[0]
+        values = inputs[self.extractor.model_input_names[0]].to(self.model.device)
+        output = self.model(values, output_hidden_states=self.layer != -1)
+        if self.layer == -1:
+            states = output.last_hidden_state[0]
+        else:
+            states = torch.cat([state[0] for state in chosen_states(output.hidden_states, self.layer, self.name)], -1)
         # Whisper's extractor fills each window up to 30 s. The others' leave it as long as it is.
         real = inputs["attention_mask"].float().mean().item() if "attention_mask" in inputs else 1.0
         return states[: max(1, math.ceil(len(states) * real - 1e-3))].float().cpu().numpy()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .layers_selfmm import first_layers, read_layer
 from .task_selfmm import PROBLEM_TYPES, REGRESSION, Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ SEQUENCE_DEFAULTS = {
     "dropout": 0.0,
     "pooling": "last",
     "output_dim": 16,
+    "states": 1,
 }
 POOLINGS = ("last", "mean")
 TEXT_POOLINGS = ("cls", "mean", "last")  # of a text encoder
@@ -102,6 +104,11 @@ class SelfMMConfig(PreTrainedConfig):
         audio_pooling (`str`, defaults to `"last"`):
             What is read of the audio LSTM's hidden states: the `"last"` one, as in the paper, or the `"mean"` of all.
         vision_pooling (`str`, defaults to `"last"`): The same of the vision LSTM.
+        audio_states (`int`, defaults to 1):
+            Of how many hidden states of an audio encoder, side by side, a frame consists. Of more than one, the LSTM
+            reads a weighted mean, whose weights, a softmax, are learned. Columns that are left over when `audio_dim` is
+            divided by it, such as `face` of vision, come first and stay as they are.
+        vision_states (`int`, defaults to 1): The same of vision.
         audio_output_dim (`int`, defaults to 16): Width of the audio encoder's output `F_a`.
         vision_output_dim (`int`, defaults to 32): Width of the vision encoder's output `F_v`.
         fusion_head_dim (`int`, defaults to 128): Width `d_m` of the fusion representation.
@@ -117,6 +124,10 @@ class SelfMMConfig(PreTrainedConfig):
             tokens, or that of the `"last"` one. By default `"cls"`, as in the paper, for a model that is built here;
             [`SelfMMModel.from_text_encoder`], and so a training, takes what the encoder is made for. Of word vectors,
             as of any sequence, `"last"`, the default, or `"mean"`.
+        text_layer (`int` or `str`, defaults to -1):
+            Of which layer of the text encoder. `-1` is the last one. `6` is the sixth: the encoder ends there, and
+            later layers are dropped; `-4` drops three. `"weighted"` reads all hidden states, from the embeddings on,
+            in a weighted mean, whose weights, a softmax, are learned.
         freeze_text_encoder (`bool`, defaults to `False`):
             Whether the text encoder stays as it was loaded (no gradient, no dropout).
         absent_modality (`str`, defaults to `"zero"`):
@@ -156,6 +167,8 @@ class SelfMMConfig(PreTrainedConfig):
         vision_dropout: float = 0.0,
         audio_pooling: str = "last",
         vision_pooling: str = "last",
+        audio_states: int = 1,
+        vision_states: int = 1,
         audio_output_dim: int = 16,
         vision_output_dim: int = 32,
         fusion_head_dim: int = 128,
@@ -167,6 +180,7 @@ class SelfMMConfig(PreTrainedConfig):
         audio_head_dropout: float = 0.1,
         vision_head_dropout: float = 0.1,
         text_pooling: str | None = None,
+        text_layer: int | str = -1,
         freeze_text_encoder: bool = False,
         absent_modality: str = "zero",
         label_range: float = 3.0,
@@ -174,7 +188,11 @@ class SelfMMConfig(PreTrainedConfig):
         id2label: dict[int, str] | None = None,
         **kwargs,
     ):
+        self.text_layer = read_layer(text_layer, "text_layer")
         self.text_config = text_config = _read_text_config(text_config)
+        if text_config is not None:
+            text_config, self.text_layer = first_layers(text_config, self.text_layer)
+            self.text_config = text_config
         if modalities is None:
             has_text = text_config is not None or kwargs.get("text_dim") is not None
             modalities = ["text", "audio", "vision"] if has_text else ["audio", "vision"]
@@ -193,6 +211,8 @@ class SelfMMConfig(PreTrainedConfig):
         self.vision_dropout = vision_dropout
         self.audio_pooling = audio_pooling
         self.vision_pooling = vision_pooling
+        self.audio_states = audio_states
+        self.vision_states = vision_states
         self.audio_output_dim = audio_output_dim
         self.vision_output_dim = vision_output_dim
         self.fusion_head_dim = fusion_head_dim
@@ -232,6 +252,11 @@ class SelfMMConfig(PreTrainedConfig):
         """Options of the LSTM that reads `modality`: `input_dim` and the keys of `SEQUENCE_DEFAULTS`."""
         options = {key: getattr(self, f"{modality}_{key}", value) for key, value in SEQUENCE_DEFAULTS.items()}
         return {"input_dim": getattr(self, f"{modality}_dim", None), **options}
+
+    def frame_width(self, modality: str) -> int:
+        """Columns that the LSTM of `modality` reads: of several hidden states, their mean."""
+        options = self.sequence_options(modality)
+        return options["input_dim"] % options["states"] + options["input_dim"] // options["states"]
 
     def head_options(self, task: str) -> dict[str, int | float]:
         """Width and entrance dropout of the head of `task`, a modality or `fusion`."""
@@ -278,10 +303,14 @@ class SelfMMConfig(PreTrainedConfig):
             raise ValueError(f"freeze_text_encoder must be true or false, got {_short(self.freeze_text_encoder)}.")
         if self.text_config is not None and self.text_pooling not in TEXT_POOLINGS:
             raise ValueError(f"text_pooling must be 'cls', 'mean' or 'last', got {_short(self.text_pooling)}.")
+        if self.text_config is None and "text" in self.modalities and self.text_layer != -1:
+            raise ValueError(f"text_layer is {self.text_layer}, but there is no text encoder: leave it out.")
         for modality in self.sequences:
             for key, value in self.sequence_options(modality).items():
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
                 self._check_option(name, value)
+            if self.sequence_options(modality)["input_dim"] < (states := self.sequence_options(modality)["states"]):
+                raise ValueError(f"{modality}_states is {states}, more than the columns that are to be its states.")
         for task in ["fusion", *self.modalities]:
             for key, value in self.head_options(task).items():
                 self._check_option(f"{task}_head_{key}", value)
@@ -299,7 +328,7 @@ class SelfMMConfig(PreTrainedConfig):
                 widths[modality] = getattr(self.text_config, "hidden_size", 0) or 0
                 continue
             options = self.sequence_options(modality)
-            hidden, width, directions = options["hidden_size"], options["input_dim"], 1 + options["bidirectional"]
+            hidden, width, directions = options["hidden_size"], self.frame_width(modality), 1 + options["bidirectional"]
             for _ in range(options["num_layers"]):
                 count += directions * 4 * hidden * (width + hidden + 2)
                 width = directions * hidden

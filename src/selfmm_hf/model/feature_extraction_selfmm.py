@@ -20,6 +20,7 @@ from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioE
 from .decoding_selfmm import Deadline, decode_audio, decode_video, resample
 from .edges_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
+from .layers_selfmm import WEIGHTED
 from .loading_selfmm import token_for
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
@@ -30,15 +31,16 @@ AUDIO_RECIPES = {
     **FEATURES,
     "librosa33": {"silence_db": 40.0},
     "encoder": {
-        "model": None, "revision": None, "frame_rate": 10.0, "window_seconds": 20.0, "checksum": None,
-        "silence_db": 40.0,
+        "model": None, "revision": None, "layer": -1, "states": 1, "frame_rate": 10.0, "window_seconds": 20.0,
+        "checksum": None, "silence_db": 40.0,
     },
 }  # fmt: skip
 VISION_RECIPES = {
     **FEATURES,
     "face": {"frame_rate": 10.0, "checksums": MODEL_FILES, "still_change": 3.0},
     "encoder": {
-        "model": None, "revision": None, "frame_rate": 2.0, "face_only": False, "checksum": None, "still_change": 3.0,
+        "model": None, "revision": None, "layer": -1, "states": 1, "frame_rate": 2.0, "face_only": False,
+        "checksum": None, "still_change": 3.0,
     },
 }  # fmt: skip
 # What the numbers of a recipe may be, both ends included, so that one from elsewhere fills no memory and no hour.
@@ -81,13 +83,15 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
     Args:
         audio (`dict` or `str`, *optional*, defaults to `"librosa33"`):
             `{"kind": "librosa33"}`, 33 columns at 43 frames/s: see [`librosa33`]; or any speech model, `{"kind":
-            "encoder", "model": NAME, "revision": ..., "frame_rate": 10.0, "window_seconds": 20.0}`: see
+            "encoder", "model": NAME, "revision": ..., "layer": -1, "frame_rate": 10.0, "window_seconds": 20.0}`: see
             [`AudioEncoder`]; or `{"kind": "features", "dim": 74}`, sequences that another program has computed, which
             are taken as they are. `None`: no audio.
         vision (`dict` or `str`, *optional*, defaults to `"face"`):
             `{"kind": "face", "frame_rate": 10.0}`, 41 columns of the speaker's expression: see [`FaceFeatures`]; or any
-            image model, `{"kind": "encoder", "model": NAME, "revision": ..., "frame_rate": 2.0, "face_only": False}`:
-            see [`ImageEncoder`]. `None`: no vision. Frame rates are 0.1 to 240 per second, windows 0.1 to 300 s.
+            image model, `{"kind": "encoder", "model": NAME, "revision": ..., "layer": -1, "frame_rate": 2.0,
+            "face_only": False}`: see [`ImageEncoder`]. `None`: no vision. Frame rates are 0.1 to 240 per second,
+            windows 0.1 to 300 s. `layer` is -1, the last one, the number of a layer, or `"weighted"`, of which `states`
+            then tells of how many hidden states a row consists.
         text (`dict`, *optional*): Of models that read word vectors, `{"kind": "features", "dim": 300}`.
         max_seconds (`float`, defaults to 300): Longer clips are refused. At most a day.
         normalization (`dict`, *optional*):
@@ -188,7 +192,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             ours, theirs = dict(self.recipe.get(name) or {}), dict(recipe.get(name) or {})
             if ours.get("checksum") and theirs.get("checksum"):
                 ours.pop("revision", None), theirs.pop("revision", None)  # the same weights may be those of many
-            for key in sorted({*ours, *theirs}):
+            for key in sorted({*ours, *theirs} - {"states"}):  # which follow from the layer
                 if ours.get(key) != theirs.get(key):
                     raise ValueError(
                         f"These features are of another recipe: {name} {key} is {theirs.get(key)!r}, expected "
@@ -425,17 +429,18 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 f"The {name} encoder {recipe['model']} has other weights than the recipe was made with: "
                 f"checksum {tool.checksum}, expected {recipe['checksum']}. Pin its revision."
             )
-        recipe["revision"] = tool.commit or recipe["revision"]
+        recipe["revision"], recipe["states"] = tool.commit or recipe["revision"], tool.states
         return tool
 
     def _encoder(self, name: str, recipe: dict[str, Any]) -> AudioEncoder | ImageEncoder:
-        model, revision = recipe["model"], recipe["revision"]
+        model, revision, layer = recipe["model"], recipe["revision"], recipe["layer"]
         token = token_for(f"{name} encoder", model, revision, self.source)
         try:
             if name == "audio":
-                return AudioEncoder(model, recipe["frame_rate"], recipe["window_seconds"], revision, token=token)
+                rates = recipe["frame_rate"], recipe["window_seconds"]
+                return AudioEncoder(model, *rates, revision, token=token, layer=layer)
             landmarker = FaceLandmarker(self._face_models()) if recipe["face_only"] else None
-            return ImageEncoder(model, revision, landmarker, token=token)
+            return ImageEncoder(model, revision, landmarker, token=token, layer=layer)
         except OSError as error:
             if token is not False:
                 raise
@@ -531,6 +536,12 @@ def _expected(option: str, value: Any) -> str | None:
         if (cuts and value is None) or (_is_number(value) and low <= value <= high):
             return None
         return f"a number from {low:g} to {high:g}" + (", or none, which cuts no edges" if cuts else "")
+    if option == "layer":
+        right = value == WEIGHTED or (isinstance(value, int) and not isinstance(value, bool) and value)
+        return None if right else f"the number of a layer, from 1 on, -1 for the last one, or {WEIGHTED!r}"
+    if option == "states":
+        right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WIDTH
+        return None if right else "how many hidden states a row consists of, 1 unless layer is weighted"
     if option == "face_only":
         return None if isinstance(value, bool) else "true or false"
     if option == "model":

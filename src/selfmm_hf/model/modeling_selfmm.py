@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_selfmm import SelfMMConfig
+from .layers_selfmm import WEIGHTED, read_layer
 from .packing_selfmm import by_length, may_look, mean, one_of_each, read_texts
 from .task_selfmm import Task
 from .text_encoder_selfmm import encoder_of, load_text_encoder
@@ -207,7 +208,7 @@ class SelfMMPreTrainedModel(PreTrainedModel):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             bound = 1 / math.sqrt(module.in_features)
             init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, nn.ParameterDict):  # `absent`
+        elif isinstance(module, nn.ParameterDict):  # `absent`, `layer_weights`
             for parameter in module.values():
                 init.zeros_(parameter)
 
@@ -225,10 +226,12 @@ class SelfMMModel(SelfMMPreTrainedModel):
     def __init__(self, config: SelfMMConfig):
         super().__init__(config)
         self.encoders = nn.ModuleDict()
-        widths = {}
+        widths, stacked = {}, {}
         for modality in config.modalities:
             if config.is_sequence(modality):
-                options = config.sequence_options(modality)
+                options = {**config.sequence_options(modality), "input_dim": config.frame_width(modality)}
+                if (states := options.pop("states")) > 1:
+                    stacked[modality] = states
                 self.encoders[modality] = SelfMMSequenceEncoder(**options)
                 widths[modality] = options["output_dim"]
             else:
@@ -236,8 +239,12 @@ class SelfMMModel(SelfMMPreTrainedModel):
                     AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype(), trust_remote_code=False)
                 )
                 widths[modality] = config.text_config.hidden_size
+                if config.text_layer == WEIGHTED:
+                    stacked[modality] = config.text_config.num_hidden_layers + 1
                 self._no_split_modules = _layers(self.encoders[modality])  # the units of FSDP
         self.widths = widths
+        # How much each hidden state counts, before the softmax: zeros, from which all count alike.
+        self.layer_weights = nn.ParameterDict({name: nn.Parameter(torch.zeros(n)) for name, n in stacked.items()})
         self.absent = nn.ParameterDict()
         if config.absent_modality == "learned":
             self.absent.update({modality: nn.Parameter(torch.zeros(width)) for modality, width in widths.items()})
@@ -285,9 +292,10 @@ class SelfMMModel(SelfMMPreTrainedModel):
         Raises:
             ValueError: The text encoder cannot be loaded, or texts cannot be read by it, or not by this pooling.
         """
-        pooling = options.pop("text_pooling", None)
-        encoder, text_config, pooling = load_text_encoder(name_or_path, revision, attn_implementation, pooling)
-        options = {"text_config": copy.deepcopy(text_config), "text_pooling": pooling, **options}
+        how = options.pop("text_pooling", None), read_layer(options.get("text_layer", -1), "text_layer")
+        encoder, text_config, pooling = load_text_encoder(name_or_path, revision, attn_implementation, *how)
+        layer = {"text_layer": text_config.num_hidden_layers} if isinstance(how[1], int) and how[1] != -1 else {}
+        options = {**options, "text_config": copy.deepcopy(text_config), "text_pooling": pooling, **layer}
         model = cls(cls.config_class(**options))
         model.encoders["text"] = encoder
         model.pretrained_text = True
@@ -318,7 +326,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 have none. Padding may stand on either side.
             audio, vision: Frames, `(batch, frames, audio_dim)` and `(batch, frames, vision_dim)`, padded at the end.
             audio_lengths, vision_lengths: Number of real frames, `(batch,)`, in `[0, frames]`; all, where not given.
-            text_embeds: Instead of `input_ids`, what [`encode_text`] has made of them, `(batch, hidden_size)`.
+            text_embeds: Instead of `input_ids`, what [`encode_text`] has made of them.
             labels: Fused labels `y_m`, `(batch,)` or `(batch, num_labels)`; of a single-label classification, the
                 numbers of the classes, `(batch,)`, or probabilities. The unimodal tasks learn `y_m` too, as in the
                 first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
@@ -337,9 +345,11 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 frames, lengths = sequences.get(modality), sequences.get(f"{modality}_lengths")
                 encoded, present[modality] = self._encode_sequence(modality, frames, lengths)
             elif text_embeds is not None:
-                encoded, present[modality] = text_embeds.to(self.dtype), text_embeds.any(-1)
+                encoded, present[modality] = text_embeds.to(self.dtype), text_embeds.flatten(1).any(-1)
             else:
                 encoded, present[modality] = self._encode_text(input_ids, attention_mask, token_type_ids)
+            if encoded is not None and not self.config.is_sequence(modality):
+                encoded = self._weighted(modality, encoded)
             if encoded is None:  # absent from the whole batch
                 present[modality] = torch.zeros(batch, dtype=torch.bool, device=device)
                 encoded = torch.zeros(batch, self.widths[modality], dtype=self.dtype, device=device)
@@ -371,16 +381,25 @@ class SelfMMModel(SelfMMPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
     ) -> torch.FloatTensor:
-        """`F_t`, (batch, hidden_size), zeros where there is no text: `text_embeds` for as long as the encoder stays."""
+        """
+        `F_t`, (batch, hidden_size), zeros where there is no text: `text_embeds` for as long as the encoder stays. Where
+        the layers are weighted, the states to be weighted, (batch, layers + 1, hidden_size).
+        """
         encoded, present = self._encode_text(input_ids, attention_mask, token_type_ids)
         if encoded is None:
-            return torch.zeros(len(input_ids), self.widths["text"], dtype=self.dtype, device=input_ids.device)
-        return encoded.masked_fill(~present.unsqueeze(-1), 0.0)
+            return torch.zeros(len(input_ids), *self.text_shape, dtype=self.dtype, device=input_ids.device)
+        return torch.where(present.view(-1, *(1 for _ in self.text_shape)), encoded, 0.0)
+
+    @property
+    def text_shape(self) -> tuple[int, ...]:
+        """Of what [`encode_text`] makes of a text."""
+        layers = (len(self.layer_weights["text"]),) if "text" in self.layer_weights else ()
+        return *layers, self.widths["text"]
 
     def _encode_text(
         self, input_ids, attention_mask, token_type_ids
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """What stands for each text, (batch, hidden_size), by `text_pooling`, and which clips have text."""
+        """What stands for each text, (batch, *text_shape), and which clips have text."""
         if input_ids is None or input_ids.shape[1] == 0:
             return None, None
         if attention_mask is None:
@@ -401,7 +420,14 @@ class SelfMMModel(SelfMMPreTrainedModel):
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids.gather(1, order)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
-            return read_texts(encoder, **inputs, pooling=self.config.text_pooling), present
+            every = "text" in self.layer_weights
+            return read_texts(encoder, **inputs, pooling=self.config.text_pooling, every_layer=every), present
+
+    def _weighted(self, modality: str, states: torch.Tensor) -> torch.Tensor:
+        """Of hidden states (..., states, width) their learned mean, (..., width); else what is given."""
+        if modality not in self.layer_weights:
+            return states
+        return torch.einsum("s,...sd->...d", self.layer_weights[modality].softmax(0).to(states.dtype), states)
 
     def _encode_parts(
         self, input_ids, attention_mask, token_type_ids
@@ -417,8 +443,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
         for begin in range(0, len(clips), PARTS):
             some = [one if one is None else one[begin : begin + PARTS] for one in columns]
             states.append(self._encode_text(*some)[0])
-        weighted = torch.cat(states) * shares[clips, parts].unsqueeze(-1).to(states[0].dtype)
-        return weighted.new_zeros(len(input_ids), weighted.shape[1]).index_add(0, clips, weighted), tokens.any(-1)
+        weighted = torch.cat(states) * shares[clips, parts].view(-1, *(1 for _ in self.text_shape)).to(states[0].dtype)
+        return weighted.new_zeros(len(input_ids), *self.text_shape).index_add(0, clips, weighted), tokens.any(-1)
 
     def _encode_sequence(self, modality, frames, lengths) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if frames is None or frames.shape[1] == 0:
@@ -435,6 +461,10 @@ class SelfMMModel(SelfMMPreTrainedModel):
         # A NaN in the padding would reach the gradients. A clip without frames is read as a zero, the outcome dropped.
         padding = torch.arange(frames.shape[1], device=frames.device) >= lengths.to(frames.device).unsqueeze(-1)
         frames = frames.masked_fill(padding.unsqueeze(-1), 0.0)
+        if modality in self.layer_weights:
+            number = len(self.layer_weights[modality])
+            first, states = frames.split([frames.shape[-1] % number, frames.shape[-1] // number * number], -1)
+            frames = torch.cat([first, self._weighted(modality, states.unflatten(-1, (number, -1)))], -1)
         return self.encoders[modality](frames, lengths.clamp(min=1)), present
 
     def _check_inputs(self, input_ids, attention_mask, text_embeds, sequences: dict) -> tuple[int, torch.device]:
@@ -463,8 +493,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
             if name == "input_ids":
                 shape, fits = "(batch, tokens) or (batch, parts, tokens)", value.ndim in (2, 3)
             elif name == "text_embeds":
-                width = self.widths["text"]
-                shape, fits = f"(batch, {width})", value.ndim == 2 and value.shape[1] == width
+                shape, fits = f"(batch, {', '.join(map(str, self.text_shape))})", value.shape[1:] == self.text_shape
             else:
                 width = self.config.sequence_options(name)["input_dim"]
                 shape, fits = f"(batch, frames, {width})", value.ndim == 3 and value.shape[2] == width

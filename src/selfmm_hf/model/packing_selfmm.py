@@ -6,7 +6,7 @@ encoder computes no other.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -108,7 +108,7 @@ class PackedTexts:
 
 
 def is_plain(encoder: nn.Module) -> bool:
-    """Whether `encoder` is one whose layers [`_one_token`] can run: of a structure that it knows, not sharded."""
+    """Whether `encoder` is one whose layers [`_through`] can run: of a structure that it knows, not sharded."""
     config = encoder.config
     if config.model_type not in BY_COLUMN | AFTER_PADDING or not type(encoder).__module__.startswith("transformers."):
         return False
@@ -131,7 +131,7 @@ def _is_known(encoder: nn.Module) -> bool:
 
 def read_texts(
     encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, pooling: str = "cls",
-    **inputs: torch.Tensor,
+    every_layer: bool = False, **inputs: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """
     What stands for each text among the last hidden states of its tokens, (batch, hidden_size).
@@ -140,6 +140,7 @@ def read_texts(
         encoder: A text encoder of transformers.
         input_ids, attention_mask: (batch, tokens); each text has a token.
         pooling: `"cls"`, the state of its first token; `"last"`, that of its last one; `"mean"`, the mean of all.
+        every_layer: Whether all hidden states are read, from the embeddings on: (batch, layers + 1, hidden_size).
         inputs: Further ones of the shape of `input_ids`.
     """
     real = attention_mask.bool()
@@ -148,41 +149,42 @@ def read_texts(
     if is_plain(encoder):
         columns["position_ids"] = _positions(encoder, input_ids)
         if wasteful:
-            return _read_packed(encoder, PackedTexts.of(real), columns, pooling)
+            return _read_packed(encoder, PackedTexts.of(real), columns, pooling, every_layer)
         seen = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
-        if pooling == "mean":
-            return mean(_all_tokens(encoder, attention_mask=seen, **columns), real)
         row = torch.arange(real.shape[0], device=real.device)
-        return _one_token(encoder, row, _place(real, pooling), attention_mask=seen, **columns)
+        where = None if pooling == "mean" else (row, _place(real, pooling))
+        return _through(encoder, columns, seen, where, lambda states: mean(states, real), every_layer)
     columns["attention_mask"] = attention_mask
     if wasteful:
-        ends = _place(real, "last") + 1
 
-        def encode(clips: torch.Tensor, longest: int) -> torch.Tensor:
-            states = _called(encoder, {name: values[clips, :longest] for name, values in columns.items()})
-            return _pooled(states, real[clips, :longest], pooling)
+        def read(clips: torch.Tensor, longest: int) -> torch.Tensor:
+            some = {name: values[clips, :longest] for name, values in columns.items()}
+            return _called(encoder, some, real[clips, :longest], pooling, every_layer)
 
-        return by_length(ends, encode)
-    return _pooled(_called(encoder, columns), real, pooling)
+        return by_length(_place(real, "last") + 1, read)
+    return _called(encoder, columns, real, pooling, every_layer)
 
 
 def _read_packed(
-    encoder: nn.Module, texts: PackedTexts, columns: dict[str, torch.Tensor], pooling: str
+    encoder: nn.Module, texts: PackedTexts, columns: dict[str, torch.Tensor], pooling: str, every_layer: bool
 ) -> torch.Tensor:
     """As [`read_texts`], of texts in rows; `columns` are those of an encoder that is plain, (batch, tokens)."""
     columns = {name: texts.rows(values) for name, values in columns.items()}
-    seen = texts.attention_mask()
-    if pooling == "mean":
-        return texts.mean(_all_tokens(encoder, attention_mask=seen, **columns))
     place = texts.start + (texts.lengths - 1 if pooling == "last" else 0)
-    row, column = place // texts.shape[1], place % texts.shape[1]
-    return _one_token(encoder, row, column, attention_mask=seen, **columns)
+    where = None if pooling == "mean" else (place // texts.shape[1], place % texts.shape[1])
+    return _through(encoder, columns, texts.attention_mask(), where, texts.mean, every_layer)
 
 
-def _called(encoder: nn.Module, columns: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The last hidden states of an encoder as it is, (batch, tokens, hidden_size)."""
+def _called(
+    encoder: nn.Module, columns: dict[str, torch.Tensor], real: torch.Tensor, pooling: str, every_layer: bool
+) -> torch.Tensor:
+    """As [`read_texts`], by an encoder as it is."""
     decodes = "use_cache" in inspect.signature(encoder.forward).parameters  # nothing is read a second time
-    return encoder(**columns, **({"use_cache": False} if decodes else {}))[0]
+    options = {"use_cache": False} if decodes else {}
+    if every_layer:
+        states = encoder(**columns, **options, output_hidden_states=True).hidden_states
+        return torch.stack([_pooled(one, real, pooling) for one in states], 1)
+    return _pooled(encoder(**columns, **options)[0], real, pooling)
 
 
 def _place(real: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -203,39 +205,47 @@ def _positions(encoder: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
     return words.cumsum(-1) * words + encoder.config.pad_token_id
 
 
-def _embedded(encoder: nn.Module, **columns: torch.Tensor) -> torch.Tensor:
-    """What the layers of a plain encoder begin with, (rows, length, hidden_size)."""
-    hidden = encoder.embeddings(**columns)
-    return encoder.embeddings_project(hidden) if hasattr(encoder, "embeddings_project") else hidden  # ELECTRA
-
-
-def _through(layers: Iterable[nn.Module], hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    for layer in layers:
-        hidden = layer(hidden, attention_mask)
-        hidden = hidden if isinstance(hidden, torch.Tensor) else hidden[0]  # versions of transformers differ
-    return hidden
-
-
-def _all_tokens(encoder: nn.Module, attention_mask: torch.Tensor, **columns: torch.Tensor) -> torch.Tensor:
-    """What a plain `encoder` makes of all tokens, (rows, length, hidden_size); the arguments as in [`_one_token`]."""
-    return _through(encoder.encoder.layer, _embedded(encoder, **columns), attention_mask)
-
-
-def _one_token(
-    encoder: nn.Module, row: torch.Tensor, column: torch.Tensor, attention_mask: torch.Tensor, **columns: torch.Tensor
-) -> torch.Tensor:
+def _through(
+    encoder: nn.Module, columns: dict[str, torch.Tensor], seen: torch.Tensor,
+    where: tuple[torch.Tensor, torch.Tensor] | None, average: Callable[[torch.Tensor], torch.Tensor], every_layer: bool,
+) -> torch.Tensor:  # fmt: skip
     """
-    What a plain `encoder` makes of the tokens at `row` and `column`, both (batch,). The last layer, of which nothing
-    else is read, computes them alone: the others take part by their keys and values.
+    What a plain encoder makes of texts, layer by layer.
 
     Args:
-        attention_mask: Which tokens each token sees, (rows, 1, length, length).
         columns: The inputs of the embeddings, (rows, length).
+        seen: Which tokens each token sees, (rows, 1, length, length).
+        where: Row and column of the one token that is read of each text, (batch,) each. `None` for all of them, which
+        average: makes one of: of states (rows, length, hidden_size), (batch, hidden_size).
+        every_layer: See [`read_texts`].
     """
+    hidden = encoder.embeddings(**columns)
+    if hasattr(encoder, "embeddings_project"):  # ELECTRA
+        hidden = encoder.embeddings_project(hidden)
+    read = average if where is None else lambda states: states[where]
     *layers, last = encoder.encoder.layer
-    hidden = _through(layers, _embedded(encoder, **columns), attention_mask)
+    states = [read(hidden)] if every_layer else []
+    for layer in layers:
+        hidden = _layer(layer, hidden, seen)
+        states += [read(hidden)] if every_layer else []
+    final = _alone(last, hidden, seen, *where) if where is not None else read(_layer(last, hidden, seen))
+    return torch.stack([*states, final], 1) if every_layer else final
+
+
+def _layer(layer: nn.Module, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    hidden = layer(hidden, seen)
+    return hidden if isinstance(hidden, torch.Tensor) else hidden[0]  # versions of transformers differ
+
+
+def _alone(
+    layer: nn.Module, hidden: torch.Tensor, seen: torch.Tensor, row: torch.Tensor, column: torch.Tensor
+) -> torch.Tensor:
+    """
+    What the last layer, of which nothing else is read, makes of the tokens at `row` and `column`, both (batch,). The
+    others take part by their keys and values.
+    """
     own = hidden[row, column].unsqueeze(1)  # (batch, 1, hidden_size)
-    attention = last.attention.self
+    attention = layer.attention.self
 
     def heads(states: torch.Tensor) -> torch.Tensor:
         return states.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
@@ -244,11 +254,11 @@ def _one_token(
         heads(attention.query(own)),
         heads(attention.key(hidden).index_select(0, row)),
         heads(attention.value(hidden).index_select(0, row)),
-        attention_mask[row, :, column].unsqueeze(2),  # (batch, 1, 1, length)
+        seen[row, :, column].unsqueeze(2),  # (batch, 1, 1, length)
         dropout_p=attention.dropout.p if attention.training else 0.0,
     )
-    own = last.attention.output(context.transpose(1, 2).flatten(2), own)
-    return last.output(last.intermediate(own), own).squeeze(1)
+    own = layer.attention.output(context.transpose(1, 2).flatten(2), own)
+    return layer.output(layer.intermediate(own), own).squeeze(1)
 
 
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .layers_selfmm import read_layer  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
     from .packing_selfmm import read_texts  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401

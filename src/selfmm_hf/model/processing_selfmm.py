@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .layers_selfmm import read_layer  # noqa: F401
     from .packing_selfmm import read_texts  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
@@ -130,8 +131,9 @@ class SelfMMProcessor(ProcessorMixin):
             check_tokens(encoder, self.tokenizer)
             if model.device.type == "cpu":
                 self.max_text_tokens = readable_tokens(encoder, self.max_text_tokens)
+                how = config.text_pooling, config.text_layer
                 exact = model.dtype == torch.float32 and not encoder.training
-                if exact and (problem := why_unreadable(encoder, config.text_config, config.text_pooling)):
+                if exact and (problem := why_unreadable(encoder, config.text_config, *how)):
                     raise ValueError(f"The text encoder cannot be used: {problem}.")
                 self._try(model)
 

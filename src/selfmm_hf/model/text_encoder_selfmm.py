@@ -6,14 +6,23 @@ import base64
 import json
 import struct
 from bisect import bisect
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)  # fmt: skip
+from transformers.utils import cached_file, logging
 
+from .layers_selfmm import first_layers
 from .loading_selfmm import load, reading, reason
 from .packing_selfmm import read_texts
 from .text_selfmm import some_words
@@ -38,8 +47,9 @@ def encoder_of(model: PreTrainedModel) -> nn.Module:
 
 
 def load_text_encoder(
-    name: str, revision: str | None = None, attn_implementation: str | None = None, pooling: str | None = None
-) -> tuple[nn.Module, PreTrainedConfig, str]:
+    name: str, revision: str | None = None, attn_implementation: str | None = None, pooling: str | None = None,
+    layer: int | str = -1,
+) -> tuple[nn.Module, PreTrainedConfig, str]:  # fmt: skip
     """
     A pretrained text encoder in eval mode, in float32, whatever the precision in which it was saved.
 
@@ -49,6 +59,7 @@ def load_text_encoder(
         attn_implementation: Its own default where not given.
         pooling: How the states of a text's tokens become one, `"cls"`, `"mean"` or `"last"`; where it is not given, as
             a model of sentence-transformers says; else by the first of `"cls"` and `"last"` that sees all words.
+        layer: As [`SelfMMConfig`] takes `text_layer`: with the number of a layer, the encoder ends there.
 
     Returns:
         The encoder, the configuration by which `AutoModel` makes another, of which [`encoder_of`] is such a one, and
@@ -60,14 +71,14 @@ def load_text_encoder(
     """
     loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
-        model, report = load(
-            AutoModel.from_pretrained,
-            name,
-            revision=revision,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **loading,
-        )
+        loading |= {"revision": revision, "dtype": torch.float32, "output_loading_info": True}
+        if isinstance(layer, int) and layer != -1:
+            whole = load(AutoConfig.from_pretrained, name, revision=revision)
+            loading["config"], layer = first_layers(whole, layer)
+            with _without_report():  # of the layers that are left out
+                model, report = load(AutoModel.from_pretrained, name, **loading)
+        else:
+            model, report = load(AutoModel.from_pretrained, name, **loading)
         encoder, config = encoder_of(model.eval()), model.config
         pooling = pooling or _said_pooling(name, revision)
     except Exception as error:  # a damaged file raises anything
@@ -82,10 +93,22 @@ def load_text_encoder(
     if odd := [one for one, value in encoder.named_parameters() if not value.isfinite().all()]:
         raise ValueError(f"The text encoder {name!r} has weights that are not finite, such as {odd[0]}.")
     if pooling is None:
-        pooling = next((one for one in ("cls", "last") if why_unreadable(encoder, config, one) is None), "cls")
-    if problem := why_unreadable(encoder, config, pooling):
+        readable = (one for one in ("cls", "last") if why_unreadable(encoder, config, one, layer) is None)
+        pooling = next(readable, "cls")
+    if problem := why_unreadable(encoder, config, pooling, layer):
         raise ValueError(f"The text encoder {name!r}, a {type(model).__name__}, cannot be used: {problem}.")
     return encoder, config, pooling
+
+
+@contextmanager
+def _without_report():
+    """Silences what transformers reports of weights that a file has and the model lacks."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _said_pooling(name: str, revision: str | None) -> str | None:
@@ -184,8 +207,14 @@ def _growth(part: Any) -> int:
 
 
 @torch.no_grad()
-def why_unreadable(encoder: nn.Module, config: PreTrainedConfig, pooling: str = "cls") -> str | None:
-    """Why what `encoder` gives for a text by this `pooling` does not stand for the whole text, if it does not."""
+def why_unreadable(
+    encoder: nn.Module, config: PreTrainedConfig, pooling: str = "cls", layer: int | str = -1
+) -> str | None:
+    """
+    Why what `encoder` gives for a text, by this pooling and of this layer, does not stand for the whole text, if it
+    does not.
+    """
+    every = layer != -1  # also an encoder that was cut tells by them how many layers it has
     try:
         same, *others = _some_tokens(encoder, 8)
         # Two texts that differ in all but the token that is read.
@@ -198,13 +227,18 @@ def why_unreadable(encoder: nn.Module, config: PreTrainedConfig, pooling: str = 
         mask = torch.ones_like(company)
         mask[0, 4:] = 0
         four = torch.ones(1, 4, dtype=torch.long)
-        alone, unlike = (read_texts(encoder, text[None], four, pooling) for text in (one, other))
-        beside = read_texts(encoder, company, mask, pooling)[:1]
+        alone, unlike = (read_texts(encoder, text[None], four, pooling, every) for text in (one, other))
+        beside = read_texts(encoder, company, mask, pooling, every)[:1]
     except Exception as error:  # of anything that takes no words
         return f"it does not read tokens with an attention mask ({type(error).__name__}: {error})"
     width, size = getattr(config, "hidden_size", None), alone.abs().max()
-    if alone.shape != (1, width):
-        return f"the states of its tokens are {tuple(alone.shape[1:])} wide, and its configuration says {width}"
+    if alone.shape[-1] != width:
+        return f"the states of its tokens are {alone.shape[-1]} wide, and its configuration says {width}"
+    if every and alone.shape[1] != config.num_hidden_layers + 1:
+        return (
+            f"it has {alone.shape[1]} hidden states, expected those of {config.num_hidden_layers} layers and of the "
+            "embeddings; leave text_layer out"
+        )
     if (alone - unlike).abs().max() <= NOTHING * size:
         token, others = ("last", "come before it") if pooling == "last" else ("first", "come after it, as in decoders")
         return (

@@ -22,6 +22,7 @@ from transformers import AutoModel
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .face_landmarks_selfmm import POINTS, FaceLandmarker, check_frame, region_of_landmarks, sample
+from .layers_selfmm import WEIGHTED, chosen_states
 from .loading_selfmm import commit_of, load
 
 # Landmark numbers of MediaPipe's face mesh, the speaker's right side first: outer and inner corner of the eyes.
@@ -255,8 +256,9 @@ class ImageEncoder:
 
     The vector of a frame is the model's image embedding (CLIP, SigLIP), else what its trained pooler gives, else the
     last layer's class token, or mean where it has none. A classifier's encoder has no trained pooler: transformers
-    would make up a random one, which is not used. Images are prepared by Pillow, whether torchvision is there or not,
-    so that the features of a clip do not depend on what is installed.
+    would make up a random one, which is not used. Of another layer than the last, it is the class token, or mean.
+    Images are prepared by Pillow, whether torchvision is there or not, so that the features of a clip do not depend on
+    what is installed.
 
     Args:
         name (`str` or `Path`): Repository or folder of the model, with its image processor.
@@ -267,6 +269,7 @@ class ImageEncoder:
         batch_size (`int`, defaults to 16): Frames that pass the model at once.
         device (`str` or `torch.device`, defaults to `"cpu"`): Where the model runs, in float32.
         token (`str` or `bool`, *optional*): For the Hub; that of the user by default, none if `False`.
+        layer (`int` or `str`, defaults to -1): As of [`AudioEncoder`].
     """
 
     CROP_SIZE = 256  # pixels; the image processor resizes it to what the model takes
@@ -279,7 +282,9 @@ class ImageEncoder:
         batch_size: int = 16,
         device: str | torch.device = "cpu",
         token: str | bool | None = None,
+        layer: int | str = -1,
     ):
+        self.name, self.layer = str(name), layer
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected 1 or more")
         self.landmarker, self.batch_size = landmarker, batch_size
@@ -312,6 +317,11 @@ class ImageEncoder:
                 digest.update(value.reshape(-1).view(torch.uint8).numpy())
                 digests.append(digest.digest())
         return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+    @cached_property
+    def states(self) -> int:
+        """How many hidden states a row consists of."""
+        return len(self._hidden(self._pixels([np.zeros((32, 32, 3), np.uint8)]))) if self.layer == WEIGHTED else 1
 
     @cached_property
     def width(self) -> int:
@@ -358,14 +368,28 @@ class ImageEncoder:
     @torch.no_grad()
     def _encode(self, images: list[np.ndarray]) -> np.ndarray:
         """Vectors of images (height, width, 3) uint8: (images, width) float32."""
-        pixels = self.processor(images=images, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
-        pixels = pixels.to(self.model.device)
+        pixels = self._pixels(images)
+        if self.layer != -1:
+            vectors = torch.cat([self._one_vector(state) for state in self._hidden(pixels)], -1)
+            return vectors.float().cpu().numpy()
         if hasattr(self.model, "get_image_features"):
             output = self.model.get_image_features(pixel_values=pixels)
         else:
             output = self.model(pixel_values=pixels)
         pooled = getattr(output, "pooler_output", None)
         if pooled is None or self._untrained:
-            tokens = output.last_hidden_state
-            pooled = tokens[:, 0] if self._has_class_token else tokens.mean(dim=1)
+            pooled = self._one_vector(output.last_hidden_state)
         return pooled.flatten(1).float().cpu().numpy()
+
+    def _pixels(self, images: list[np.ndarray]) -> torch.Tensor:
+        made = self.processor(images=images, return_tensors="pt", input_data_format="channels_last")
+        return made["pixel_values"].to(self.model.device)
+
+    @torch.no_grad()
+    def _hidden(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The hidden states that are chosen, (images, tokens, width) each; of CLIP and its like, those of images."""
+        model = getattr(self.model, "vision_model", self.model)
+        return chosen_states(model(pixel_values=pixels, output_hidden_states=True).hidden_states, self.layer, self.name)
+
+    def _one_vector(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens[:, 0] if self._has_class_token else tokens.mean(dim=1)

@@ -28,6 +28,7 @@ from ..hub.push import Pushed, push_run, take_destination
 from ..metrics import few_clips
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.layers_selfmm import WEIGHTED
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import Task
@@ -284,6 +285,9 @@ class Run:
                     f"The {modality} features of {source} are {width} wide, but "
                     f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
                 )
+        for modality, recipe in self.extractor.recipe.items():
+            if recipe.get("layer") == WEIGHTED:
+                options[f"{modality}_states"] = recipe["states"]
         if self.tokenizer is not None and self.options.text_encoder is not None:
             name, revision = self.options.text_encoder, self.options.text_encoder_revision
             model = SelfMMModel.from_text_encoder(name, revision=revision, **options)

@@ -14,7 +14,7 @@ class SelfMMCollator:
 
     A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids` (lists of int), sequences such as
     `audio` and `vision` (float arrays (frames, dim)), `label` (float or floats) and `index`. A sequence that a sample
-    lacks, or that is `None` or empty, is absent: its length is 0. Where all samples have `text_embeds` (hidden_size,),
+    lacks, or that is `None` or empty, is absent: its length is 0. Where all samples have `text_embeds`, one array each,
     these stand for the tokens. Other keys are left out.
 
     Args:
@@ -29,7 +29,7 @@ class SelfMMCollator:
         batch = {}
         if "text_embeds" in samples[0]:
             embeds = np.array([sample["text_embeds"] for sample in samples], dtype=np.float32)
-            batch["text_embeds"] = torch.from_numpy(embeds)  # (batch, hidden_size)
+            batch["text_embeds"] = torch.from_numpy(embeds)  # (batch, *model.text_shape)
         elif any(sample.get("input_ids") is not None for sample in samples):
             batch.update(self._tokens(samples))
         for name in self.sequences:

@@ -17,7 +17,7 @@ class FrozenText(Dataset):
 
     def __init__(self, samples: Samples):
         self.samples = samples
-        self.embeds: NDArray[np.float32] | None = None  # (samples, hidden_size)
+        self.embeds: NDArray[np.float32] | None = None  # (samples, *model.text_shape)
 
     def read(self, model: SelfMMModel, collator: SelfMMCollator, batch_size: int, progress: bool = True) -> None:
         """
@@ -27,7 +27,7 @@ class FrozenText(Dataset):
             batch_size: Texts read at once.
             progress: Whether a bar is shown.
         """
-        embeds = np.zeros((len(self), model.widths["text"]), dtype=np.float32)
+        embeds = np.zeros((len(self), *model.text_shape), dtype=np.float32)
         order = self.samples.lengths("text").argsort()  # as little padding as can be
         batches = np.split(order, range(batch_size, len(order), batch_size))
         for rows in tqdm(batches, desc="Reading texts", disable=not progress):
