@@ -19,6 +19,7 @@ from selfmm_hf.evaluation.robustness.tables import headlines
 from selfmm_hf.metrics import class_metrics, emotion_metrics, metric_name, regression_metrics, reported
 from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs import run
+from selfmm_hf.runs.inputs import read_inputs
 from selfmm_hf.runs.options import read_options
 from selfmm_hf.runs.stored import StoredRun
 from selfmm_hf.task_metrics import constant_predictions, errors_of, main_metric, metrics_at, metrics_of, thresholds_of
@@ -63,7 +64,7 @@ def splits_of(task):
 @TASKS
 @pytest.mark.draws
 def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "load_splits", lambda *args, **kwargs: splits_of(task))
+    monkeypatch.setattr("selfmm_hf.runs.inputs.load_splits", lambda *args, **kwargs: splits_of(task))
     options = f"--dataset custom --data {tmp_path} --output_dir {tmp_path / 'run'} --num_train_epochs 4 --use_cpu true"
     one = run.Run(*read_options(f"{options} --disable_tqdm true --per_device_train_batch_size 8".split()))
     one.train()
@@ -200,3 +201,16 @@ def test_a_constant_is_of_the_training_labels(task):
     assert metrics[main_metric(task)] == pytest.approx(
         abs((main_metric(task) == "acc") - errors_of(task, constant, labels[:5]).mean()), abs=1e-6
     )
+
+
+def test_what_no_training_clip_has_brings_nothing_else_back(monkeypatch):
+    """Of data with modalities of their own, of which two are wanted, one is empty, and the third stays left out."""
+    frames = {"face": [np.ones((2, 3))] * 4, "eye": [np.ones((0, 2))] * 4, "hand": [np.ones((1, 5))] * 4}
+    rows = {"id": list("abcd"), "text": [""] * 4, "label": [0.0, 1.0, 2.0, 3.0], **frames}
+    samples = Samples(Dataset.from_dict(rows, features({"face": 3, "eye": 2, "hand": 5})))
+    monkeypatch.setattr("selfmm_hf.runs.inputs.load_splits", lambda *_: {"train": samples, "validation": samples})
+    options, told = read_options(["--dataset", "custom", "--use_cpu", "true"])[0], []
+    found = read_inputs(options, ["face", "eye"], 3.0, ["train", "validation"], told.append)
+    assert found.modalities == ["face"] and found.left_out == {"text", "audio", "vision", "eye", "hand"}
+    assert [samples.widths for samples in found.splits.values()] == [{"face": 3}] * 2
+    assert told[0] == "No training clip has eye: it is left out, as by --modalities face."

@@ -8,32 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from safetensors.torch import load_model
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from ..data import load_splits
-from ..data.columns import MODALITIES, SPLITS
+from ..data.columns import SPLITS
 from ..data.masking import Tokens
-from ..data.recipe import find_recipe
-from ..data.synthetic import demo_text_config, demo_tokenizer
 from ..data.targets import task_to_json
 from ..environment import environment
 from ..hub.model_folder import save_model_folder
 from ..hub.push import Pushed, push_run, take_destination
-from ..metrics import few_clips
-from ..model.configuration_selfmm import SelfMMConfig
-from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
-from ..model.layers_selfmm import WEIGHTED
-from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import Task
-from ..model.text_encoder_selfmm import check_tokens, load_tokenizer, readable_tokens
-from ..storage.hub_names import check_name, take_from_hub
 from ..storage.whole_files import write_json, write_text, writing
 from ..task_metrics import metrics_of
 from ..training import checkpoints
@@ -55,21 +44,14 @@ from .folder import (
     checkpoint_of,
     delete_run,
 )
+from .inputs import read_inputs
+from .network import build_model, tokens_at_once
 from .options import TAKEN_BY_ITSELF, RunOptions
 from .plot import plot_run
 from .results import hardware, predicted, predictions_table, pseudo_labels_table, results_of, write_parquet
 from .screen import show_epochs
 
 logger = logging.get_logger(__name__)
-
-
-def task_options(task: Task) -> dict[str, Any]:
-    """The options of [`SelfMMConfig`] that say what is predicted."""
-    names = {"id2label": dict(enumerate(task.names))}
-    if task.label_range is not None:
-        return {"label_range": task.label_range, **({} if task.names == Task().names else names)}
-    scales = {"label_scales": [list(scale) for scale in task.scales]} if task.scales else {}
-    return {"problem_type": task.problem_type, **names, **scales}
 
 
 class Run:
@@ -94,56 +76,34 @@ class Run:
         self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
         self.checkpoint = by_first_process(self._checkpoint)
         _check_selection(args)
-        modalities = model_options.get("modalities") or MODALITIES
-        if options.text_encoder is not None and "text" in modalities:
-            check_name(options.text_encoder, owner=False)  # before the data are read, which may take long
-        self.splits = load_splits(
-            options.dataset,
-            options.data,
-            options.data_config,
-            options.data_revision,
-            model_options.get("label_range"),
-            SPLITS if test else ("train", "validation"),
-            options.problem_type,
-        )
-        self.task = self.splits["train"].task
-        if "modalities" not in model_options and (own := self._own_modalities()):
-            modalities = model_options["modalities"] = own
+        modalities, label_range = (model_options.get(name) for name in ("modalities", "label_range"))
+        self.inputs = read_inputs(options, modalities, label_range, SPLITS if test else SPLITS[:2], self._tell)
+        self.splits, self.tokenizer = self.inputs.splits, self.inputs.tokenizer
+        self._adjust_rates()
         set_seed(args.seed)
-        self._leave_out(modalities)
-        if there := self._learnable(modalities):
-            modalities = model_options["modalities"] = there
-            self._leave_out(there)
-        self.tokenizer = self._tokenizer() if "text" in modalities else None
-        if options.preset_taken:
-            self._tell_preset()
-        for split, samples in self.splits.items():
-            said = few_clips(split, len(samples))
-            if said and split != "train" and args.should_log:
-                logger.warning(said)
-        if self.tokenizer is not None:
-            for split, samples in self.splits.items():
-                cut = samples.tokenize(self.tokenizer, options.max_text_tokens)
-                if cut and args.should_log:
-                    logger.warning(
-                        f"{cut} of {len(samples)} texts of the {split} split have more than {options.max_text_tokens} "
-                        "tokens and are cut; see --max_text_tokens."
-                    )
-        self.extractor = self._extractor()
-        self.model = self._model(model_options)
-        self.max_text_tokens = options.max_text_tokens if self.tokenizer is None else self._readable_tokens()
+        self.model = build_model(options, model_options, self.inputs, self._tell)
+        self.max_text_tokens = tokens_at_once(self.model, options, self.inputs)
         parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
         unimodal_tasks(args, self.model.config.modalities)
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)
 
-    def _tell_preset(self) -> None:
-        """Of an encoder that begins untrained, on word vectors, the preset's rate for a pretrained one is forgotten."""
+    def _tell(self, message: str) -> None:
         if self.args.should_log:
-            logger.warning(f"No --config is given: the preset {TAKEN_BY_ITSELF} is used.")
-        if self.tokenizer is None:
-            for rates in (self.args.learning_rates, self.args.weight_decays):
-                rates.pop("encoders.text", None)
+            logger.warning(message)
+
+    def _adjust_rates(self) -> None:
+        """
+        Forgets the rates of a preset for modalities that are not learned from; and, of the preset that is taken by
+        itself, the rate for a pretrained text encoder where the encoder begins untrained, on word vectors.
+        """
+        untrained = self.options.preset_taken and self.tokenizer is None
+        if self.options.preset_taken:
+            self._tell(f"No --config is given: the preset {TAKEN_BY_ITSELF} is used.")
+        for rates in (self.args.learning_rates, self.args.weight_decays):
+            for prefix in list(rates):
+                if prefix.partition(".")[2] in self.inputs.left_out or (untrained and prefix == "encoders.text"):
+                    del rates[prefix]
 
     def _checkpoint(self) -> Path | None:
         """
@@ -174,129 +134,6 @@ class Run:
         with occupied(self.folder):
             self.checkpoint = by_first_process(self._checkpoint)
             yield
-
-    def _own_modalities(self) -> list[str]:
-        """Those of data that have others than text, audio and vision, or text alone."""
-        sequences = ["text" if name == "word_vectors" else name for name in self.splits["train"].widths]
-        if sequences and not set(sequences) - set(MODALITIES):
-            return []
-        return list(dict.fromkeys([*["text"] * (self.options.text_encoder is not None), *sequences]))
-
-    def _leave_out(self, modalities: list[str]) -> None:
-        """Forgets what a preset or the data say of modalities that are not wanted."""
-        there = ["text", *(name for name in self.splits["train"].widths if name != "word_vectors")]
-        if unknown := set(modalities) - set(MODALITIES) - set(there):
-            raise ValueError(f"{sorted(unknown)} are not modalities; expected some of {', '.join(there)}.")
-        unwanted = {*MODALITIES, *there} - set(modalities)
-        for rates in (self.args.learning_rates, self.args.weight_decays):
-            for prefix in [prefix for prefix in rates if prefix.partition(".")[2] in unwanted]:
-                del rates[prefix]
-        columns = {"word_vectors" if name == "text" else name for name in unwanted}
-        self.splits = {split: samples.without(columns) for split, samples in self.splits.items()}
-        for name in set(modalities) - {"text"} - self.splits["train"].widths.keys():
-            raise ValueError(f"The data have no {name}. Leave it out: --modalities {' '.join(there)}.")
-
-    def _learnable(self, modalities: list[str]) -> list[str]:
-        """
-        What of `modalities` the training clips have, if it is not all of it: nothing can be learned of what none of
-        them has, so that it would speak untrained in the test.
-        """
-        train = self.splits["train"]
-        columns = {"text" if name == "word_vectors" else name: name for name in train.widths}
-        lacking = [name for name in modalities if name in columns and not train.lengths(columns[name]).any()]
-        there = [name for name in modalities if name not in lacking]
-        if lacking and not there:
-            raise ValueError(f"The training clips have no {', '.join(lacking)}: there is nothing to learn from.")
-        for name in lacking if self.args.should_log else ():
-            logger.warning(f"No training clip has {name}: it is left out, as by --modalities {' '.join(there)}.")
-        return there if lacking else []
-
-    def _readable_tokens(self) -> int:
-        """
-        How many tokens of a text are read at once.
-
-        Raises:
-            ValueError: The text encoder does not know all tokens of its tokenizer, or cannot read texts of this length.
-        """
-        encoder = self.model.encoders["text"]
-        check_tokens(encoder, self.tokenizer)
-        readable = readable_tokens(encoder, self.options.max_text_tokens)
-        lengths = np.concatenate([samples.lengths("text") for samples in self.splits.values()])
-        if longer := int((lengths > readable).sum()):
-            raise ValueError(
-                f"The text encoder reads {readable} tokens at most, and {longer} texts have more, up to "
-                f"{lengths.max()}: cut them by --max_text_tokens {readable}, or name another text encoder."
-            )
-        return readable
-
-    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
-        if self.options.text_encoder is not None:
-            name, revision = self.options.text_encoder, self.options.text_encoder_revision
-            if not take_from_hub(name, "the text encoder", revision, owner=False) and revision is not None:
-                raise ValueError(f"--text_encoder_revision needs a repository, but {name} is a folder. Leave it out.")
-            tokenizer = load_tokenizer(name, revision)
-            if not any(text.strip() for text in self.splits["train"]["text"]):
-                there = list(self.splits["train"].widths)
-                instead = (
-                    "train on the word vectors, without --text_encoder"
-                    if "word_vectors" in there
-                    else (f"leave the text out by --modalities {' '.join(there)}")
-                )
-                raise ValueError(f"The training clips have no words for a text encoder to read: {instead}.")
-            return tokenizer
-        if self.options.dataset == "demo":
-            return demo_tokenizer()
-        if "word_vectors" in self.splits["train"].widths:
-            return None
-        raise ValueError(f"The data set {self.options.dataset} needs --text_encoder, a repository or a folder.")
-
-    def _extractor(self) -> SelfMMFeatureExtractor:
-        """What computes the features of a new clip as those of the data were, normalised by the training split."""
-        widths = {"text" if name == "word_vectors" else name: w for name, w in self.splits["train"].widths.items()}
-        options = self.options
-        extractor = find_recipe(options.dataset, options.data, options.data_revision)
-        if extractor is None:
-            given = {name: {"kind": "features", "dim": width} for name, width in widths.items()}
-            return SelfMMFeatureExtractor(**{"audio": None, "vision": None, **given})
-        for name in extractor.recipe.keys() - widths.keys():
-            if extractor.others.pop(name, None) is None:
-                setattr(extractor, name, None)
-        for name in widths.keys() - extractor.recipe.keys():
-            extractor.others[name] = {"kind": "features", "dim": widths[name]}
-        for name, width in widths.items():
-            if extractor.known_width(name) not in (None, width):
-                raise ValueError(
-                    f"The {name} features of {options.data} are {width} wide, but its recipe makes "
-                    f"{extractor.known_width(name)} columns: they are not of this recipe."
-                )
-        train = self.splits["train"]
-        extractor.fit_normalization({name: train.frames(name, row) for name in widths} for row in range(len(train)))
-        for samples in self.splits.values():
-            samples.extractor = extractor
-        return extractor
-
-    def _model(self, options: dict) -> SelfMMModel:
-        options = {**task_options(self.task), **options}
-        for column, width in self.splits["train"].widths.items():
-            modality = "text" if column == "word_vectors" else column
-            if options.setdefault(f"{modality}_dim", width) != width:
-                source = self.options.data or self.options.dataset
-                raise ValueError(
-                    f"The {modality} features of {source} are {width} wide, but "
-                    f"{modality}_dim is {options[f'{modality}_dim']}: leave it out, or take the right file."
-                )
-        for modality, recipe in self.extractor.recipe.items():
-            if recipe.get("layer") == WEIGHTED:
-                options[f"{modality}_states"] = recipe["states"]
-        if self.tokenizer is not None and self.options.text_encoder is not None:
-            name, revision = self.options.text_encoder, self.options.text_encoder_revision
-            model = SelfMMModel.from_text_encoder(name, revision=revision, **options)
-            pooling = model.config.text_pooling
-            if "text_pooling" not in options and pooling != "cls" and self.args.should_log:
-                logger.warning(f"{name} is made for text_pooling {pooling}, which is used. --text_pooling changes it.")
-            return model
-        text_config = None if self.tokenizer is None else demo_text_config()
-        return SelfMMModel(SelfMMConfig(text_config=text_config, **options))
 
     def train(self) -> dict[str, Any]:
         """
@@ -367,7 +204,7 @@ class Run:
             **_told(task),
             **results_of(self.splits, trainer, outputs, modalities),
         }
-        processor = SelfMMProcessor(self.extractor, self.tokenizer, self.max_text_tokens)
+        processor = SelfMMProcessor(self.inputs.extractor, self.tokenizer, self.max_text_tokens)
         write_parquet(self.folder / PREDICTIONS_FILE, predictions_table(self.splits, outputs, modalities, task))
         write_parquet(self.folder / GENERATED_FILE, pseudo_labels_table(self.splits, trainer, modalities))
         if "test" in self.splits:
