@@ -90,7 +90,7 @@ def content(configurations, published, constant):
         "clips": {"validation": 3, "test": 4}, "seeds": [1111], "seeds_before": [], "configurations": {"default": one},
         "metric": configurations[0], "conflict": None, "against": "default", "comparisons": {}, "missing": [],
         "measured": {"device": "a CPU", "processor": "x", "seconds": []},
-        "published": [asdict(row) for row in published], "constant": constant,
+        "published": [asdict(row) for row in published], "constant": constant, "text_encoders": ["MiniLM"],
     }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_the_table_of_emotions_has_the_means_and_each_beside_the_constant_and_wh
     assert "|  | default | constant | published: CorrKD | published: benchmark list, words alone |" in lines
     assert "| F1, sad | 50.0 | 25.0 | 86.70 | 68.70 |" in lines and "| Accuracy, sad | 50.0 | 25.0 |  |  |" in lines
     assert any(line.startswith("- CorrKD: Trained by the authors of CorrKD") for line in lines)
-    assert "Published figures of IEMOCAP are of other trainings" in text
+    assert "\nPublished figures of IEMOCAP are of other trainings" in text and "(of the runs here: MiniLM):\n" in text
     assert "ublished" not in table.markdown(content(known(task), [], {}))
 
 
@@ -132,8 +132,12 @@ def test_the_report_of_emotions_has_them_in_a_table_of_their_own():
     figures |= {f"test_constant_{name}": 0.25 for name in known(task)} | {"test_wa_chosen": 0.75}
     told = {"task": task_to_json(task), "best_epoch": 1, **figures}
     columns = dict.fromkeys(("id", "split", "label", "fusion", *MODALITIES))
-    run = StoredRun(Path("run"), {"dataset": "iemocap"}, results=told, predictions=columns)
-    tables = {one.caption: one for one in results([Group("", [run])]).tables}
+    run = StoredRun(
+        Path("run"), {"dataset": "iemocap"}, results=told | {"text_encoder": "/a/MiniLM"}, predictions=columns
+    )
+    figure = results([Group("", [run])])
+    assert "(of the runs here: MiniLM): see the last table" in figure.text
+    tables = {one.caption: one for one in figure.tables}
     one = tables["Test split, beside published figures"]
     assert list(one.head) == ["", "run", "constant", "published: CorrKD", "published: benchmark list, words alone"]
     assert ("F1, sad", "0.500", "0.250", "0.8670", "0.6870") in one.rows and len(one.rows) == 4

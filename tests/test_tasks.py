@@ -177,6 +177,14 @@ def test_never_predicting_an_emotion_of_iemocap_is_what_the_field_calls_a_baseli
     assert shown == {"neutral": 44.0, "happy": 79.0, "sad": 70.3, "angry": 65.4}
 
 
+def test_classes_that_are_numbers_have_no_metrics_of_other_names():
+    found = class_metrics(np.eye(3), [0, 1, 2], ["1", "2", "macro"])
+    assert "acc_2" not in found and found["acc_target 2"] == 1 == found["f1_macro"] == found["f1_target macro"]
+    assert metric_name("acc_target 2") == ("accuracy", "Accuracy, target 2")
+    found = regression_metrics(np.eye(2), np.eye(2), ["agreement", "arousal"])
+    assert "mae_agreement" not in found and found["mae_target agreement"] == found["mae_arousal"] == 0
+
+
 def test_scores_have_an_error_each_and_a_mean():
     found = regression_metrics([[1.0, 4.0], [0.0, 2.0]], [[0.5, 4.0], [0.0, 4.0]], ["valence", "arousal"])
     assert found["mae_valence"] == 0.25 and found["mae_arousal"] == 1 and found["mae"] == 0.625

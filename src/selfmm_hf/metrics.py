@@ -18,6 +18,7 @@ __all__ = [
     "class_metrics",
     "emotion_metrics",
     "metric_name",
+    "metric_of",
     "mosi_metrics",
     "regression_metrics",
     "reported",
@@ -107,8 +108,8 @@ def regression_metrics(predictions: ArrayLike, labels: ArrayLike, names: Sequenc
     found = {}
     for name, (predicted, true) in zip(names, columns, strict=True):
         rmse = float(np.sqrt(np.mean(np.square(predicted.astype(np.float64) - true))))
-        found |= {f"{kind}_{name}": value for kind, value in {**_distances(predicted, true), "rmse": rmse}.items()}
-    means = {kind: float(np.mean([found[f"{kind}_{name}"] for name in names])) for kind in ("mae", "rmse", "corr")}
+        found |= {metric_of(kind, name): one for kind, one in {**_distances(predicted, true), "rmse": rmse}.items()}
+    means = {kind: float(np.mean([found[metric_of(kind, name)] for name in names])) for kind in ("mae", "rmse", "corr")}
     return means if len(names) == 1 else means | found
 
 
@@ -133,10 +134,14 @@ def emotion_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence
     for name, predicted, true in zip(names, *_columns(probabilities, labels, names), strict=True):
         probability, true = _scores(predicted, true)
         predicted, true = probability > 0.5, true > 0.5
-        found[f"acc_{name}"], found[f"f1_{name}"] = _accuracy(predicted, true), _weighted_f1(predicted, true)
-        found[f"wa_{name}"] = float(np.mean([_recall(predicted, true, one) for one in (False, True)]))
-        found[f"auc_{name}"] = _auc(probability, true)
-    means = {kind: float(np.mean([found[f"{kind}_{name}"] for name in names])) for kind in ("acc", "f1", "wa", "auc")}
+        values = {
+            "acc": _accuracy(predicted, true),
+            "f1": _weighted_f1(predicted, true),
+            "wa": float(np.mean([_recall(predicted, true, one) for one in (False, True)])),
+            "auc": _auc(probability, true),
+        }
+        found |= {metric_of(kind, name): value for kind, value in values.items()}
+    means = {kind: float(np.mean([found[metric_of(kind, name)] for name in names])) for kind in values}
     return means | found
 
 
@@ -192,8 +197,14 @@ def class_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence[s
     found["uar"] = float(np.mean([_recall(predicted, true, number) for number in occurs]))
     for number, name in enumerate(names):
         one = predicted == number, true == number
-        found |= {f"acc_{name}": _accuracy(*one), f"f1_{name}": _weighted_f1(*one)}
+        found |= {metric_of("acc", name): _accuracy(*one), metric_of("f1", name): _weighted_f1(*one)}
     return found
+
+
+def metric_of(kind: str, target: str) -> str:
+    """What a metric of one target or class is called: `f1_happy`; of the class 2 `acc_target 2`, which is no Acc-2."""
+    name = f"{kind}_{target}"
+    return f"{kind}_target {target}" if target.isdigit() or name in METRIC_NAMES else name
 
 
 METRICS: dict[float, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {3.0: mosi_metrics, 1.0: sims_metrics}

@@ -70,10 +70,16 @@ def as_printed(metric: str, value: float) -> str:
     return f"{100 * value:.2f}" if is_share(metric) else f"{value:.3f}"
 
 
-def published_in_words(rows: Collection[PublishedFigures]) -> Iterator[str]:
-    """What to know before comparing: a line, and one for each source."""
+def published_in_words(rows: Collection[PublishedFigures], encoders: Collection[str] = ()) -> Iterator[str]:
+    """
+    What to know before comparing: a line, and one for each source.
+
+    Args:
+        encoders: The text encoders of the runs that they stand beside.
+    """
     if rows:
         dataset = next(iter(rows)).dataset
-        yield f"Published figures of {dataset} are of other trainings, and perhaps other features and encoders:"
+        own = f" (of the runs here: {', '.join(encoders)})" if encoders else ""
+        yield f"Published figures of {dataset} are of other trainings, and perhaps other features and encoders{own}:"
     for row in rows:
         yield f"- {row.name}: {row.of}"

@@ -40,7 +40,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
         [`Comparison`], for `metric` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the
         reason; `base`, the options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values
         that it had; `constant`, what saying the same of each clip gives, of tasks other than one score; `published`,
-        see [`PublishedFigures`].
+        see [`PublishedFigures`]; `text_encoders` of the runs.
 
     Raises:
         ValueError: The folder holds no sweep, no run that is done, or runs of different options or data.
@@ -80,6 +80,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
             "measured": _measured(stored),
             "constant": constant_of(stored[0]),
             "published": [asdict(one) for one in published_beside(stored[0])],
+            "text_encoders": sorted({run.text_encoder for run in stored} - {None}),
         }
     )
 
@@ -223,7 +224,8 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
     if each := [name for name in every if name not in METRIC_NAMES]:
         yield from _each_lines(table, each)
     if table["published"]:
-        yield from ("", *published_in_words([PublishedFigures(**one) for one in table["published"]]))
+        rows = [PublishedFigures(**one) for one in table["published"]]
+        yield from ("", *published_in_words(rows, table["text_encoders"]))
     if table["conflict"] is not None:
         yield from ("", table["conflict"])
     if len(configurations) > 1:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data import Splits
 from ..labels.quality import as_targets, mean_error, measures, quality, true_labels
+from ..metrics import metric_of
 from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ..storage.whole_files import whole
 from ..task_metrics import errors_of, main_metric, metrics_of
@@ -189,8 +190,16 @@ def draw_outcome(axes, task: Task, labels: NDArray, predictions: NDArray) -> Non
     else:
         metrics, never = (metrics_of(task, one, labels) for one in (predictions, np.zeros_like(predictions)))
         rows = np.arange(len(task.names))[::-1]
-        axes.barh(rows + 0.2, [metrics[f"f1_{name}"] for name in task.names], 0.4, color=COLOURS["text"], label="model")
-        axes.barh(rows - 0.2, [never[f"f1_{name}"] for name in task.names], 0.4, color=FAINT, label="never present")
+        axes.barh(
+            rows + 0.2,
+            [metrics[metric_of("f1", name)] for name in task.names],
+            0.4,
+            color=COLOURS["text"],
+            label="model",
+        )
+        axes.barh(
+            rows - 0.2, [never[metric_of("f1", name)] for name in task.names], 0.4, color=FAINT, label="never present"
+        )
         axes.set_yticks(rows, task.names)
         axes.set(xlabel="F1, weighted", xlim=(0, 1))
         legend(axes)

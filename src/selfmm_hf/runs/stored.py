@@ -103,6 +103,12 @@ class StoredRun:
         return [name for name in self.predictions if name not in ("id", "split", "label", "fusion")]
 
     @property
+    def text_encoder(self) -> str | None:
+        """Its name, without its owner or the folders in which it lies; `None` where none was pretrained."""
+        name = self.results.get("text_encoder")
+        return None if name is None else Path(name).name
+
+    @property
     def train_ids(self) -> list[str]:
         """Of the training clips."""
         return self._generated[0]

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from ...labels.conflict import conflict_in_words
 from ...labels.quality import true_labels
 from ...metrics import METRIC_NAMES, SIMS_LIMITS, absolute_errors, is_share, metric_name, reported
-from ...published import PublishedFigures, published_figures
+from ...published import PublishedFigures, published_figures, published_in_words
 from ...runs.plot import COLOURS, GREY, draw_outcome, draw_predictions, legend, looks_of
 from ...task_metrics import metrics_of
 from .data import Data, Group
@@ -58,9 +58,8 @@ def results(groups: list[Group]) -> Figure:
         tables.append(Table(["published", "what it is of"], rows, f"Published figures of {published[0].dataset}"))
     text = "The epoch was chosen by the validation loss alone; the test split was read once, after that."
     if published:
-        text += (
-            " Published figures are of other trainings, and perhaps other features and encoders: see the last table."
-        )
+        encoders = sorted({run.text_encoder for run in runs} - {None})
+        text += f" {next(published_in_words(published, encoders)).rstrip(':')}: see the last table."
     if several:
         text += " Points are seeds, the stroke is their mean."
     if runs[0].label_range is None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...metrics import is_share, metric_name
+from ...metrics import is_share, metric_name, metric_of
 from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ...task_metrics import constant_predictions, metrics_of
 from .protocols import SEEDS, Condition
@@ -31,7 +31,7 @@ def of_each(task: Task) -> list[str]:
     """The metrics of each emotion, class or score, for a table of their own; none of a single score."""
     if len(task.names) == 1 and task.problem_type == REGRESSION:
         return []
-    return [f"{'mae' if task.problem_type == REGRESSION else 'f1'}_{name}" for name in task.names]
+    return [metric_of("mae" if task.problem_type == REGRESSION else "f1", name) for name in task.names]
 
 
 Figures = dict[str, float | None]
