@@ -143,18 +143,16 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         files.config = [str(PRESETS[TAKEN_BY_ITSELF])]  # never a file of that name
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
     from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
-    *groups, _, unknown = parser.parse_args_into_dataclasses(
-        [*from_files, *overrides], return_remaining_strings=True, look_for_args_file=False
-    )
+    parsed, unknown = parser.parse_known_args([*from_files, *overrides])
     if unknown:
         name = unknown[0].split("=")[0]
         hint = _nearest(name.lstrip("-").replace("-", "_"), known) if name.startswith("--") else ""
         raise ValueError(f"Unrecognized option {name}.{hint and ' Did you mean --' + hint + '?'} See --help.")
-    run, model, args = groups
+    run, model, args = parser.parse_dict(vars(parsed), allow_extra_keys=True)
     run.preset_taken = preset_taken
-    parsed, defaults = (vars(parser.parse_args(one)) for one in ([*from_files, *overrides], []))
-    left_out = {"overwrite_output_dir", "resume_from_checkpoint"}
-    run.given = {key: parsed[key] for key in known if key not in left_out and parsed[key] != defaults[key]}
+    defaults, left_out = parser.parse_args([]), {"overwrite_output_dir", "resume_from_checkpoint"}
+    changed = (key for key in known if getattr(parsed, key) != getattr(defaults, key))
+    run.given = {key: getattr(parsed, key) for key in changed if key not in left_out}
     if run.max_text_tokens < 3:
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     if not 0 <= run.max_missing_rate <= 1:
