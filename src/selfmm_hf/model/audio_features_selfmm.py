@@ -75,7 +75,8 @@ def _columns(samples: np.ndarray) -> np.ndarray:
     # Here, not above: librosa takes seconds, for which those who use another recipe need not wait.
     try:
         import librosa
-        from threadpoolctl import threadpool_limits  # comes with librosa
+        from scipy.fft import fft  # it and the next come with librosa
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
             "`librosa33` is computed by librosa, which is not installed: pip install 'selfmm-hf[clips]'"
@@ -92,7 +93,7 @@ def _columns(samples: np.ndarray) -> np.ndarray:
             mels.append(librosa.power_to_db(mel[:, own], top_db=None))
         faintest = max(mel.max() for mel in mels) - np.float32(TOP_DB)
         mfcc = [librosa.feature.mfcc(S=np.maximum(mel, faintest), sr=SAMPLING_RATE) for mel in mels]
-        columns = [np.concatenate(crossings, axis=1), np.concatenate(mfcc, axis=1), _chroma(samples, librosa)]
+        columns = [np.concatenate(crossings, axis=1), np.concatenate(mfcc, axis=1), _chroma(samples, librosa, fft)]
     return np.concatenate(columns).T.astype(np.float32)
 
 
@@ -103,9 +104,9 @@ def _pieces(samples: np.ndarray, hop: int) -> Iterator[tuple[np.ndarray, slice]]
         yield samples[first * hop : (begin + PIECE + MARGIN) * hop], slice(begin - first, begin - first + PIECE)
 
 
-def _chroma(samples: np.ndarray, librosa: Any) -> np.ndarray:
+def _chroma(samples: np.ndarray, librosa: Any, fft: Any) -> np.ndarray:
     """`librosa.feature.chroma_cqt`, (12, frames): octave by octave from the top, at half the sampling rate each."""
-    filters, width, scale = _constant_q(_tuning(samples, librosa), librosa)
+    filters, width, scale = _constant_q(_tuning(samples, librosa), librosa, fft)
     notes = librosa.filters.cq_to_chroma(OCTAVES * BINS, bins_per_octave=BINS)
     chroma, hop = np.zeros((len(notes), 1 + len(samples) // HOP), np.float32), HOP
     for octave in reversed(range(OCTAVES)):
@@ -122,13 +123,14 @@ def _chroma(samples: np.ndarray, librosa: Any) -> np.ndarray:
 
 
 @cache
-def _constant_q(tuning: float, librosa: Any) -> tuple[Any, int, np.ndarray]:
+def _constant_q(tuning: float, librosa: Any, fft: Any) -> tuple[Any, int, np.ndarray]:
     """
     The filters of an octave, which `librosa.cqt` computes anew for each octave of each clip, in most of its time. They
     are the same for all octaves, because the sampling rate halves from one to the next.
 
     Args:
         tuning: As librosa estimates it, in hundredths of a bin, so there are a hundred at most.
+        fft: SciPy's, which librosa takes: another one rounds otherwise, and then other small values are left out.
 
     Returns:
         The filters of spectra, (36, 1 + width / 2), sparse; the width of a spectrum's frame in samples; and what the
@@ -139,7 +141,7 @@ def _constant_q(tuning: float, librosa: Any) -> tuple[Any, int, np.ndarray]:
     filters, lengths = librosa.filters.wavelet(freqs=notes, sr=SAMPLING_RATE)
     width = filters.shape[1]
     filters *= lengths[:, None] / width
-    spectra = librosa.get_fftlib().fft(filters, axis=1)[:, : width // 2 + 1]
+    spectra = fft(filters)[:, : width // 2 + 1]
     return librosa.util.sparsify_rows(spectra, quantile=0.01, dtype=np.complex64), width, np.sqrt(lengths)[:, None]
 
 
