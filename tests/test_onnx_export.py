@@ -100,6 +100,15 @@ def test_poolings_and_layers(encoder, pooling, layer, tiny_model, tmp_path):
     written(tmp_path / "model.onnx", model, processor_of(model))
 
 
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_utterances_before(pooling, tiny_model, tmp_path):
+    model = tiny_model(text_pooling=pooling, modalities=["text"])
+    processor = processor_of(model)
+    processor.context_utterances = 2
+    session = written(tmp_path / "model.onnx", model, processor)
+    assert [one.name for one in session.get_inputs()] == ["input_ids", "attention_mask", "context_mask"]
+
+
 @pytest.mark.parametrize(
     ("options", "widths"),
     [

@@ -32,6 +32,14 @@ def predict(
     text: Annotated[
         str | None, Option(help="The words of the one clip, or words alone; by default those in a.txt beside a.mp4.")
     ] = None,
+    context: Annotated[
+        list[str] | None,
+        Option(
+            metavar="TEXT",
+            help="What was said before in the same video, of the one clip or words, for a model that reads it; for "
+            "several utterances, give the option again, the last one at the end.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         Option(help=f"Folder of a model or of its run, or a Hub repository; by default {DEMO_MODEL} of `selfmm demo`."),
@@ -63,13 +71,15 @@ def predict(
             raise ValueError(
                 f"--text holds the words of one clip, but there are {len(names)} clips. Predict each alone."
             )
+        if context and len(names) > 1:
+            raise ValueError(f"--context is of one clip, but there are {len(names)} clips. Predict each alone.")
         _check_files(output, html)
         if model is None and not Path(DEMO_MODEL).is_dir():
             raise ValueError(f"There is no model at {DEMO_MODEL}. Train one with `selfmm demo`, or pass --model.")
         if html and window_seconds is None:
             window_seconds = WINDOW_SECONDS
         pipe = _pipeline(model or DEMO_MODEL, revision, transcriber, window_seconds, max_seconds)
-        scored = Scored(pipe, names, text, transcribes=transcriber is not None, as_json=as_json)
+        scored = Scored(pipe, names, text, transcribes=transcriber is not None, as_json=as_json, context=context)
         scored.run()
         scored.write(output, html)
     raise typer.Exit(1 if scored.failed else 0)
@@ -129,8 +139,15 @@ class Scored:
     """
 
     def __init__(
-        self, pipe: "MultimodalSentimentPipeline", clips: list[str], text: str | None, transcribes: bool, as_json: bool
+        self,
+        pipe: "MultimodalSentimentPipeline",
+        clips: list[str],
+        text: str | None,
+        transcribes: bool,
+        as_json: bool,
+        context: list[str] | None = None,
     ):
+        self.context = context or None
         self.pipe, self.text, self.transcribes, self.as_json = pipe, text, transcribes, as_json
         self.clips: list[tuple[str, str | None]] = [(clip, clip) for clip in clips] or [("(words)", None)]
         self.answers: list[dict[str, Any]] = []
@@ -165,9 +182,9 @@ class Scored:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ClipWarning)
             if clip is None:
-                result = self.pipe({"text": self.text})
+                result = self.pipe({"text": self.text}, context=self.context)
             else:
-                result = self.pipe(clip, text=self._words(clip), progress=progress.within)
+                result = self.pipe(clip, text=self._words(clip), progress=progress.within, context=self.context)
         notes = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ClipWarning))
         return result, [note for note in notes if note not in result["remarks"]]
 

@@ -72,6 +72,7 @@ def input_names(model: SelfMMModel, processor: SelfMMProcessor) -> list[str]:
             given = [] if processor.tokenizer is None else processor.tokenizer.model_input_names
             taken = inspect.signature(model.encoders["text"].forward).parameters
             names += [name for name in ("token_type_ids",) if name in given and name in taken]
+            names += ["context_mask"] if processor.context_utterances else []
     return names
 
 
@@ -149,6 +150,7 @@ def random_batch(model: SelfMMModel, processor: SelfMMProcessor, clips: int, see
             size = model.config.text_config.vocab_size
             batch["input_ids"] = torch.randint(size, (clips, longest), generator=random)
             batch["token_type_ids"] = torch.zeros(clips, longest, dtype=torch.long)
+            batch["context_mask"] = (torch.arange(longest) < lengths.unsqueeze(1) // 2).long()
         else:
             width = model.config.sequence_options(modality)["input_dim"]
             batch[modality] = torch.randn(clips, longest, width, generator=random)

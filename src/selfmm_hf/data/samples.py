@@ -16,6 +16,7 @@ from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..model.task_selfmm import Task
 from ..model.text_selfmm import length, tokenize
 from .columns import known_columns
+from .context import utterances_before
 from .safe_pickle import DataError
 from .targets import task_of_type
 
@@ -178,22 +179,35 @@ class Samples:
                     digest.update(frames[[0, len(frames) // 2, -1]])
         return digest.hexdigest()
 
-    def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
+    def tokenize(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, context: int = 0) -> int:
         """
         Gives each clip what `tokenizer` makes of its text, cut to `max_tokens`. Without tokens the text is absent: it
         is blank, or of no word that the encoder knows.
 
+        Args:
+            context: How many utterances of the same video and split, before its own, a text has with it at most.
+
         Returns:
             How many texts are cut.
-        """
 
-        def tokens(batch: dict[str, list]) -> dict[str, list]:
-            return tokenize(tokenizer, batch["text"], max_tokens)
+        Raises:
+            DataError: The ids do not tell what comes before what.
+        """
+        before = utterances_before(self["id"], self["text"], context) if context else []
+
+        def tokens(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
+            return tokenize(tokenizer, batch["text"], max_tokens, [before[row] for row in rows] if context else None)
 
         # Named, as it cannot be seen in texts that are all blank.
-        features = Features({name: List(Value("int64")) for name in tokenizer("")})
+        names = [*tokenizer(""), *["context_mask"] * bool(context)]
         made = self.dataset.select_columns(["text"]).map(
-            tokens, batched=True, remove_columns=["text"], features=features, keep_in_memory=True, desc="Tokenizing"
+            tokens,
+            with_indices=True,
+            batched=True,
+            remove_columns=["text"],
+            features=Features({name: List(Value("int64")) for name in names}),
+            keep_in_memory=True,
+            desc="Tokenizing",
         )
         self.tokens = {name: _Ragged(made.data.column(name).chunks) for name in made.column_names}
         full = self.lengths("text") >= max_tokens

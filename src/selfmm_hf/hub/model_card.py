@@ -76,6 +76,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         text_pooling=config.text_pooling if config.text_config is not None else None,
         text_read=TEXT_POOLINGS,
         text_layer=config.text_layer,
+        context=processor.context_utterances,
         calls=_calls(processor),
         computed=computed,
         libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),

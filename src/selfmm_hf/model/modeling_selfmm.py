@@ -317,6 +317,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         labels: torch.FloatTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         return_dict: bool | None = None,
+        context_mask: torch.Tensor | None = None,
         **sequences: torch.Tensor | None,
     ) -> SelfMMOutput | tuple:
         r"""
@@ -331,13 +332,15 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 numbers of the classes, `(batch,)`, or probabilities. The unimodal tasks learn `y_m` too, as in the
                 first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
             num_items_in_batch: Number of labels in all the accumulated batches, from the `Trainer`.
+            context_mask: Of the shape of `input_ids`, 1 for tokens that are of what was said before, which the text's
+                own see, and which are not read themselves.
             sequences: `name` and `name_lengths` of further modalities of the configuration.
 
         Raises:
             ValueError: No modality is given, a name is unknown, or frames have another width than the model's.
         """
         sequences.update(audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths)
-        batch, device = self._check_inputs(input_ids, attention_mask, text_embeds, sequences)
+        batch, device = self._check_inputs(input_ids, attention_mask, context_mask, text_embeds, sequences)
 
         features, present = {}, {}
         for modality in self.config.modalities:
@@ -347,7 +350,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
             elif text_embeds is not None:
                 encoded, present[modality] = text_embeds.to(self.dtype), text_embeds.flatten(1).any(-1)
             else:
-                encoded, present[modality] = self._encode_text(input_ids, attention_mask, token_type_ids)
+                tokens = input_ids, attention_mask, token_type_ids, context_mask
+                encoded, present[modality] = self._encode_text(*tokens)
             if encoded is not None and not self.config.is_sequence(modality):
                 encoded = self._weighted(modality, encoded)
             if encoded is None:  # absent from the whole batch
@@ -380,12 +384,13 @@ class SelfMMModel(SelfMMPreTrainedModel):
         input_ids: torch.LongTensor,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
+        context_mask: torch.Tensor | None = None,
     ) -> torch.FloatTensor:
         """
         `F_t`, (batch, hidden_size), zeros where there is no text: `text_embeds` for as long as the encoder stays. Where
         the layers are weighted, the states to be weighted, (batch, layers + 1, hidden_size).
         """
-        encoded, present = self._encode_text(input_ids, attention_mask, token_type_ids)
+        encoded, present = self._encode_text(input_ids, attention_mask, token_type_ids, context_mask)
         if encoded is None:
             return torch.zeros(len(input_ids), *self.text_shape, dtype=self.dtype, device=input_ids.device)
         return torch.where(present.view(-1, *(1 for _ in self.text_shape)), encoded, 0.0)
@@ -397,7 +402,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         return *layers, self.widths["text"]
 
     def _encode_text(
-        self, input_ids, attention_mask, token_type_ids
+        self, input_ids, attention_mask, token_type_ids, context_mask
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """What stands for each text, (batch, *text_shape), and which clips have text."""
         if input_ids is None or input_ids.shape[1] == 0:
@@ -405,18 +410,25 @@ class SelfMMModel(SelfMMPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if input_ids.ndim == 3:
-            return self._encode_parts(input_ids, attention_mask, token_type_ids)
+            return self._encode_parts(input_ids, attention_mask, token_type_ids, context_mask)
         # Encoders count positions from the first column, wherever a tokenizer puts its padding: real tokens come first.
         begin = attention_mask.bool().int().argmax(-1, keepdim=True)
         order = (begin + torch.arange(input_ids.shape[1], device=input_ids.device)) % input_ids.shape[1]
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
-        present = attention_mask.bool().any(-1)  # (batch,)
+        inputs = {}
+        own = attention_mask.bool()
+        if context_mask is not None:
+            context_mask = context_mask.gather(1, order)
+            own = own & ~context_mask.bool()
+        present = own.any(-1)  # (batch,)
         # Attention over no token at all is not defined: let those clips see one, and drop the outcome.
         one = torch.zeros_like(attention_mask)
         one[:, 0] = 1
         attention_mask = torch.where(present.unsqueeze(-1), attention_mask, one)
+        if context_mask is not None:
+            inputs["context_mask"] = context_mask.masked_fill(~present.unsqueeze(-1), 0)
         encoder = self.encoders["text"]
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids.gather(1, order)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
@@ -430,15 +442,17 @@ class SelfMMModel(SelfMMPreTrainedModel):
         return torch.einsum("s,...sd->...d", self.layer_weights[modality].softmax(0).to(states.dtype), states)
 
     def _encode_parts(
-        self, input_ids, attention_mask, token_type_ids
+        self, input_ids, attention_mask, token_type_ids, context_mask
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Of texts in parts, (batch, parts, tokens): the mean of what the parts give, weighted by their tokens."""
-        tokens = attention_mask.sum(-1).float()  # (batch, parts)
+        own = attention_mask if context_mask is None else attention_mask * (1 - context_mask)
+        tokens = own.sum(-1).float()  # (batch, parts)
         shares = tokens / tokens.sum(-1, keepdim=True).clamp(min=1)
         clips, parts = tokens.nonzero(as_tuple=True)
         if not len(clips):
             return None, None
-        columns = [one if one is None else one[clips, parts] for one in (input_ids, attention_mask, token_type_ids)]
+        given = input_ids, attention_mask, token_type_ids, context_mask
+        columns = [one if one is None else one[clips, parts] for one in given]
         states = []
         for begin in range(0, len(clips), PARTS):
             some = [one if one is None else one[begin : begin + PARTS] for one in columns]
@@ -467,7 +481,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
             frames = torch.cat([first, self._weighted(modality, states.unflatten(-1, (number, -1)))], -1)
         return self.encoders[modality](frames, lengths.clamp(min=1)), present
 
-    def _check_inputs(self, input_ids, attention_mask, text_embeds, sequences: dict) -> tuple[int, torch.device]:
+    def _check_inputs(
+        self, input_ids, attention_mask, context_mask, text_embeds, sequences: dict
+    ) -> tuple[int, torch.device]:
         known = self.config.sequences
         inputs = {name: sequences[name] for name in known if sequences.get(name) is not None}
         unknown = {
@@ -505,6 +521,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
         if input_ids is not None and attention_mask is not None and attention_mask.shape != input_ids.shape:
             shapes = f"{tuple(attention_mask.shape)} and {tuple(input_ids.shape)}"
             raise ValueError(f"attention_mask and input_ids must have the same shape, got {shapes}.")
+        if context_mask is not None and (input_ids is None or context_mask.shape != input_ids.shape):
+            raise ValueError("context_mask must be of the shape of input_ids, which it belongs to.")
         first = next(iter(inputs.values()))
         return len(first), first.device
 

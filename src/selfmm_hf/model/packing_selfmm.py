@@ -8,6 +8,7 @@ encoder computes no other.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -59,14 +60,12 @@ class PackedTexts:
         source: Clip and column of each real token, two of shape (tokens,).
         target: Its place, counted through the rows, (tokens,).
         start: The place of each clip's first token, (batch,).
-        lengths: How many tokens it has, (batch,).
         shape: Rows and their length.
     """
 
     source: tuple[torch.Tensor, torch.Tensor]
     target: torch.Tensor
     start: torch.Tensor
-    lengths: torch.Tensor
     shape: tuple[int, int]
 
     @classmethod
@@ -86,7 +85,7 @@ class PackedTexts:
         start = torch.tensor(places)
         clip, column = real.nonzero(as_tuple=True)
         target = start[clip] + (real.cumsum(-1) - 1)[clip, column]
-        return cls((clip, column), target, start, torch.tensor(lengths), (len(room), longest))
+        return cls((clip, column), target, start, (len(room), longest))
 
     def rows(self, values: torch.Tensor, padding: int = 0) -> torch.Tensor:
         """`values` of each clip's tokens, (batch, tokens), in rows."""
@@ -100,11 +99,17 @@ class PackedTexts:
         clips.view(-1)[self.target] = self.source[0]
         return (clips.unsqueeze(-1) == clips.unsqueeze(-2)).unsqueeze(1)
 
-    def mean(self, states: torch.Tensor) -> torch.Tensor:
-        """Of each clip's tokens among `states`, (rows, length, dim); gives (batch, dim)."""
-        tokens = states.flatten(0, 1)[self.target].float()
-        sums = tokens.new_zeros(len(self.start), tokens.shape[1]).index_add(0, self.source[0], tokens)
-        return (sums / self.lengths.unsqueeze(-1)).to(states.dtype)
+    def mean(self, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Of each clip's tokens that are `wanted`, (batch, tokens), in `states`, (rows, length, dim); (batch, dim)."""
+        chosen = wanted[self.source]
+        tokens = states.flatten(0, 1)[self.target[chosen]].float()
+        sums = tokens.new_zeros(len(wanted), tokens.shape[1]).index_add(0, self.source[0][chosen], tokens)
+        return (sums / wanted.sum(-1, keepdim=True)).to(states.dtype)
+
+    def place(self, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and column at which the token lies that is at `column`, (batch,), of each clip."""
+        at = self.target[(self.source[1] == column[self.source[0]]).nonzero().squeeze(-1)]
+        return at // self.shape[1], at % self.shape[1]
 
 
 def is_plain(encoder: nn.Module) -> bool:
@@ -131,7 +136,7 @@ def _is_known(encoder: nn.Module) -> bool:
 
 def read_texts(
     encoder: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, pooling: str = "cls",
-    every_layer: bool = False, **inputs: torch.Tensor,
+    every_layer: bool = False, context_mask: torch.Tensor | None = None, **inputs: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """
     What stands for each text among the last hidden states of its tokens, (batch, hidden_size).
@@ -141,50 +146,46 @@ def read_texts(
         input_ids, attention_mask: (batch, tokens); each text has a token.
         pooling: `"cls"`, the state of its first token; `"last"`, that of its last one; `"mean"`, the mean of all.
         every_layer: Whether all hidden states are read, from the embeddings on: (batch, layers + 1, hidden_size).
+        context_mask: Which tokens the others see, but are not read themselves, (batch, tokens); not all of a text's.
         inputs: Further ones of the shape of `input_ids`.
     """
     real = attention_mask.bool()
+    wanted = real if context_mask is None else real & ~context_mask.bool()
     wasteful = may_look(real) and real.numel() > WORTHWHILE * int(real.sum())
     columns = {"input_ids": input_ids, **inputs}
     if is_plain(encoder):
         columns["position_ids"] = _positions(encoder, input_ids)
         if wasteful:
-            return _read_packed(encoder, PackedTexts.of(real), columns, pooling, every_layer)
+            texts = PackedTexts.of(real)
+            columns = {name: texts.rows(values) for name, values in columns.items()}
+            where = None if pooling == "mean" else texts.place(_place(wanted, pooling))
+            average = partial(texts.mean, wanted=wanted)
+            return _through(encoder, columns, texts.attention_mask(), where, average, every_layer)
         seen = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
         row = torch.arange(real.shape[0], device=real.device)
-        where = None if pooling == "mean" else (row, _place(real, pooling))
-        return _through(encoder, columns, seen, where, lambda states: mean(states, real), every_layer)
+        where = None if pooling == "mean" else (row, _place(wanted, pooling))
+        return _through(encoder, columns, seen, where, partial(mean, real=wanted), every_layer)
     columns["attention_mask"] = attention_mask
     if wasteful:
 
         def read(clips: torch.Tensor, longest: int) -> torch.Tensor:
             some = {name: values[clips, :longest] for name, values in columns.items()}
-            return _called(encoder, some, real[clips, :longest], pooling, every_layer)
+            return _called(encoder, some, wanted[clips, :longest], pooling, every_layer)
 
         return by_length(_place(real, "last") + 1, read)
-    return _called(encoder, columns, real, pooling, every_layer)
-
-
-def _read_packed(
-    encoder: nn.Module, texts: PackedTexts, columns: dict[str, torch.Tensor], pooling: str, every_layer: bool
-) -> torch.Tensor:
-    """As [`read_texts`], of texts in rows; `columns` are those of an encoder that is plain, (batch, tokens)."""
-    columns = {name: texts.rows(values) for name, values in columns.items()}
-    place = texts.start + (texts.lengths - 1 if pooling == "last" else 0)
-    where = None if pooling == "mean" else (place // texts.shape[1], place % texts.shape[1])
-    return _through(encoder, columns, texts.attention_mask(), where, texts.mean, every_layer)
+    return _called(encoder, columns, wanted, pooling, every_layer)
 
 
 def _called(
-    encoder: nn.Module, columns: dict[str, torch.Tensor], real: torch.Tensor, pooling: str, every_layer: bool
+    encoder: nn.Module, columns: dict[str, torch.Tensor], wanted: torch.Tensor, pooling: str, every_layer: bool
 ) -> torch.Tensor:
-    """As [`read_texts`], by an encoder as it is."""
+    """As [`read_texts`], by an encoder as it is; `wanted` are the tokens that are read, (batch, tokens)."""
     decodes = "use_cache" in inspect.signature(encoder.forward).parameters  # nothing is read a second time
     options = {"use_cache": False} if decodes else {}
     if every_layer:
         states = encoder(**columns, **options, output_hidden_states=True).hidden_states
-        return torch.stack([_pooled(one, real, pooling) for one in states], 1)
-    return _pooled(encoder(**columns, **options)[0], real, pooling)
+        return torch.stack([_pooled(one, wanted, pooling) for one in states], 1)
+    return _pooled(encoder(**columns, **options)[0], wanted, pooling)
 
 
 def _place(real: torch.Tensor, pooling: str) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from numbers import Real
 from types import GeneratorType
@@ -71,6 +71,9 @@ class MultimodalSentimentPipeline(ChunkPipeline):
 
     Args:
         text (`str` or list of `str`, *optional*): What is said in the clip, or, of a list of clips, in each.
+        context (list of `str`, *optional*):
+            What was said before in the same video, utterance by utterance, for a model that reads it. Of a list of
+            clips, each is a dict that has its own `context`.
         transcriber (`str` or pipeline, *optional*):
             A pipeline "automatic-speech-recognition", or the name of a model for one, that fills in the words of clips
             for which none are given.
@@ -134,6 +137,11 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         """See the class; a clip gives a dict, a list of clips a list, and a generator or data set a generator."""
         given = self._preprocess_params.get("text") if text is None else text
         several = isinstance(inputs, list | GeneratorType | Dataset)
+        if several and options.get("context") is not None:
+            raise ValueError(
+                "There are several clips, but context is what was said before one: give each clip as a dict such as "
+                '{"audio": FILE, "text": WORDS, "context": [WORDS, ...]}.'
+            )
         if isinstance(inputs, list) and len(inputs) == 1 and isinstance(given, str):
             given = [given]
         if not several and not isinstance(given, str | None):
@@ -162,11 +170,12 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         window_seconds: float | None = None,
         progress: Progress | None = None,
         max_work_seconds: float | None = None,
+        context: Sequence[str] | None = None,
         **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise TypeError(
-                f"The pipeline has no {', '.join(sorted(unknown))}; it has text, window_seconds, progress and "
+                f"The pipeline has no {', '.join(sorted(unknown))}; it has text, context, window_seconds, progress and "
                 "max_work_seconds."
             )
         if window_seconds is not None:
@@ -179,6 +188,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             raise ValueError(f"max_work_seconds is {max_work_seconds!r}, expected a positive number of seconds.")
         given = {
             "text": text, "window_seconds": window_seconds, "progress": progress, "max_work_seconds": max_work_seconds,
+            "context": context,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
@@ -189,6 +199,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         window_seconds: float | None = None,
         progress: Progress | None = None,
         max_work_seconds: float | None = None,
+        context: Sequence[str] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The whole clip, then its pieces: each an item of a batch."""
         if isinstance(clip, _Spoken):
@@ -198,7 +209,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             words, deadline = [], None if max_work_seconds is None else Deadline(max_work_seconds)
             if self._lacks_words(clip, text):
                 text, words = self._transcribe(clip, deadline)
-            features, absent = self.processor.extract(clip, text, _seconds_of(clip, progress), deadline)
+            features, absent = self.processor.extract(clip, text, _seconds_of(clip, progress), deadline, context)
         if len(absent) == len(self.processor.modalities):
             reasons = ", ".join(absent.values())
             raise ValueError(f"There is nothing in this clip that the model can judge: {reasons}.")
@@ -353,10 +364,8 @@ def label_of(score: float, label_range: float = 3.0) -> str:
 def _local(clip: Any, stack: ExitStack, progress: Progress | None) -> Any:
     """The clip with files in the place of URLs, which are deleted at the end of `stack`."""
     if isinstance(clip, Mapping):
-        return {
-            name: value if name == "text" else _local(value, stack, progress) if isinstance(value, str) else value
-            for name, value in clip.items()
-        }
+        files = [name for name, value in clip.items() if isinstance(value, str) and name != "text"]
+        return {**clip, **{name: _local(clip[name], stack, progress) for name in files}}
     if isinstance(clip, str) and clip.lower().startswith(("http://", "https://")):
         return stack.enter_context(downloaded(clip, progress))
     return clip

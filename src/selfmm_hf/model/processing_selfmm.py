@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from .decoding_selfmm import ClipWarning, Deadline
 from .edges_selfmm import Track
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .loading_selfmm import load, reading
-from .text_encoder_selfmm import check_tokenizer, check_tokens, readable_tokens, why_unreadable
+from .text_encoder_selfmm import check_context, check_tokenizer, check_tokens, readable_tokens, why_unreadable
 from .text_selfmm import count_words, parts, some_words, text_batch, tokenize
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 MAX_TEXT_TOKENS = 2**16  # that a text encoder may be asked to read at once
+MAX_CONTEXT = 100  # utterances
 
 
 class SelfMMProcessor(ProcessorMixin):
@@ -46,6 +47,8 @@ class SelfMMProcessor(ProcessorMixin):
         feature_extractor ([`SelfMMFeatureExtractor`]): The recipe of the audio and vision sequences.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): Of the text encoder, where the model has one.
         max_text_tokens (`int`, defaults to 50): Longer texts are read in parts; in training they were cut. 3 to 65,536.
+        context_utterances (`int`, defaults to 0):
+            How many utterances before a text, of the same video, the text encoder sees with it. Up to 100.
     """
 
     def __init__(
@@ -53,7 +56,12 @@ class SelfMMProcessor(ProcessorMixin):
         feature_extractor: SelfMMFeatureExtractor,
         tokenizer: PreTrainedTokenizerBase | None = None,
         max_text_tokens: int = 50,
+        context_utterances: int = 0,
     ):
+        number = isinstance(context_utterances, int) and not isinstance(context_utterances, bool)
+        if not number or not 0 <= context_utterances <= MAX_CONTEXT:
+            given = f"{context_utterances!r:.100}"
+            raise ValueError(f"context_utterances is {given}, expected a number from 0 to {MAX_CONTEXT}.")
         if not isinstance(max_text_tokens, int) or not 3 <= max_text_tokens <= MAX_TEXT_TOKENS:
             raise ValueError(
                 f"max_text_tokens is {max_text_tokens!r}, expected 3 or more, one word between the special tokens, and "
@@ -63,6 +71,7 @@ class SelfMMProcessor(ProcessorMixin):
         self.feature_extractor = feature_extractor
         self.tokenizer = tokenizer
         self.max_text_tokens = max_text_tokens
+        self.context_utterances = context_utterances
         self.chat_template = None
 
     @classmethod
@@ -84,13 +93,14 @@ class SelfMMProcessor(ProcessorMixin):
                 check_tokenizer(tokenizer)
         with reading(FEATURE_EXTRACTOR_NAME):
             extractor = SelfMMFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls(extractor, tokenizer, options.get("max_text_tokens"))
+        return cls(extractor, tokenizer, options.get("max_text_tokens"), options.get("context_utterances", 0))
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "processor_class": type(self).__name__,
             "has_tokenizer": self.tokenizer is not None,
             "max_text_tokens": self.max_text_tokens,
+            "context_utterances": self.context_utterances,
             **({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}),
         }
 
@@ -130,6 +140,8 @@ class SelfMMProcessor(ProcessorMixin):
             encoder = model.encoders["text"]
             check_tokens(encoder, self.tokenizer)
             if model.device.type == "cpu":
+                if self.context_utterances:
+                    check_context(encoder, self.tokenizer, self.max_text_tokens, self.context_utterances)
                 self.max_text_tokens = readable_tokens(encoder, self.max_text_tokens)
                 how = config.text_pooling, config.text_layer
                 exact = model.dtype == torch.float32 and not encoder.training
@@ -158,6 +170,7 @@ class SelfMMProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         tokens = [] if self.tokenizer is None else list(self.tokenizer.model_input_names)
+        tokens += ["context_mask"] if self.context_utterances else []
         lengths = [name + ending for name in self.feature_extractor.recipe for ending in ("", "_lengths")]
         return [*tokens, *lengths]
 
@@ -167,13 +180,17 @@ class SelfMMProcessor(ProcessorMixin):
         text: str | None = None,
         progress: Callable[[float], None] | None = None,
         deadline: Deadline | None = None,
+        context: Sequence[str] | None = None,
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """
         What one clip says, before it becomes a batch.
 
         Args:
-            clip: As [`SelfMMFeatureExtractor.extract`] takes it; a dict may have `text` too.
+            clip: As [`SelfMMFeatureExtractor.extract`] takes it; a dict may have `text` and `context` too.
             text (`str`, *optional*): What is said, if `clip` does not tell.
+            context (`list` of `str`, *optional*):
+                What was said before in the same video, utterance by utterance, the last one at the end, if `clip` does
+                not tell. Only the last `context_utterances` are read.
             progress, deadline (*optional*): See [`SelfMMFeatureExtractor.extract`].
 
         Returns:
@@ -184,11 +201,17 @@ class SelfMMProcessor(ProcessorMixin):
             ValueError: Something else was given.
         """
         words = clip.get("text") if isinstance(clip, Mapping) and clip.get("text") is not None else text
+        if isinstance(clip, Mapping) and "context" in clip and "context" not in self.feature_extractor.recipe:
+            context = clip["context"] if clip["context"] is not None else context
+            clip = {name: part for name, part in clip.items() if name != "context"}
+        before = self._context(context)
         features, absent = self.feature_extractor.extract(clip, progress, deadline)
         if self._tokenizes("text"):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"text is {type(words).__name__}, expected a string: what is said in the clip.")
             features["text"] = words or ""
+            if self.context_utterances:
+                features["context"] = before
             pieces = parts(self.tokenizer, features["text"], self.max_text_tokens)
             if not any(tokenize(self.tokenizer, pieces, self.max_text_tokens)["input_ids"]):
                 absent["text"] = "no word that the model knows" if features["text"].strip() else "no words"
@@ -196,6 +219,16 @@ class SelfMMProcessor(ProcessorMixin):
             elif len(pieces) > 1:
                 warnings.warn(self.parts_remark(len(pieces)), ClipWarning, stacklevel=2)
         return features, {name: absent[name] for name in self.modalities if name in absent}
+
+    def _context(self, given: Any) -> list[str]:
+        """The utterances before a text that are read."""
+        if given is None or len(given) == 0:
+            return []
+        if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+            raise ValueError("context must be a list of strings: what was said before, utterance by utterance.")
+        if not self.context_utterances:
+            raise ValueError("This model was trained without context, and reads none; leave context out.")
+        return list(given)[-self.context_utterances :]
 
     def words(self, text: str) -> dict[str, int]:
         """How many words a text has (`count`), how many of them are `unknown`, and in how many `parts` it is read."""
@@ -222,7 +255,9 @@ class SelfMMProcessor(ProcessorMixin):
         """
         batch = self.feature_extractor.pad(clips)
         if self._tokenizes("text"):
-            batch.update(text_batch(self.tokenizer, [clip["text"] for clip in clips], self.max_text_tokens))
+            contexts = [clip.get("context", []) for clip in clips] if self.context_utterances else None
+            texts = [clip["text"] for clip in clips]
+            batch.update(text_batch(self.tokenizer, texts, self.max_text_tokens, contexts))
         return batch
 
     def __call__(self, clips: Any = None, text: str | list[str | None] | None = None, **kwargs: Any) -> BatchFeature:

@@ -25,7 +25,7 @@ from transformers.utils import cached_file, logging
 from .layers_selfmm import first_layers
 from .loading_selfmm import load, reading, reason
 from .packing_selfmm import read_texts
-from .text_selfmm import some_words
+from .text_selfmm import most_tokens, some_words
 
 # Of the size of a state. Rounding is far below; what one word, or some padding, changes is far above.
 NOTHING = 1e-5
@@ -274,6 +274,19 @@ def readable_tokens(encoder: nn.Module, wanted: int) -> int:
     return bisect(range(1, tried), False, key=lambda length: not _reads(encoder, length))
 
 
+def check_context(encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, max_tokens: int, utterances: int) -> None:
+    """
+    Raises:
+        ValueError: `encoder` cannot read a text of `max_tokens` with so many others before it.
+    """
+    most = most_tokens(tokenizer, max_tokens, utterances)
+    if (readable := readable_tokens(encoder, most)) < most:
+        raise ValueError(
+            f"The text encoder reads {readable} tokens at most, and a text of max_text_tokens, {max_tokens}, with "
+            f"{utterances} before it may have {most}: lower max_text_tokens or context_utterances."
+        )
+
+
 @torch.no_grad()
 def _reads(encoder: nn.Module, length: int) -> bool:
     tokens = torch.tensor([_some_tokens(encoder, 1) * length])
@@ -296,6 +309,6 @@ def _some_tokens(encoder: nn.Module, count: int) -> list[int]:
 
 
 __all__ = [
-    "check_tokenizer", "check_tokens", "encoder_of", "load_text_encoder", "load_tokenizer", "readable_tokens",
-    "why_unreadable",
+    "check_context", "check_tokenizer", "check_tokens", "encoder_of", "load_text_encoder", "load_tokenizer",
+    "readable_tokens", "why_unreadable",
 ]  # fmt: skip

@@ -67,13 +67,15 @@ def read_inputs(
     modalities = _learnable(modalities, splits, tell)
     splits = _with(modalities, whole)
     tokenizer = _tokenizer(options, splits) if "text" in modalities else None
+    if options.context_utterances and tokenizer is None:
+        raise ValueError("--context_utterances is for a text encoder, and there is none: leave it out.")
     for split, samples in splits.items():
         said = few_clips(split, len(samples))
         if said and split != "train":
             tell(said)
     if tokenizer is not None:
         for split, samples in splits.items():
-            if cut := samples.tokenize(tokenizer, options.max_text_tokens):
+            if cut := samples.tokenize(tokenizer, options.max_text_tokens, options.context_utterances):
                 tell(
                     f"{cut} of {len(samples)} texts of the {split} split have more than {options.max_text_tokens} "
                     "tokens and are cut; see --max_text_tokens."

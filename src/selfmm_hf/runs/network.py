@@ -7,9 +7,10 @@ import numpy as np
 
 from ..data.synthetic import demo_text_config
 from ..model.configuration_selfmm import SelfMMConfig
+from ..model.layers_selfmm import WEIGHTED
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.task_selfmm import Task
-from ..model.text_encoder_selfmm import check_tokens, readable_tokens
+from ..model.text_encoder_selfmm import check_context, check_tokens, readable_tokens
 from .inputs import Inputs
 from .options import RunOptions
 
@@ -25,6 +26,11 @@ def build_model(
     Raises:
         ValueError: The options do not fit the data, or the text encoder cannot be loaded.
     """
+    if options.context_utterances and model_options.get("text_pooling") == "cls":
+        raise ValueError(
+            "--text_pooling cls reads the first token of all, and with --context_utterances the text's own tokens are "
+            "read: take mean or last."
+        )
     train = inputs.splits["train"]
     model_options = {**task_options(train.task), **model_options, "modalities": inputs.modalities}
     for column, width in train.widths.items():
@@ -35,15 +41,22 @@ def build_model(
                 f"The {modality} features of {source} are {width} wide, but "
                 f"{modality}_dim is {model_options[f'{modality}_dim']}: leave it out, or take the right file."
             )
+    for modality, recipe in inputs.extractor.recipe.items():
+        if recipe.get("layer") == WEIGHTED:
+            model_options[f"{modality}_states"] = recipe["states"]
     if inputs.tokenizer is not None and options.text_encoder is not None:
         name, revision = options.text_encoder, options.text_encoder_revision
         model = SelfMMModel.from_text_encoder(name, revision=revision, **model_options)
         pooling = model.config.text_pooling
         if "text_pooling" not in model_options and pooling != "cls":
             tell(f"{name} is made for text_pooling {pooling}, which is used. --text_pooling changes it.")
-        return model
-    text_config = None if inputs.tokenizer is None else demo_text_config()
-    return SelfMMModel(SelfMMConfig(text_config=text_config, **model_options))
+    else:
+        text_config = None if inputs.tokenizer is None else demo_text_config()
+        model = SelfMMModel(SelfMMConfig(text_config=text_config, **model_options))
+    if options.context_utterances and model.config.text_pooling == "cls":
+        model.config.text_pooling = "mean"
+        tell("With --context_utterances, text_pooling is mean, of the text's own tokens.")
+    return model
 
 
 def task_options(task: Task) -> dict[str, Any]:
@@ -66,6 +79,9 @@ def tokens_at_once(model: SelfMMModel, options: RunOptions, inputs: Inputs) -> i
         return options.max_text_tokens
     encoder = model.encoders["text"]
     check_tokens(encoder, inputs.tokenizer)
+    if options.context_utterances:
+        check_context(encoder, inputs.tokenizer, options.max_text_tokens, options.context_utterances)
+        return options.max_text_tokens
     readable = readable_tokens(encoder, options.max_text_tokens)
     lengths = np.concatenate([samples.lengths("text") for samples in inputs.splits.values()])
     if longer := int((lengths > readable).sum()):

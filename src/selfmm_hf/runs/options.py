@@ -14,6 +14,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..model.configuration_selfmm import SelfMMConfig
+from ..model.processing_selfmm import MAX_CONTEXT
 from ..resources import named
 from ..storage.scrub import scrub
 from ..training.arguments import SelfMMTrainingArguments
@@ -42,6 +43,8 @@ class RunOptions:
             a small one.
         text_encoder_revision: Revision of the text encoder's repository.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
+        context_utterances: How many utterances before its own, of the same video and split, a text is read with: what
+            they say is seen, and the tokens of the text alone are read. Ids must be `VIDEO$_$3` or `VIDEO/3`.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
             the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
             data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.
@@ -64,6 +67,7 @@ class RunOptions:
     text_encoder: str | None = None
     text_encoder_revision: str | None = None
     max_text_tokens: int = 50
+    context_utterances: int = 0
     max_missing_rate: float = 0.0
     overwrite_output_dir: bool = False
     presets: list[tuple[str, str]] = field(default_factory=list, init=False)
@@ -155,6 +159,8 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     run.given = {key: getattr(parsed, key) for key in changed if key not in left_out}
     if run.max_text_tokens < 3:
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
+    if not 0 <= run.context_utterances <= MAX_CONTEXT:
+        raise ValueError(f"context_utterances must be in [0, {MAX_CONTEXT}], got {run.context_utterances}.")
     if not 0 <= run.max_missing_rate <= 1:
         raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
     run.presets = [(file.name, scrub(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]

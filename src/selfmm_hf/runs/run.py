@@ -204,7 +204,8 @@ class Run:
             **_told(task),
             **results_of(self.splits, trainer, outputs, modalities),
         }
-        processor = SelfMMProcessor(self.inputs.extractor, self.tokenizer, self.max_text_tokens)
+        context = self.options.context_utterances
+        processor = SelfMMProcessor(self.inputs.extractor, self.tokenizer, self.max_text_tokens, context)
         write_parquet(self.folder / PREDICTIONS_FILE, predictions_table(self.splits, outputs, modalities, task))
         write_parquet(self.folder / GENERATED_FILE, pseudo_labels_table(self.splits, trainer, modalities))
         if "test" in self.splits:

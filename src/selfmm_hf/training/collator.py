@@ -12,10 +12,10 @@ class SelfMMCollator:
     """
     Pads samples to the longest of the batch.
 
-    A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids` (lists of int), sequences such as
-    `audio` and `vision` (float arrays (frames, dim)), `label` (float or floats) and `index`. A sequence that a sample
-    lacks, or that is `None` or empty, is absent: its length is 0. Where all samples have `text_embeds`, one array each,
-    these stand for the tokens. Other keys are left out.
+    A sample is a dict with any of `input_ids`, `attention_mask`, `token_type_ids`, `context_mask` (lists of int),
+    sequences such as `audio` and `vision` (float arrays (frames, dim)), `label` (float or floats) and `index`. A
+    sequence that a sample lacks, or that is `None` or empty, is absent: its length is 0. Where all samples have
+    `text_embeds`, one array each, these stand for the tokens. Other keys are left out.
 
     Args:
         sequences: Names of the sequences, the modalities that are not tokens.
@@ -49,8 +49,9 @@ class SelfMMCollator:
         lengths = [0 if sample.get("input_ids") is None else len(sample["input_ids"]) for sample in samples]
         # The padding of each column, and what fills it for a sample that has tokens, but not this column.
         columns = {"input_ids": (self.pad_token_id, 0), "attention_mask": (0, 1)}
-        if any(sample.get("token_type_ids") is not None for sample in samples):
-            columns["token_type_ids"] = (0, 0)
+        for name in ("token_type_ids", "context_mask"):
+            if any(sample.get(name) is not None for sample in samples):
+                columns[name] = (0, 0)
         batch = {}
         for name, (padding, otherwise) in columns.items():
             given = [sample.get(name) for sample in samples]

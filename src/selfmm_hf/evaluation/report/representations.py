@@ -81,7 +81,7 @@ def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[s
     samples = Samples(splits["train"].dataset, columns)
     samples.extractor = processor.feature_extractor
     if processor.tokenizer is not None:
-        samples.tokenize(processor.tokenizer, processor.max_text_tokens)
+        samples.tokenize(processor.tokenizer, processor.max_text_tokens, processor.context_utterances)
     pad = 0 if processor.tokenizer is None else processor.tokenizer.pad_token_id
     collate = SelfMMCollator(tuple(config.sequences), pad)
     parts: dict[str, list[torch.Tensor]] = {}

@@ -138,7 +138,7 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
 def _as_trained(samples: Samples, processor: SelfMMProcessor) -> Samples:
     """With tokens and normalised features, as the model had them in training."""
     if processor.tokenizer is not None:
-        samples.tokenize(processor.tokenizer, processor.max_text_tokens)
+        samples.tokenize(processor.tokenizer, processor.max_text_tokens, processor.context_utterances)
     if processor.feature_extractor.normalization:
         samples.extractor = processor.feature_extractor
     return samples
