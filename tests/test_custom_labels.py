@@ -199,6 +199,14 @@ def test_commands(tmp_path, kind, capsys):
         assert command("data", "inspect", where, "--png", tmp_path / "one.png") == 0
         table = capsys.readouterr().out
         assert all(name in table for name in (*task.names, "face", "fixation", "Correlation of the label"))
+        said = {
+            "scores": "scores, valence in [-1, 1], arousal in [1, 5]\n",
+            "emotions": "emotions that may occur together, happy, sad\n",
+            "classes": "one class of anger, fear, joy\n",
+            "probabilities": "one class of joy, fear\n",
+        }
+        assert f"Clips & labels\n  {said[kind]}" in table
+        assert "negative" not in table  # arousal has no negative scores
         assert command("data", "inspect", where, "--json") == 0
         found = json.loads(capsys.readouterr().out)["splits"]["train"]
         assert found["labels"] is None and list(found["targets"]) == list(task.names)

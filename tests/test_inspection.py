@@ -329,6 +329,7 @@ def test_table(look):
     ]  # fmt: skip
     assert all(f"  {line}" in lines for line in inspection.attention) and inspection.attention
     assert max(map(len, lines)) <= 100
+    assert lines[1] == "  a score, sentiment in [-3, 3]" and "negative" in lines[2]
     cells = [" ".join(line.split()) for line in lines]
     assert "train 4 3 -2.00 -0.50 0.50 1.50 3.00 0.50 1 1 2" in cells
     assert "train 1 2.7 3 4 4 4.7 5 6 6" in cells

@@ -180,6 +180,11 @@ def test_too_few_clips_are_said(clips, said):
     assert found is None if said is None else re.search(f"The validation split {said}", found)
 
 
+def test_of_few_clips_with_classes_the_accuracy_is_told():
+    assert "changes the accuracy by 10%" in few_clips("test", 10, scores=False)
+    assert few_clips("test", 30, scores=False) is None
+
+
 @pytest.mark.parametrize(
     ("name", "value", "signed", "text"),
     [("mae", 0.0454, False, "0.045"), ("corr", -0.5, True, "-0.500"), ("mae", 0.25, True, "+0.250"),

@@ -360,6 +360,20 @@ def test_several_targets(tiny_model, tiny_batch):
     assert all(model.heads[task].out.weight.grad.any(dim=-1).all() for task in TASKS)
 
 
+def test_a_new_model_starts_in_the_middle_of_each_scale(tiny_model, tmp_path):
+    names = {0: "valence", 1: "arousal"}
+    centred, shifted = (
+        tiny_model(id2label=names, label_scales=scales) for scales in ([[-1, 1], [-2, 2]], [[-1, 1], [1, 5]])
+    )
+    for task in TASKS:
+        assert torch.equal(shifted.heads[task].out.weight, centred.heads[task].out.weight)
+        assert torch.equal(shifted.heads[task].out.bias, centred.heads[task].out.bias + torch.tensor([0.0, 3.0]))
+    with torch.no_grad():
+        shifted.heads["fusion"].out.bias.fill_(0.5)  # what is learned is not moved when it is loaded
+    shifted.save_pretrained(tmp_path)
+    assert SelfMMModel.from_pretrained(tmp_path).heads["fusion"].out.bias.tolist() == [0.5, 0.5]
+
+
 def test_outputs(tiny_model, tiny_batch):
     outputs = tiny_model()(**tiny_batch())
     assert outputs.loss is None

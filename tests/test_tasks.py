@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel
 
+from selfmm_cli.train import by_target
 from selfmm_hf.data.columns import features
 from selfmm_hf.data.samples import Samples
 from selfmm_hf.data.targets import label_type
@@ -63,11 +64,13 @@ def splits_of(task):
 
 @TASKS
 @pytest.mark.draws
-def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
+def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("selfmm_hf.runs.inputs.load_splits", lambda *args, **kwargs: splits_of(task))
     options = f"--dataset custom --data {tmp_path} --output_dir {tmp_path / 'run'} --num_train_epochs 4 --use_cpu true"
     one = run.Run(*read_options(f"{options} --disable_tqdm true --per_device_train_batch_size 8".split()))
     one.train()
+    assert ("a correlation" in caplog.text) == (task.problem_type == "regression")
+    assert ("changes the accuracy" in caplog.text) == (task.problem_type != "regression")
     assert one.model.config.task == task and one.model.config.modalities == ["face", "eye"]
 
     stored, results = StoredRun.read(tmp_path / "run"), json.loads((tmp_path / "run" / "all_results.json").read_text())
@@ -112,10 +115,29 @@ def test_training_leaves_results_of_the_task(task, tmp_path, monkeypatch):
     }
     page = write_report([tmp_path / "run"], tmp_path / "report").read_text(encoding="utf-8")
     assert all(name in page for name in (*task.names, "constant", "Missing data"))
+    assert "<image" not in page  # its policy shows none
     assert ("cross-entropy" in page) == (task.problem_type != "regression")
 
     loaded = AutoModel.from_pretrained(tmp_path / "run" / "model")
     assert loaded.config.task == task and loaded.config.id2label == dict(enumerate(task.names))
+
+
+@TASKS
+def test_the_screen_has_a_line_for_each_target_and_its_constant(task):
+    labels = np.array(labels_of(task, np.random.default_rng(0), 30))
+    found = metrics_of(task, constant_predictions(task, labels, 30), labels)
+    metrics = found | {f"constant_{name}": value for name, value in found.items()}
+    lines = by_target(metrics, task.names)
+    targets = task.names if task.columns > 1 or task.problem_type == "single_label_classification" else ()
+    assert set(lines) == {"", "constant"} | {f"{name}{more}" for name in targets for more in ("", ", constant")}
+    assert sum(map(len, lines.values())) == len(metrics)
+    assert lines[""] == {name: found[name] for name in lines["constant"]}
+
+
+def test_a_target_whose_name_ends_like_another_has_its_own_line():
+    assert by_target({"f1_joy": 1.0, "f1_no_joy": 0.5, "f1_macro": 0.0}, ["joy", "no_joy"]) == {
+        "joy": {"f1": 1.0}, "no_joy": {"f1": 0.5}, "": {"f1_macro": 0.0},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("average", ["emotions", "classes"])

@@ -1,6 +1,7 @@
 """`selfmm train`, which is `train.py` too, and `selfmm demo`."""
 
 import gc
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -82,14 +83,28 @@ def _trained(arguments: list[str]):
             print_pushed(pushed)
 
 
+def by_target(metrics: dict[str, float], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The lines of the screen: metrics by "", "constant" and each target, as `joy` or `joy, constant`."""
+    lines: dict[str, dict[str, float]] = {}
+    for metric, value in metrics.items():
+        kind, constant = metric.removeprefix("constant_"), metric.startswith("constant_")
+        target = max((name for name in names if kind.endswith(f"_{name}")), key=len, default="")
+        line = ", ".join([target] * bool(target) + ["constant"] * constant)
+        lines.setdefault(line, {})[kind.removesuffix(f"_{target}") if target else kind] = value
+    return lines
+
+
 def _print_results(results: dict[str, Any], run: "Run") -> None:
     from selfmm_hf.metrics import FEW_CLIPS
 
     for split in ("validation", "test") if results else ():
         metrics = {k.removeprefix(f"{split}_"): v for k, v in results.items() if k.startswith(f"{split}_")}
-        shown = {name: "undefined" if value != value else f"{value:.4f}" for name, value in metrics.items()}
         clips = len(run.splits[split])
         few = f"  ({clips} clips: too few)" if clips < FEW_CLIPS else ""
-        print(f"{split:>10}  " + "  ".join(f"{name} {value}" for name, value in shown.items()) + few)
+        for target, found in by_target(metrics, run.splits[split].task.names).items():
+            shown = {name: "undefined" if value != value else f"{value:.4f}" for name, value in found.items()}
+            line = "  ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"{split:>10}  {target and target + '  '}{line}{few}")
+            split = few = ""
     if results:
         print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {run.folder}")

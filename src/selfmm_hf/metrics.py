@@ -269,11 +269,13 @@ def is_share(name: str) -> bool:
 FEW_CLIPS = 30
 
 
-def few_clips(split: str, clips: int) -> str | None:
-    """What is to be said of metrics over so few clips, in a sentence; `None` where they are enough."""
+def few_clips(split: str, clips: int, scores: bool = True) -> str | None:
+    """What is to be said of metrics over so few clips, of scores or of classes; `None` where they are enough."""
     if clips >= FEW_CLIPS:
         return None
-    if clips < 4:
+    if not scores:
+        chance = f"one clip more or less that is right changes the accuracy by {1 / clips:.0%}"
+    elif clips < 4:
         chance = "a correlation means nothing (of two clips it is always 1 or -1)"
     else:  # the limit of a test of level .05, by Fisher's transformation
         chance = (

@@ -256,7 +256,16 @@ class SelfMMModel(SelfMMPreTrainedModel):
             }
         )
         self.post_init()
+        self._start_in_the_middle()
         self._freeze()
+
+    @torch.no_grad()
+    def _start_in_the_middle(self) -> None:
+        """Predictions of a new model lie around the middle of each scale, which is 0 for sentiment, not around 0."""
+        middles = [(low + high) / 2 for low, high in self.config.task.scales]
+        if any(middles):
+            for head in self.heads.values():
+                head.out.bias += torch.tensor(middles, dtype=head.out.bias.dtype, device=head.out.bias.device)
 
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):

@@ -11,6 +11,7 @@ from ..data.recipe import find_recipe
 from ..data.synthetic import demo_tokenizer
 from ..metrics import few_clips
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.task_selfmm import REGRESSION
 from ..model.text_encoder_selfmm import load_tokenizer
 from ..storage.hub_names import check_name, take_from_hub
 from .options import RunOptions
@@ -70,7 +71,7 @@ def read_inputs(
     if options.context_utterances and tokenizer is None:
         raise ValueError("--context_utterances is for a text encoder, and there is none: leave it out.")
     for split, samples in splits.items():
-        said = few_clips(split, len(samples))
+        said = few_clips(split, len(samples), samples.task.problem_type == REGRESSION)
         if said and split != "train":
             tell(said)
     if tokenizer is not None:

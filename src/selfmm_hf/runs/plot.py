@@ -179,14 +179,19 @@ def draw_outcome(axes, task: Task, labels: NDArray, predictions: NDArray) -> Non
         true, predicted = as_targets(task, labels).argmax(-1), predictions.argmax(-1)
         counts = np.zeros((len(task.names),) * 2, dtype=int)
         np.add.at(counts, (true, predicted), 1)
-        axes.imshow(counts / counts.sum(1, keepdims=True).clip(1), cmap="Blues", vmin=0, vmax=1)
+        shares = counts / counts.sum(1, keepdims=True).clip(1)
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)  # a picture of `imshow` would not show in the report
         for row, column in np.ndindex(*counts.shape):
             dark = counts[row, column] > counts[row].sum() / 2
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color="w" if dark else "k")
+            axes.text(
+                column + 0.5, row + 0.5, str(counts[row, column]), ha="center", va="center", color="w" if dark else "k"
+            )
         ticks = {"labels": task.names, "rotation": 30}
-        axes.set_xticks(range(len(task.names)), **ticks, ha="right")
-        axes.set_yticks(range(len(task.names)), task.names)
-        axes.set(xlabel="prediction", ylabel="label")
+        middles = np.arange(len(task.names)) + 0.5
+        axes.set_xticks(middles, **ticks, ha="right")
+        axes.set_yticks(middles, task.names)
+        axes.set(xlabel="prediction", ylabel="label", aspect="equal")
+        axes.invert_yaxis()
     else:
         metrics, never = (metrics_of(task, one, labels) for one in (predictions, np.zeros_like(predictions)))
         rows = np.arange(len(task.names))[::-1]

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ...model.task_selfmm import REGRESSION
+from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from . import Inspection, plural
 from .counts import Frames, Lengths, Split
 from .overlap import Overlap
@@ -16,6 +16,7 @@ def format_table(inspection: Inspection) -> str:
     """What was found, as text for a terminal of 100 columns."""
     reports = inspection.splits
     lines = ["Clips & labels"]
+    lines += textwrap.wrap(_kind(inspection.task), WIDTH, initial_indent="  ", subsequent_indent="    ")
     lines += _label_grid(inspection)
     labels = {
         split if report.labels else f"{split} {name}": of.correlations
@@ -39,6 +40,15 @@ def format_table(inspection: Inspection) -> str:
     return "\n".join(lines)
 
 
+def _kind(task: Task) -> str:
+    """What the labels are, as the reader has understood them."""
+    if task.problem_type == REGRESSION:
+        scores = [f"{name} in [{low:g}, {high:g}]" for name, (low, high) in zip(task.names, task.scales, strict=True)]
+        return ("a score, " if len(scores) == 1 else "scores, ") + ", ".join(scores)
+    one = "one class of" if task.problem_type == SINGLE_LABEL else "emotions that may occur together,"
+    return f"{one} {', '.join(task.names)}"
+
+
 def _label_grid(inspection: Inspection) -> list[str]:
     """Of scores their spread, of classes and emotions the clips that have them."""
     reports = inspection.splits
@@ -49,13 +59,15 @@ def _label_grid(inspection: Inspection) -> list[str]:
             for split, of in reports.items()
         ]
         return _grid(["", "clips", "videos", *shown], rows)
-    head = ["", "clips", "videos", "min", "q1", "median", "q3", "max", "mean", "negative", "zero", "positive"]
+    signs = all(low == -high for low, high in inspection.task.scales)  # on other scales, 0 is no middle
+    head = ["", "clips", "videos", "min", "q1", "median", "q3", "max", "mean"]
+    head += ["negative", "zero", "positive"] if signs else []
     rows = []
     for split, report in reports.items():
         for name, of in ({"": report.labels} if report.labels else report.targets).items():
             spread = [f"{value:.2f}" for value in (of.min, of.q1, of.median, of.q3, of.max, of.mean)]
             start = [f"{split} {name}".rstrip(), report.clips, _or(report.videos)]
-            rows.append([*start, *spread, of.negative, of.zero, of.positive])
+            rows.append([*start, *spread, *([of.negative, of.zero, of.positive] if signs else [])])
     return _grid(head, rows)
 
 

@@ -18,6 +18,7 @@ from ...hub.saved_model import load_model, model_of
 from ...metrics import few_clips
 from ...model.modeling_selfmm import SelfMMModel
 from ...model.processing_selfmm import SelfMMProcessor
+from ...model.task_selfmm import REGRESSION
 from ...runs.folder import OPTIONS_FILE, RESULTS_FILE
 from ...runs.results import parquet_column
 from ...storage.hub_names import check_name
@@ -75,7 +76,7 @@ def measure_model(
         model.config.task.label_range,
         problem_type=given.get("problem_type"),
     )
-    if said := few_clips("test", len(splits["test"])):
+    if said := few_clips("test", len(splits["test"]), model.config.task.problem_type == REGRESSION):
         logger.warning(said)
     samples = _as_trained(splits["test"], processor)
     labels, task = samples.labels, model.config.task
