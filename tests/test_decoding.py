@@ -649,9 +649,11 @@ def test_features_are_those_of_the_same_clip_in_another_container(extension, tmp
     np.testing.assert_allclose(found["vision"], expected["vision"], atol=1e-5)
     if extension in ("mov", "mp4"):
         np.testing.assert_allclose(found["audio"], expected["audio"], atol=1e-5)
-    else:  # 1024 samples of priming more at 44.1 kHz: one frame of 512 at 22.05 kHz
-        assert len(found["audio"]) == len(expected["audio"]) + 1
-        errors = np.abs(found["audio"][3:-2] - expected["audio"][2:-2]) / expected["audio"].std(axis=0)
+    else:  # up to 1024 samples of priming more at 44.1 kHz, one frame of 512 at 22.05 kHz, and likewise at the end
+        more = len(found["audio"]) - len(expected["audio"])
+        assert more in ((0, 1) if extension == "mkv" else (1, 2))  # FFmpeg 9 trims them where the container tells them
+        inner = expected["audio"][2:-2]
+        errors = np.abs(found["audio"][2 + min(more, 1) :][: len(inner)] - inner) / expected["audio"].std(axis=0)
         assert errors.mean() < 0.05
 
 

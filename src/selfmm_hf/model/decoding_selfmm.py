@@ -32,6 +32,8 @@ try:
 except ImportError:
     soxr = None
 
+# Metadata in another encoding than UTF-8 are no error. From PyAV 19 on, they never are, and the option is gone.
+ANY_METADATA = {"metadata_errors": "replace"} if av and int(av.__version__.partition(".")[0]) < 19 else {}
 # FFmpeg's names of the formats that are read. All hold their own media: none names other files.
 FORMATS = (
     "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "dv", "eac3", "flac", "flv", "gif",
@@ -299,8 +301,8 @@ def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]
     try:
         container = av.open(
             f"file:{os.path.abspath(path)}",  # whatever the name looks like, it is a path
-            metadata_errors="replace",
             options={"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)},
+            **ANY_METADATA,
         )
     except PermissionError as error:
         raise ClipError(f"{name} may not be read by this user; change its permissions") from error
@@ -553,10 +555,10 @@ def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathL
         raise ClipError(f"{_name(path)} has a picture in an unusual pixel format; {CONVERT}") from error
     # Not `frame.side_data`, which holds the frame that holds it: each would stay until the garbage collector comes by.
     side_data = SideDataContainer(frame)  # ty: ignore[too-many-positional-arguments]
-    matrix = next((bytes(data) for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
+    matrix = side_data.get("DISPLAYMATRIX")
     if matrix is not None:
         # libavutil/display.h: (x, y) is shown at (a x + c y, b x + d y).
-        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(np.int64)
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(np.int64)
         if abs(b) + abs(c) > abs(a) + abs(d):
             image, a, d = image.swapaxes(0, 1), c, b
         image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
