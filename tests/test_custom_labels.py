@@ -182,6 +182,16 @@ def test_folders_of_no_clip_are_no_modality(tmp_path):
     assert load_splits("custom", str(folder))["train"].widths == {"face": 3, "fixation": 2, "old": 1}
 
 
+def test_labels_of_no_modality_are_told(tmp_path):
+    others = ("label_text", "label_vision", "label_voice")
+    own = {name.replace("label", one, 1): values for one in others for name, values in SCORES.items()}
+    folder = make(tmp_path / "own", face(SCORES) | own, SCALES)
+    builder = find_builder("custom", str(folder))
+    builder.tables(Path(builder.file()))
+    told = "label_voice is not read; the modalities of the folder are text, face, fixation"
+    assert [notice for notice in builder.notices if "is not read" in notice] == [f"{folder}: {told}"]
+
+
 def test_a_link_to_a_modality_is_refused(tmp_path):
     folder = make(tmp_path / "own", CLASSES)
     (folder / "eye").symlink_to(folder / "face")

@@ -540,6 +540,8 @@ def test_the_card_tells_the_results_in_metadata(model):
     assert card.data.license == "other" and card.data.license_name == "research-use"
     assert "accelerate launch train.py --config preset.yaml --seed 1111" in card.text
     assert "conflict" not in card.text and "trusts" not in card.text  # this run tells neither
+    limits = card.text.split("## Limits")[1].split("## Licence")[0]
+    assert all(f" The {split} split has 5 clips, too few for its metrics" in limits for split in ("validation", "test"))
     for section in ("## Recipe", "## Intended use", "## Limits", "## Licence"):
         assert section in card.text
     assert (model / "preset.yaml").read_text() == "seed: 1\n" and "MIT License" in (model / "LICENSE").read_text()

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..data import BUILDERS
 from ..labels.conflict import conflict_in_words
 from ..labels.trust import chosen_confidence, trust_in_words
-from ..metrics import METRIC_NAMES, metric_text
+from ..metrics import METRIC_NAMES, few_clips, metric_text
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
@@ -93,6 +93,11 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         published=list(published_in_words(published)),
         conflict=conflict_in_words([facts], config.task.label_range) if config.task.label_range else None,
         trust=list(trust_in_words(chosen_confidence(facts))),
+        few=[
+            said
+            for split in SPLITS
+            if (said := few_clips(split, facts["sizes"][split], config.task.problem_type == REGRESSION))
+        ],
         picture=PICTURE if picture else None,
         presets=[(preset_name(number), name) for number, (name, _) in enumerate(facts["presets"])],
         command=_command(facts),

@@ -111,13 +111,18 @@ class Folder:
         return [name for name in SEQUENCES if (self.root / name).is_dir()] + sorted(own)
 
     def unused(self, tables: Collection["FolderTable"]) -> list[str]:
-        """Sentences about feature files of no clip, by which a misspelt id is found."""
+        """Sentences about feature files of no clip and labels of no modality, by which a misspelt name is found."""
         used = {name for table in tables for have in table.have for name in have.values()}
         sentences = []
         for folder in self.folders:
             names = (name for name in self.files if name.startswith(f"{folder}/") and name not in used)
             if odd := sorted(name for name in names if not Path(name).name.startswith(".")):
                 sentences.append(f"{self.root}: {len(odd)} files in {folder} belong to no id, first {odd[0]!r:.99}")
+        known = {"label", *unimodal_labels(self.folders).values()}
+        columns = {name.partition(":")[0] for table in tables for name in table.source if name.startswith("label_")}
+        modalities = ", ".join(["text", *self.folders])
+        for name in sorted(columns - known):
+            sentences.append(f"{self.root}: {name} is not read; the modalities of the folder are {modalities}")
         return sentences
 
 
