@@ -111,6 +111,8 @@ ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
         ({"label": ["a", "b", "", "b", "a", "a"]}, "",
          ROW.format("train", "label", 2, "clip2") + "expected one of a, b"),
         ({"label": ["a"] * 6}, "", "table.csv: A classification needs two classes or more, got a"),
+        ({"label": ["sad", "Joy", "joy", "sad", "joy", "sad"]}, "",
+         "table.csv: the classes 'Joy' and 'joy' differ in upper and lower case; write one"),
         ({"label": ["2,4", "1,0", "0", "1,5", "2,2", "1"]}, "", "expected a number, got '2,4'"),
         ({"label": ["2,4", "1,0", "0,5", "1,5", "2,2", "1,0"]}, "", "expected a number, got '2,4'"),
         ({"label": ["joy", 1, 2, 3, 2, 1]}, "",

@@ -137,6 +137,10 @@ def _classes(table: Path, columns: dict[str, list[Any]]) -> list[str]:
             f"{table}: the training split has {len(names)} classes, such as {min(names)!r:.40}; expected {MOST_NAMES} "
             f"at most, of {MOST_LETTERS} letters at most"
         )
+    alike: dict[str, str] = {}
+    for name in sorted(names):
+        if (other := alike.setdefault(name.casefold(), name)) != name:
+            raise DataError(f"{table}: the classes {other!r} and {name!r} differ in upper and lower case; write one")
     numbers = {name: as_number(name) for name in names}
     if all(number is not None for number in numbers.values()):
         return sorted(names, key=lambda name: (numbers[name], name))
