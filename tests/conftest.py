@@ -122,7 +122,7 @@ def unsynced(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared():
     """The folder of shared data beside the repository."""
     if not SHARED.is_dir():

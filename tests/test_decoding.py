@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from conftest import SHARED
 
 av = pytest.importorskip("av")
 soxr = pytest.importorskip("soxr")
@@ -658,12 +657,12 @@ def test_features_are_those_of_the_same_clip_in_another_container(extension, tmp
 
 
 @pytest.fixture(scope="module")
-def speaker(tmp_path_factory):
+def speaker(shared, tmp_path_factory):
     """Makes a clip of a speaker, and computes the features of the face in it; with those of a lossless one."""
     pytest.importorskip("ai_edge_litert")
     from selfmm_hf.model.vision_features_selfmm import FaceFeatures
 
-    pictures = list(decode_video(SHARED / "data" / "clips" / "obama_speech.mp4", 60))[:240]
+    pictures = list(decode_video(shared / "data" / "clips" / "obama_speech.mp4", 60))[:240]
 
     def features(path, codec, rate):
         with pytest.MonkeyPatch.context() as patch:
