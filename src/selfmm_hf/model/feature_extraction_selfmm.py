@@ -528,7 +528,7 @@ def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, 
 def _expected(option: str, value: Any) -> str | None:
     """What the option of a recipe must be, where `value` is something else."""
     if option == "dim":
-        right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WIDTH
+        right = _is_whole(value) and 1 <= value <= MAX_WIDTH
         return None if right else f"a number of columns, 1 to {MAX_WIDTH:,}"
     if option in BOUNDS:
         low, high = BOUNDS[option]
@@ -537,10 +537,10 @@ def _expected(option: str, value: Any) -> str | None:
             return None
         return f"a number from {low:g} to {high:g}" + (", or none, which cuts no edges" if cuts else "")
     if option == "layer":
-        right = value == WEIGHTED or (isinstance(value, int) and not isinstance(value, bool) and value)
+        right = value == WEIGHTED or (_is_whole(value) and value)
         return None if right else f"the number of a layer, from 1 on, -1 for the last one, or {WEIGHTED!r}"
     if option == "states":
-        right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WIDTH
+        right = _is_whole(value) and 1 <= value <= MAX_WIDTH
         return None if right else "how many hidden states a row consists of, 1 unless layer is weighted"
     if option == "face_only":
         return None if isinstance(value, bool) else "true or false"
@@ -553,6 +553,10 @@ def _expected(option: str, value: Any) -> str | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 SelfMMFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

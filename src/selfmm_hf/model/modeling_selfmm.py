@@ -424,7 +424,6 @@ class SelfMMModel(SelfMMPreTrainedModel):
         begin = attention_mask.bool().int().argmax(-1, keepdim=True)
         order = (begin + torch.arange(input_ids.shape[1], device=input_ids.device)) % input_ids.shape[1]
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
-        inputs = {}
         own = attention_mask.bool()
         if context_mask is not None:
             context_mask = context_mask.gather(1, order)
@@ -434,10 +433,10 @@ class SelfMMModel(SelfMMPreTrainedModel):
         one = torch.zeros_like(attention_mask)
         one[:, 0] = 1
         attention_mask = torch.where(present.unsqueeze(-1), attention_mask, one)
+        encoder = self.encoders["text"]
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if context_mask is not None:
             inputs["context_mask"] = context_mask.masked_fill(~present.unsqueeze(-1), 0)
-        encoder = self.encoders["text"]
-        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids.gather(1, order)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
