@@ -1,18 +1,20 @@
 """Utterances before a text: of its own video alone, seen by its tokens, and never read themselves."""
 
 import json
+import re
 
 import pytest
 import torch
 from conftest import assert_same_outputs, command
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 from test_text_pooling import DECODERS, decoder_config, save_bert, save_decoder
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoTokenizer, RobertaTokenizerFast, pipeline
 
 from selfmm_hf import SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
-from selfmm_hf.data import Samples
-from selfmm_hf.data.context import utterances_before
+from selfmm_hf.data import Samples, load_splits
+from selfmm_hf.data.columns import odd_column
+from selfmm_hf.data.context import places_of, utterances_before
 from selfmm_hf.data.safe_pickle import DataError
 from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
 from selfmm_hf.model import packing_selfmm as packing
@@ -23,39 +25,49 @@ from selfmm_hf.training.frozen_text import FrozenText
 WORDS = ["good", "bad", "great", "movie", "food", "wonderful", "the", "was", "and", "is"]
 IDS = ["b$_$2", "a$_$10", "a$_$2", "b$_$1", "a$_$9", "c$_$1", "a$b$_$3", "a$_$11"]
 TEXTS = ["good", "bad", "great", "movie", "food", "wonderful", "the", "was"]
+# The same in columns of a table, whose ids say something else: videos, and seconds at which an utterance begins.
+PLACES = [("b", 2.5), ("a", 30.25), ("a", -2.0), ("b", 1.0), ("a", 29.0), ("c", 1.0), ("a b", 3.0), ("a", 31.0)]
+OTHER_IDS = [f"a/{number}" for number in range(len(TEXTS))]
+
+
+def before(ids, texts, count):
+    return utterances_before(places_of(ids), texts, count)
 
 
 def test_what_is_before():
-    before = [["movie"], ["great", "food"], [], [], ["great"], [], [], ["food", "bad"]]
-    assert utterances_before(IDS, TEXTS, 2) == before
-    assert utterances_before(["v/w/01", "v/w/3", "v/x/2"], ["a", "b", "c"], 1) == [[], ["a"], []]
-    assert utterances_before(["v/1", "v/01", "v/2"], ["a", "b", "c"], 5) == [[], [], ["a", "b"]], "two at one place"
+    expected = [["movie"], ["great", "food"], [], [], ["great"], [], [], ["food", "bad"]]
+    assert before(IDS, TEXTS, 2) == utterances_before(PLACES, TEXTS, 2) == expected
+    assert before(["v/w/01", "v/w/3", "v/x/2"], ["a", "b", "c"], 1) == [[], ["a"], []]
+    assert before(["v/1", "v/01", "v/2"], ["a", "b", "c"], 5) == [[], [], ["a", "b"]], "two at one place"
 
 
 @pytest.mark.parametrize("ids", [["abc", "abd"], ["a$_$1", "a$_$x"], ["a/b", "a/c"]])
 def test_ids_that_tell_no_place_are_refused(ids):
     with pytest.raises(DataError, match="does not tell the video and the place of the utterance"):
-        utterances_before(ids, ["a", "b"], 1)
+        places_of(ids)
 
 
 def test_a_context_that_nobody_has_is_refused():
     with pytest.raises(DataError, match="no utterance has another one of its video before it"):
-        utterances_before(["a$_$1", "b$_$2"], ["a", "b"], 1)
+        before(["a$_$1", "b$_$2"], ["a", "b"], 1)
 
 
-def samples_of(texts):
-    rows = {"id": IDS, "text": texts, "label": [0.5] * len(texts)}
+def samples_of(texts, columns=False):
+    rows = {"id": OTHER_IDS if columns else IDS, "text": texts, "label": [0.5] * len(texts)}
+    if columns:
+        rows |= {"video": [video for video, _ in PLACES], "position": [position for _, position in PLACES]}
     samples = Samples(Dataset.from_dict(rows))
     samples.tokenize(demo_tokenizer(), 20, 2)
     return samples
 
 
+@pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("row", range(len(IDS)))
-def test_no_other_video_and_no_later_utterance_leaks(tiny_model, row):
+def test_no_other_video_and_no_later_utterance_leaks(tiny_model, row, columns):
     """Whatever else is said in the split, tokens and scores of an utterance with this context stay what they are."""
-    seen = {row} | {TEXTS.index(one) for one in utterances_before(IDS, TEXTS, 2)[row]}
+    seen = {row} | {TEXTS.index(one) for one in before(IDS, TEXTS, 2)[row]}
     others = [text if number in seen else "wonderful food and food" for number, text in enumerate(TEXTS)]
-    one, other = samples_of(TEXTS), samples_of(others)
+    one, other = samples_of(TEXTS, columns), samples_of(others, columns)
     for name, rows in one.tokens.items():
         assert rows[row].tolist() == other.tokens[name][row].tolist(), name
     model = tiny_model(text_config=demo_text_config(), modalities=["text"], text_pooling="mean")
@@ -64,7 +76,7 @@ def test_no_other_video_and_no_later_utterance_leaks(tiny_model, row):
     torch.testing.assert_close(*scores)
     for number in seen - {row}:  # and what is seen is seen
         changed = [("bad bad bad" if number == place else text) for place, text in enumerate(TEXTS)]
-        score = model(**collate([samples_of(changed)[place] for place in range(len(IDS))])).logits[row]
+        score = model(**collate([samples_of(changed, columns)[place] for place in range(len(IDS))])).logits[row]
         assert (score - scores[0]).abs() > 1e-6
 
 
@@ -202,6 +214,69 @@ def data(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "table.csv").write_text("\n".join(rows))
     return tmp_path / "data"
+
+
+# Ids that tell the opposite, and a video that is in two splits: what is before is in the split, too.
+ROWS = """id,text,label,split,video,position
+v/3,good,2,train,one,1
+v/2,bad,-1,train,one,2
+v/1,great,1,test,one,3
+w/2,movie,0,test,one,4.5
+w/1,food,0,validation,two,1
+x/1,was,0,validation,two,0
+"""
+SEEN = {"train": [[], ["good"]], "validation": [["was"], []], "test": [[], ["great"]]}
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_table_may_tell_the_order(tmp_path, monkeypatch, prepared):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "own"
+    source.mkdir()
+    (source / "table.csv").write_text(ROWS)
+    if prepared:
+        assert command("data", "prepare", "custom", "--data", source, "--output_dir", tmp_path / "made") == 0
+        assert command("data", "verify", tmp_path / "made", "--source", source) == 0
+        source = tmp_path / "made"
+    tokenizer, fingerprints = demo_tokenizer(), set()
+    for split, samples in load_splits("custom", str(source)).items():
+        fingerprints.add(samples.fingerprint())
+        samples.tokenize(tokenizer, 9, 2)
+        made = tokenize(tokenizer, samples["text"], 9, SEEN[split])
+        assert [samples[row]["input_ids"].tolist() for row in range(2)] == made["input_ids"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "table.csv").write_text(ROWS.replace("one,1", "one,7"))
+    others = {samples.fingerprint() for samples in load_splits("custom", str(tmp_path / "other")).values()}
+    assert len(others - fingerprints) == 1, "runs of another order are of other data"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",position", ",place", "column 'position': missing; video and position tell together"),
+        (",video", ",film", "column 'video': missing; video and position tell together"),
+        ("train,one,2", "train,one,", r"column 'position', row 1 \(id 'v/2'\): expected a number, got ''"),
+        ("train,one,2", "train,one,nan", r"column 'position', row 1 \(id 'v/2'\): expected a finite number"),
+        ("train,one,2", "train, ,2", r"column 'video', row 1 \(id 'v/2'\): expected the video that the clip is of"),
+        ("train,one,2", "train,one,1.0", r"row 1 \(id 'v/2'\): 'v/3' is at 1.0 of the video 'one', too; positions"),
+    ],
+)
+def test_an_order_that_is_none_is_refused(tmp_path, capsys, old, new, message):
+    assert ROWS.count(old) == 1
+    (tmp_path / "table.csv").write_text(ROWS.replace(old, new))
+    assert command("data", "inspect", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.count("\n") == 1
+
+
+def test_columns_that_are_no_order_are_not_read():
+    rows = {"id": IDS, "text": TEXTS, "label": [0.5] * 8, "video": list(range(8)), "position": ["left"] * 8}
+    samples = Samples(Dataset.from_dict(rows))
+    assert samples.column_names == ["id", "text", "label"]
+    types = {name: Value("string") for name in ("id", "text", "video", "position")}
+    assert odd_column(Features(types)).startswith("column 'position': expected Value('float64')")
+    types["video"] = Value("int64")
+    assert odd_column(Features(types)).startswith("column 'label'")
 
 
 @pytest.fixture

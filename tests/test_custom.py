@@ -176,6 +176,10 @@ def test_files_of_no_clip_are_told(folder):
     (folder / "audio" / ".DS_Store").touch()
     builder, _ = build(folder)
     assert any("2 files in audio belong to no id, first 'audio/1.npy'" in notice for notice in builder.notices)
+    save(folder / "position" / "v.2.npy", np.ones((1, 3)))
+    builder, splits = build(folder)
+    assert any(notice.endswith("no modality is called position; rename the folder") for notice in builder.notices)
+    assert "position" not in splits["train"].column_names
 
 
 @pytest.mark.parametrize("limit", [0, -1, 9.0, float("nan"), float("inf")])

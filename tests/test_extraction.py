@@ -399,7 +399,7 @@ def test_parquet_and_named_clips(media, tmp_path, inline):
     table = {
         "id": ["1", "2", "3"], "label": [1, 2, -3], "split": ["train", "val", "test"],
         "clip": ["v/2.mkv", "late.mov", None], "label_text": [0.5, 1, 1], "label_audio": [1.0, 1, 1],
-        "label_vision": [1.0, 1, 1],
+        "label_vision": [1.0, 1, 1], "video": ["007", "007", "b"], "position": [10, 2, 1],
     }  # fmt: skip
     pq.write_table(pa.table(table), tmp_path / "table.parquet")
     clips = tmp_path / "clips"
@@ -410,6 +410,7 @@ def test_parquet_and_named_clips(media, tmp_path, inline):
     splits = load_splits("custom", str(tmp_path / "out"))
     assert splits["train"]["label_text"] == [0.5] and splits["test"]["text"] == [""]
     assert splits["test"].frames("audio", 0).shape == (44, 33)
+    assert (splits["train"]["video"], splits["train"]["position"]) == (["007"], [10.0])
 
 
 def test_labels_of_any_kind_are_taken_along(media, tmp_path, inline):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from ..data.columns import SEQUENCES
+from ..data.columns import ORDER, SEQUENCES
 from ..data.custom.labels import TASK_FILE, as_number
 from ..data.custom.table import stays_within
 from ..data.recipe import RECIPE_FILE
@@ -237,7 +237,8 @@ class ExtractionFolder:
     def write_table(self, columns: dict[str, list[Any]]) -> None:
         """The table of the clips, which makes the folder a data set."""
         labels = [name for name in columns if name.startswith("label")]
-        names = ["id", "text", *labels, "split", *({"face_share"} & columns.keys())]
+        names = ["id", "text", *labels, "split"]
+        names += [name for name in (*ORDER, "face_share") if name in columns]
         source = {name: columns[name] for name in names}
         for name in labels:
             if None not in (numbers := [as_number(cell) for cell in columns[name]]):

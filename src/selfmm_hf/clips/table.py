@@ -11,7 +11,7 @@ from ..data.mmsa import DataError, Rules
 from ..data.targets import score
 
 REQUIRED = ["id", "label", "split"]
-OPTIONAL = ["text", "clip"]
+OPTIONAL = ["text", "clip", "video", "position"]
 # Of files that `decode_audio` and `decode_video` read: the endings by which a clip is found.
 MEDIA = {
     ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dv", ".eac3",
@@ -27,7 +27,8 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
 
     Args:
         table: `.csv` or `.parquet` with the columns `id`, `label`, `split`, and as the case may be `text`, `clip`,
-            `label_text`, `label_audio`, `label_vision`; for labels of other kinds see [`table_task`].
+            `video` and `position`, `label_text`, `label_audio`, `label_vision`; for labels of other kinds see
+            [`table_task`].
         out: The folder that becomes the data set.
 
     Returns:

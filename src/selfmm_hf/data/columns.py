@@ -13,9 +13,11 @@ MODALITIES = ["text", "audio", "vision"]
 SEQUENCES = ["audio", "vision", "word_vectors"]
 UNIMODAL_LABELS = {modality: f"label_{modality}" for modality in MODALITIES}
 # No sequence has one of these names, nor one that begins with `label`.
-RESERVED = {"id", "text", "split", "input_ids", "situation", "index", "fusion"}
+RESERVED = {"id", "text", "video", "position", "split", "input_ids", "situation", "index", "fusion"}
 OTHERS = {"id", "text", "label", "input_ids", "situation"}  # `situation` is of the synthetic corpus
 FRAMES = "float32"
+# Which utterances come before which, where the ids do not tell.
+ORDER = {"video": Value("string"), "position": Value("float64")}
 
 
 def features(widths: dict[str, int], others: Collection[str] = (), label: LabelType | None = None) -> Features:
@@ -24,19 +26,21 @@ def features(widths: dict[str, int], others: Collection[str] = (), label: LabelT
 
     Args:
         widths: Of the sequences that there are: `audio`, `vision`, `word_vectors`, or any [`is_sequence_name`].
-        others: Which of the optional columns there are: `input_ids`, and `label_text`, `label_audio`, ... of any
-            modality.
+        others: Which of the optional columns there are: `video` and `position`, `input_ids`, and `label_text`,
+            `label_audio`, ... of any modality.
         label: The type of the labels, by [`label_type`]; float32 by default.
 
     Returns:
         - `id`: string, unlike any other of the data set;
         - `text`: string, what is said, for any tokenizer; blank where nothing is;
+    - `video`, `position`: string and float64, the place of a clip in its video, where the ids do not tell;
         - `audio`, `vision`, `word_vectors`, ...: float32 (frames, width), without padding;
         - `label`: what the task says; `label_text`, ...: what annotators said of one modality alone (SIMS);
         - `input_ids`: the tokens that came with the file, [CLS] and [SEP] included.
     """
     label = Value("float32") if label is None else label
     types: dict[str, object] = {"id": Value("string"), "text": Value("string")}
+    types |= {name: kind for name, kind in ORDER.items() if name in others}
     types |= {name: Array2D((None, widths[name]), FRAMES) for name in sorted(widths, key=_place)}
     types |= {"label": label}
     types |= {name: label for name in unimodal_labels(widths).values() if name in others}
@@ -69,6 +73,8 @@ def known_columns(found: Features) -> list[str]:
     """The columns that are read, in their order."""
     there = sequences(found)
     known = OTHERS | set(there) | set(unimodal_labels(there).values())
+    if "position" in found and found.get("video") == ORDER["video"]:  # else a film, or anything else
+        known |= ORDER.keys()
     return [name for name in found if name in known]
 
 
@@ -87,7 +93,7 @@ def odd_column(found: Features, task: Task | None = None) -> str | None:
     label = found.get("label")
     task = task or task_of_type(label) or Task()
     probabilities = task.problem_type == SINGLE_LABEL and isinstance(label, List)
-    for name, kind in features(widths, found, label_type(task, probabilities)).items():
+    for name, kind in features(widths, known_columns(found), label_type(task, probabilities)).items():
         if found.get(name) != kind:
             expected = str(kind).replace(", 0)", ", width)")
             return f"column {name!r}: expected {expected}, got {found.get(name, 'nothing')}"

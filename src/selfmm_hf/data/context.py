@@ -10,31 +10,44 @@ from .safe_pickle import DataError
 ID = re.compile(r"(.*)(?:\$_\$|/)([0-9]+)", re.DOTALL)
 
 
-def utterances_before(ids: Sequence[str], texts: Sequence[str], count: int) -> list[list[str]]:
+def places_of(ids: Sequence[str]) -> list[tuple[str, int]]:
     """
-    The texts of the utterances before each one in the same video, the oldest first.
-
-    Args:
-        ids: Of one split, whose utterances alone are looked at: `VIDEO$_$PLACE` or `VIDEO/PLACE`, PLACE a whole number.
-        texts: What is said in each.
-        count: How many utterances before it each one has at most.
+    The video of each utterance and its position there, by ids `VIDEO$_$POSITION` or `VIDEO/POSITION`, whole numbers.
 
     Raises:
-        DataError: An id is of another form, or no utterance has one before it.
+        DataError: An id is of another form.
     """
-    videos, places = defaultdict(list), []
+    places = []
     for row, one in enumerate(ids):
         found = ID.fullmatch(one)
         if found is None:
             raise DataError(
                 f"column 'id', row {row}: {one!r:.80} does not tell the video and the place of the utterance in it, as "
-                "VIDEO$_$3 and VIDEO/3 do: rename the ids, or leave out --context_utterances"
+                "VIDEO$_$3 and VIDEO/3 do: rename the ids, name the columns video and position in a table of your own, "
+                "or leave out --context_utterances"
             )
         places.append((found[1], int(found[2])))
-        videos[found[1]].append((int(found[2]), row))
+    return places
+
+
+def utterances_before(places: Sequence[tuple[str, float]], texts: Sequence[str], count: int) -> list[list[str]]:
+    """
+    The texts of the utterances before each one in the same video, the oldest first.
+
+    Args:
+        places: The video of each utterance of one split, the only ones that are looked at, and its position there.
+        texts: What is said in each.
+        count: How many utterances before it each one has at most.
+
+    Raises:
+        DataError: No utterance has one before it.
+    """
+    videos = defaultdict(list)
+    for row, (video, position) in enumerate(places):
+        videos[video].append((position, row))
     before = []
-    for video, place in places:
-        earlier = sorted(one for one in videos[video] if one[0] < place)
+    for video, position in places:
+        earlier = sorted(one for one in videos[video] if one[0] < position)
         before.append([texts[row] for _, row in earlier[-count:]])
     if not any(before):
         raise DataError("no utterance has another one of its video before it: leave out --context_utterances")

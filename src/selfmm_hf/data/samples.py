@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..model.task_selfmm import Task
 from ..model.text_selfmm import length, tokenize
-from .columns import known_columns
-from .context import utterances_before
+from .columns import ORDER, known_columns
+from .context import places_of, utterances_before
 from .safe_pickle import DataError
 from .targets import task_of_type
 
@@ -76,7 +76,7 @@ class Samples:
             else:
                 self._maps = []
         self._reads = 0
-        for name in ("id", "text", "input_ids"):
+        for name in ("id", "text", *ORDER, "input_ids"):
             if name in table.column_names and table.column(name).null_count:
                 row = pc.index(table.column(name).is_null(), True).as_py()
                 raise DataError(self._at(name, row, "the value is null"))
@@ -165,12 +165,13 @@ class Samples:
 
     def fingerprint(self) -> str:
         """
-        A hash of all labels, ids and texts, and of the number of frames and the first, the middle and the last frame
-        of each clip, whatever is left out.
+        A hash of all labels, ids, texts and places in videos, and of the number of frames and the first, the middle and
+        the last frame of each clip, whatever is left out.
         """
         digest = hashlib.sha256(self.labels.tobytes())
-        for name in ("id", "text"):
-            digest.update("\0".join(self.dataset[name][:]).encode())
+        for name in ("id", "text", *ORDER):
+            if name in self.dataset.column_names:
+                digest.update("\0".join(map(str, self.dataset[name][:])).encode())
         whole = Samples(self.dataset) if self.leave_out else self
         for name in whole.widths:
             digest.update(whole.lengths(name).tobytes())
@@ -191,9 +192,13 @@ class Samples:
             How many texts are cut.
 
         Raises:
-            DataError: The ids do not tell what comes before what.
+            DataError: Neither `video` and `position` nor the ids tell what comes before what.
         """
-        before = utterances_before(self["id"], self["text"], context) if context else []
+        before = []
+        if context:
+            told = set(ORDER) <= set(self.column_names)
+            places = list(zip(*(self[name] for name in ORDER), strict=True)) if told else places_of(self["id"])
+            before = utterances_before(places, self["text"], context)
 
         def tokens(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
             return tokenize(tokenizer, batch["text"], max_tokens, [before[row] for row in rows] if context else None)

@@ -44,7 +44,8 @@ class RunOptions:
         text_encoder_revision: Revision of the text encoder's repository.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         context_utterances: How many utterances before its own, of the same video and split, a text is read with: what
-            they say is seen, and the tokens of the text alone are read. Ids must be `VIDEO$_$3` or `VIDEO/3`.
+            they say is seen, and the tokens of the text alone are read. Ids are `VIDEO$_$3` or `VIDEO/3`, or a table
+            of your own has the columns `video` and `position`.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
             the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
             data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
-from ..columns import SEQUENCES, is_sequence_name, unimodal_labels
+from ..columns import ORDER, RESERVED, SEQUENCES, is_sequence_name, unimodal_labels
 from ..mmsa import MOST, DataError, FeatureTable, Rules
 from ..targets import Label, LabelType, label_fault, label_type
 from .files import read_frames
@@ -26,10 +26,10 @@ def read_folder(
 
     Args:
         folder: It holds `table.csv` or `table.parquet`, with the columns `id`, `label`, `split`, and may be `text`,
-            `label_text`, `label_audio`, `label_vision`; and for each clip `audio/ID.npy`, `vision/ID.npy`,
-            `word_vectors/ID.npy`, or files in folders of other names, (frames, width) without padding. A modality
-            without folder is not in the data set; a clip without file lacks the modality. For labels of other kinds
-            than a score see [`table_task`].
+            `video` and `position`, `label_text`, `label_audio`, `label_vision`; and for each clip `audio/ID.npy`,
+            `vision/ID.npy`, `word_vectors/ID.npy`, or files in folders of other names, (frames, width) without padding.
+            A modality without folder is not in the data set; a clip without file lacks the modality. For labels of
+            other kinds than a score see [`table_task`].
         rules: What is asked of the values. Its task is that of a table which does not tell its own.
         problem_type: As in [`table_task`].
         config: A fold, where the splits are to be folds across subjects: see [`read_splits`].
@@ -104,20 +104,26 @@ class Folder:
             )
 
     @property
+    def places(self) -> set[str]:
+        """The folders that hold arrays."""
+        return {name.partition("/")[0] for name in self.files if "/" in name and name.endswith(".npy")}
+
+    @property
     def folders(self) -> list[str]:
         """The feature folders that there are, and others that hold arrays, the usual ones first."""
-        places = {name.partition("/")[0] for name in self.files if "/" in name and name.endswith(".npy")}
-        own = {name for name in places if is_sequence_name(name)} - set(SEQUENCES)
+        own = {name for name in self.places if is_sequence_name(name)} - set(SEQUENCES)
         return [name for name in SEQUENCES if (self.root / name).is_dir()] + sorted(own)
 
     def unused(self, tables: Collection["FolderTable"]) -> list[str]:
-        """Sentences about feature files of no clip and labels of no modality, by which a misspelt name is found."""
+        """Sentences about files of no clip, and folders and labels of no modality, by which a wrong name is found."""
         used = {name for table in tables for have in table.have for name in have.values()}
         sentences = []
         for folder in self.folders:
             names = (name for name in self.files if name.startswith(f"{folder}/") and name not in used)
             if odd := sorted(name for name in names if not Path(name).name.startswith(".")):
                 sentences.append(f"{self.root}: {len(odd)} files in {folder} belong to no id, first {odd[0]!r:.99}")
+        for name in sorted(self.places & RESERVED):
+            sentences.append(f"{self.root / name} is not read: no modality is called {name}; rename the folder")
         known = {"label", *unimodal_labels(self.folders).values()}
         columns = {name.partition(":")[0] for table in tables for name in table.source if name.startswith("label_")}
         modalities = ", ".join(["text", *self.folders])
@@ -140,7 +146,7 @@ class FolderTable(FeatureTable):
 
     def __post_init__(self):
         self.ids = self._strings("id")
-        self.columns = {"id": self.ids, "text": self._strings("text")}
+        self.columns = {"id": self.ids, "text": self._strings("text"), **self._order()}
         for name in ("label", *unimodal_labels(self.folder.folders).values()):
             if name == "label" or name in self.source or any(one.startswith(f"{name}:") for one in self.source):
                 self.columns[name] = self._labels(name)
@@ -153,7 +159,7 @@ class FolderTable(FeatureTable):
 
     def samples(self) -> Iterator[dict[str, Any]]:
         self.counts = {}
-        there = {"id", "text", "label", *unimodal_labels(self.widths).values()}
+        there = {"id", "text", *ORDER, "label", *unimodal_labels(self.widths).values()}
         for row in range(len(self)):
             sample = {name: values[row] for name, values in self.columns.items() if name in there}
             for name, width in self.widths.items():
@@ -164,6 +170,23 @@ class FolderTable(FeatureTable):
                 sample[name] = self._finite(name, frames, row)
             self._count_absent(sample, row)
             yield sample
+
+    def _order(self) -> dict[str, list[Any]]:
+        """Where each clip stands in which video, if the table says so."""
+        missing = [name for name in ORDER if name not in self.source]
+        if len(missing) == len(ORDER):
+            return {}
+        if missing:
+            self._fail(missing[0], "missing; video and position tell together what is said before; name both, or none")
+        videos, positions = self._strings("video"), self._cells("position")
+        seen: dict[tuple[str, float], int] = {}
+        for row, place in enumerate(zip(videos, positions, strict=True)):
+            if not place[0].strip():
+                self._fail("video", "expected the video that the clip is of, got nothing", row)
+            if (first := seen.setdefault(place, row)) != row:
+                where = f"{self.source['position'][row]} of the video {place[0]!r:.80}"
+                self._fail("position", f"{self.ids[first]!r:.80} is at {where}, too; positions must differ", row)
+        return {"video": videos, "position": positions}
 
     def _labels(self, name: str) -> list[Label]:
         """Of a column, or of several that begin with its name and a colon, where those of `label` do."""

@@ -16,7 +16,7 @@ from .files import check_parquet, check_size
 
 TABLES = ("table.csv", "table.parquet")
 REQUIRED = ["id", "label", "split"]
-OPTIONAL = ["text", "subject", "fold"]
+OPTIONAL = ["text", "video", "position", "subject", "fold"]
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 SPLITS |= {"dev": "validation", "test": "test"}  # as the table names them: ours
 
