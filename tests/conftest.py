@@ -5,6 +5,7 @@ import pickle
 import shutil
 import tempfile
 import tracemalloc
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -19,10 +20,13 @@ import fresh
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, dynamic_module_utils
 
 import selfmm_cli
 from selfmm_hf import SelfMMConfig, SelfMMModel
+
+# Read anew with each saved model, in each checkpoint: what the files of its code import.
+dynamic_module_utils.get_relative_import_files = cache(dynamic_module_utils.get_relative_import_files)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WIDTHS = {"audio": 5, "vision": 4}
@@ -99,14 +103,16 @@ def pytest_unconfigure():
 
 @pytest.fixture(autouse=True)
 def pixels(request, monkeypatch):
-    """matplotlib draws a single pixel, but for tests that look at it: drawing is half of a small training."""
-    figure = None if "draws" in request.keywords or not find_spec("matplotlib") else import_module("matplotlib.figure")
-    if figure:
+    """A picture is a single pixel, but for tests that look at it: drawing is half of a small training."""
+    if "draws" in request.keywords or not find_spec("matplotlib"):
+        return
+    monkeypatch.setattr("selfmm_hf.runs.run.plot_run", lambda folder, *_: (folder / "run.png").write_bytes(PNG))
+    figure = import_module("matplotlib.figure")
 
-        def savefig(self, file, **_):
-            Path(file).write_bytes(PNG) if isinstance(file, str | Path) else file.write(PNG)
+    def savefig(self, file, **_):
+        Path(file).write_bytes(PNG) if isinstance(file, str | Path) else file.write(PNG)
 
-        monkeypatch.setattr(figure.Figure, "savefig", savefig)
+    monkeypatch.setattr(figure.Figure, "savefig", savefig)
 
 
 # A grey pixel.

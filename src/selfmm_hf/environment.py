@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
 def code_hash() -> str:
     """SHA-256 over the names and contents of the package's Python files."""
     root, digest = Path(__file__).parent, hashlib.sha256()
@@ -45,6 +47,7 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
+@cache
 def _processor() -> str:
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():

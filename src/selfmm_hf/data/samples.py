@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Array2D, Dataset, Features, List, Value
+from datasets import Array2D, Dataset, Features
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +24,7 @@ from .targets import task_of_type
 READS_KEPT = 64
 # Values looked at before their pages are given back: 16 MB.
 VALUES_AT_ONCE = 2**22
+TEXTS_AT_ONCE = 1000
 
 
 class Samples:
@@ -200,23 +201,16 @@ class Samples:
             places = list(zip(*(self[name] for name in ORDER), strict=True)) if told else places_of(self["id"])
             before = utterances_before(places, self["text"], context)
 
-        def tokens(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
-            return tokenize(tokenizer, batch["text"], max_tokens, [before[row] for row in rows] if context else None)
-
-        # Named, as it cannot be seen in texts that are all blank.
-        names = [*tokenizer(""), *["context_mask"] * bool(context)]
-        made = self.dataset.select_columns(["text"]).map(
-            tokens,
-            with_indices=True,
-            batched=True,
-            remove_columns=["text"],
-            features=Features({name: List(Value("int64")) for name in names}),
-            keep_in_memory=True,
-            desc="Tokenizing",
-        )
-        self.tokens = {name: _Ragged(made.data.column(name).chunks) for name in made.column_names}
+        texts = self["text"]
+        chunks: dict[str, list[pa.ListArray]] = {}
+        for start in range(0, len(self), TEXTS_AT_ONCE):
+            some = slice(start, start + TEXTS_AT_ONCE)
+            found = tokenize(tokenizer, texts[some], max_tokens, before[some] if context else None)
+            for name, rows in found.items():
+                chunks.setdefault(name, []).append(pa.array(rows, pa.list_(pa.int64())))
+        self.tokens = {name: _Ragged(rows) for name, rows in chunks.items()}
         full = self.lengths("text") >= max_tokens
-        return sum(length(tokenizer, self.dataset[int(row)]["text"]) > max_tokens for row in np.flatnonzero(full))
+        return sum(length(tokenizer, texts[row]) > max_tokens for row in np.flatnonzero(full))
 
 
 class _Ragged:

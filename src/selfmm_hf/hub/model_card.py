@@ -4,11 +4,13 @@ import math
 import platform
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
 import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Template
 
 from ..data import BUILDERS
 from ..labels.conflict import conflict_in_words
@@ -64,9 +66,8 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
     tokens = ["`input_ids` and `attention_mask` from the tokenizer"] if processor.tokenizer is not None else []
     computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
     title = "a generated corpus" if builder is None else builder.TITLE
-    return ModelCard.from_template(
-        _metadata(facts, title, config.task),
-        template_path=str(TEMPLATE),
+    content = _template().render(
+        card_data=_metadata(facts, title, config.task).to_yaml(),
         **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch", "hardware")},
         title=title,
         data=DEMO if builder is None else f"{title}{_published(facts['data'], facts['data_revision'])}",
@@ -108,6 +109,12 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
             "Python": platform.python_version(),
         },
     )
+    return ModelCard(content)
+
+
+@cache
+def _template() -> Template:
+    return Template(TEMPLATE.read_text("utf-8"))
 
 
 def preset_name(number: int) -> str:

@@ -95,7 +95,7 @@ def _own_modalities(splits: Splits, options: RunOptions) -> list[str]:
 
 def _with(modalities: list[str], splits: Splits) -> Splits:
     others = splits["train"].widths.keys() - {"word_vectors" if name == "text" else name for name in modalities}
-    return {split: samples.without(others) for split, samples in splits.items()}
+    return {split: samples.without(others) for split, samples in splits.items()} if others else splits
 
 
 def _learnable(modalities: list[str], splits: Splits, tell: Callable[[str], None]) -> list[str]:
