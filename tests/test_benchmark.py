@@ -18,7 +18,8 @@ import selfmm_cli as cli
 from selfmm_hf.data import Samples
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.evaluation.sweep import SWEEPS, read_configurations, read_sweep
-from selfmm_hf.evaluation.table import _mean, markdown, read_table
+from selfmm_hf.evaluation.table import read_table
+from selfmm_hf.evaluation.table_markdown import markdown, mean
 from selfmm_hf.runs import run as training
 from selfmm_hf.runs.options import as_arguments, read_options
 from selfmm_hf.runs.stored import StoredRun
@@ -158,14 +159,14 @@ def test_what_the_table_says(done):
     assert compared["bootstrap"][0] <= compared["difference"] <= compared["bootstrap"][1]
     text = (done / "table.md").read_text()
     assert "| default | 2 | " in text and "1111 to 1112" in text and "cannot be less than 0.5" in text
-    validation = _mean("mae", table["configurations"]["paper"]["validation"]["mae"])
+    validation = mean("mae", table["configurations"]["paper"]["validation"]["mae"])
     assert text.splitlines()[2].endswith("| MAE, validation |") and f"| {validation} |" in text.splitlines()[5]
     assert "11 clips of the test split" in text and "torch " in text and "a run." in text and "MISSING" not in text
     assert "| `y_m` itself | " in text and str(done) not in text
     assert max(map(len, text.splitlines())) < 600
     assert list(read_table(done, against="paper")["comparisons"]) == ["default"]
     conflict = table["configurations"]["paper"]["test"]["mae_conflict"]
-    assert "| MAE, agreement | MAE, conflict | MAE, validation |" in text and f"| {_mean('mae', conflict)} |" in text
+    assert "| MAE, agreement | MAE, conflict | MAE, validation |" in text and f"| {mean('mae', conflict)} |" in text
     assert "Clips in conflict: their true unimodal labels differ by more than 1" in text
 
 

@@ -11,7 +11,8 @@ from test_custom import write_table
 
 from selfmm_hf.data.targets import score
 from selfmm_hf.evaluation import folds
-from selfmm_hf.evaluation.table import markdown, read_table
+from selfmm_hf.evaluation.table import read_table
+from selfmm_hf.evaluation.table_markdown import markdown
 from selfmm_hf.runs.stored import StoredRun
 from selfmm_hf.task_metrics import metrics_of
 

@@ -11,7 +11,7 @@ from test_hub import save_model
 from test_report import report, write_run
 
 from selfmm_hf.data.targets import task_to_json
-from selfmm_hf.evaluation import folds, table
+from selfmm_hf.evaluation import folds, table_markdown
 from selfmm_hf.evaluation.report.data import Group
 from selfmm_hf.evaluation.report.predictions import results
 from selfmm_hf.metrics import metric_name
@@ -96,7 +96,7 @@ def content(configurations, published, constant):
 
 def test_the_table_of_emotions_has_the_means_and_each_beside_the_constant_and_what_is_published():
     task = TASKS["iemocap"][0]
-    text = table.markdown(content(known(task), of("iemocap", task), dict.fromkeys(known(task), 0.25)))
+    text = table_markdown.markdown(content(known(task), of("iemocap", task), dict.fromkeys(known(task), 0.25)))
     lines = text.splitlines()
     assert "|  | seeds | Accuracy | F1 | Weighted accuracy | AUC | Accuracy, validation |" in lines
     assert "| constant |  | 25.0 | 25.0 | 25.0 | 25.0 |  |" in lines
@@ -104,11 +104,11 @@ def test_the_table_of_emotions_has_the_means_and_each_beside_the_constant_and_wh
     assert "| F1, sad | 50.0 | 25.0 | 86.70 | 68.70 |" in lines and "| Accuracy, sad | 50.0 | 25.0 |  |  |" in lines
     assert any(line.startswith("- CorrKD: Trained by the authors of CorrKD") for line in lines)
     assert "\nPublished figures of IEMOCAP are of other trainings" in text and "(of the runs here: MiniLM):\n" in text
-    assert "ublished" not in table.markdown(content(known(task), [], {}))
+    assert "ublished" not in table_markdown.markdown(content(known(task), [], {}))
 
 
 def test_the_table_of_a_data_set_has_them_as_rows():
-    lines = table.markdown(content(known(Task()), of("mosi", Task()), {})).splitlines()
+    lines = table_markdown.markdown(content(known(Task()), of("mosi", Task()), {})).splitlines()
     head = next(line for line in lines if line.startswith("|  | seeds |")).split(" | ")
     (row,) = [line.split(" | ") for line in lines if line.startswith("| published: the paper |")]
     assert row[1] == "5" and row[head.index("MAE")] == ".713"

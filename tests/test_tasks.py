@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel
 
-from selfmm_cli.train import by_target
+from selfmm_cli.train import lines_of
 from selfmm_hf.data.columns import features
 from selfmm_hf.data.samples import Samples
 from selfmm_hf.data.targets import label_type
@@ -17,7 +17,15 @@ from selfmm_hf.evaluation.report import data as report_data
 from selfmm_hf.evaluation.report.write import write_report
 from selfmm_hf.evaluation.robustness import measure
 from selfmm_hf.evaluation.robustness.tables import headlines
-from selfmm_hf.metrics import class_metrics, emotion_metrics, metric_name, regression_metrics, reported
+from selfmm_hf.metrics import (
+    class_metrics,
+    emotion_metrics,
+    kind_and_target,
+    metric_name,
+    metric_of,
+    regression_metrics,
+    reported,
+)
 from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs import run
 from selfmm_hf.runs.inputs import read_inputs
@@ -127,7 +135,7 @@ def test_the_screen_has_a_line_for_each_target_and_its_constant(task):
     labels = np.array(labels_of(task, np.random.default_rng(0), 30))
     found = metrics_of(task, constant_predictions(task, labels, 30), labels)
     metrics = found | {f"constant_{name}": value for name, value in found.items()}
-    lines = by_target(metrics, task.names)
+    lines = lines_of(metrics)
     targets = task.names if task.columns > 1 or task.problem_type == "single_label_classification" else ()
     assert set(lines) == {"", "constant"} | {f"{name}{more}" for name in targets for more in ("", ", constant")}
     assert sum(map(len, lines.values())) == len(metrics)
@@ -135,9 +143,16 @@ def test_the_screen_has_a_line_for_each_target_and_its_constant(task):
 
 
 def test_a_target_whose_name_ends_like_another_has_its_own_line():
-    assert by_target({"f1_joy": 1.0, "f1_no_joy": 0.5, "f1_macro": 0.0}, ["joy", "no_joy"]) == {
+    assert lines_of({"f1_joy": 1.0, "f1_no_joy": 0.5, "f1_macro": 0.0}) == {
         "joy": {"f1": 1.0}, "no_joy": {"f1": 0.5}, "": {"f1_macro": 0.0},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["acc", "f1", "mae", "wa", "f1_chosen"])
+@pytest.mark.parametrize("target", ["joy", "no_joy", "2", "macro", "macro_x", "7_up", "agreement", "chosen", "a b"])
+def test_the_name_of_a_metric_says_which_target_it_is_of(kind, target):
+    found, read = kind_and_target(metric_of(kind, target))
+    assert (found, read.removeprefix("target ")) == (kind, target)
 
 
 @pytest.mark.parametrize("average", ["emotions", "classes"])

@@ -38,7 +38,8 @@ def run(
 
         configurations = sweeps.ONE_CONFIGURATION if sweep is None else sweeps.read_configurations(sweep)
         prepared = sweeps.prepare(output_dir, configurations, seeds, context.args)
-    from selfmm_hf.evaluation.table import markdown, read_table, write_table
+    from selfmm_hf.evaluation.table import read_table
+    from selfmm_hf.evaluation.table_markdown import markdown, write_table
 
     undone = sweeps.run_sweep(output_dir, prepared, context.args, _tell)
     try:
@@ -80,7 +81,8 @@ def table(
     need("scipy", "benchmark")
     with end_in_one_line():
         from selfmm_hf.evaluation import folds
-        from selfmm_hf.evaluation.table import markdown, read_table
+        from selfmm_hf.evaluation.table import read_table
+        from selfmm_hf.evaluation.table_markdown import markdown
 
         if folds.fold_folders(folder):
             print(folds.markdown(folds.read_folds(folder)).rstrip("\n"))

@@ -1,7 +1,6 @@
 """`selfmm train`, which is `train.py` too, and `selfmm demo`."""
 
 import gc
-from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +82,15 @@ def _trained(arguments: list[str]):
             print_pushed(pushed)
 
 
-def by_target(metrics: dict[str, float], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The lines of the screen: metrics by "", "constant" and each target, as `joy` or `joy, constant`."""
+def lines_of(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+    """What the screen shows: metrics by "", "constant" and each target, as `joy` or `joy, constant`."""
+    from selfmm_hf.metrics import kind_and_target
+
     lines: dict[str, dict[str, float]] = {}
     for metric, value in metrics.items():
-        kind, constant = metric.removeprefix("constant_"), metric.startswith("constant_")
-        target = max((name for name in names if kind.endswith(f"_{name}")), key=len, default="")
-        line = ", ".join([target] * bool(target) + ["constant"] * constant)
-        lines.setdefault(line, {})[kind.removesuffix(f"_{target}") if target else kind] = value
+        kind, target = kind_and_target(metric.removeprefix("constant_"))
+        line = ", ".join([target] * bool(target) + ["constant"] * metric.startswith("constant_"))
+        lines.setdefault(line, {})[kind] = value
     return lines
 
 
@@ -101,7 +101,7 @@ def _print_results(results: dict[str, Any], run: "Run") -> None:
         metrics = {k.removeprefix(f"{split}_"): v for k, v in results.items() if k.startswith(f"{split}_")}
         clips = len(run.splits[split])
         few = f"  ({clips} clips: too few)" if clips < FEW_CLIPS else ""
-        for target, found in by_target(metrics, run.splits[split].task.names).items():
+        for target, found in lines_of(metrics).items():
             shown = {name: "undefined" if value != value else f"{value:.4f}" for name, value in found.items()}
             line = "  ".join(f"{name} {value}" for name, value in shown.items())
             print(f"{split:>10}  {target and target + '  '}{line}{few}")

@@ -8,6 +8,8 @@ from .metrics import (
     absolute_errors,
     class_metrics,
     emotion_metrics,
+    kind_and_target,
+    metric_of,
     regression_metrics,
     weighted_accuracy_thresholds,
 )
@@ -47,10 +49,10 @@ def metrics_at(task: Task, thresholds: dict[str, float], predictions: ArrayLike,
         return {}
     limits = np.array([thresholds[name] for name in task.names], np.float32)
     found = emotion_metrics((np.asarray(predictions, np.float32) > limits).astype(float), labels, task.names)
-    kinds = {name: name.partition("_") for name in found}
+    kinds = {name: kind_and_target(name) for name in found}
     return {
-        f"{kind}_chosen{'_' * bool(emotion)}{emotion}": found[name]
-        for name, (kind, _, emotion) in kinds.items()
+        metric_of(f"{kind}_chosen", emotion) if emotion else f"{kind}_chosen": found[name]
+        for name, (kind, emotion) in kinds.items()
         if kind in ("wa", "f1")
     }
 

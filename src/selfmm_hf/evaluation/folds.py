@@ -13,13 +13,14 @@ from ..metrics import metric_name, reported
 from ..published import PublishedFigures, published_in_words
 from ..runs.options import read_options
 from ..runs.stored import StoredRun
-from ..storage.whole_files import write_json, write_text
+from ..storage.whole_files import as_json, write_json, write_text
 from ..task_metrics import metrics_of
 from .statistics import summary
 from .sweep import Sweep, read_sweep, run_folder, run_sweep
 from .sweep import prepare as prepare_sweep
-from .sweep_runs import is_done
-from .table import _json, _mean, _printed, _row, _rule, _seeds, _why_missing, published_beside
+from .sweep_runs import is_done, why_missing
+from .table import published_beside
+from .table_markdown import mean, printed, row, rule, seeds_in_words
 
 KINDS = ("pooled", "batches", "constant")
 BATCH = 16  # clips that EMER's scripts score at once; their results are means over batches, then over folds
@@ -87,7 +88,7 @@ def read_folds(folder: Path) -> dict[str, Any]:
     for name, seed in sweep.runs():
         places = [run_folder(place, name, seed) for place in folders.values()]
         if todo := [place for place in places if not is_done(place)]:
-            missing += [[str(place.relative_to(folder)), _why_missing(place)] for place in todo]
+            missing += [[str(place.relative_to(folder)), why_missing(place)] for place in todo]
         else:
             found[name][seed] = [StoredRun.read(place) for place in places]
     found = {name: by_seed for name, by_seed in found.items() if by_seed}
@@ -104,7 +105,7 @@ def read_folds(folder: Path) -> dict[str, Any]:
     clips = sum(len(run.of_split("test")["id"]) for run in first)
     published = [asdict(one) for one in published_beside(first[0])]
     told = {"folds": len(folders), "clips": clips, "configurations": content, "missing": missing}
-    return _json(told | {"published": published})
+    return as_json(told | {"published": published})
 
 
 def _of_seed(runs: list[StoredRun]) -> dict[str, dict[str, float]]:
@@ -155,14 +156,14 @@ def markdown(content: dict[str, Any]) -> str:
     for name, one in content["configurations"].items():
         metrics = reported([f"test_{metric}" for metric in one["pooled"]], "test")
         columns = {
-            kind: [_mean(metric, one[kind][metric]) if metric in one[kind] else "" for metric in metrics]
+            kind: [mean(metric, one[kind][metric]) if metric in one[kind] else "" for metric in metrics]
             for kind in KINDS
         }
-        columns |= {f"published: {row['name']}": _printed(row, metrics) for row in content["published"]}
-        lines += ["", f"{name}, seeds {_seeds(one['seeds'])}:", "", *_row("", *columns), _rule(len(columns) + 1)]
+        columns |= {f"published: {of['name']}": printed(of, metrics) for of in content["published"]}
+        lines += ["", f"{name}, seeds {seeds_in_words(one['seeds'])}:", "", row("", *columns), rule(len(columns) + 1)]
         for place, metric in enumerate(metrics):
-            lines += _row(metric_name(metric)[1], *(cells[place] for cells in columns.values()))
+            lines.append(row(metric_name(metric)[1], *(cells[place] for cells in columns.values())))
     if content["published"]:
-        lines += ["", *published_in_words([PublishedFigures(**row) for row in content["published"]])]
+        lines += ["", *published_in_words([PublishedFigures(**of) for of in content["published"]])]
     lines += [line for place, why in content["missing"] for line in ("", f"MISSING: {place}, {why}")]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from ..runs.folder import RESULTS_FILE, has_begun
+from ..runs.folder import OPTIONS_FILE, RESULTS_FILE, has_begun
 from ..runs.options import read_options
 from ..runs.run import Run
 from ..storage.whole_files import write_text
@@ -23,6 +23,13 @@ class RunFailed(Exception):
 
 def is_done(folder: Path) -> bool:
     return (folder / RESULTS_FILE).is_file()  # a run's last file
+
+
+def why_missing(folder: Path) -> str:
+    """Of a run that is not done."""
+    if (folder / FAILURE_FILE).is_file():
+        return f"failed: {(folder / FAILURE_FILE).read_text('utf-8').strip().splitlines()[-1]}"
+    return "interrupted" if (folder / OPTIONS_FILE).is_file() else "not begun"
 
 
 def complete(folder: Path, arguments: list[str], test: bool) -> dict:

@@ -1,8 +1,6 @@
 """The table of a sweep, from what its runs have left: nothing is trained, and no model is loaded."""
 
 import math
-import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..labels.conflict import conflict_in_words
-from ..metrics import METRIC_NAMES, metric_name, metric_text
-from ..published import PublishedFigures, as_printed, published_figures, published_in_words
-from ..runs.folder import OPTIONS_FILE, difference
+from ..published import PublishedFigures, published_figures
+from ..runs.folder import difference
 from ..runs.stored import StoredRun
-from ..storage.whole_files import write_json, write_text
+from ..storage.whole_files import as_json
 from ..task_metrics import main_metric
 from .statistics import bootstrap_interval, compare, summary
-from .sweep import OWN_OPTIONS, Sweep, minutes, read_sweep, run_folder
-from .sweep_runs import FAILURE_FILE, is_done
+from .sweep import OWN_OPTIONS, Sweep, read_sweep, run_folder
+from .sweep_runs import is_done, why_missing
 
 SPLITS = ("validation", "test")
 BY_CONFLICT = ("mae_agreement", "mae_conflict")
@@ -52,7 +49,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
         if is_done(run_folder(folder, name, seed)):
             runs[name][seed] = StoredRun.read(run_folder(folder, name, seed))
         else:
-            missing.append([name, seed, _why_missing(run_folder(folder, name, seed))])
+            missing.append([name, seed, why_missing(run_folder(folder, name, seed))])
     runs = {name: by_seed for name, by_seed in runs.items() if by_seed}
     if not runs:
         raise ValueError(f"No run in {folder} is done.")
@@ -61,7 +58,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
     if reference not in runs:
         raise ValueError(f"There are no runs of {reference!r} to compare with; expected one of {', '.join(runs)}.")
     stored = [run for by_seed in runs.values() for run in by_seed.values()]
-    return _json(
+    return as_json(
         {
             "base": sweep.base,
             "clips": {split: len(_clips(stored[0], split)) for split in SPLITS},
@@ -83,19 +80,6 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
             "text_encoders": sorted({run.text_encoder for run in stored} - {None}),
         }
     )
-
-
-def write_table(table: dict[str, Any], folder: Path) -> list[Path]:
-    """Leaves `table.md` and `table.json` in the folder of the sweep."""
-    write_text(folder / "table.md", markdown(table))
-    write_json(folder / "table.json", table)
-    return [folder / "table.md", folder / "table.json"]
-
-
-def _why_missing(folder: Path) -> str:
-    if (folder / FAILURE_FILE).is_file():
-        return f"failed: {(folder / FAILURE_FILE).read_text('utf-8').strip().splitlines()[-1]}"
-    return "interrupted" if (folder / OPTIONS_FILE).is_file() else "not begun"
 
 
 def _check_alike(sweep: Sweep, runs: dict[str, dict[int, StoredRun]]) -> None:
@@ -183,165 +167,3 @@ def _measured(runs: list[StoredRun]) -> dict[str, list]:
     undisturbed = [run.environment["sessions"][0]["seconds"] for run in runs if len(run.environment["sessions"]) == 1]
     values = {name: list(dict.fromkeys(session.get(name) for session in sessions)) for name in facts}
     return {**values, "seconds": [min(undisturbed), max(undisturbed)] if undisturbed else []}
-
-
-def _json(value: Any) -> Any:
-    """`value` with `None` for NaN, and lists for tuples."""
-    if isinstance(value, dict):
-        return {str(key): _json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def markdown(table: dict[str, Any]) -> str:
-    """What [`read_table`] returns, for a README."""
-    return "\n".join(_lines(table)) + "\n"
-
-
-def _lines(table: dict[str, Any]) -> Iterator[str]:
-    configurations, seeds, main = table["configurations"], table["seeds"], table["metric"]
-    main_name = metric_name(main)[1]
-    every = list(next(iter(configurations.values()))["test"])
-    metrics = [name for name in every if name in METRIC_NAMES]
-    if table["conflict"] is None:
-        metrics = [name for name in metrics if name not in BY_CONFLICT]
-    heads = [metric_name(name)[1] for name in metrics]
-    yield (
-        f"{table['clips']['test']} clips of the test split, read once, after the epoch was chosen on the "
-        f"{table['clips']['validation']} of the validation split. Mean ± standard deviation over seeds, "
-        f"{_seeds(seeds)}."
-    )
-    yield from ("", *_row("", "seeds", *heads, f"{main_name}, validation"), _rule(len(heads) + 3))
-    for name, one in configurations.items():
-        cells = (_mean(metric, one["test"][metric]) for metric in metrics)
-        yield from _row(name, str(len(one["seeds"])), *cells, _mean(main, one["validation"][main]))
-    if table["constant"]:
-        yield from _row("constant", "", *_constant(table, metrics), "")
-    for one in table["published"]:
-        if cells := _printed(one, metrics):
-            yield from _row(f"published: {one['name']}", str(one["seeds"] or ""), *cells, "")
-    if each := [name for name in every if name not in METRIC_NAMES]:
-        yield from _each_lines(table, each)
-    if table["published"]:
-        rows = [PublishedFigures(**one) for one in table["published"]]
-        yield from ("", *published_in_words(rows, table["text_encoders"]))
-    if table["conflict"] is not None:
-        yield from ("", table["conflict"])
-    if len(configurations) > 1:
-        yield from ("", "To choose among them, go by the last column: the test split is for the one that is chosen.")
-    if len(seeds) > 1:
-        yield from ("", "95 % intervals of the means, for other seeds (t):", "")
-        yield from (*_row("", *heads), _rule(len(heads) + 1))
-        for name, one in configurations.items():
-            cells = (_interval(metric, one["test"][metric]["low"], one["test"][metric]["high"]) for metric in metrics)
-            yield from _row(name, *cells)
-    if compared := {name: one[main] for name, one in table["comparisons"].items() if one}:
-        yield from ("", f"{main_name}, difference from {table['against']} over the seeds in common:", "")
-        yield from _row("", "seeds", "difference", "95 %, other seeds (t)", "p", "95 %, other clips (bootstrap)")
-        yield _rule(6)
-        for name, one in compared.items():
-            intervals = (_interval(main, *ends, signed=True) for ends in ((one["low"], one["high"]), one["bootstrap"]))
-            over_seeds, over_clips = intervals
-            difference = _number(main, one["difference"], signed=True)
-            yield from _row(name, str(one["n"]), difference, over_seeds, f"{one['p']:.3f}".lstrip("0"), over_clips)
-        least = max(one["least_p"] for one in compared.values())
-        yield from (
-            "",
-            f"p: sign-flip permutation test, two-sided; with so many seeds it cannot be less than {least:.2g}.",
-        )
-        if len(compared) > 1:
-            yield f"It is not corrected for {len(compared)} comparisons."
-        if table["seeds_before"]:
-            counts = ", then ".join(map(str, [*table["seeds_before"], len(seeds)]))
-            yield f"Nor is it for looking several times: there were {counts} seeds."
-    if any(one["generated_labels"] for one in configurations.values()):
-        yield from _label_lines(configurations)
-    for name, seed, why in table["missing"]:
-        yield from ("", f"MISSING: {name}, seed {seed}, {why}")
-    yield from ("", _measured_line(table["measured"]))
-
-
-def _each_lines(table: dict[str, Any], metrics: list[str]) -> Iterator[str]:
-    """Of several scores, emotions or classes, a row for each, which are too many for columns."""
-    columns = {
-        name: [_mean(metric, one["test"][metric]) for metric in metrics]
-        for name, one in table["configurations"].items()
-    }
-    if table["constant"]:
-        columns["constant"] = _constant(table, metrics)
-    columns |= {f"published: {one['name']}": cells for one in table["published"] if (cells := _printed(one, metrics))}
-    yield from ("", *_row("", *columns), _rule(len(columns) + 1))
-    for place, metric in enumerate(metrics):
-        yield from _row(metric_name(metric)[1], *(cells[place] for cells in columns.values()))
-
-
-def _constant(table: dict[str, Any], metrics: list[str]) -> list[str]:
-    return [_number(name, table["constant"][name]) if name in table["constant"] else "" for name in metrics]
-
-
-def _printed(published: dict[str, Any], metrics: list[str]) -> list[str]:
-    """What a source has of the metrics; nothing where it has none of them."""
-    known = published["metrics"]
-    if not known.keys() & set(metrics):
-        return []
-    return ["" if name not in known else as_printed(name, known[name]).lstrip("0") for name in metrics]
-
-
-def _label_lines(configurations: dict[str, Any]) -> Iterator[str]:
-    found = dict.fromkeys(name for one in configurations.values() for name in one["generated_labels"])
-    named = [re.fullmatch("generated_label_(.+)_(corr|acc)", name) for name in found]
-    tasks, measures = zip(*((one[1], one[2]) for one in named if one), strict=True)
-    title = {"corr": "correlation", "acc": "accuracy"}[measures[0]]
-    yield from ("", f"Labels of the last epoch against the true ones, {title} / mean absolute error:", "")
-    yield from (*_row("", *tasks), _rule(len(tasks) + 1))
-    learned = [name for name, one in configurations.items() if one["options"].get("unimodal_tasks") != []]
-    for label, kind in (("`y_m` itself", "fused"), *((name, "generated") for name in learned)):
-        known = [configurations[label]] if kind == "generated" else list(configurations.values())
-        known = {key: value for one in known for key, value in one["generated_labels"].items()}
-        cells = []
-        for task in tasks:
-            pair = [known.get(f"{kind}_label_{task}_{metric}") for metric in (measures[0], "mae")]
-            cells.append("" if None in pair else " / ".join(_number("mae", one["mean"]) for one in pair))
-        if any(cells):
-            yield from _row(label, *cells)
-
-
-def _measured_line(measured: dict[str, list]) -> str:
-    """On what; several values of one fact are all told."""
-    facts = {name: " and ".join(map(str, values)) for name, values in measured.items() if name != "seconds"}
-    shown = [facts.pop("device"), facts.pop("processor")]
-    shown += [f"{name} {value}" for name, value in facts.items()]
-    if measured["seconds"]:
-        shortest, longest = map(minutes, measured["seconds"])
-        shown.append(f"{shortest} to {longest} a run" if shortest != longest else f"{shortest} a run")
-    line = "; ".join(shown)
-    return f"{line[0].upper()}{line[1:]}."
-
-
-def _row(*cells: str) -> list[str]:
-    return [f"| {' | '.join(cells)} |"]
-
-
-def _rule(columns: int) -> str:
-    return "|" + "---|" * columns
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]} alone"
-
-
-def _number(metric: str, value: float | None, signed: bool = False) -> str:
-    """Errors and correlations with three decimals and without the zero before them; others in percent."""
-    if value is None:
-        return "" if metric in BY_CONFLICT else "-"
-    return re.sub(r"\b0(?=\.\d{3})", "", metric_text(metric, value, signed))
-
-
-def _mean(metric: str, one: dict[str, Any]) -> str:
-    mean = _number(metric, one["mean"])
-    return mean if one["sd"] is None else f"{mean} ± {_number(metric, one['sd'])}"
-
-
-def _interval(metric: str, low: float | None, high: float | None, signed: bool = False) -> str:
-    return _number(metric, low) if low is None else f"{_number(metric, low, signed)} to {_number(metric, high, signed)}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...metrics import is_share, metric_name, metric_of
+from ...metrics import is_share, kind_and_target, metric_name, metric_of
 from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ...task_metrics import constant_predictions, metrics_of
 from .protocols import SEEDS, Condition
@@ -186,8 +186,10 @@ def _tables(first: str, report: dict[str, Any], kind: str, rows: list[Published]
     labels.append("guessing")
     for name in each:
         cells[name]["guessing"] = _printed(name, report["guess"][name])
-    yield f"{metric_name(each[0].partition('_')[0])[1]} of each:"
-    yield _table(first, labels, [("", name.partition("_")[2], cells[name]) for name in each])
+    kinds, targets = zip(*map(kind_and_target, each), strict=True)
+    yield f"{metric_name(kinds[0])[1]} of each:"
+    columns = [("", target, cells[name]) for target, name in zip(targets, each, strict=True)]
+    yield _table(first, labels, columns)
 
 
 def _table(first: str, labels: list[str], columns: list[tuple[str, str, dict[str, str]]]) -> str:
