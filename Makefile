@@ -5,6 +5,7 @@
 # make test-lowest  the same with the lowest versions that pyproject.toml names
 # make lint         ruff, and ty, which checks types
 # make audit        looks up published security advisories against the lowest versions that pyproject.toml names
+# make release-check  builds sdist and wheel, and uses the wheel in an empty environment away from the checkout
 # CUDA=1 installs the CUDA build of torch instead of the CPU build.
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ INSTALLED = $(VENV)/.installed
 # Whatever pyproject.toml names as `name>=version`, the extras too, as `name==version`.
 LOWEST = $(shell grep -o '"[a-z0-9-]\+>=[0-9.]*' pyproject.toml | tr -d '"' | sed 's/>=/==/' | sort -u)
 
-.PHONY: audit demo space test-space test test-lowest lint
+.PHONY: audit demo space test-space test test-lowest lint release-check
 
 demo: $(INSTALLED)
 	$(VENV)/bin/selfmm demo
@@ -48,6 +49,9 @@ audit: $(INSTALLED)
 	printf '%s\n' $(LOWEST) > $(VENV)/lowest.txt
 	$(VENV)/bin/pip-audit --requirement $(VENV)/lowest.txt --no-deps --disable-pip
 
+release-check:
+	PYTHON=$(PYTHON) .ci/release-check
+
 # The CPU build, where the package index has it under its own name, else by way of uv, which knows where it is.
 ifeq ($(CUDA),)
 INSTALL_TORCH = $(PIP) $(TORCH)+cpu 2>/dev/null || ($(PIP) uv && $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --torch-backend cpu $(TORCH)) || $(PIP) $(TORCH)
@@ -55,8 +59,11 @@ else
 INSTALL_TORCH = $(PIP) $(TORCH)
 endif
 
-$(INSTALLED): pyproject.toml
+$(VENV)/.torch:
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL_TORCH)
+	touch $@
+
+$(INSTALLED): pyproject.toml $(VENV)/.torch
 	$(PIP) --editable ".[test]" $(EXTRA)
 	touch $@

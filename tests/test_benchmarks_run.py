@@ -65,6 +65,12 @@ def test_startup(model_folder):
     assert len(re.findall(r"(?m)^selfmm .* s of a core .* s by the clock$", printed)) == 4
 
 
+def test_extras():
+    pytest.importorskip("packaging")
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (\d+) \|", run("extras"))
+    assert {"clips", "onnx", "plots"} <= {name for name, packages in rows if int(packages)}
+
+
 def test_training_speed(encoder):
     small = ["--rows", 8, "--test_rows", 2, "--batch", 2, "--accumulation", 2, "--repetitions", 1, "--threads", 1]
     printed = run("training_speed", "--text_encoder", encoder, *small)

@@ -68,6 +68,7 @@ def commands(page):
             if "train.py" in line:
                 words = ["train", *words]
             name = " ".join(words[:2]) if words[0] in ("data", "benchmark") else words[0]
+            name = "" if name.startswith("--") else name  # of `selfmm` itself
             yield name, {word.partition("=")[0].rstrip(";") for word in words if word.startswith("--")}
 
 

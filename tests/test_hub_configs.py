@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import fresh
@@ -15,8 +14,8 @@ from accelerate.commands.launch import launch_command_parser
 from huggingface_hub import RepoCard
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-import selfmm_hf
 from selfmm_hf.metrics import METRICS, class_metrics, emotion_metrics, regression_metrics
+from selfmm_hf.resources import CONFIGS, LICENCE
 from selfmm_hf.runs.options import PRESETS, read_options
 
 ROOT = Path(__file__).parents[1]
@@ -83,17 +82,9 @@ def test_lines_are_readable(file):
     assert [line for line in lines if len(line) > 120 and file.parent.name != "cards"] == []
 
 
-def test_the_package_has_the_same_folder():
-    inside = Path(selfmm_hf.__file__).parent / "hub_configs"
-    assert inside.resolve() == FOLDER and inside.is_symlink()
+def test_the_package_reads_this_folder():
+    assert CONFIGS == FOLDER and LICENCE == ROOT / "LICENSE"
     assert set(PRESETS) == {path.stem for path in FOLDER.glob("*.yaml")} == {"demo", *BORROWED, *OFFICIAL}
-
-
-def test_wheels_contain_it():
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    package = Path(selfmm_hf.__file__).parent
-    packed = {path.resolve() for one in setuptools["package-data"]["selfmm_hf"] for path in package.glob(one)}
-    assert [path for path in files() if path.resolve() not in packed] == []
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -177,5 +177,5 @@ def test_a_csd_without_h5py(file, monkeypatch):
     path.write_bytes(b"of no matter")
     builder = find_builder("mosei", str(file), emotions=path)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DataError, match=r"is HDF5, which needs h5py: pip install 'selfmm-hf\[csd\]'; or give a \.csv"):
+    with pytest.raises(DataError, match=r"is HDF5, which needs h5py: pip install h5py; or give a \.csv"):
         builder.download_and_prepare()

@@ -258,7 +258,7 @@ def test_what_is_not_installed_is_named(package, folder, tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
     message = fail(folder, "--output", tmp_path / "model.onnx", code=None)
-    assert message == f"selfmm: error: this command needs {package}: pip install 'selfmm-hf[onnx]'."
+    assert message == f"selfmm: error: this command needs {package}: pip install 'onnx>=1.21' 'onnxruntime>=1.19'"
 
 
 def test_onnxscript_is_not_needed(tiny_model, tmp_path, monkeypatch):

@@ -197,17 +197,16 @@ def test_commands_of_the_hub_that_the_documentation_names_exist():
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Names in the sdist, without its folder, and in the wheel that is made of the sdist."""
-    setuptools = pytest.importorskip("setuptools")
-    if Version(setuptools.__version__) < Version("77"):
-        pytest.skip(f"needs setuptools 77, has {setuptools.__version__}")
+    pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
-    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "/data")
+    unwanted = shutil.ignore_patterns(".git", ".venv*", "__pycache__", "*cache", "dist")
     shutil.copytree(ROOT, source, symlinks=True, ignore=unwanted)
-    shutil.rmtree(source / "runs", ignore_errors=True)
+    (source / "data").mkdir()
+    (source / "data" / "mosi.pkl").write_bytes(b"research data")  # stay out: .gitignore names the folder
 
     def build(kind, where):
-        code = f"from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})"
+        code = f"from hatchling import build; build.build_{kind}({str(folder)!r})"
         done = subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
 
@@ -219,7 +218,21 @@ def built(tmp_path_factory):
     build("wheel", unpacked)
     (wheel,) = folder.glob("*.whl")
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
-    return names, set(zipfile.ZipFile(wheel).namelist())
+    with zipfile.ZipFile(wheel) as packed:
+        return names, set(packed.namelist())
+
+
+def test_there_are_no_links():
+    """Git writes a link as a file with a path in it where links are not allowed, as on Windows."""
+    folders = ("src", "hub_configs", "docs", "examples", "benchmarks", "spaces_demo", "tests")
+    assert not [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_symlink()]
+
+
+def test_the_classifiers_are_of_the_versions_that_pip_takes():
+    named = {one.rpartition(" ")[2] for one in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", one)}
+    lowest = min(named, key=Version)
+    assert PROJECT["requires-python"] == f">={lowest}"
+    assert named == {f"3.{minor}" for minor in range(int(lowest[2:]), int(lowest[2:]) + len(named))}
 
 
 def files(*folders):
@@ -240,7 +253,7 @@ def test_the_sdist_is_the_repository(built):
 
 def test_the_wheel_has_all_that_the_package_reads(built):
     _, wheel = built
-    package = {f"selfmm_hf/{name}" for name in files("hub_configs")}
+    package = {f"selfmm_hf/{name}" for name in ("LICENSE", *files("hub_configs"))}
     package |= {name.removeprefix("src/") for name in files("src/selfmm_hf", "src/selfmm_cli")}
     assert not package - wheel
     assert {name.partition("/")[0] for name in wheel - package} == {f"selfmm_hf-{__version__}.dist-info"}

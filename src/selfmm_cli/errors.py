@@ -1,8 +1,10 @@
 """How commands fail: bad input ends in one line, a fault of the program in its traceback."""
 
 import dis
+import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -52,6 +54,13 @@ def complain(message: str) -> None:
 
 
 def need(package: str, extra: str) -> None:
-    """Ends the command where an optional package is missing, and says which extra brings it."""
+    """Ends the command where an optional package is missing, and says how to install the packages of its extra."""
     if importlib.util.find_spec(package) is None:
-        raise SystemExit(f"{PROG}: error: this command needs {package}: pip install 'selfmm-hf[{extra}]'.")
+        packages = " ".join(f"'{one}'" for one in packages_of(extra))
+        raise SystemExit(f"{PROG}: error: this command needs {package}: pip install {packages}")
+
+
+def packages_of(extra: str) -> list[str]:
+    """The requirements of an extra, as `onnx>=1.21`: selfmm-hf itself need not be on an index."""
+    requirements = (one.partition(";") for one in importlib.metadata.requires("selfmm-hf") or [])
+    return [name.strip() for name, _, marker in requirements if re.search(rf"extra == ['\"]{extra}['\"]", marker)]

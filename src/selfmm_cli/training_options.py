@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import runpy
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,9 +47,14 @@ def _package() -> Path:
     return Path(find_spec("selfmm_hf").origin).parent
 
 
+def _presets() -> list[str]:
+    """As `selfmm_hf.resources` finds them; that file alone is run, because importing the package loads torch."""
+    return list(runpy.run_path(str(_package() / "resources.py"))["named"]())
+
+
 def print_help(command: str, text: str, epilog: str) -> None:
     """Prints the help of a command that takes all options of a training, our own first."""
-    presets = ", ".join(sorted(path.stem for path in (_package() / "hub_configs").glob("*.yaml")))
+    presets = ", ".join(_presets())
     config = f"YAML file of options, or the name of a preset: {presets}."
     options = [("--config", config, "What is trained on what")]
     options += [(f"--{name}", help, panel) for panel, ones in panels() for name, help in ones.items()]

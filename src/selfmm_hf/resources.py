@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+# An installed package holds them; a checkout has them at its top.
 PACKAGE = Path(__file__).resolve().parent
-CONFIGS = Path(__file__).with_name("hub_configs")  # the folder hub_configs/ of the repository
-LICENCE = PACKAGE / "LICENSE"
+_HOME = PACKAGE if (PACKAGE / "hub_configs").is_dir() else PACKAGE.parents[1]
+CONFIGS = _HOME / "hub_configs"
+LICENCE = _HOME / "LICENSE"
 
 
 def named(folder: str = "") -> dict[str, Path]:

@@ -85,7 +85,7 @@ def _of_csd(file: Path) -> list[Sequence]:
     try:
         import h5py
     except ImportError:
-        raise DataError(f"{file} is HDF5, which needs h5py: pip install 'selfmm-hf[csd]'; or give a .csv") from None
+        raise DataError(f"{file} is HDF5, which needs h5py: pip install h5py; or give a .csv") from None
     rows = []
     try:
         with h5py.File(file) as content:

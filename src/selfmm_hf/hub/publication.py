@@ -18,7 +18,6 @@ from ..data.card import CardError, parse_card, read_card
 from ..data.prepare import card_fault
 from ..data.prepared import ORIGIN_FILE, origins, split_files
 from ..data.research import research_use_of
-from ..resources import PACKAGE
 from .privacy import PrivateError, publishable
 from .saved_model import load_model, model_of
 from .sent_files import OWNED, SENT, TOKENIZER_FILES
@@ -187,7 +186,7 @@ def _sent(folder: Path, names: Collection[str], patterns: Collection[str]) -> di
         if not any(fnmatch.fnmatchcase(name, one) and name.count("/") == one.count("/") for one in patterns):
             continue
         file = (folder / name).resolve()
-        if not file.is_relative_to(folder.resolve()) and not (file.suffix == ".py" and file.is_relative_to(PACKAGE)):
+        if not file.is_relative_to(folder.resolve()):
             raise PublicationError(
                 f"{folder / name} is a link to {file}, outside the folder: put a copy of the file in its place, or "
                 "delete the link."

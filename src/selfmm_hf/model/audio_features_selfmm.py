@@ -79,7 +79,7 @@ def _columns(samples: np.ndarray) -> np.ndarray:
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
-            "`librosa33` is computed by librosa, which is not installed: pip install 'selfmm-hf[clips]'"
+            "`librosa33` is computed by librosa, which is not installed: pip install librosa"
         ) from error
 
     # The arrays are small: more threads would only wait for each other, for twice the time.

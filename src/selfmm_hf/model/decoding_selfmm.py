@@ -290,7 +290,7 @@ def clip_facts(path: str | os.PathLike) -> ClipFacts:
 def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]:
     """The file's `av.container.InputContainer`."""
     if av is None:
-        raise ImportError("Clips are decoded by PyAV, which is not installed: pip install 'selfmm-hf[clips]'")
+        raise ImportError("Clips are decoded by PyAV, which is not installed: pip install 'av>=17.1'")
     name, path = _name(path), os.fsdecode(path)
     if "\0" in path or not os.path.exists(path):
         raise ClipError(f"there is no local file {name}; {'download it first' if '://' in path else 'check the path'}")
@@ -622,7 +622,7 @@ class _Resampler:
 
     def __init__(self, rate: int, new_rate: int, columns: int):
         if soxr is None:
-            raise ImportError("Sound is resampled by soxr, which is not installed: pip install 'selfmm-hf[clips]'")
+            raise ImportError("Sound is resampled by soxr, which is not installed: pip install soxr")
         self.rate, self.new_rate, self.columns, self.read, self.written = rate, new_rate, columns, 0, 0
         self.stream = None if rate == new_rate else soxr.ResampleStream(rate, new_rate, columns, "float32", "HQ")
 

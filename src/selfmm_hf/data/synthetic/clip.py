@@ -41,7 +41,7 @@ def write_clip(
         ValueError: Sound or pictures are of another shape or type, or there are none. No file is written.
     """
     if av is None:
-        raise ImportError("Clips are written by PyAV, which is not installed: pip install 'selfmm-hf[clips]'")
+        raise ImportError("Clips are written by PyAV, which is not installed: pip install 'av>=17.1'")
     sound, pictures = np.asarray(sound, dtype=np.float32), list(pictures)
     if sound.ndim != 1 or not sound.size:
         raise ValueError(f"sound has the shape {sound.shape}, expected (samples,): take the mean of its channels")

@@ -330,9 +330,7 @@ class _Drawing:
         try:
             from PIL import Image, ImageDraw, ImageFilter
         except ImportError as error:
-            raise ImportError(
-                "Faces are drawn by Pillow, which is not installed: pip install 'selfmm-hf[clips]'"
-            ) from error
+            raise ImportError("Faces are drawn by Pillow, which is not installed: pip install pillow") from error
         self.Image, self.Draw, self.Blur = Image, ImageDraw.Draw, ImageFilter.GaussianBlur
 
         self.size, self.side = size, size * DETAIL

@@ -1,0 +1,62 @@
+"""
+What each extra of pyproject.toml weighs: the packages and megabytes that it adds to those of the core.
+
+    python benchmarks/extras.py          # of what is installed in this environment; packages that are missing are named
+
+A package counts with the sizes in its RECORD, so a build of torch for GPUs weighs more than one for CPUs.
+"""
+
+import argparse
+from importlib.metadata import PackageNotFoundError, distribution
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PACKAGE = "selfmm-hf"
+
+
+def closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
+    """The distributions that a package with these extras needs, itself among them."""
+    found: set[tuple[str, frozenset[str]]] = set()
+    waiting = {(canonicalize_name(name), extras)}
+    while waiting:
+        name, extras = one = waiting.pop()
+        found.add(one)
+        try:
+            requirements = map(Requirement, distribution(name).requires or [])
+        except PackageNotFoundError:
+            continue
+        for needed in requirements:
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+                waiting |= {(canonicalize_name(needed.name), frozenset(needed.extras))} - found
+    return {name for name, _ in found}
+
+
+def megabytes(name: str) -> float | None:
+    """Of the files that the distribution has installed; None if it is not installed."""
+    try:
+        return sum(file.size or 0 for file in distribution(name).files or []) / 1e6
+    except PackageNotFoundError:
+        return None
+
+
+def row(label: str, names: set[str]) -> str:
+    weights = {name: megabytes(name) for name in names - {PACKAGE}}
+    there = sorted((name for name in weights if weights[name]), key=lambda name: -weights[name])
+    missing = sorted(name for name in weights if weights[name] is None)
+    most = ", ".join(f"{name} {weights[name]:.0f}" for name in there[:3])
+    most += f"; not installed here: {', '.join(missing)}" if missing else ""
+    return f"| {label} | {len(there)} | {sum(weights[name] for name in there):.0f} | {most} |"
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.strip().splitlines()[0]).parse_args()
+    core = closure(PACKAGE)
+    print("| | packages | MB | the largest, MB |\n|---|---|---|---|")
+    print(row("the core", core))
+    for extra in distribution(PACKAGE).metadata.get_all("Provides-Extra") or []:
+        print(row(f"`{extra}`", closure(PACKAGE, frozenset([extra])) - core))
+
+
+if __name__ == "__main__":
+    main()
