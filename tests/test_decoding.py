@@ -602,7 +602,7 @@ def test_options_out_of_range_and_missing_packages(tmp_path, monkeypatch):
         decode_audio(path, 16000)
     monkeypatch.setattr(decoding, "av", None)
     for decode in (clip_facts, lambda path: decode_audio(path, 16000), lambda path: next(decode_video(path, 10))):
-        with pytest.raises(ImportError, match="pip install 'av>=17.1'"):
+        with pytest.raises(ImportError, match=r"pip install 'av>=17\.1'"):
             decode(path)
 
 

@@ -78,9 +78,7 @@ def _columns(samples: np.ndarray) -> np.ndarray:
         from scipy.fft import fft  # it and the next come with librosa
         from threadpoolctl import threadpool_limits
     except ImportError as error:
-        raise ImportError(
-            "`librosa33` is computed by librosa, which is not installed: pip install librosa"
-        ) from error
+        raise ImportError("`librosa33` is computed by librosa, which is not installed: pip install librosa") from error
 
     # The arrays are small: more threads would only wait for each other, for twice the time.
     with _LIBROSA, warnings.catch_warnings(), threadpool_limits(1):
