@@ -21,7 +21,8 @@ from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.runs.options import option_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "spaces_demo" / "README.md"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += [ROOT / "examples" / "README.md", ROOT / "spaces_demo" / "README.md"]
 TAKE_TRAINING_OPTIONS = {"train", "demo", "benchmark run", "search"}
 
 

@@ -26,7 +26,7 @@ from selfmm_hf.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 METRIC = ROOT / "hub_configs" / "metrics" / "multimodal_sentiment"
-FOLDERS = [ROOT / "benchmarks", ROOT / "spaces_demo", METRIC]
+FOLDERS = [ROOT / "benchmarks", ROOT / "examples", ROOT / "spaces_demo", METRIC]
 SCRIPTS = [ROOT / "train.py", *(file for folder in FOLDERS for file in folder.glob("*.py"))]
 PACKAGE = sorted((ROOT / "src").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -243,7 +243,7 @@ def files(*folders):
 
 def test_the_sdist_is_the_repository(built):
     sdist, _ = built
-    wanted = files("benchmarks", "docs", "hub_configs", "spaces_demo", "tests") | {
+    wanted = files("benchmarks", "docs", "examples", "hub_configs", "spaces_demo", "tests") | {
         file.relative_to(ROOT).as_posix() for file in PACKAGE
     }
     wanted |= {"train.py", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"}

@@ -1,0 +1,84 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["selfmm-hf[clips,plots]"]
+# [tool.uv.sources]
+# selfmm-hf = { path = "..", editable = true }
+# ///
+"""
+A callback that plots the generated labels after each epoch, and logs how far they have moved.
+
+What it logs goes wherever `report_to` sends the curves: tensorboard, trackio or wandb.
+
+    uv run examples/plot_labels.py
+"""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from transformers import TrainerCallback
+
+from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples
+from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
+
+SIZES = {"train": 200, "validation": 40}
+
+
+class PlotLabels(TrainerCallback):
+    """After each epoch: a picture of the labels of each modality, and their mean distance from the annotated label."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.trainer: SelfMMTrainer | None = None  # set once there is one
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        labels = self.trainer.pseudo_labels.labels
+        modalities = [name for name in labels if name != "fusion"]
+        figure = Figure(figsize=(3 * len(modalities), 3), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(modalities)), modalities, strict=True):
+            axes.plot(labels["fusion"][:, 0], labels[name][:, 0], ".", alpha=0.4)
+            axes.set(title=name, xlabel="annotated label", ylabel="generated label", xlim=(-3, 3), ylim=(-3, 3))
+        figure.savefig(self.folder / f"labels-{round(state.epoch):02}.png")
+        moved = {f"moved/{name}": float((labels[name] - labels["fusion"]).abs().mean()) for name in modalities}
+        self.trainer.log(moved)
+
+
+def corpus(sizes: dict[str, int]) -> dict[str, Samples]:
+    """The synthetic corpus, of which the true label of each modality is known, tokenized and normalised."""
+    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
+    train, extractor = splits["train"], SelfMMFeatureExtractor()
+    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
+    for samples in splits.values():
+        samples.tokenize(demo_tokenizer(), max_tokens=50)
+        samples.extractor = extractor
+    return splits
+
+
+def main(
+    folder: str = "runs/plots", sizes: dict[str, int] = SIZES, epochs: int = 6, report_to: str = "none"
+) -> list[dict[str, float]]:
+    """Returns what was logged."""
+    splits = corpus(sizes)
+    model = SelfMMModel(SelfMMConfig(text_config=demo_text_config(), audio_dim=33, vision_dim=41))
+    arguments = SelfMMTrainingArguments(
+        output_dir=folder,
+        num_train_epochs=epochs,
+        gradient_accumulation_steps=1,
+        learning_rates={"encoders.text": 5e-4},
+        report_to=report_to,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    plot = PlotLabels(Path(folder))
+    trainer = SelfMMTrainer(
+        model, arguments, train_dataset=splits["train"], eval_dataset=splits["validation"], callbacks=[plot]
+    )
+    plot.trainer = trainer
+    trainer.train()
+    print(*sorted(map(str, Path(folder).glob("labels-*.png"))), sep="\n")
+    return trainer.state.log_history
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Every example and notebook runs, at its smallest size; they share one corpus, and one model."""
+
+import functools
+import importlib.metadata
+import re
+import runpy
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import command
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from transformers import pipeline
+
+from selfmm_hf.data.synthetic import SITUATIONS
+from selfmm_hf.data.synthetic import SIZES as SPLITS
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SIZES = {"train": 12, "validation": 4, "test": 4}
+FAST = {"sizes": SIZES, "epochs": 2}
+
+
+distributions = functools.cache(importlib.metadata.packages_distributions)
+
+
+def example(name):
+    return types.SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name=name))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder in which the first example trains, and its metrics."""
+    folder = tmp_path_factory.mktemp("example")
+    return folder / "model", example("train_in_python").main(str(folder), **FAST)
+
+
+def test_train_in_python(trained):
+    folder, metrics = trained
+    assert {"mae", "corr"} <= metrics.keys() and (folder / "model.safetensors").is_file()
+
+
+def test_custom_convention(tmp_path):
+    found = example("custom_convention").main(str(tmp_path), **FAST)
+    assert found["mine"].keys() == found["default"].keys() == {"text", "audio", "vision"}
+    assert found["mine"] != found["default"]
+
+
+@pytest.mark.parametrize("report_to", ["none", "tensorboard"])
+def test_plot_labels(report_to, tmp_path):
+    if report_to == "tensorboard":
+        pytest.importorskip("tensorboard")
+    log = example("plot_labels").main(str(tmp_path), **FAST, report_to=report_to)
+    assert len(list(tmp_path.glob("labels-*.png"))) == 2
+    assert sum("moved/audio" in entry for entry in log) == 2
+
+
+def test_own_encoder(tmp_path):
+    model = example("own_encoder").main(str(tmp_path), **FAST)
+    assert type(model.encoders["vision"]).__name__ == "AttentionEncoder"
+
+
+def test_several_targets(tmp_path):
+    assert example("several_targets").main(str(tmp_path), **FAST).shape == (SIZES["validation"], 2)
+
+
+def test_score_folder(trained, tmp_path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for file in (ROOT / "spaces_demo" / "examples").glob("sarcasm.*"):
+        (clips / file.name).write_bytes(file.read_bytes())
+    (clips / "broken.mp4").write_bytes(b"no clip")
+    broken, good = example("score_folder").main(str(trained[0]), str(clips), str(tmp_path / "scores.csv"))
+    assert broken["problem"] and good["clip"] == "sarcasm.mp4" and isinstance(good["vision"], float)
+
+
+def test_evaluate_model(trained):
+    pytest.importorskip("evaluate")
+    assert example("evaluate_model").main(str(trained[0]), clips=4).keys() == {"together", "text", "audio", "vision"}
+
+
+def test_onnx_service(trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from fastapi.testclient import TestClient
+
+    file = tmp_path / "model.onnx"
+    assert command("export", trained[0], "--output", file) == 0
+    client = TestClient(example("onnx_service").create_app(str(trained[0]), str(file)))
+    clip = {"text": "the food is great", "audio": [[0.5] * 33] * 7}
+    answer = client.post("/score", json=clip)
+    frames = np.array(clip["audio"], np.float32)
+    expected = pipeline("multimodal-sentiment", model=str(trained[0]))(clip | {"audio": frames})
+    assert answer.json()["score"] == pytest.approx(expected["score"], abs=1e-4)
+    assert answer.json()["vision"] is None and answer.json()["audio"] is not None
+    for bad in ({}, {"audio": [[1.0, 2.0]]}, {"text": "great " * 200}):
+        answer = client.post("/score", json=bad)
+        assert answer.status_code == 400 and answer.json()["detail"], bad
+
+
+def header(file):
+    """The inline metadata of a script (PEP 723)."""
+    (block,) = re.findall(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", file.read_text("utf-8"))
+    return tomllib.loads("\n".join(line[2:] for line in block.splitlines()))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_a_script_runner_finds_what_it_imports(file):
+    found = header(file)
+    assert found["requires-python"] == ">=3.11"
+    assert (file.parent / found["tool"]["uv"]["sources"]["selfmm-hf"]["path"]).resolve() == ROOT
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [Requirement(one) for one in found["dependencies"]]
+    extras = {extra for one in wanted for extra in one.extras}
+    assert extras <= project["optional-dependencies"].keys()
+    given = [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
+    there = {canonicalize_name(one.name) for one in [*wanted, *map(Requirement, given)]}
+    imported = set(re.findall(r"(?m)^(?:import|from) (\w+)", file.read_text("utf-8"))) - sys.stdlib_module_names
+    needed = {canonicalize_name(distributions().get(name, [name])[0]) for name in imported - {"selfmm_hf"}}
+    assert not needed - there - {"pydantic"}  # which comes with FastAPI
+
+
+def test_the_list_of_examples_is_whole():
+    text = (ROOT / "examples" / "README.md").read_text("utf-8")
+    files = {*EXAMPLES, *(ROOT / "examples" / "notebooks").glob("*.py")}
+    assert {file.name for file in files} <= set(re.findall(r"\w+\.py", text))
+
+
+class Shown:
+    """What notebooks show, in place of IPython's."""
+
+    def __init__(self, *_, **__):
+        pass
+
+
+@pytest.fixture
+def notebook(monkeypatch, tmp_path):
+    """Runs a notebook as plain Python, at a small size, and returns its names."""
+    module = types.ModuleType("IPython.display")
+    module.SVG = module.Video = module.Markdown = Shown
+    shown = []
+    module.display = lambda *ones: shown.extend(ones)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, **settings):
+        source = (ROOT / "examples" / "notebooks" / f"{name}.py").read_text("utf-8")
+        for setting, value in settings.items():
+            source, changed = re.subn(rf"(?m)^{setting} = .*$", f"{setting} = {value!r}", source)
+            assert changed == 1, setting
+        names = {}
+        exec(compile(source, name, "exec"), names)
+        return names | {"shown": shown}
+
+    return run
+
+
+def test_notebook_words_voice_face(notebook, trained):
+    names = notebook("words_voice_face", MODEL=str(trained[0]), ROWS=[21])
+    assert [type(one) for one in names["shown"]] == [Shown, Shown] and len(names["results"]) == 1
+
+
+def test_the_rows_of_the_notebook_are_those_that_it_names():
+    source = (ROOT / "examples" / "notebooks" / "words_voice_face.py").read_text("utf-8")
+    rows = map(int, re.search(r"(?m)^ROWS = \[(.*?)\]", source)[1].split(","))
+    chance = [np.random.default_rng([0, list(SPLITS).index("test"), row]) for row in rows]
+    drawn = [str(one.choice(list(SITUATIONS), p=list(SITUATIONS.values()))) for one in chance]
+    assert drawn == ["agreement", "sarcasm", "poker face", "masking smile"]
+
+
+def test_notebook_generated_labels(notebook):
+    names = notebook("generated_labels", SIZES={"train": 12, "validation": 4}, EPOCHS=2)
+    assert {name: values.shape for name, values in names["last"].items()} == {"default": (12, 3), "official": (12, 3)}
