@@ -5,6 +5,7 @@
 # make test-lowest  the same with the lowest versions that pyproject.toml names
 # make lint         ruff, and ty, which checks types
 # make audit        looks up published security advisories against the lowest versions that pyproject.toml names
+# make docs        the documentation site, in site/; a broken link is an error
 # make release-check  builds sdist and wheel, and uses the wheel in an empty environment away from the checkout
 # CUDA=1 installs the CUDA build of torch instead of the CPU build.
 
@@ -19,7 +20,7 @@ INSTALLED = $(VENV)/.installed
 # Whatever pyproject.toml names as `name>=version`, the extras too, as `name==version`.
 LOWEST = $(shell grep -o '"[a-z0-9-]\+>=[0-9.]*' pyproject.toml | tr -d '"' | sed 's/>=/==/' | sort -u)
 
-.PHONY: audit demo space test-space test test-lowest lint release-check
+.PHONY: audit demo docs space test-space test test-lowest lint release-check
 
 demo: $(INSTALLED)
 	$(VENV)/bin/selfmm demo
@@ -48,6 +49,10 @@ audit: $(INSTALLED)
 	$(PIP) pip-audit
 	printf '%s\n' $(LOWEST) > $(VENV)/lowest.txt
 	$(VENV)/bin/pip-audit --requirement $(VENV)/lowest.txt --no-deps --disable-pip
+
+docs: $(INSTALLED)
+	$(PIP) --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 release-check:
 	PYTHON=$(PYTHON) .ci/release-check

@@ -1,5 +1,6 @@
 """What README and docs say: links lead somewhere, commands have the options that are named, Python runs."""
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -15,6 +16,7 @@ from conftest import TASKS, command, mmsa_file, tiny_text_config
 from transformers import BertModel
 
 import selfmm_cli as cli
+import selfmm_hf
 from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
 from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
 from selfmm_hf.hub.model_folder import save_loadable
@@ -93,6 +95,45 @@ def test_benchmarks_have_the_options():
                 assert all(f'"{option}"' in source for option in given), (page.name, script, given)
                 found += 1
     assert found > 10
+
+
+def test_every_page_is_in_the_menu_of_the_site():
+    menu = re.search(r"(?ms)^nav:\n(.*)", (ROOT / "mkdocs.yml").read_text("utf-8"))[1]
+    listed = re.findall(r"[\w/-]+\.md", menu)
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    outside = {page.name for page in ROOT.glob("*.md")} - {"README.md"}
+    examples = {f"examples/notebooks/{file.stem}.md" for file in (ROOT / "examples" / "notebooks").glob("*.py")}
+    assert sorted(listed) == sorted(pages | outside | examples | {"examples/README.md"})
+    assert set(re.findall(r'"([\w/]+\.md)"', (ROOT / "docs" / "hooks.py").read_text("utf-8"))) == outside | {
+        "examples/README.md"
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lists_begin_after_a_blank_line(page):
+    """Else the site shows them as part of the paragraph."""
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text("utf-8"))
+    assert not re.findall(r"(?m)^(?![ \-|#]|\d+\.)\S.*\n(?:- |1\. ).*", text)
+
+
+API = sorted((ROOT / "docs" / "api").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", API, ids=lambda page: page.stem)
+def test_what_the_api_page_shows_has_a_docstring(page):
+    for name, members in re.findall(
+        r"(?m)^::: (\S+)(?:\n    options: \{members: \[(.*?)\]\})?", page.read_text("utf-8")
+    ):
+        module, _, attribute = name.rpartition(".")
+        shown = getattr(importlib.import_module(module), attribute)
+        assert shown.__doc__, name
+        for member in filter(None, members.split(", ")):
+            assert getattr(shown, member).__doc__, f"{name}.{member}"
+
+
+def test_the_api_pages_show_the_public_names():
+    shown = set(re.findall(r"::: selfmm_hf\.(\w+)$", "\n".join(page.read_text("utf-8") for page in API), re.MULTILINE))
+    assert shown == set(selfmm_hf.__all__) - {"SelfMMPreTrainedModel", "__version__"}
 
 
 # What stands in the pages for names of the reader's own, and for what is too large for a test.

@@ -57,6 +57,7 @@ class Utterance:
 
     @property
     def label(self) -> float:
+        """The annotated one, in [-3, 3]: a weighted mean of what the modalities say, in steps of 0.2."""
         fused = sum(weight * self.sentiment[modality] for modality, weight in FUSION_WEIGHTS.items())
         return round(round(fused / 0.2) * 0.2, 1)
 
