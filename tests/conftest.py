@@ -231,7 +231,7 @@ def model_folder(tmp_path_factory):
 def forked_workers():
     """`selfmm extract` forks its processes from one that has imported everything: spawned, each imports for 15 s."""
     spawning, forking = multiprocessing.get_context, multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["selfmm_hf.clips.workers", "librosa_alone"])
+    forking.set_forkserver_preload(["selfmm_hf.clips.one_clip", "librosa_alone"])
     with pytest.MonkeyPatch.context() as patch:
         kinds = {"spawn": forking}
         patch.setattr(multiprocessing, "get_context", lambda kind=None: kinds.get(kind) or spawning(kind))

@@ -252,3 +252,10 @@ def test_data_preparation(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr().out
         assert exit_info.value.code == 0 and printed.endswith("all met\n"), printed
         assert ("one epoch of training" in printed) is (dataset == "mosei") and "load_splits" in printed
+
+
+def test_ray_cluster():
+    pytest.importorskip("ray")
+    parts = ["speed", "node", "command"] if os.environ.get("SELFMM_TEST_RAY") else ["speed"]
+    printed = run("ray_cluster", "--clips", 6, "--workers", 1, "--repeats", 1, "--parts", *parts)
+    assert "1 processes: one machine" in printed and "largest difference of a feature: 0" in printed

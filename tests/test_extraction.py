@@ -28,9 +28,10 @@ from test_pipeline import recogniser  # noqa: E402, F401
 
 import selfmm_cli as cli  # noqa: E402
 from selfmm_hf.clips import extract as extraction  # noqa: E402
-from selfmm_hf.clips import workers  # noqa: E402
+from selfmm_hf.clips import one_clip  # noqa: E402
 from selfmm_hf.clips.extract import ExtractionError, extract_clips  # noqa: E402
 from selfmm_hf.clips.folder import ExtractionFolder  # noqa: E402
+from selfmm_hf.clips.job import WorkError  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.data.recipe import find_recipe  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
@@ -154,7 +155,7 @@ def inline(monkeypatch):
     def work(tasks, job, workers_asked):
         for task in tasks:
             seen.append(task.id)
-            yield task, workers._outcome(task, job, None)
+            yield task, one_clip.extract(task, job)
 
     monkeypatch.setattr(extraction, "work", work)
     return seen
@@ -441,12 +442,12 @@ def test_a_split_without_clips(media, tmp_path, inline):
 
 
 def test_words_are_filled_in(media, copy, recogniser, monkeypatch):  # noqa: F811
-    transcriber = workers.pipeline("automatic-speech-recognition", model=str(recogniser), device="cpu")
+    transcriber = one_clip.pipeline("automatic-speech-recognition", model=str(recogniser), device="cpu")
     tasks = []
 
     def work(those, job, workers_asked):
         tasks.extend((task.id, task.known is not None) for task in those)
-        return ((task, workers._outcome(task, job, transcriber)) for task in those)
+        return ((task, one_clip.extract(task, job, transcriber)) for task in those)
 
     monkeypatch.setattr(extraction, "work", lambda *arguments: _Closing(work(*arguments)))
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.npy")}
@@ -480,14 +481,14 @@ def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full)
-        task = workers.Task("v/2", "v/2.mkv")
-        job = workers.Job(media / "clips", tmp_path / "out", Halting(audio=None))
+        task = one_clip.Task("v/2", "v/2.mkv")
+        job = one_clip.Job(media / "clips", tmp_path / "out", Halting(audio=None))
         with pytest.raises(CannotWrite, match=r"vision/v/2\.npy cannot be written: \[Errno 28\] No space left"):
-            workers._outcome(task, job, None)
+            one_clip.extract(task, job)
 
 
 def test_processes_that_die_before_any_clip_end_it(media, tmp_path):
-    with pytest.raises(ExtractionError, match=r"The processes died before .* Name fewer --workers"):
+    with pytest.raises(WorkError, match=r"The processes died before .* Name fewer --workers"):
         extract_clips(media / "clips", media / "good.csv", tmp_path / "out", Stillborn())
     assert content(tmp_path / "out").keys() == {"extraction.jsonl", "preprocessor_config.json"}
 

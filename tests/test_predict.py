@@ -60,6 +60,19 @@ def test_lines_of_json_and_bad_clips(clips, model_folder, capsys):
     assert sorted(path.name for path in clips.iterdir()) == sorted([NAME, "words.mp4", "empty.mp4"])
 
 
+def test_processes_side_by_side_say_the_same(clips, model_folder, forked_workers, capsys):
+    pytest.importorskip("pebble")
+    arguments = ("words.mp4", NAME, "empty.mp4", "--model", model_folder, "--output")
+    for file, options in (("one.jsonl", ()), ("two.jsonl", ("--workers", "2", "--time_limit", "60"))):
+        assert predict(*arguments, file, *options) == 1
+    files = Path("one.jsonl"), Path("two.jsonl")
+    one, two = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
+    assert [line["clip"] for line in two] == ["words.mp4", NAME, "empty.mp4"]
+    assert two[1].pop("score") == pytest.approx(one[1].pop("score"), abs=1e-6)
+    assert two[1].pop("unimodal") == pytest.approx(one[1].pop("unimodal"), abs=1e-6)
+    assert one == two
+
+
 def test_a_page(clips, model_folder, capsys):
     assert predict(NAME, "words.mp4", "--model", model_folder, "--html", "page.html") == 1
     page = (clips / "page.html").read_text(encoding="utf-8")

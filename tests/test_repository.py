@@ -86,8 +86,8 @@ def test_a_space_installs_what_it_imports(folder):
 
 # A room imports those before it, never those after it.
 ROOMS = ["version", "resources", "environment", "quiet_terminal", "metrics", "storage", "model", "task_metrics",
-         "published",
-         "pages", "data", "labels", "training", "clips", "hub", "conversion", "runs", "evaluation"]  # fmt: skip
+         "published", "pages", "data", "labels", "training", "clips", "hub",
+         "cluster", "conversion", "runs", "evaluation"]  # fmt: skip
 
 
 def test_imports_point_down():

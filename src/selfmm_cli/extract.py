@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
+from .cluster import ENGINE, GPUS, RAY_ADDRESS, Engine, check_engine, on_cluster
 from .errors import end_in_one_line
 
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ LISTED = 10  # failures and warnings that are printed, of those in the files
 
 
 def extract(
-    clips: Annotated[Path, Argument(help="Folder of the media files.")],
+    clips: Annotated[str, Argument(help="Folder of the media files.")],
     table: Annotated[
-        Path,
+        str,
         Option(
             help="CSV or Parquet with id, label, split and, if you have them, text and clip, the path of the media "
             "file. By default the path is the id with any media ending."
         ),
     ],
-    output_dir: Annotated[Path, Option("--output_dir", help="Folder to write. An interrupted command is resumed.")],
+    output_dir: Annotated[str, Option("--output_dir", help="Folder to write. An interrupted command is resumed.")],
     audio: Annotated[str | None, Option(help="librosa33 (default), none, or the name of a speech model.")] = None,
     vision: Annotated[str | None, Option(help="face (default), none, or the name of an image model.")] = None,
     audio_layer: Annotated[
@@ -52,9 +53,13 @@ def extract(
     time_limit: Annotated[
         float, Option("--time_limit", min=1, help="Seconds that the extraction of one clip may take; then it fails.")
     ] = 1800.0,
+    engine: Annotated[Engine, Option(help=ENGINE)] = Engine.local,
+    ray_address: Annotated[str | None, Option("--ray_address", help=RAY_ADDRESS)] = None,
+    gpus_per_worker: Annotated[float, Option("--gpus_per_worker", min=0, help=GPUS)] = 0,
 ) -> None:
     """Compute the features of a folder of clips, and write them as a data set."""
     with end_in_one_line():
+        check_engine(engine, ray_address, gpus_per_worker)
         from selfmm_hf.clips.extract import extract_clips
         from selfmm_hf.environment import cores
         from selfmm_hf.storage.hub_names import take_from_hub
@@ -66,10 +71,15 @@ def extract(
         try:
             layers = {"audio": audio_layer, "vision": vision_layer}
             extractor = _extractor(audio, vision, layers, recipe, max_seconds)
+            if engine == Engine.ray:
+                from selfmm_hf.cluster.features import Extraction
+
+                work = Extraction(extractor, transcriber, time_limit)
+                raise typer.Exit(on_cluster(clips, table, output_dir, work, ray_address, workers, gpus_per_worker))
             result = extract_clips(clips, table, output_dir, extractor, transcriber, workers or cores(), time_limit)
         finally:
             signal.signal(signal.SIGTERM, before)
-        for line in _told(result, output_dir):
+        for line in _told(result, Path(output_dir)):
             print(line)
     raise typer.Exit(1 if result.failures else 0)
 

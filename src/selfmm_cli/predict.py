@@ -4,19 +4,27 @@ import csv
 import json
 import os
 import sys
-import warnings
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from .errors import end_in_one_line
+from .cluster import ENGINE, GPUS, RAY_ADDRESS, Engine, check_engine, on_cluster
+from .errors import end_in_one_line, need
 from .extract import check_seconds
 from .terminal import ClipProgress, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from selfmm_hf import MultimodalSentimentPipeline, SelfMMConfig
+    from selfmm_hf.clips.predictions import Clip, Said
+
+    Outcomes = Iterator[tuple[int, "Said | str"]]
 
 DEMO_MODEL = "runs/demo/model"
 WINDOW_SECONDS = 2.0
@@ -60,10 +68,41 @@ def predict(
         Path | None, Option(metavar="FILE", help="Write the predictions to a file, too: .csv or .jsonl.")
     ] = None,
     html: Annotated[Path | None, Option(metavar="FILE", help="Write a page with a picture of each prediction.")] = None,
+    engine: Annotated[Engine, Option(help=ENGINE)] = Engine.local,
+    table: Annotated[
+        str | None,
+        Option(help="For --engine ray: CSV or Parquet with clip, the path within the one folder [CLIP], id and text."),
+    ] = None,
+    output_dir: Annotated[
+        str | None, Option("--output_dir", help="For --engine ray: folder to write. It is resumed.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        Option(
+            min=1, help="Processes that work side by side. By default there is one; on a cluster, one for each core."
+        ),
+    ] = None,
+    ray_address: Annotated[str | None, Option("--ray_address", help=RAY_ADDRESS)] = None,
+    gpus_per_worker: Annotated[float, Option("--gpus_per_worker", min=0, help=GPUS)] = 0,
+    time_limit: Annotated[
+        float, Option("--time_limit", min=1, help="With --workers: seconds that one clip may take; then it fails.")
+    ] = 1800.0,
 ) -> None:
     """Predict the sentiment or the emotions of clips from words, voice and face, for each of them and all together."""
     with end_in_one_line():
         check_seconds(max_seconds)
+        check_engine(engine, ray_address, gpus_per_worker)
+        if engine == Engine.ray:
+            if table is None or output_dir is None or len(clips or []) != 1:
+                raise ValueError("--engine ray needs one folder of clips, --table and --output_dir.")
+            from selfmm_hf.cluster.predictions import Prediction
+
+            work = Prediction(model or DEMO_MODEL, revision, transcriber, max_seconds, time_limit)
+            raise typer.Exit(on_cluster(clips[0], table, output_dir, work, ray_address, workers, gpus_per_worker))
+        if workers is not None:
+            need("pebble", "clips")
+        if table is not None or output_dir is not None:
+            raise ValueError("--table and --output_dir are for --engine ray; on one machine, take --output FILE.")
         names = _files(clips or [])
         if not names and text is None:
             raise ValueError("Name at least one clip, or give words by --text.")
@@ -78,9 +117,14 @@ def predict(
             raise ValueError(f"There is no model at {DEMO_MODEL}. Train one with `selfmm demo`, or pass --model.")
         if html and window_seconds is None:
             window_seconds = WINDOW_SECONDS
-        pipe = _pipeline(model or DEMO_MODEL, revision, transcriber, window_seconds, max_seconds)
-        scored = Scored(pipe, names, text, transcribes=transcriber is not None, as_json=as_json, context=context)
-        scored.run()
+        from transformers.utils import logging
+
+        from selfmm_hf.hub.saved_model import load_pipeline
+
+        logging.disable_progress_bar()
+        load = partial(load_pipeline, model or DEMO_MODEL, revision, transcriber, window_seconds, max_seconds)
+        scored = Scored(load(), names, text, transcribes=transcriber is not None, as_json=as_json, context=context)
+        scored.run(None if workers is None else partial(side_by_side, load, workers, time_limit))
         scored.write(output, html)
     raise typer.Exit(1 if scored.failed else 0)
 
@@ -107,26 +151,6 @@ def _check_files(output: Path | None, html: Path | None) -> None:
             raise ValueError(f"{option} {str(file)!r} is a folder; name the file to write.")
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"There is no folder for the file {file}.")
-
-
-def _pipeline(
-    name: str, revision: str | None, transcriber: str | None, window_seconds: float | None, max_seconds: float | None
-) -> "MultimodalSentimentPipeline":
-    """The pipeline of a model, by the package's own code: none is taken from the repository."""
-    from transformers.utils import logging
-
-    from selfmm_hf import MultimodalSentimentPipeline, load_model
-    from selfmm_hf.storage.hub_names import take_from_hub
-
-    if transcriber is not None:
-        take_from_hub(transcriber, "the transcriber", owner=False)
-    logging.disable_progress_bar()
-    model, processor = load_model(name, revision)
-    if max_seconds is not None:
-        processor.feature_extractor.max_seconds = max_seconds
-    return MultimodalSentimentPipeline(
-        model, processor=processor, transcriber=transcriber, window_seconds=window_seconds
-    )
 
 
 class Scored:
@@ -156,37 +180,51 @@ class Scored:
     def failed(self) -> bool:
         return any("error" in answer for answer in self.answers)
 
-    def run(self) -> None:
+    def run(self, side_by_side: "Callable[[list[Clip]], Outcomes] | None" = None) -> None:
+        """
+        Args:
+            side_by_side: Scores clips in other processes, and gives them as they are done.
+        """
         table = Table([name for name, _ in self.clips], self.pipe.model.config)
+        answers: dict[int, dict[str, Any]] = {}
         with ClipProgress(len(self.clips)) as progress:
-            for name, clip in self.clips:
-                try:
-                    result, notes = self._score(clip, progress)
-                except (ValueError, OSError) as error:
-                    answer, rows = {"clip": name, "error": str(error)}, []
-                    progress.print(f"selfmm: error: {printable(name)}: {printable(str(error))}", sys.stderr)
+            outcomes = self._one_by_one(progress) if side_by_side is None else self._side_by_side(side_by_side)
+            for number, outcome in outcomes:
+                name, rows = self.clips[number][0], []
+                if isinstance(outcome, str):
+                    answers[number] = {"clip": name, "error": outcome}
+                    progress.print(f"selfmm: error: {printable(name)}: {printable(outcome)}", sys.stderr)
                 else:
-                    for note in notes:
+                    for note in outcome.warnings:
                         progress.print(f"selfmm: warning: {printable(note)}", sys.stderr)
-                    answer = {"clip": name, **result, **({"warnings": notes} if notes else {})}
-                    rows = table.lines(name, result)
-                self.answers.append(answer)
-                for line in [json.dumps(answer)] if self.as_json else rows:
+                    notes = {"warnings": outcome.warnings} if outcome.warnings else {}
+                    answers[number] = {"clip": name, **outcome.result, **notes}
+                    rows = table.lines(name, outcome.result)
+                for line in [json.dumps(answers[number])] if self.as_json else rows:
                     progress.print(line)
                 progress.next()
+        self.answers = [answers[number] for number in range(len(self.clips))]
 
-    def _score(self, clip: str | None, progress: ClipProgress) -> tuple[dict[str, Any], list[str]]:
-        """What the pipeline says of a clip, or of words alone, and its warnings that are not in the result."""
-        from selfmm_hf.model.decoding_selfmm import ClipWarning
+    def _one_by_one(self, progress: ClipProgress) -> "Outcomes":
+        from selfmm_hf.clips.predictions import predict
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ClipWarning)
-            if clip is None:
-                result = self.pipe({"text": self.text}, context=self.context)
-            else:
-                result = self.pipe(clip, text=self._words(clip), progress=progress.within, context=self.context)
-        notes = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ClipWarning))
-        return result, [note for note in notes if note not in result["remarks"]]
+        for number, clip in self._given():
+            yield number, clip if isinstance(clip, str) else predict(clip, self.pipe, progress.within)
+
+    def _side_by_side(self, work: "Callable[[list[Clip]], Outcomes]") -> "Outcomes":
+        given = list(self._given())
+        yield from ((number, clip) for number, clip in given if isinstance(clip, str))
+        yield from work([clip for _, clip in given if not isinstance(clip, str)])
+
+    def _given(self) -> "Iterator[tuple[int, Clip | str]]":
+        """The clips with their words, or why these cannot be read."""
+        from selfmm_hf.clips.predictions import Clip
+
+        for number, (_, clip) in enumerate(self.clips):
+            try:
+                yield number, Clip(clip, self.text if clip is None else self._words(clip), self.context, number)
+            except ValueError as error:
+                yield number, str(error)
 
     def _words(self, clip: str) -> str | None:
         """What a clip says: as given, or where no transcriber shall find it, what stands in `a.txt` beside `a.mp4`."""
@@ -216,23 +254,30 @@ class Scored:
             print(f"The page: {html}", file=sys.stderr)
 
     def _write_csv(self, file: Any) -> None:
+        from selfmm_hf.clips.predictions import WORDS, prediction_columns, prediction_row
         from selfmm_hf.storage.tables import plain_cell
 
-        config = self.pipe.model.config
-        one, targets = config.task.label_range is not None, config.task.names
-        tasks = ["score", *config.modalities]
-        columns = tasks if one else [f"{task}_{target}" for task in tasks for target in targets]
+        columns = prediction_columns(self.pipe.model.config)
         writer = csv.writer(file)
-        writer.writerow(["clip", *columns, "label", "transcript", "error"])
+        writer.writerow(["clip", *columns, "error"])
         for answer in self.answers:
-            unimodal = answer.get("unimodal", {})
-            alone = [unimodal.get(modality) for modality in config.modalities]
-            scores = [answer.get("score" if one else "scores"), *alone]
-            cells = scores if one else [score and score[target] for score in scores for target in targets]
-            label = answer.get("label")
-            label = "; ".join(label) if isinstance(label, list) else label
-            told = (label, *(answer.get(name) for name in ("transcript", "error")))
-            writer.writerow([plain_cell(answer["clip"]), *cells, *map(plain_cell, told)])
+            row = {} if "error" in answer else prediction_row(answer)
+            cells = {"clip": answer["clip"], **row, "error": answer.get("error")}
+            names = ["clip", *columns, "error"]
+            writer.writerow([plain_cell(cells.get(name)) if name in WORDS else cells.get(name) for name in names])
+
+
+def side_by_side(
+    load: "Callable[[], MultimodalSentimentPipeline]", workers: int, time_limit: float, clips: "list[Clip]"
+) -> "Outcomes":
+    """Scores clips in processes of one thread each, and gives them as they are done."""
+    from selfmm_hf.clips.predictions import PredictionJob
+    from selfmm_hf.clips.processes import Processes
+
+    with TemporaryDirectory() as folder:
+        job = PredictionJob(load, Path(folder), time_limit)
+        with closing(Processes(job, workers)) as processes:
+            yield from ((clip.number, outcome) for clip, outcome in processes.work(clips))
 
 
 class Table:

@@ -11,8 +11,9 @@ from datasets.utils import tqdm
 from ..data.custom.table import SPLITS
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from .folder import FAILURES, TABLE, Extracted, ExtractionError, ExtractionFolder
+from .job import TIME_LIMIT
+from .one_clip import Job, Task, work
 from .table import find_clips, read_clips
-from .workers import TIME_LIMIT, Job, Task, work
 
 
 @dataclass
@@ -68,6 +69,7 @@ def extract_clips(
         DataError: The table is wrong; nothing is written.
         ExtractionError: No row has a media file; the folder holds something else or features of another recipe; a
             package or a model is missing; or a split has no clip left.
+        WorkError: The processes died before they had a clip in hand.
         CannotWrite: A file cannot be written, or another process is at work in the folder.
     """
     begin, clips, table, out = time.monotonic(), Path(clips), Path(table), Path(out)
@@ -82,7 +84,7 @@ def extract_clips(
             f"{what}. The ids are the paths of the files in that folder without their endings, or a column 'clip' "
             "names the files."
         )
-    extractor = _recipe_alone(extractor)
+    extractor = recipe_alone(extractor)
     with folder.locked():
         folder.check_recipe(extractor)
         folder.copy_task(table)
@@ -110,7 +112,7 @@ def extract_clips(
     return result
 
 
-def _recipe_alone(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
+def recipe_alone(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
     """The extractor without what belongs to a model or takes memory, but with the checksums of its encoders."""
     if not extractor.recipe:
         raise ExtractionError("Neither audio nor vision is to be computed; name a recipe for one of them.")

@@ -21,6 +21,7 @@ from ..data.recipe import RECIPE_FILE
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from ..storage.tables import plain_cell
 from ..storage.whole_files import move, scratch, writing
+from .job import WorkError
 
 JOURNAL = "extraction.jsonl"
 TABLE = "table.csv"
@@ -28,7 +29,7 @@ FAILURES = "failures.csv"
 PART = ".part"  # what is being written, and the lock
 
 
-class ExtractionError(ValueError):
+class ExtractionError(WorkError):
     """What keeps an extraction from going on; the message says how to mend it."""
 
 

@@ -10,6 +10,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file, lo
 from ..model.configuration_selfmm import SelfMMConfig
 from ..model.loading_selfmm import reading, reason
 from ..model.modeling_selfmm import SelfMMModel
+from ..model.pipeline_selfmm import MultimodalSentimentPipeline
 from ..model.processing_selfmm import SelfMMProcessor
 from ..quiet_terminal import silent
 from ..storage.hub_names import take_from_hub
@@ -46,6 +47,30 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     except Exception as error:  # a damaged file raises anything
         raise ValueError(f"{name} cannot be loaded as a model with its processor: {reason(error)}") from error
     return model, processor
+
+
+def load_pipeline(
+    name: str | os.PathLike,
+    revision: str | None = None,
+    transcriber: str | None = None,
+    window_seconds: float | None = None,
+    max_seconds: float | None = None,
+) -> MultimodalSentimentPipeline:
+    """
+    The pipeline of what [`load_model`] loads.
+
+    Args:
+        transcriber, window_seconds: As the pipeline takes them.
+        max_seconds: Longer clips are refused; by default the model's own limit.
+    """
+    if transcriber is not None:
+        take_from_hub(transcriber, "the transcriber", owner=False)
+    model, processor = load_model(name, revision)
+    if max_seconds is not None:
+        processor.feature_extractor.max_seconds = max_seconds
+    return MultimodalSentimentPipeline(
+        model, processor=processor, transcriber=transcriber, window_seconds=window_seconds
+    )
 
 
 def model_of(folder: Path) -> Path:

@@ -1,0 +1,165 @@
+"""Does a Ray cluster make of clips what one machine makes of them, how much longer does it take, and does it lose any?
+
+    python benchmarks/ray_cluster.py [--clips 2000] [--workers 1 2] [--nodes 2] [--repeats 3] [--parts speed]
+
+Extracts generated sounds of a second with both engines, in turn, with the same number of processes, and prints the
+median of clips per second and of the ratio, start-up included, and the largest difference of any feature. Then a
+cluster of several nodes on this machine loses one half-way, and a command is killed half-way and started again: prints
+how many clips are lost, and how many are there twice. Exit status 0 if none is, and the features are the same.
+"""
+
+import argparse
+import csv
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+from ray.cluster_utils import Cluster
+
+from selfmm_hf.clips.extract import extract_clips
+from selfmm_hf.cluster.features import Extraction
+from selfmm_hf.cluster.run import Counts, run_on_cluster
+from selfmm_hf.data import load_splits
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
+
+RATE = 16000
+PARTS = ["speed", "node", "command"]
+NONE = "0 lost, 0 twice"
+
+
+def hoots(pitch: float) -> np.ndarray:
+    """A second of sound that counts as a voice: four hoots, and silence between them."""
+    times = np.arange(RATE) / RATE
+    return (9000 * np.sign(np.sin(2 * np.pi * pitch * times)) * (times * 4 % 1 < 0.6)).astype(np.int16)
+
+
+def write_clips(root: Path, count: int) -> None:
+    (root / "clips").mkdir()
+    with (root / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "clip", "text", "label", "split"])
+        for number in range(count):
+            name = f"{number}.wav"
+            with wave.open(str(root / "clips" / name), "wb") as sound:
+                sound.setparams((1, 2, RATE, 0, "NONE", None))
+                sound.writeframes(hoots(150 + number % 97).tobytes())
+            split = ("train", "train", "train", "dev", "test")[number % 5]
+            table.writerow([str(number), name, "words", number % 7 - 3, split])
+
+
+def on_cluster(root: Path, out: Path, workers: int | None, tell=lambda counts: None) -> Counts:
+    work = Extraction(SelfMMFeatureExtractor(vision=None))
+    return run_on_cluster(str(root / "clips"), str(root / "table.csv"), str(out), work, workers=workers, tell=tell)
+
+
+def seconds(function, *arguments) -> float:
+    begin = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - begin
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    splits, others = load_splits("custom", str(one)), load_splits("custom", str(other))
+    largest = 0.0
+    for split, samples in splits.items():
+        rows = {name: row for row, name in enumerate(others[split]["id"])}
+        for name, frames in zip(samples["id"], samples["audio"], strict=True):
+            theirs = np.asarray(others[split]["audio"][rows.pop(name)])
+            largest = max(largest, float(np.abs(np.asarray(frames) - theirs).max()))
+        assert not rows, f"{len(rows)} clips are only in {other}"
+    return largest
+
+
+def compare_engines(root: Path, clips: int, counts: list[int], repeats: int) -> float:
+    """Prints how fast the engines are with so many processes, and gives the largest difference of a feature."""
+    for workers in counts:
+        rates, ratios = [], []
+        for repeat in range(repeats):
+            one, many = root / f"one-{workers}-{repeat}", root / f"many-{workers}-{repeat}"
+            extractor = SelfMMFeatureExtractor(vision=None)
+            here = seconds(extract_clips, root / "clips", root / "table.csv", one, extractor, None, workers)
+            there = seconds(on_cluster, root, many, workers)
+            rates.append((clips / here, clips / there))
+            ratios.append(there / here)
+        local, cluster = (statistics.median(one) for one in zip(*rates, strict=True))
+        print(
+            f"{workers} processes: one machine {local:.1f} clips/s, Ray {cluster:.1f} clips/s, Ray takes "
+            f"{statistics.median(ratios):.2f} times as long (median of {repeats})",
+            flush=True,
+        )
+    largest = largest_difference(one, many)
+    print(f"largest difference of a feature: {largest:g}", flush=True)
+    return largest
+
+
+def faults(out: Path, clips: int) -> str:
+    """How many clips are lost, and how many are there twice."""
+    ids = [one for file in out.glob("*-*.parquet") for one in pq.read_table(file, columns=["id"])["id"].to_pylist()]
+    return f"{clips - len(set(ids))} lost, {len(ids) - len(set(ids))} twice"
+
+
+def lose_a_node(root: Path, out: Path, nodes: int, clips: int) -> str:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    others = [cluster.add_node(num_cpus=1) for _ in range(nodes - 1)]
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    def kill(counts: Counts) -> None:
+        if others and counts.done >= clips // 2:
+            cluster.remove_node(others.pop(), allow_graceful=False)
+
+    try:
+        on_cluster(root, out, nodes, kill)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    return faults(out, clips)
+
+
+def kill_the_command(root: Path, out: Path, clips: int) -> str:
+    command = [sys.executable, "-m", "selfmm_cli", "extract", root / "clips", "--table", root / "table.csv",
+               "--output_dir", out, "--vision", "none", "--engine", "ray"]  # fmt: skip
+    first = subprocess.Popen([*map(str, command)], start_new_session=True)
+    while len(list(out.glob("train-*.parquet"))) < max(1, clips // 256) and first.poll() is None:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    subprocess.run([*map(str, command)], check=True)
+    return faults(out, clips)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_clips(root, args.clips)
+        fine = True
+        if "speed" in args.parts:
+            fine = compare_engines(root, args.clips, args.workers, args.repeats) <= 1e-6
+        if "node" in args.parts:
+            found = lose_a_node(root, root / "node", args.nodes, args.clips)
+            print(f"a node of {args.nodes} killed half-way: {found}", flush=True)
+            fine = fine and found == NONE
+        if "command" in args.parts:
+            found = kill_the_command(root, root / "command", args.clips)
+            print(f"the command killed and started again: {found}", flush=True)
+            fine = fine and found == NONE
+    sys.exit(int(not fine))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What processes do with clips, whoever starts them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..model.decoding_selfmm import ClipError
+
+TIME_LIMIT = 1800.0  # seconds
+
+
+class WorkError(ValueError):
+    """What keeps any clip from being worked on; the message says how to mend it."""
+
+
+class Job(Protocol):
+    """
+    What all processes need to know. It is pickled.
+
+    Args:
+        scratch: A folder for what the processes print.
+        time_limit: Seconds that one clip may take.
+    """
+
+    scratch: Path
+    time_limit: float
+
+    def begin(self) -> Callable[[Any], Any]:
+        """
+        Called in each process; loads what is needed.
+
+        Returns:
+            What is done with a clip. It raises what is no clip's fault alone.
+
+        Raises:
+            WorkError: Something cannot be loaded.
+        """
+
+
+def told(error: BaseException) -> str:
+    """What is wrong, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ClipError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,152 @@
+"""What is done with one clip: decoded, its features computed, its words recognised."""
+
+import os
+import warnings
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import pipeline
+
+from ..model.decoding_selfmm import ClipWarning, clip_facts, decode_audio
+from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.loading_selfmm import without_its_code
+from .folder import PART, Extracted, ExtractionError, ExtractionFolder
+from .job import TIME_LIMIT, told
+from .processes import Processes
+
+
+@dataclass
+class Task:
+    """
+    A clip to be extracted.
+
+    Args:
+        id: Of the row.
+        clip: The media file, relative to the folder of the clips.
+        known: What was extracted before, if only the words are missing.
+        transcribe: Whether words are wanted.
+    """
+
+    id: str
+    clip: str
+    known: Extracted | None = None
+    transcribe: bool = False
+
+
+@dataclass
+class Job:
+    """
+    What all processes need to know.
+
+    Args:
+        clips: The folder of the media files.
+        out: The folder that is filled.
+        extractor: Computes the features; each process makes its own of this kind and recipe.
+        transcriber: Name of a model for "automatic-speech-recognition".
+        time_limit: Seconds that one clip may take.
+    """
+
+    clips: Path
+    out: Path
+    extractor: SelfMMFeatureExtractor
+    transcriber: str | None = None
+    time_limit: float = TIME_LIMIT
+
+    @property
+    def scratch(self) -> Path:
+        return self.out / PART
+
+    def begin(self) -> Callable[[Task], Extracted | str]:
+        """Loads what is needed, and computes the features of a second of hoots and a black picture."""
+        try:
+            hoots = self.scratch / f"{os.getpid()}.wav"
+            _write_hoots(hoots)
+            self.extractor.extract({"audio": hoots, "vision": [np.zeros((64, 64, 3), np.uint8)]})
+        except Exception as error:
+            raise ExtractionError(f"The recipe cannot be computed: {told(error)}") from error
+        try:
+            with without_its_code(self.transcriber or ""):
+                transcriber = self.transcriber and pipeline(
+                    "automatic-speech-recognition", self.transcriber, device="cpu", trust_remote_code=False
+                )
+        except Exception as error:
+            raise ExtractionError(f"The transcriber {self.transcriber} cannot be loaded: {told(error)}") from error
+        return partial(extract, job=self, transcriber=transcriber)
+
+    def __getstate__(self) -> dict[str, Any]:
+        extractor = self.extractor
+        return {**self.__dict__, "extractor": (type(extractor), extractor.to_dict(), extractor.source)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, recipe, source = state["extractor"]
+        self.__dict__.update(state, extractor=kind.from_dict(recipe))
+        self.extractor.source = source
+
+
+def work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extracted | str]]:
+    """
+    [`Processes.work`] of an extraction.
+
+    Raises:
+        WorkError: Something is wrong that no clip is to blame for: a package or a model is missing.
+        CannotWrite: A file cannot be written.
+    """
+    with closing(Processes(job, workers)) as processes:
+        yield from processes.work(tasks)
+
+
+def _write_hoots(path: Path) -> None:
+    hoot = bytes([224] * 20 + [32] * 20) * 100  # a quarter of a second at 400 Hz
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 1, 16000, 0, "NONE", None))
+        file.writeframes((hoot + bytes([128] * len(hoot))) * 2)
+
+
+def extract(task: Task, job: Job, transcriber: Any = None) -> Extracted | str:
+    """
+    The clip's line of the journal, or why it failed.
+
+    Raises:
+        ExtractionError, CannotWrite: That is no clip's fault.
+    """
+    path = job.clips / task.clip
+    features: dict[str, Any] = {}
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ClipWarning)
+            record = task.known
+            if record is None:
+                status = path.stat()
+                features, absent = job.extractor.extract(path)
+                record = Extracted(task.id, task.clip, status.st_size, status.st_mtime_ns, clip_facts(path).duration)
+                record.face_share = features.face_share
+                record.absent, record.frames = absent, {name: len(frames) for name, frames in features.items()}
+            if task.transcribe:
+                words = _transcribed(path, transcriber, job.extractor.max_seconds)
+                record = replace(record, transcriber=job.transcriber, transcript=words)
+        said = [str(one.message) for one in caught if issubclass(one.category, ClipWarning)]
+        record.warnings = list(dict.fromkeys([*record.warnings, *said]))
+    except ImportError as error:
+        raise ExtractionError(str(error)) from error
+    except (Exception, SystemExit) as error:
+        return told(error)
+    out = ExtractionFolder(job.out)
+    for name, frames in features.items():
+        out.save_features(name, task.id, frames)
+    return record
+
+
+def _transcribed(path: Path, transcriber: Any, max_seconds: float) -> str:
+    sound = decode_audio(path, transcriber.feature_extractor.sampling_rate, max_seconds)
+    if sound is None:
+        return ""
+    rate = transcriber.feature_extractor.sampling_rate
+    # With times, as Whisper needs it beyond 30 s, and as `MultimodalSentimentPipeline` does.
+    times = "word" if transcriber.type.startswith("ctc") else True
+    return transcriber({"raw": sound, "sampling_rate": rate}, return_timestamps=times)["text"].strip()

@@ -1,0 +1,1 @@
+"""Clips by the hundred thousand, on the machines of a Ray cluster."""

@@ -1,0 +1,76 @@
+"""Features of clips, as a data set."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from ..clips.extract import recipe_alone
+from ..clips.job import TIME_LIMIT
+from ..clips.one_clip import Job, Task
+from ..data.columns import UNIMODAL_LABELS, features
+from ..data.custom.labels import as_number
+from ..data.custom.table import SPLITS
+from ..data.mmsa import MOST
+from ..data.recipe import RECIPE_FILE
+from ..data.safe_pickle import DataError
+from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from .run import Row, words
+
+
+class Extraction:
+    """
+    Features of clips: a data set for `selfmm train --dataset custom`, `train-*.parquet` and so on. Labels are scores.
+
+    Args:
+        extractor: Its recipe lies beside the data.
+        transcriber: Of clips without `text`, a model for "automatic-speech-recognition".
+        time_limit: Seconds that one clip may take.
+    """
+
+    columns = ("id", "label", "split")
+    optional = ("text", *UNIMODAL_LABELS.values())
+
+    def __init__(
+        self, extractor: SelfMMFeatureExtractor, transcriber: str | None = None, time_limit: float = TIME_LIMIT
+    ):
+        extractor = recipe_alone(extractor)
+        self.widths, self.recipe = extractor.widths, extractor.to_json_string()
+        self._job = Job(Path(), Path(), extractor, transcriber, time_limit)
+
+    def files(self) -> dict[str, bytes]:
+        return {RECIPE_FILE: self.recipe.encode()}
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(SPLITS.values()))
+
+    def job(self, folder: Path) -> Job:
+        return replace(self._job, out=folder)
+
+    def task(self, number: int, row: Row) -> Task:
+        if row["split"] not in SPLITS:
+            raise DataError(f"column 'split': expected one of {', '.join(SPLITS)}, got {row['split']!r:.40}")
+        for name in ("label", *UNIMODAL_LABELS.values()):
+            if name in row and ((value := as_number(row[name])) is None or not abs(value) < MOST):
+                raise DataError(f"column {name!r}: expected a finite number, got {row[name]!r:.40}")
+        return Task(str(number), row["clip"], transcribe=self._job.transcriber is not None and not words(row))
+
+    def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
+        splits: dict[str, list[Row]] = {}
+        for number, row, record in done:
+            clip = {"id": row["id"], "text": words(row) or record.transcript or ""}
+            for name, width in self.widths.items():
+                file = folder / name / f"{number}.npy"
+                clip[name] = np.load(file) if record.frames[name] else np.zeros((0, width), np.float32)
+            labels = [name for name in ("label", *UNIMODAL_LABELS.values()) if name in row]
+            clip |= {name: as_number(row[name]) for name in labels}
+            splits.setdefault(SPLITS[row["split"]], []).append(clip)
+        tables = {}
+        for split, clips in splits.items():
+            kinds = features(self.widths, clips[0])
+            data = Dataset.from_dict({name: [clip[name] for clip in clips] for name in kinds}, kinds)
+            tables[split] = data.data.table.replace_schema_metadata(kinds.arrow_schema.metadata)
+        return tables

@@ -1,0 +1,63 @@
+"""What a model says of clips."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from ..clips.folder import PART
+from ..clips.job import TIME_LIMIT, Job
+from ..clips.predictions import WORDS, Clip, PredictionJob, prediction_row
+from ..hub.saved_model import load_pipeline, model_of
+from .run import Row, words
+
+
+@dataclass
+class Prediction:
+    """
+    What a model says of clips: `predictions-*.parquet`, with the columns of `selfmm predict --output FILE.csv`.
+
+    Args:
+        model: Folder of a model or of its run, which all nodes must see, or a repository on the Hub.
+        revision: Of the repository.
+        transcriber: Of clips without `text`, a model for "automatic-speech-recognition".
+        max_seconds: Longer clips are refused; by default the model's own limit.
+        time_limit: Seconds that one clip may take.
+    """
+
+    model: str
+    revision: str | None = None
+    transcriber: str | None = None
+    max_seconds: float | None = None
+    time_limit: float = TIME_LIMIT
+    columns = ()
+    optional = ("id", "text")
+
+    def files(self) -> dict[str, bytes]:
+        made = {"model": self.model, "revision": self.revision, "transcriber": self.transcriber}
+        if (weights := model_of(Path(self.model)) / SAFE_WEIGHTS_NAME).is_file():
+            with weights.open("rb") as content:
+                made["sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
+        return {"model.json": (json.dumps(made, indent=2) + "\n").encode()}
+
+    def names(self) -> list[str]:
+        return ["predictions"]
+
+    def job(self, folder: Path) -> Job:
+        load = partial(load_pipeline, self.model, self.revision, self.transcriber, max_seconds=self.max_seconds)
+        return PredictionJob(load, folder / PART, self.time_limit)
+
+    def task(self, number: int, row: Row) -> Clip:
+        return Clip(row["clip"], words(row))
+
+    def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
+        rows = [{"id": row["id"], "clip": row["clip"], **prediction_row(said.result)} for _, row, said in done]
+        if not rows:
+            return {}
+        kinds = {name: pa.string() if name in WORDS else pa.float32() for name in rows[0]}
+        return {"predictions": pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))}

@@ -1,0 +1,195 @@
+"""The clips of a table on a Ray cluster: what one machine makes of them, nothing lost and nothing twice."""
+
+import csv
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import command
+from datasets import load_dataset
+
+for package in ("ray", "ai_edge_litert", "av", "librosa", "pebble"):
+    pytest.importorskip(package)
+
+from selfmm_hf.clips.extract import extract_clips  # noqa: E402
+from selfmm_hf.cluster import run  # noqa: E402
+from selfmm_hf.cluster.features import Extraction  # noqa: E402
+from selfmm_hf.cluster.predictions import Prediction  # noqa: E402
+from selfmm_hf.cluster.run import run_on_cluster  # noqa: E402
+from selfmm_hf.data import DataError, load_splits  # noqa: E402
+from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+CLIPS = 9
+SPLITS = ["train", "train", "dev", "test"]
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """A folder of sounds of a quarter of a second, one of them no sound, and their table."""
+    root = tmp_path_factory.mktemp("media")
+    (root / "clips" / "v").mkdir(parents=True)
+    rows = []
+    for number in range(CLIPS):
+        name = f"v/{number}.wav"
+        with wave.open(str(root / "clips" / name), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", None))
+            tone = np.sign(np.sin(np.arange(4000) * (0.1 + number / 100))) * (np.arange(4000) < 2500)
+            file.writeframes((9000 * tone).astype(np.int16).tobytes())
+        rows.append([f"v/{number}", name, f'word "{number}",\nsaid', number / 3, SPLITS[number % 4]])
+    (root / "clips" / "v" / "0.wav").write_bytes(b"no sound")
+    rows += [["gone", "gone.wav", "", 0, "train"], ["out", "../table.csv", "", 0, "train"]]
+    rows += [
+        ["odd label", "v/1.wav", "", "much", "train"],
+        ["odd split", "v/1.wav", "", 1, "trial"],
+        ["", "", "", 1, "test"],
+    ]
+    with (root / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "clip", "text", "label", "split"], *rows])
+    good = rows[1:CLIPS]
+    with (root / "good.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "clip", "text", "label", "split"], *good])
+    return root
+
+
+def rows_of(folder, name):
+    return [row for file in sorted(folder.glob(f"{name}-*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def work():
+    return Extraction(SelfMMFeatureExtractor(vision=None))
+
+
+@pytest.fixture
+def worker(media, monkeypatch):
+    """Makes what an actor is, in this process; it ends with the test."""
+    made = []
+
+    def make(out, work, known=()):
+        place = run.Place(str(out))
+        place.begin(work)
+        made.append(run._Worker(str(media / "clips"), place, work, np.array(known, np.uint64)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.processes.close()
+
+
+def table_of(media, name="table.csv"):
+    with (media / name).open(encoding="utf-8", newline="") as file:
+        return pa.Table.from_pylist(list(csv.DictReader(file)))
+
+
+def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_workers):
+    out = tmp_path / "out"
+    assert worker(out, work())(table_of(media)).to_pylist() == [{"done": CLIPS - 1, "failed": 6}]
+    reasons = {row["id"]: row["reason"] for row in rows_of(out, "failures")}
+    assert set(reasons) == {"v/0", "gone", "out", "odd label", "odd split", ""}
+    assert "there is no file" in reasons["gone"] and "expected a path within" in reasons["out"]
+    assert "expected a finite number, got 'much'" in reasons["odd label"] and "'trial'" in reasons["odd split"]
+
+    extract_clips(media / "clips", media / "good.csv", tmp_path / "one", SelfMMFeatureExtractor(vision=None))
+    ours, theirs = load_splits("custom", str(out)), load_splits("custom", str(tmp_path / "one"))
+    for split in ours:
+        assert ours[split]["id"] == theirs[split]["id"] and ours[split]["text"] == theirs[split]["text"]
+        np.testing.assert_array_equal(ours[split].labels, theirs[split].labels)
+        assert all(map(len, ours[split]["audio"]))
+        for one, other in zip(ours[split]["audio"], theirs[split]["audio"], strict=True):
+            np.testing.assert_array_equal(one, other)
+    files = {split: [str(file) for file in sorted(out.glob(f"{split}-*"))] for split in ours}
+    assert load_dataset("parquet", data_files=files)["train"].num_rows == len(ours["train"])
+
+    # A node dies after it has written, and another one does its work again: each clip is there once.
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    assert worker(out, work())(table_of(media)).to_pylist() == [{"done": CLIPS - 1, "failed": 6}]
+    assert before == {file: file.read_bytes() for file in out.iterdir()}
+
+    # Started again, it does what is missing, and tries what has failed.
+    (lost,) = out.glob("validation-*.parquet")
+    missing = [row["id"] for row in rows_of(out, "validation")]
+    lost.unlink()
+    place = run.Place(str(out))
+    rest = worker(out, work(), place.done(["train", "validation", "test"]))
+    assert not list(out.glob("failures-*"))
+    assert rest(table_of(media)).to_pylist() == [{"done": len(missing), "failed": 6}]
+    assert {row["id"] for row in rows_of(out, "validation")} == set(missing)
+    assert len(list(out.glob("train-*"))) == len(list(out.glob("failures-*"))) == 1
+    with pytest.raises(ValueError, match=r"has results of another preprocessor_config\.json; name another folder"):
+        worker(out, Extraction(SelfMMFeatureExtractor(vision=None, max_seconds=9.0)))
+
+
+def test_predictions_are_those_of_the_pipeline(media, tmp_path, worker, forked_workers, model_folder, capsys):
+    table = pa.table({"clip": ["v/1.wav", "v/0.wav", "v/2.wav"], "text": ["good", "good", None]})
+    work = Prediction(str(model_folder))
+    assert worker(tmp_path / "out", work)(table).to_pylist() == [{"done": 2, "failed": 1}]
+    rows = rows_of(tmp_path / "out", "predictions")
+    assert [row["id"] for row in rows] == ["v/1.wav", "v/2.wav"] and rows[0]["audio"] is not None is rows[0]["vision"]
+    (media / "clips" / "v" / "1.txt").write_text("good")
+    names = [str(media / "clips" / "v" / f"{number}.wav") for number in (1, 2)]
+    command("predict", *names, "--model", model_folder, "--output", tmp_path / "one.csv")
+    with (tmp_path / "one.csv").open(encoding="utf-8", newline="") as file:
+        for row, line in zip(rows, csv.DictReader(file), strict=True):
+            numbers = {name: float(line.pop(name) or "nan") for name in ("score", "text", "audio", "vision")}
+            assert {name: row[name] or np.nan for name in numbers} == pytest.approx(numbers, abs=1e-6, nan_ok=True)
+            assert (row["label"], row["transcript"] or "") == (line["label"], line["transcript"])
+    changed = json.loads((tmp_path / "out" / "model.json").read_text()) | {"sha256": "0" * 64}
+    (tmp_path / "out" / "model.json").write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"has results of another model\.json"):
+        worker(tmp_path / "out", work)
+
+
+def test_the_same_id_twice_is_told(media, tmp_path, worker, forked_workers):
+    table, out = table_of(media), tmp_path / "out"
+    for rows in (table.slice(1, 2), table.slice(2, 1)):
+        worker(out, work())(rows)
+    with pytest.raises(DataError, match="1 ids of the table are there twice"):
+        run.Place(str(out)).check_ids(work().names())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("table.txt", "is neither .csv nor .parquet"),
+        ("none.csv", "cannot be read: FileNotFoundError"),
+        ("short.csv", "has no column 'split', which a cluster needs; it has id, clip, label"),
+    ],
+)
+def test_tables_are_looked_at_before_a_cluster_starts(tmp_path, table, message):
+    (tmp_path / "short.csv").write_text("id,clip,label\n1,2,3\n")
+    with pytest.raises(DataError, match=message):
+        run_on_cluster(str(tmp_path), str(tmp_path / table), str(tmp_path / "out"), work())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, worker, forked_workers):
+    with pytest.raises(ValueError, match=r"^There is no folder .*none, and it is not"):
+        worker(tmp_path / "out", Prediction(str(tmp_path / "none")))(table_of(media))
+
+
+@pytest.mark.parametrize("options", [["--ray_address", "auto"], ["--table", "x"], ["--gpus_per_worker", "1"]])
+def test_options_of_a_cluster_need_it(options, capsys):
+    assert command("predict", "clip.mp4", *options) == 2
+    assert "--engine ray" in capsys.readouterr().err
+
+
+def test_files_in_a_store_are_fetched_and_left(tmp_path):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem().pipe_file("/clips/1.wav", b"sound")
+    with run._local("memory://clips/1.wav", tmp_path) as path:
+        assert Path(path).read_bytes() == b"sound" and Path(path).suffix == ".wav"
+    assert not list(tmp_path.iterdir())
+    place = run.Place("memory://results")
+    place.begin(work())
+    place.write("train-1.parquet", b"")
+    assert run._local("memory://clips/1.wav", tmp_path) and place._of(MemoryFileSystem(), "/results", ["train"])
