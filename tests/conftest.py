@@ -90,15 +90,16 @@ def pytest_configure(config):
         fresh.python()
 
 
-def pytest_collection_finish():
-    """What has been imported stays: the collections of garbage that each training asks for pass it over."""
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_unconfigure():
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ["HF_DATASETS_CACHE"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """What has been imported stays: the collections of garbage that each training asks for pass it over."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

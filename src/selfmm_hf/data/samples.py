@@ -81,7 +81,7 @@ class Samples:
             if name in table.column_names and table.column(name).null_count:
                 row = pc.index(table.column(name).is_null(), True).as_py()
                 raise DataError(self._at(name, row, "the value is null"))
-        self.labels = np.array(self.dataset["label"][:], dtype=np.float32)
+        self.labels = np.array(self["label"], dtype=np.float32)
         self._sequences = {}
         for name, width in self.widths.items():
             frames = _Ragged([chunk.storage for chunk in table.column(name).chunks], width)
@@ -153,7 +153,7 @@ class Samples:
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
-            return self.dataset[key][:]
+            return self.dataset.data.column(key).to_pylist()
         if not -len(self) <= key < len(self):
             raise IndexError(f"There is no clip {key}, there are {len(self)}.")
         key %= len(self)
@@ -172,7 +172,7 @@ class Samples:
         digest = hashlib.sha256(self.labels.tobytes())
         for name in ("id", "text", *ORDER):
             if name in self.dataset.column_names:
-                digest.update("\0".join(map(str, self.dataset[name][:])).encode())
+                digest.update("\0".join(map(str, self[name])).encode())
         whole = Samples(self.dataset) if self.leave_out else self
         for name in whole.widths:
             digest.update(whole.lengths(name).tobytes())
