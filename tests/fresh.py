@@ -72,7 +72,7 @@ def _fixed(environment) -> dict[str, str]:
 def _command() -> None:
     """Hands arguments, environment, folder and standard streams on, and ends as the process that takes them does."""
     server = socket.socket(socket.AF_UNIX)
-    for _ in range(1200):
+    for _ in range(6000):
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # it still imports
             server.connect(_address())
             break

@@ -10,7 +10,7 @@ from selfmm_hf.data.synthetic import FUSION_WEIGHTS, demo_corpus, utterance
 from selfmm_hf.data.synthetic.clip import render
 from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
 
-SIZES = {"train": 100, "test": 50}
+SIZES = {"train": 80, "test": 40}
 SAID = {"train": 400, "test": 120}  # are drawn at once, without sound and face
 
 

@@ -21,9 +21,17 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["the food is great", "", "the movie was wonderful and the food is great", "great"]
 
 
-@pytest.fixture(autouse=True)
-def small_corpus(monkeypatch):
-    monkeypatch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+@pytest.fixture(scope="module", autouse=True)
+def small_corpus():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "SIZES", {"train": 30, "validation": 9, "test": 11})
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(small_corpus, tmp_path_factory):
+    """Results of a run that nothing disturbed, and how many tokens its text encoder has read: see `run`."""
+    return run(tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.fixture
@@ -102,8 +110,8 @@ def run(folder, *options):
     return json.loads((folder / "all_results.json").read_text()), sum(read)
 
 
-def test_a_run_reads_its_texts_once(tmp_path, monkeypatch):
-    once, tokens = run(tmp_path / "once")
+def test_a_run_reads_its_texts_once(whole, tmp_path, monkeypatch):
+    once, tokens = whole
     assert 50 * 4 < tokens < 50 * 20, "50 clips of a dozen words at most"
     monkeypatch.setattr(Run, "_read_texts", lambda *_: None)
     each_time, more_tokens = run(tmp_path / "each_time")
@@ -134,15 +142,13 @@ def test_a_resumed_run_reads_by_the_encoder_that_it_began_with(tmp_path):
     assert results("resumed", "--resume_from_checkpoint", "true") == undisturbed
 
 
-def test_a_run_killed_while_reading_goes_on(tmp_path, monkeypatch):
-    undisturbed = run(tmp_path / "whole")[0]
+def test_a_run_killed_while_reading_goes_on(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(FrozenText, "read", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tmp_path / "run")
-    assert run(tmp_path / "run", "--resume_from_checkpoint", "true")[0] == undisturbed
+    assert run(tmp_path / "run", "--resume_from_checkpoint", "true")[0] == whole[0]
 
 
-def test_texts_of_which_parts_are_missing_are_read_each_time(tmp_path):
-    whole = run(tmp_path / "whole")[1]
-    assert run(tmp_path / "missing", "--max_missing_rate", "1.0")[1] > 2.5 * whole
+def test_texts_of_which_parts_are_missing_are_read_each_time(whole, tmp_path):
+    assert run(tmp_path / "missing", "--max_missing_rate", "1.0")[1] > 2.5 * whole[1]
