@@ -28,6 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
     """Links out of docs/ lead to the pages above; those of notebooks to their pages. GitHub takes less indentation."""
     markdown = re.sub(r"(?m)^   (?=\S)", "    ", markdown)  # what goes on in a numbered list
+    markdown = re.sub(r"(?m)^(    \S.*)\n(?=\d+\. )", r"\1\n\n", markdown)  # and what comes after that
     if page.file.src_uri in OUTSIDE:
         return markdown
     markdown = re.sub(r"\]\(((?:\.\./)*)\.\./(" + "|".join(map(re.escape, OUTSIDE)) + r")", r"](\1\2", markdown)

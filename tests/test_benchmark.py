@@ -1,5 +1,7 @@
 """Sweeps: what is run, what goes on, what is refused, and the table of it."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -19,6 +21,7 @@ from selfmm_hf.data import Samples
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.evaluation.sweep import SWEEPS, read_configurations, read_sweep
 from selfmm_hf.evaluation.table import read_table
+from selfmm_hf.evaluation.table_files import latex
 from selfmm_hf.evaluation.table_markdown import markdown, mean
 from selfmm_hf.runs import run as training
 from selfmm_hf.runs.options import as_arguments, read_options
@@ -168,6 +171,35 @@ def test_what_the_table_says(done):
     conflict = table["configurations"]["paper"]["test"]["mae_conflict"]
     assert "| MAE, agreement | MAE, conflict | MAE, validation |" in text and f"| {mean('mae', conflict)} |" in text
     assert "Clips in conflict: their true unimodal labels differ by more than 1" in text
+
+
+def test_tables_for_papers_and_other_programs(done, refused, capsys):
+    table = read_table(done)
+    capsys.readouterr()
+    assert benchmark("table", done, "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    (one,) = [row for row in rows if (row["configuration"], row["split"], row["metric"]) == ("paper", "test", "mae")]
+    found = table["configurations"]["paper"]["test"]["mae"]
+    assert float(one["mean"]) == found["mean"] and float(one["sd"]) == found["sd"] and one["seeds"] == "2"
+    assert [float(one["seed_1111"]), float(one["seed_1112"])] == found["values"]
+    assert benchmark("table", done, "--latex") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(r"\begin{tabular}{lcc") and lines[-1] == r"\end{tabular}"
+    assert len({line.count("&") for line in lines if line.endswith(r"\\")}) == 1
+    best = min(TWO, key=lambda name: table["configurations"][name]["test"]["mae"]["mean"])
+    (row,) = [line for line in lines if line.startswith(f"{best} & ")]
+    mae = mean("mae", table["configurations"][best]["test"]["mae"])
+    assert r"\textbf{" + mae.replace("\u00b1", r"$\pm$") + "}" in row
+    assert "take one of them" in refused("table", done, "--latex", "--csv")
+
+
+def test_names_are_escaped_in_latex(done):
+    table = read_table(done)
+    table["configurations"] = {r"50%_a&b\c": table["configurations"]["paper"]}
+    table["published"] = [{"name": "Self-MM", "seeds": 5, "metrics": {"mae": 0.713}}]
+    text = latex(table)
+    assert r"50\%\_a\&b\textbackslash{}c & " in text and r"\textbf" not in text
+    assert re.search(r"(?m)^\\midrule\nSelf-MM & \.713 & .*\\\\$", text)
 
 
 def test_runs_of_before_the_columns_of_conflict(copy):

@@ -25,12 +25,14 @@ from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMP
 from selfmm_hf.data import find_builder
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.prepare import prepare
-from selfmm_hf.hub import publication
+from selfmm_hf.hub import handler, publication
+from selfmm_hf.hub.model_card import pipeline_tag
 from selfmm_hf.hub.model_folder import save_model_folder
 from selfmm_hf.hub.publication import PublicationError
 from selfmm_hf.hub.push import PushError, plan, push
 from selfmm_hf.metrics import METRIC_NAMES, METRICS
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
+from selfmm_hf.model.task_selfmm import Task
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
@@ -159,7 +161,7 @@ def test_models_load_elsewhere_as_they_were_when_they_were_pinned(
     first = push(model.parent, "me/demo")  # of a run folder its model
     assert first.private and hub.repositories["model", "me/demo"].private
     assert contents(model) == before and hub.files("model", "me/demo").keys() == before.keys() | {".gitattributes"}
-    assert {name for name in hub.files("model", "me/demo") if name.endswith(".py")} == CODE
+    assert {name for name in hub.files("model", "me/demo") if name.endswith(".py")} == CODE | {"handler.py"}
     again = saved[1]
     second = push(again, "me/demo")
     assert first.commit != second.commit and first.commit in first.code
@@ -542,11 +544,29 @@ def test_the_card_tells_the_results_in_metadata(model):
     assert "conflict" not in card.text and "trusts" not in card.text  # this run tells neither
     limits = card.text.split("## Limits")[1].split("## Licence")[0]
     assert all(f" The {split} split has 5 clips, too few for its metrics" in limits for split in ("validation", "test"))
-    for section in ("## Recipe", "## Intended use", "## Limits", "## Licence"):
+    assert "@inproceedings{yu2021learning," in card.text and card.data.pipeline_tag is None
+    for section in ("## Recipe", "## Intended use", "## Limits", "## Licence", "## Citation", "## Serving"):
         assert section in card.text
     assert (model / "preset.yaml").read_text() == "seed: 1\n" and "MIT License" in (model / "LICENSE").read_text()
+    assert (model / "handler.py").read_bytes() == Path(handler.__file__).read_bytes()
+    assert (model / "requirements.txt").read_text() == "transformers>=5.9\n"  # its features are of another program
     for limit, metrics in METRICS.items():
         assert METRIC_NAMES.keys() >= metrics([limit, -limit], [limit, -limit]).keys()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tag"),
+    [
+        ({}, "video-classification"),
+        ({"vision": None}, "audio-classification"),
+        ({"audio": None, "vision": None}, "text-classification"),
+        ({"vision": {"kind": "features", "dim": 5}}, None),
+    ],
+)
+def test_the_hub_lists_a_model_by_its_task(recipe, tag):
+    processor = SelfMMProcessor(SelfMMFeatureExtractor(**recipe), demo.demo_tokenizer())
+    assert pipeline_tag(processor, Task(("happy", "sad"), "single_label_classification")) == tag
+    assert pipeline_tag(processor, Task()) is None  # the Hub has no task for scores
 
 
 def test_the_card_tells_of_agreement_and_conflict_and_how_far_the_labels_are_trusted(tmp_path):

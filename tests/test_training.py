@@ -116,7 +116,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
     first = {row["id"]: row for row in labels if row["epoch"] == 1}
     for sample in corpus["train"]:  # in the first epoch every label is the fused one, which shows whose it is
         row = first[sample["id"]]
-        assert [row[name] for name in ("text", "audio", "vision")] == pytest.approx([sample["label"]] * 3)
+        assert [row[name] for name in ("label", "text", "audio", "vision")] == pytest.approx([sample["label"]] * 4)
 
     model = AutoModel.from_pretrained(folder / "model")
     processor = AutoProcessor.from_pretrained(folder / "model")

@@ -76,15 +76,23 @@ def table(
     against: Annotated[
         str | None, Option(help="The configuration to compare the others with; by default the first.")
     ] = None,
+    latex: Annotated[bool, Option("--latex", help="For a paper: a tabular with booktabs.")] = False,
+    csv: Annotated[bool, Option("--csv", help="Every number unrounded, a row for each metric.")] = False,
 ) -> None:
     """Print the table of a sweep."""
     need("scipy", "benchmark")
     with end_in_one_line():
-        from selfmm_hf.evaluation import folds
+        from selfmm_hf.evaluation import folds, table_files
         from selfmm_hf.evaluation.table import read_table
         from selfmm_hf.evaluation.table_markdown import markdown
 
-        if folds.fold_folders(folder):
+        if latex and csv:
+            raise ValueError("--latex and --csv are two tables: take one of them.")
+        if (latex or csv) and folds.fold_folders(folder):
+            raise ValueError(f"{folder} holds folds, whose table is folds.md; name the sweep of one fold in it.")
+        if latex or csv:
+            print((table_files.latex if latex else table_files.csv_text)(read_table(folder, against)), end="")
+        elif folds.fold_folders(folder):
             print(folds.markdown(folds.read_folds(folder)).rstrip("\n"))
         else:
             print(markdown(read_table(folder, against)).rstrip("\n"))

@@ -67,7 +67,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
     computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
     title = "a generated corpus" if builder is None else builder.TITLE
     content = _template().render(
-        card_data=_metadata(facts, title, config.task).to_yaml(),
+        card_data=_metadata(facts, title, config.task, pipeline_tag(processor, config.task)).to_yaml(),
         **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch", "hardware")},
         title=title,
         data=DEMO if builder is None else f"{title}{_published(facts['data'], facts['data_revision'])}",
@@ -80,7 +80,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         context=processor.context_utterances,
         calls=_calls(processor),
         computed=computed,
-        libraries=" ".join(sorted({name for kind in computed for name in LIBRARIES[kind]})),
+        libraries=" ".join(libraries(processor)),
         face_models="face" in computed or any(one.get("face_only") for one in recipe.values()),
         recipe=[_recipe_line(name, one) for name, one in recipe.items()],
         demo=facts["dataset"] == "demo",
@@ -110,6 +110,12 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         },
     )
     return ModelCard(content)
+
+
+def libraries(processor: SelfMMProcessor) -> list[str]:
+    """What, beside transformers and torch, computes the features of the recipe."""
+    kinds = {one["kind"] for one in processor.feature_extractor.recipe.values()} - {"features"}
+    return sorted({name for kind in kinds for name in LIBRARIES[kind]})
 
 
 @cache
@@ -144,7 +150,15 @@ def _scales(task: Task) -> list[str]:
     return [f"{name} in [{low:g}, {high:g}]" for name, (low, high) in zip(task.names, task.scales, strict=False)]
 
 
-def _metadata(facts: dict, title: str, task: Task) -> ModelCardData:
+def pipeline_tag(processor: SelfMMProcessor, task: Task) -> str | None:
+    """The task by which the Hub lists the model; it knows none for scores, or for features of another program."""
+    kinds = {name: one["kind"] for name, one in processor.feature_extractor.recipe.items()}
+    if task.problem_type == REGRESSION or "features" in kinds.values():
+        return None
+    return "video-classification" if "vision" in kinds else "audio-classification" if kinds else "text-classification"
+
+
+def _metadata(facts: dict, title: str, task: Task, tag: str | None) -> ModelCardData:
     builder = BUILDERS.get(facts["dataset"])
     # What is learned of data is no freer than they are.
     licence = {"license": "mit"} if builder is None else {"license": "unknown"}
@@ -170,6 +184,7 @@ def _metadata(facts: dict, title: str, task: Task) -> ModelCardData:
     ]
     return ModelCardData(
         library_name="transformers",
+        pipeline_tag=tag,
         **licence,
         language="en" if builder is None else builder.LANGUAGE,
         tags=["multimodal-sentiment-analysis", "self-mm", "selfmm"],

@@ -8,7 +8,8 @@ from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..resources import LICENCE
 from ..storage.whole_files import whole
-from .model_card import PICTURE, model_card, preset_name
+from . import handler
+from .model_card import PICTURE, libraries, model_card, preset_name
 from .saved_example import EXAMPLE_FILE, example_of
 
 
@@ -25,6 +26,9 @@ def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcess
     with whole(folder) as part:
         save_loadable(part, model, processor)
         shutil.copy(LICENCE, part / "LICENSE")
+        shutil.copy(handler.__file__, part / "handler.py")  # of Inference Endpoints, which install the requirements
+        lines = ["transformers>=5.9", *libraries(processor)]
+        (part / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for number, (_, text) in enumerate(facts["presets"]):
             (part / preset_name(number)).write_text(text, encoding="utf-8")
         if (folder.parent / PICTURE).is_file():

@@ -12,7 +12,7 @@ SENT = {
     "model": (
         "README.md", "LICENSE", "config.json", "preprocessor_config.json", "processor_config.json", EXAMPLE_FILE,
         "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "preset.yaml", "preset_*.yaml",
-        "run.png",
+        "run.png", "handler.py", "requirements.txt",
         *(f"{folder}/{name}" for folder in NETWORKS for name in ("LICENSE", "NOTICE", *MODEL_FILES)),
     ),
     "dataset": ("README.md", "LICENSE", RECIPE_FILE),
@@ -28,8 +28,8 @@ TOKENIZER_FILES = (
 
 # What we have put into a repository, by pattern: what is not in the folder any more is deleted with the next push.
 OWNED = {
-    "model": ("*.py", "*.safetensors", "*.safetensors.index.json", "preset*.yaml", "run.png", "*token*",
-              EXAMPLE_FILE, *(f"{folder}/*" for folder in NETWORKS)),
+    "model": ("*.py", "*.safetensors", "*.safetensors.index.json", "preset*.yaml", "run.png", "requirements.txt",
+              "*token*", EXAMPLE_FILE, *(f"{folder}/*" for folder in NETWORKS)),
     "dataset": (RECIPE_FILE,),  # and the folders of its configurations
     "space": ("*.py", "examples/*"),
 }  # fmt: skip

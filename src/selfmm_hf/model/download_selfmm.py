@@ -1,6 +1,7 @@
 """A clip at a URL as a file, for as long as it is read. This file travels to the Hub."""
 
 import http.client
+import ipaddress
 import os
 import re
 import socket
@@ -18,13 +19,17 @@ TIMEOUT = 30  # seconds without an answer
 
 
 @contextmanager
-def downloaded(url: str, progress: Callable[[str, float, float | None], None] | None = None) -> Iterator[str]:
+def downloaded(
+    url: str, progress: Callable[[str, float, float | None], None] | None = None, public: bool = False
+) -> Iterator[str]:
     """
     A temporary file with what is at an address.
 
     Args:
         url: Of the scheme http or https.
         progress: Called with `"download"`, the bytes that have come, and how many there are, if the server tells.
+        public: Whether to fetch by https only, without a proxy, and from no host inside a private network, wherever
+            the server sends on to.
 
     Raises:
         ValueError: There is nothing, it is larger than 500 MB, or it does not come within 300 s; the message says so.
@@ -33,7 +38,7 @@ def downloaded(url: str, progress: Callable[[str, float, float | None], None] | 
         path = os.path.join(folder, "clip")
         with open(path, "wb") as file, closing(_Deadline(MAX_DOWNLOAD_SECONDS)) as deadline:
             try:
-                with _opener(deadline).open(quoted(url), timeout=TIMEOUT) as answer:
+                with _opener(deadline, public).open(quoted(url), timeout=TIMEOUT) as answer:
                     problem = _received(answer, file, progress)
             except (OSError, ValueError, http.client.HTTPException) as error:  # of the network, the address, the server
                 reason = " ".join(str(error).split())
@@ -90,11 +95,43 @@ class _Deadline:
                 self._connections.pop().close()
 
 
-def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
+class _ToPublicHosts(http.client.HTTPConnection):
+    """What `HTTPSConnection` opens before it encrypts. Looks at the addresses of a name, and at the one reached."""
+
+    def connect(self) -> None:
+        for *_, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            _check_public(self.host, address[0])
+        super().connect()
+        try:
+            _check_public(self.host, self.sock.getpeername()[0])  # the name may mean another one by now
+        except OSError:
+            self.close()
+            raise
+
+
+def _check_public(host: str, address: str) -> None:
+    """
+    Raises:
+        OSError: The address is not of the public internet, or may lead to one that is not.
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    translated = found.version == 6 and (
+        found in _NAT64 or found.ipv4_mapped is not None or found.sixtofour is not None or found.teredo is not None
+    )
+    if translated or found.is_multicast or not found.is_global:
+        raise OSError(f"{host} is not a public host")
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _opener(deadline: _Deadline, public: bool = False) -> urllib.request.OpenerDirector:
     """Of http and https alone, redirections too, with connections that a deadline ends."""
 
     def watched(kind: type[http.client.HTTPConnection]) -> Callable[..., http.client.HTTPConnection]:
-        class Watched(kind):
+        kinds = (kind, _ToPublicHosts) if public else (kind,)
+
+        class Watched(*kinds):
             def connect(self) -> None:
                 super().connect()
                 deadline.watch(self.sock)
@@ -111,8 +148,8 @@ def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
 
     opener = urllib.request.OpenerDirector()
     for handler in (
-        Http, Https, urllib.request.ProxyHandler, urllib.request.UnknownHandler, urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
+        *(() if public else (Http, urllib.request.ProxyHandler)), Https, urllib.request.UnknownHandler,
+        urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
     ):  # fmt: skip
         opener.add_handler(handler())
     return opener

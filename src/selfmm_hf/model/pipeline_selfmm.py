@@ -84,6 +84,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         max_work_seconds (`float`, *optional*):
             Give a clip up that takes longer than this to be read, for whoever serves strangers: a short clip of large
             pictures may take minutes. A download has its own 300 s, and what a transcriber has begun is awaited.
+        public_urls (`bool`, *optional*):
+            Fetch clips by https only, and from no host inside a private network, for whoever serves strangers.
 
     Returns:
         A dict for each clip:
@@ -171,12 +173,13 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         progress: Progress | None = None,
         max_work_seconds: float | None = None,
         context: Sequence[str] | None = None,
+        public_urls: bool = False,
         **unknown: Any,
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise TypeError(
-                f"The pipeline has no {', '.join(sorted(unknown))}; it has text, context, window_seconds, progress and "
-                "max_work_seconds."
+                f"The pipeline has no {', '.join(sorted(unknown))}; it has text, context, window_seconds, progress, "
+                "max_work_seconds and public_urls."
             )
         if window_seconds is not None:
             number = isinstance(window_seconds, Real) and not isinstance(window_seconds, bool)
@@ -188,7 +191,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             raise ValueError(f"max_work_seconds is {max_work_seconds!r}, expected a positive number of seconds.")
         given = {
             "text": text, "window_seconds": window_seconds, "progress": progress, "max_work_seconds": max_work_seconds,
-            "context": context,
+            "context": context, "public_urls": public_urls or None,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
@@ -200,12 +203,13 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         progress: Progress | None = None,
         max_work_seconds: float | None = None,
         context: Sequence[str] | None = None,
+        public_urls: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """The whole clip, then its pieces: each an item of a batch."""
         if isinstance(clip, _Spoken):
             clip, text = clip
         with ExitStack() as stack:
-            clip = _local(clip, stack, progress)
+            clip = _local(clip, stack, progress, public_urls)
             words, deadline = [], None if max_work_seconds is None else Deadline(max_work_seconds)
             if self._lacks_words(clip, text):
                 text, words = self._transcribe(clip, deadline)
@@ -361,13 +365,13 @@ def label_of(score: float, label_range: float = 3.0) -> str:
     return CLASSES[int(np.clip(np.round(score * 3 / label_range), -3, 3))]
 
 
-def _local(clip: Any, stack: ExitStack, progress: Progress | None) -> Any:
+def _local(clip: Any, stack: ExitStack, progress: Progress | None, public: bool) -> Any:
     """The clip with files in the place of URLs, which are deleted at the end of `stack`."""
     if isinstance(clip, Mapping):
         files = [name for name, value in clip.items() if isinstance(value, str) and name != "text"]
-        return {**clip, **{name: _local(clip[name], stack, progress) for name in files}}
+        return {**clip, **{name: _local(clip[name], stack, progress, public) for name in files}}
     if isinstance(clip, str) and clip.lower().startswith(("http://", "https://")):
-        return stack.enter_context(downloaded(clip, progress))
+        return stack.enter_context(downloaded(clip, progress, public))
     return clip
 
 

@@ -131,15 +131,16 @@ def parquet_column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
 
 def pseudo_labels_table(splits: Splits, trainer: SelfMMTrainer, modalities: list[str]) -> pa.Table:
     """
-    `id`, `epoch` from 1 on, and the generated labels of each modality, for all training clips; of several targets or
-    classes, lists.
+    `id`, `epoch` from 1 on, the annotated `label`, and the generated labels of each modality, for all training clips;
+    of several targets or classes, lists.
     """
-    ids = splits["train"]["id"]
+    ids, fused = splits["train"]["id"], parquet_column(splits["train"].labels)
     tables = [
         pa.table(
             {
                 "id": ids,
                 "epoch": np.full(len(ids), epoch, dtype=np.int32),
+                "label": fused,
                 **{name: parquet_column(labels[:, column].numpy()) for column, name in enumerate(modalities)},
             }
         )

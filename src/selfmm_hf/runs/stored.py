@@ -196,7 +196,7 @@ def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float6
     count, clips = len(np.unique(epochs)), int((epochs == epochs.min()).sum())
     if not np.array_equal(epochs, np.repeat(np.arange(1, count + 1), clips)):
         raise RunError(f"{file} does not hold the same clips in each epoch.")
-    names = [name for name in table.column_names if name not in ("id", "epoch")]
+    names = [name for name in table.column_names if name not in ("id", "epoch", "label")]
     if not names:
         raise RunError(f"{file} is damaged: it has no column of a modality.")
     labels = {name: _numbers(file, table, name) for name in names}

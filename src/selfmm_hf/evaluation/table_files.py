@@ -1,0 +1,92 @@
+"""The table of a sweep for a paper, as LaTeX, and for other programs, as CSV."""
+
+import csv
+import io
+from typing import Any
+
+from ..metrics import METRIC_NAMES, metric_name
+from .table import BY_CONFLICT
+from .table_markdown import mean, printed, seeds_in_words
+
+ESCAPED = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "%&_#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\u00b1": r"$\pm$",
+    }
+)
+
+
+def latex(table: dict[str, Any]) -> str:
+    """
+    What [`read_table`] returns, for `booktabs`: a row for each configuration, and one for each published source.
+
+    The best mean of each column is bold, if a column has one: published figures and validation do not take part.
+    """
+    metrics = _metrics(table)
+    names = list(table["configurations"])
+    best = {metric: _best(metric, table) for metric in metrics}
+    lines = [
+        f"% {table['clips']['test']} clips of the test split; mean and standard deviation over the seeds "
+        f"{seeds_in_words(table['seeds'])}; the validation split chose the epoch.",
+        rf"\begin{{tabular}}{{l{'c' * len(metrics)}}}",
+        r"\toprule",
+        _row("", *(metric_name(metric)[1] for metric in metrics)),
+        r"\midrule",
+    ]
+    for name in names:
+        cells = [_tex(mean(metric, table["configurations"][name]["test"][metric])) for metric in metrics]
+        bold = [name in best[metric] for metric in metrics]
+        cells = [rf"\textbf{{{cell}}}" if is_best else cell for cell, is_best in zip(cells, bold, strict=True)]
+        lines.append(" & ".join([_tex(name), *cells]) + r" \\")
+    published = [(one, cells) for one in table["published"] if (cells := printed(one, metrics))]
+    lines += [r"\midrule"] * bool(published)
+    lines += [_row(one["name"], *cells) for one, cells in published]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def csv_text(table: dict[str, Any]) -> str:
+    """
+    What [`read_table`] returns, a row for each configuration, split and metric: `configuration`, `split`, `metric`,
+    `seeds`, `mean`, `sd`, the ends of the 95 % interval `low` and `high`, unrounded, and the value of each seed as a
+    column `seed_1111`. What is not defined is empty.
+    """
+    written = io.StringIO()
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(["configuration", "split", "metric", "seeds", "mean", "sd", "low", "high",
+                   *(f"seed_{seed}" for seed in table["seeds"])])  # fmt: skip
+    for name, one in table["configurations"].items():
+        for split in ("validation", "test", "generated_labels"):
+            for metric, found in one[split].items():
+                by_seed = dict(zip(one["seeds"], found["values"], strict=True))
+                cells = [found[key] for key in ("mean", "sd", "low", "high")]
+                cells += [by_seed.get(seed) for seed in table["seeds"]]
+                rows.writerow(
+                    [name, split, metric, len(one["seeds"]), *("" if cell is None else cell for cell in cells)]
+                )
+    return written.getvalue()
+
+
+def _metrics(table: dict[str, Any]) -> list[str]:
+    every = next(iter(table["configurations"].values()))["test"]
+    return [name for name in every if name in METRIC_NAMES and (table["conflict"] or name not in BY_CONFLICT)]
+
+
+def _best(metric: str, table: dict[str, Any]) -> set[str]:
+    """The configurations with the best mean; none where there is nothing to compare."""
+    means = {name: one["test"][metric]["mean"] for name, one in table["configurations"].items()}
+    known = {name: value for name, value in means.items() if value is not None}
+    if len(known) < 2:
+        return set()
+    best = (min if metric.startswith(("mae", "rmse")) else max)(known.values())
+    return {name for name, value in known.items() if value == best}
+
+
+def _tex(text: str) -> str:
+    return text.translate(ESCAPED)
+
+
+def _row(*cells: str) -> str:
+    return " & ".join(map(_tex, cells)) + r" \\"
