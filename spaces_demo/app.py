@@ -8,13 +8,14 @@ This folder is also a Space for the Hugging Face Hub, see README.md.
 """
 
 import html
+import json
 import os
 import re
 import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,17 @@ os.environ.setdefault("GRADIO_RUN_HISTORY", "false")  # newer Gradios keep what 
 ONE_CLIP = threading.Lock()  # what is shown of warnings belongs to the process
 ONE_TEXT = threading.Lock()
 EXAMPLES = Path(__file__).with_name("examples")
+NAMES = {"text": "words", "audio": "voice", "vision": "face"}
 SENTENCES = ["the movie was wonderful", "the food was awful", "the story was long", "i loved it but the ending was bad"]
 
 INTRODUCTION = """# What do words, voice and face say?
 
 Upload or record a clip of a person speaking, or type some words. The model estimates {estimates}.
 It also gives **separate {numbers} for the words, the voice and the face**, because people can say "great" in many ways.
+
+{links}
 """
+LINKS = "[How it works](https://arxiv.org/abs/2102.04830) · [Code of the paper](https://github.com/thuiar/Self-MM)"
 
 SENTIMENT = """
 Each score lies between **-{limit:g}** (very negative) and **+{limit:g}** (very positive); 0 is neutral. Hollow bars are
@@ -80,6 +85,9 @@ NO_CARD = "This model has no description. Do not use it to make decisions about 
 
 # A button presses one of two that nobody sees: words alone do not wait for clips.
 JUDGE = "(clip) => { document.getElementById(clip ? 'judge-clip' : 'judge-words').click(); }"
+
+# In view, where the page is higher than the screen: a click on an example is made far below the answer.
+SHOW = "() => { document.querySelector('.picture').scrollIntoView({ behavior: 'smooth', block: 'nearest' }); }"
 
 NOTHING_YET = '<p class="hint">The result will appear here.</p>'
 
@@ -124,13 +132,13 @@ def limits(model: str) -> str:
     return found[1].strip() if found else NO_CARD
 
 
-def explained(config: Any) -> tuple[str, str]:
+def explained(config: Any, links: str = LINKS) -> tuple[str, str]:
     """The introduction, and what the numbers mean, by the task of a model; earlier ones have none, but one score."""
     task = getattr(config, "task", None)
     numbers = NUMBERS.format(window=WINDOW_SECONDS)
     if task is None or task.label_range is not None:
         limit = config.label_range if task is None else task.label_range
-        introduction = INTRODUCTION.format(estimates="how positive or negative it is", numbers="scores")
+        introduction = INTRODUCTION.format(estimates="how positive or negative it is", numbers="scores", links=links)
         return introduction, SENTIMENT.format(limit=limit) + numbers
     names = ", ".join(task.names)
     if task.problem_type == "regression":
@@ -140,10 +148,42 @@ def explained(config: Any) -> tuple[str, str]:
         meaning, estimates, kind = CLASSES, f"which of these it is: {names}", "probabilities"
     else:
         meaning, estimates, kind = EMOTIONS, f"which of these it shows: {names}", "probabilities"
-    return INTRODUCTION.format(estimates=estimates, numbers=kind), meaning + numbers
+    return INTRODUCTION.format(estimates=estimates, numbers=kind, links=links), meaning + numbers
 
 
-def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str, Any]]:
+def links(model: str) -> str:
+    """The paper, its code, and the model's card, which a folder on this machine has nowhere."""
+    return LINKS if Path(model).is_dir() else f"{LINKS} · [Model card](https://huggingface.co/{model})"
+
+
+class Example:
+    """
+    A clip to choose.
+
+    Args:
+        clip: The file. The words of `a.mp4`, if there are any, stand in `a.txt`, and in `a.json` its `name`, and what
+            is true of it: `score`, and by modality `unimodal`.
+    """
+
+    def __init__(self, clip: Path):
+        text, facts = clip.with_suffix(".txt"), clip.with_suffix(".json")
+        self.clip = clip
+        self.words = text.read_text("utf-8-sig").strip() if text.is_file() else ""
+        self.facts = json.loads(facts.read_text("utf-8")) if facts.is_file() else {}
+        self.name = self.facts.get("name", clip.stem.replace("_", " "))
+
+    @property
+    def truth(self) -> str | None:
+        """What is true of the clip, in a sentence."""
+        if "score" not in self.facts:
+            return None
+        alone = ", ".join(f"{NAMES[name]} {value:+.1f}" for name, value in self.facts["unimodal"].items())
+        return f"The true labels of this example: together {self.facts['score']:+.1f}, {alone}.".replace(
+            "-", "\N{MINUS SIGN}"
+        )
+
+
+def judge(pipe: Any, clip: str | None, words: str | None, truth: str | None = None) -> tuple[str, dict[str, Any]]:
     """
     The sentiment of a clip, of words, or of both.
 
@@ -151,6 +191,7 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
         pipe: What `load` returns.
         clip: A local file.
         words: What is said in it, or instead of it.
+        truth: What is true of it, in a sentence, if that is known.
 
     Returns:
         The picture with what stands out in it, as HTML, and what the pipeline returned.
@@ -181,7 +222,7 @@ def judge(pipe: Any, clip: str | None, words: str | None) -> tuple[str, dict[str
     parts = [f'<p class="said">{html.escape(remark)}</p>']
     if result["transcript"]:
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
-    hints = list(dict.fromkeys([*result.get("remarks", ()), *told]))
+    hints = list(dict.fromkeys([*filter(None, [truth]), *result.get("remarks", ()), *told]))
     if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
         hints.append(f"A face is seen in {result['face_share']:.0%} of the picture.")
     if clip and "text" in result["absent"]:
@@ -204,17 +245,21 @@ def _heard(told: list[str]) -> Iterator[None]:
         yield
 
 
-def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
+def build(
+    pipe: Any, card: str, examples: list[Example], opening: tuple[str, dict[str, Any]] | None = None, model: str = MODEL
+) -> gr.Blocks:
     """
     The page.
 
     Args:
         pipe: What `load` returns, or anything that is called alike.
         card: How far the model can be trusted, Markdown.
-        examples: Clips to choose from. The words of `a.mp4`, if there are any, stand in `a.txt`.
+        examples: Clips to choose from.
+        opening: What `judge` says of the first of them, which the page shows when it is opened.
+        model: The name of the model.
     """
     uploads: dict[str | None, set[str]] = defaultdict(set)
-    kept = {str(path.resolve()) for path in examples}  # everybody's
+    kept = {str(one.clip.resolve()): one for one in examples}  # everybody's
     gr.set_static_paths(sorted(kept))  # served from where they are: what lies among the uploads is an upload
 
     def predict(clip: str | None, words: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
@@ -224,7 +269,8 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
         for session, paths in list(uploads.items()):  # of those who have gone, and whose uploads have been swept away
             if not any(map(os.path.exists, paths)):
                 uploads.pop(session, None)
-        return judge(pipe, clip, words)
+        example = kept.get(str(Path(clip).resolve())) if clip else None
+        return judge(pipe, clip, words, example and example.truth)
 
     def predict_words(words: str | None) -> tuple[str, dict[str, Any] | None]:
         try:
@@ -237,34 +283,36 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
             for path in uploads.pop(request.session_hash, ()):
                 Path(path).unlink(missing_ok=True)
 
-    introduction, meaning = explained(pipe.model.config)
+    introduction, meaning = explained(pipe.model.config, links(model))
+    first = examples[0] if opening else None
     with gr.Blocks(title="Self-MM", delete_cache=(60, KEEP_SECONDS), analytics_enabled=False) as page:
         gr.Markdown(introduction)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 video = gr.Video(
-                    label="Clip", sources=["upload", "webcam"], include_audio=True, height=330, elem_classes="clip"
-                )
+                    first and str(first.clip), label="Clip", sources=["upload", "webcam"], include_audio=True,
+                    height=330, elem_classes="clip",
+                )  # fmt: skip
                 words = gr.Textbox(
-                    label="Words", info="The words of the clip, or words without a clip.", max_lines=4,
-                    max_length=MAX_LETTERS, placeholder="the movie was wonderful",
+                    first and first.words, label="Words", info="The words of the clip, or words without a clip.",
+                    max_lines=4, max_length=MAX_LETTERS, placeholder="the movie was wonderful",
                 )  # fmt: skip
                 button = gr.Button("What does it say?", variant="primary")
                 judge_clip = gr.Button("Score the clip", elem_id="judge-clip", visible="hidden")
                 judge_words = gr.Button("Score the words", elem_id="judge-words", visible="hidden")
             with gr.Column(scale=3, min_width=300):
-                picture = gr.HTML(NOTHING_YET, label="Picture", elem_classes="picture", min_height=200)
+                shown = opening[0] if opening else NOTHING_YET
+                picture = gr.HTML(shown, label="Picture", elem_classes="picture", min_height=200)
                 with gr.Accordion("All numbers", open=False):
-                    numbers = gr.JSON(label="Numbers", show_label=False)
+                    numbers = gr.JSON(opening and opening[1], label="Numbers", show_label=False)
         gr.on([button.click, words.submit], None, video, None, js=JUDGE)
         outputs = [picture, numbers]
-        judge_clip.click(
+        judged = judge_clip.click(
             predict, [video, words], outputs, api_name="predict", concurrency_id="clips", concurrency_limit=1,
-            scroll_to_output=True,
         )  # fmt: skip
-        judge_words.click(
-            predict_words, words, outputs, api_visibility="private", queue=False, scroll_to_output=True,
-        )  # fmt: skip
+        judged.success(None, js=SHOW)
+        judged.failure(lambda: (NOTHING_YET, None), None, outputs, queue=False, api_visibility="private")
+        judge_words.click(predict_words, words, outputs, api_visibility="private", queue=False).then(None, js=SHOW)
         _show_examples(examples, video, words)
         with gr.Accordion("What do the numbers mean?", open=False):
             gr.Markdown(meaning)
@@ -275,31 +323,31 @@ def build(pipe: Any, card: str, examples: list[Path]) -> gr.Blocks:
     return page.queue(max_size=WAITING, api_open=False)
 
 
-def _show_examples(examples: list[Path], video: gr.Video, words: gr.Textbox) -> None:
+def _show_examples(examples: list[Example], video: gr.Video, words: gr.Textbox) -> None:
     """A click fills in both, clip and words, and judges them."""
 
-    def offer(label: str, rows: list[tuple[str | None, str]], shown: list[Any]) -> None:
+    def offer(label: str, rows: list[tuple[str | None, str]], shown: list[Any], names: list[str] | None = None) -> None:
         def chosen(number: int) -> tuple[str | None, str]:
             return rows[number]
 
         samples = [list(row[-len(shown) :]) for row in rows]
-        choice = gr.Dataset(components=shown, samples=samples, type="index", label=label)
+        choice = gr.Dataset(components=shown, samples=samples, type="index", label=label, sample_labels=names)
         choice.click(
             chosen, choice, [video, words], queue=False, api_visibility="private", show_progress="hidden",
         ).then(None, video, None, js=JUDGE)  # fmt: skip
 
     if examples:
-        texts = [path.with_suffix(".txt") for path in examples]
-        spoken = [text.read_text("utf-8-sig").strip() if text.is_file() else "" for text in texts]
-        offer("Clips to try", list(zip(map(str, examples), spoken, strict=True)), [video, words])
+        rows = [(str(one.clip), one.words) for one in examples]
+        offer("Clips to try", rows, [video, words], [one.name for one in examples])
     offer("Words to try", [(None, text) for text in SENTENCES], [words])
 
 
 def _remark(pipe: Any, result: dict[str, Any]) -> str:
     """The sentence above the picture."""
-    names = {"text": "words", "audio": "voice", "vision": "face"}
-    there = [f"the {names.get(name, name)}" for name, present in result["present"].items() if present]
+    there = [f"the {NAMES.get(name, name)}" for name, present in result["present"].items() if present]
     if sentence := pipe.disagreement(result):
+        if result.get("label") == "neutral":
+            sentence += " Together they come out neutral, because they pull in opposite directions."
         return sentence
     if len(there) == 1:
         return f"Only {there[0]} could be judged: nothing to compare."
@@ -314,7 +362,12 @@ def main() -> None:
     pipe = load()
     folder = keep_apart()
     threading.Thread(target=sweep_forever, args=[folder, KEEP_SECONDS], daemon=True).start()
-    page = build(pipe, limits(MODEL), sorted(EXAMPLES.glob("*.mp4")))
+    examples = [Example(path) for path in sorted(EXAMPLES.glob("*.mp4"), reverse=True)]  # sarcasm is the first
+    opening = None
+    if examples:
+        with suppress(gr.Error):  # a model may not read such clips
+            opening = judge(pipe, str(examples[0].clip), examples[0].words, examples[0].truth)
+    page = build(pipe, limits(MODEL), examples, opening)
     page.launch(
         max_file_size=f"{MAX_MEGABYTES}mb", theme=THEME, css=CSS, ssr_mode=False, enable_monitoring=False,
         app_kwargs={"middleware": [(Doorkeeper, (folder, MAX_MEGABYTES), {})]},

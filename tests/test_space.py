@@ -155,6 +155,8 @@ def served(gradio, model_folder, tmp_path_factory):
     (folder / "examples").mkdir()
     clip = write_clip(folder / "examples" / "someone.mp4", "libx264", "aac", seconds=3.0)
     clip.with_suffix(".txt").write_text("the movie was good")
+    true = {"name": "Somebody hooting", "score": -0.5, "unimodal": {"text": 2.0, "audio": -1.5}}
+    clip.with_suffix(".json").write_text(json.dumps(true))
     (model_folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n\n## Limits\n\nA toy to play with.\n")
     left = folder / "uploads" / "selfmm" / "ab12" / "left.mp4"
     left.parent.mkdir(parents=True)
@@ -259,12 +261,16 @@ def page(browser, served, tmp_path):
     """Opens the page; what it looks like at the end lies in `tmp_path`."""
     opened = []
 
-    def make(width=1200, height=900, **options):
+    def make(width=1200, height=900, emptied=True, **options):
         page = browser.new_page(viewport={"width": width, "height": height}, **options)
         page.set_default_timeout(30_000)
         opened.append(page)
         page.goto(served.address)
         page.get_by_role("button", name="What does it say?").wait_for()
+        if emptied:
+            page.get_by_label("Clear").or_(page.get_by_label("Remove")).first.click()
+            page.get_by_placeholder("the movie was wonderful").fill("")
+            page.locator("input[type=file]").first.wait_for(state="attached")
         return page
 
     yield make
@@ -383,7 +389,12 @@ def test_the_page_of_one_score_whether_its_code_knows_tasks_or_not(app, task):
 @pytest.mark.parametrize(
     ("unimodal", "sentence", "expected"),
     [
-        ({"text": 2.0, "audio": -1.0}, "The words are <b>, but ...", "The words are &lt;b&gt;, but ..."),
+        (
+            {"text": 2.0, "audio": -1.0},
+            "The words are <b>, but ...",
+            "The words are &lt;b&gt;, but ... Together they come out neutral, because they pull in opposite "
+            "directions.",
+        ),
         (
             {"text": 2.0, "audio": 1.0, "vision": 1.0},
             None,
@@ -630,6 +641,27 @@ def test_files_and_addresses_of_the_server_are_not_for_visitors(served):
             inner.accept()
 
 
+def in_view(page, selector):
+    box = page.locator(selector).bounding_box()
+    return box is not None and -1 <= box["y"] < page.viewport_size["height"] - 100
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (375, 700)])
+def test_the_page_opens_with_an_answer_and_a_click_below_leads_to_it(page, served, width, height):
+    opened = page(width, height, emptied=False)
+    assert opened.locator(PICTURE).is_visible() and opened.locator("video").first.is_visible()
+    truth = "The true labels of this example: together \N{MINUS SIGN}0.5, words +2.0, voice \N{MINUS SIGN}1.5."
+    assert opened.get_by_text(truth).is_visible()
+    assert opened.get_by_role("link", name="How it works").get_attribute("href").startswith("https://arxiv.org/")
+    opened.get_by_role("button", name="the food was awful").click()
+    opened.locator(".spoken").get_by_text("the food was awful").wait_for()
+    assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
+    assert not opened.get_by_text("The true labels").is_visible()
+    opened.get_by_text("Somebody hooting").click()
+    opened.get_by_text(truth).wait_for()
+    assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
+
+
 def test_a_clip_is_uploaded_judged_and_forgotten(page, served, tmp_path):
     opened = page()
     assert opened.get_by_text("A toy to play with.").is_visible()  # of the model card
@@ -637,8 +669,7 @@ def test_a_clip_is_uploaded_judged_and_forgotten(page, served, tmp_path):
     shutil.copy(served.clip, mine)
     upload(opened, mine)
     ask(opened)
-    opened.locator(PICTURE).wait_for()
-    assert opened.get_by_text("Only the voice could be judged").is_visible()
+    opened.get_by_text("Only the voice could be judged").wait_for()
     assert opened.get_by_text("Type what is said in the clip").is_visible()
     assert opened.locator(PICTURE).get_by_text("no face", exact=True).is_visible()
     assert opened.locator(PICTURE).get_by_text("seconds", exact=True).is_visible()
@@ -661,8 +692,7 @@ def test_words_only(page):
     opened = page()
     opened.get_by_placeholder("the movie was wonderful").fill("<b>the movie</b> was good")
     opened.get_by_placeholder("the movie was wonderful").press("Enter")
-    opened.locator(PICTURE).wait_for()
-    assert opened.locator(".spoken").inner_text() == "<b>the movie</b> was good"
+    opened.locator(".spoken").get_by_text("<b>the movie</b> was good").wait_for()
     assert opened.locator(PICTURE).get_by_text("no picture", exact=True).is_visible()
     opened.get_by_role("button", name="the food was awful").click()  # an example
     opened.locator(".spoken").get_by_text("the food was awful").wait_for()
@@ -674,7 +704,7 @@ def test_words_only(page):
 def test_an_example_is_judged_by_a_click_and_again(page, served):
     for _ in range(2):  # the first visitor's leaving does not take it away
         opened = page()
-        opened.get_by_text("the movie was good").first.click()
+        opened.get_by_text("Somebody hooting").click()
         opened.locator(".spoken").get_by_text("the movie was good").wait_for()
         assert opened.locator(PICTURE).get_by_text("no face", exact=True).is_visible()
         opened.goto("about:blank")
@@ -701,12 +731,13 @@ def test_a_bad_file_gives_a_clear_message(page, served, tmp_path, name, content,
     upload(opened, file)
     ask(opened)
     opened.get_by_text(message).last.wait_for()
+    opened.get_by_text("The result will appear here.").wait_for()  # and none of the clip before
     opened.screenshot(path=tmp_path / "refused.png")
     assert "Traceback" not in opened.content() and "Traceback" not in served.log.read_text()[logged:]
     # The page goes on working.
     opened.reload()
     opened.get_by_role("button", name="the food was awful").click()
-    opened.locator(PICTURE).wait_for()
+    opened.locator(".spoken").get_by_text("the food was awful").wait_for()
 
 
 def luminance(colour):
@@ -718,7 +749,7 @@ def luminance(colour):
 def test_on_a_phone_by_day_and_by_night(page, scheme):
     opened = page(375, 700, color_scheme=scheme)
     opened.get_by_role("button", name="the food was awful").click()
-    opened.locator(PICTURE).wait_for()
+    opened.locator(".spoken").get_by_text("the food was awful").wait_for()
     assert opened.evaluate("document.documentElement.scrollWidth") <= 375
     box = opened.locator(PICTURE).bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 375 and box["width"] > 330

@@ -8,6 +8,8 @@ by the ids in the files.
 
 import hashlib
 import io
+import logging
+import math
 import os
 import shutil
 import tempfile
@@ -116,10 +118,13 @@ def run_on_cluster(
     counts = Counts(before=len(done := place.done(work.names())))
     with _cluster(address):
         known = ray.put(np.sort(done))
-        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        size = workers or cores
+        # One core's share is left to the tasks that read the table: without it, they would wait for ever.
+        share = math.floor(1e4 * max(0, min(1, (cores - 1) / size))) / 1e4
         results = rows().repartition(target_num_rows_per_block=ROWS).map_batches(
             _Worker, fn_constructor_args=(clips.rstrip("/"), place, work, known), batch_size=None,
-            batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=size), num_cpus=1,
+            batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=size), num_cpus=share,
             num_gpus=gpus_per_worker or None,
         )  # fmt: skip
         try:
@@ -327,8 +332,9 @@ def _cluster(address: str | None) -> Iterator[None]:
         yield
         return
     here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+    ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:

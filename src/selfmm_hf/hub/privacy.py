@@ -15,7 +15,7 @@ from ..storage.scrub import holds_token, private, scrub
 
 # What only tells people something: a path in it may be another text. Other files would not do any more what they do, so
 # that only their user can take it out.
-TELLING = ("README.md", "LICENSE", "*/LICENSE", "*/NOTICE", "preset*.yaml", "examples/*.txt")
+TELLING = ("README.md", "LICENSE", "*/LICENSE", "*/NOTICE", "preset*.yaml", "examples/*.txt", "examples/*.json")
 TELLING_JSON = ("*/origin.json", "*/dataset_info.json")
 TELLING_KEYS = {"name_or_path", "_name_or_path"}
 # Each text in them is a name, an option or a path. In all others, anything may begin with a slash.

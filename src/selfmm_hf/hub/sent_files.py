@@ -18,7 +18,7 @@ SENT = {
     "dataset": ("README.md", "LICENSE", RECIPE_FILE),
     "space": (
         "README.md", "LICENSE", "*.py", "requirements.txt", "pre-requirements.txt", "packages.txt", "examples/*.txt",
-        "examples/*.mp4", "examples/*.webm", "examples/*.wav", "examples/*.flac",
+        "examples/*.json", "examples/*.mp4", "examples/*.webm", "examples/*.wav", "examples/*.flac",
     ),
 }  # fmt: skip
 TOKENIZER_FILES = (
