@@ -85,13 +85,13 @@ def test_fsdp_trains_resumes_and_saves_what_ddp_does(tmp_path, data):
     script = tmp_path / "fsdp.py"
     script.write_text(FSDP_ON_CPU)
     sharded, whole = tmp_path / "sharded", tmp_path / "whole"
-    done = launch("fsdp", script, 2, *data, "--output_dir", sharded, "--num_train_epochs", 2)
+    done = launch("fsdp", script, 2, *data, "--output_dir", sharded, "--num_train_epochs", 1)
     assert done.returncode == 0, done.stderr[-3000:]
     (sharded / "all_results.json").unlink()  # as if it had been stopped there
-    options = ["--output_dir", sharded, "--num_train_epochs", 4, "--resume_from_checkpoint", "true"]
+    options = ["--output_dir", sharded, "--num_train_epochs", 2, "--resume_from_checkpoint", "true"]
     done = launch("fsdp", script, 2, *data, *options)
     assert done.returncode == 0, done.stderr[-3000:]
-    done = launch("multi_gpu", "train.py", 2, *data, "--output_dir", whole, "--num_train_epochs", 4)
+    done = launch("multi_gpu", "train.py", 2, *data, "--output_dir", whole, "--num_train_epochs", 2)
     assert done.returncode == 0, done.stderr[-3000:]
 
     results = [json.loads((folder / "all_results.json").read_text()) for folder in (sharded, whole)]
