@@ -260,3 +260,8 @@ def test_ray_cluster():
     parts = ["speed", "node", "command"] if os.environ.get("SELFMM_TEST_RAY") else ["speed"]
     printed = run("ray_cluster", "--clips", 6, "--workers", 2, "--repeats", 1, "--parts", *parts)
     assert "2 processes: one machine" in printed and "largest difference of a feature: 0" in printed
+
+
+def test_gpu():
+    printed = run("gpu", "--device", "cpu", "--rows", 16, "--agree_rows", 16, "--layers", 1, "--epochs", 2)
+    assert "float32:" in printed and 'CPU, largest difference: {"loss": 0.0, "label": 0.0, "centre": 0.0}' in printed

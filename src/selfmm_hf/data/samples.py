@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Array2D, Dataset, Features
+from datasets.utils import tqdm
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -203,7 +204,7 @@ class Samples:
 
         texts = self["text"]
         chunks: dict[str, list[pa.ListArray]] = {}
-        for start in range(0, len(self), TEXTS_AT_ONCE):
+        for start in tqdm(range(0, len(self), TEXTS_AT_ONCE), desc="Tokenizing", delay=2, leave=False):
             some = slice(start, start + TEXTS_AT_ONCE)
             found = tokenize(tokenizer, texts[some], max_tokens, before[some] if context else None)
             for name, rows in found.items():
