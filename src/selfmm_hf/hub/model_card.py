@@ -78,6 +78,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         text_read=TEXT_POOLINGS,
         text_layer=config.text_layer,
         context=processor.context_utterances,
+        lora=_lora(facts),
         calls=_calls(processor),
         computed=computed,
         libraries=" ".join(libraries(processor)),
@@ -121,6 +122,16 @@ def libraries(processor: SelfMMProcessor) -> list[str]:
 @cache
 def _template() -> Template:
     return Template(TEMPLATE.read_text("utf-8"))
+
+
+def _lora(facts: dict) -> str | None:
+    """How the text encoder was trained, if by LoRA."""
+    if "lora_rank" not in facts:
+        return None
+    return (
+        f"LoRA of rank {facts['lora_rank']} (alpha {facts['lora_alpha']:g}): {facts['lora_parameters']:,} parameters, "
+        f"beside {facts['text_encoder_parameters']:,} that stayed as they were; they are merged into the weights"
+    )
 
 
 def preset_name(number: int) -> str:

@@ -6,6 +6,7 @@ encoder computes no other.
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,8 @@ LAYER |= {"attention.self", *(f"attention.self.{name}" for name in ("query", "ke
 LAYER |= {
     f"{part}{name}" for part in ("output", "attention.output") for name in ("", ".dense", ".LayerNorm", ".dropout")
 }
+# What PEFT puts into a linear layer, which makes no more of a token than the layer did.
+LORA = re.compile(r"\.(base_layer|lora_\w+)(\.|$)")
 # Padding that is not worth the trouble: a tenth of the real tokens.
 WORTHWHILE = 1.1
 CLIPS_AT_ONCE = 16
@@ -131,7 +134,8 @@ def _is_known(encoder: nn.Module) -> bool:
         return False
     if {name for name, _ in encoder.encoder.named_children()} != {"layer"}:
         return False
-    return all({name for name, _ in layer.named_modules() if name} == LAYER for layer in encoder.encoder.layer)
+    parts = ({name for name, _ in layer.named_modules() if name} for layer in encoder.encoder.layer)
+    return all({name for name in found if not LORA.search(name)} == LAYER for found in parts)
 
 
 def read_texts(

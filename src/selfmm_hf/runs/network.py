@@ -11,6 +11,7 @@ from ..model.layers_selfmm import WEIGHTED
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.task_selfmm import Task
 from ..model.text_encoder_selfmm import check_context, check_tokens, readable_tokens
+from ..training.lora import add_lora
 from .inputs import Inputs
 from .options import RunOptions
 
@@ -56,6 +57,10 @@ def build_model(
     if options.context_utterances and model.config.text_pooling == "cls":
         model.config.text_pooling = "mean"
         tell("With --context_utterances, text_pooling is mean, of the text's own tokens.")
+    if options.lora_rank:
+        if not model.pretrained_text:
+            raise ValueError("--lora_rank is for a pretrained text encoder: name --text_encoder, or leave it out.")
+        add_lora(model, options.lora_rank, options.lora_alpha)
     return model
 
 

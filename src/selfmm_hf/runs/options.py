@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import math
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from .folder import UNLEARNED_OPTIONS
 # Taken where no --config is named, by what is said of --dataset.
 TAKEN_BY_ITSELF = "custom"
 PRESETS = named()
+MAX_LORA_RANK = 1024
 
 
 @dataclass
@@ -46,6 +48,10 @@ class RunOptions:
         context_utterances: How many utterances before its own, of the same video and split, a text is read with: what
             they say is seen, and the tokens of the text alone are read. Ids are `VIDEO$_$3` or `VIDEO/3`, or a table
             of your own has the columns `video` and `position`.
+        lora_rank: Train the pretrained text encoder by LoRA of this rank, in all of its linear layers, instead of by
+            all of its weights; 0 for no LoRA. The saved model has the updates in its weights. Needs the extra `peft`.
+        lora_alpha: By how much the updates of LoRA count, before they are divided by the rank; twice the rank where it
+            is not given.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
             the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
             data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.
@@ -69,6 +75,8 @@ class RunOptions:
     text_encoder_revision: str | None = None
     max_text_tokens: int = 50
     context_utterances: int = 0
+    lora_rank: int = 0
+    lora_alpha: float | None = None
     max_missing_rate: float = 0.0
     overwrite_output_dir: bool = False
     presets: list[tuple[str, str]] = field(default_factory=list, init=False)
@@ -162,6 +170,11 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         raise ValueError(f"max_text_tokens must be at least 3, got {run.max_text_tokens}.")
     if not 0 <= run.context_utterances <= MAX_CONTEXT:
         raise ValueError(f"context_utterances must be in [0, {MAX_CONTEXT}], got {run.context_utterances}.")
+    if not 0 <= run.lora_rank <= MAX_LORA_RANK:
+        raise ValueError(f"lora_rank must be in [0, {MAX_LORA_RANK}], got {run.lora_rank}.")
+    if run.lora_alpha is not None and not (run.lora_rank and 0 < run.lora_alpha < math.inf):
+        problem = f"a positive number, got {run.lora_alpha}" if run.lora_rank else "left out without lora_rank"
+        raise ValueError(f"lora_alpha must be {problem}.")
     if not 0 <= run.max_missing_rate <= 1:
         raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
     run.presets = [(file.name, scrub(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]

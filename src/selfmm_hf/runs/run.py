@@ -29,6 +29,7 @@ from ..training import checkpoints
 from ..training.arguments import SelfMMTrainingArguments
 from ..training.collator import SelfMMCollator
 from ..training.frozen_text import FrozenText
+from ..training.lora import merge_lora
 from ..training.missing_data import EpochOf, MissingData
 from ..training.parameter_groups import parameter_groups
 from ..training.processes import by_first_process, check_free, occupied
@@ -184,6 +185,9 @@ class Run:
         if frozen:
             self._read_texts(trainer, splits)
         trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
+        lora = self._lora()
+        if not trainer.is_fsdp_enabled:  # so that the results are those of the model that is saved
+            merge_lora(self.model)
         outputs = {
             split: trainer.predict(samples, metric_key_prefix=split)
             for split, samples in splits.items()
@@ -192,6 +196,7 @@ class Run:
         self.model = trainer.whole_model()
         if not trainer.is_world_process_zero():
             return {}
+        merge_lora(self.model)
         with writing(self.folder / TRAINER_STATE_NAME):
             trainer.save_state()
         modalities = self.model.config.modalities
@@ -199,6 +204,7 @@ class Run:
             "dataset": self.options.dataset,
             "text_encoder": self.options.text_encoder,
             "text_pooling": self.model.config.text_pooling if "text" in modalities else None,
+            **lora,
             "convention": self.args.convention,
             "seed": self.args.seed,
             **_told(task),
@@ -218,6 +224,18 @@ class Run:
         known = {name: None if value != value else value for name, value in results.items()}
         write_json(self.folder / RESULTS_FILE, known)
         return results
+
+    def _lora(self) -> dict[str, float]:
+        """What the results say of LoRA, if there is any."""
+        if not self.options.lora_rank:
+            return {}
+        parameters = list(self.model.encoders["text"].parameters())
+        return {
+            "lora_rank": self.options.lora_rank,
+            "lora_alpha": self.options.lora_alpha or 2 * self.options.lora_rank,
+            "lora_parameters": sum(one.numel() for one in parameters if one.requires_grad),
+            "text_encoder_parameters": sum(one.numel() for one in parameters if not one.requires_grad),
+        }
 
     def _read_texts(self, trainer: SelfMMTrainer, splits: dict[str, FrozenText]) -> None:
         """Once, where one process has the whole encoder; else they are read in each batch."""

@@ -5,11 +5,14 @@ from typing import Any
 import torch
 
 from .arguments import SelfMMTrainingArguments
+from .lora import lora_layers
 
 TEXT = "encoders.text."
 
 # Of a pretrained text encoder, for which none is named: that of the official code, for all of its data sets.
 TEXT_RATE = 5e-5
+# Of LoRA beside it, which begins at zero: that of QLoRA (arXiv 2305.14314) for models of up to 13 billion parameters.
+LORA_RATE = 2e-4
 # The highest that the authors of BERT fine-tuned with, for its small models (README of google-research/bert).
 HIGHEST_TEXT_RATE = 3e-4
 
@@ -20,7 +23,7 @@ def parameter_groups(
     """
     Groups by learning rate and weight decay. In the text encoder, biases and normalisation layers have no weight
     decay (those not in `decay_names`), everywhere else they have, as in the official code. A pretrained text encoder
-    for which no rate is named learns at `TEXT_RATE` at most.
+    for which no rate is named learns at `TEXT_RATE` at most, LoRA of it at `LORA_RATE`.
 
     Raises:
         ValueError: A prefix of `learning_rates` or `weight_decays` matches no parameter.
@@ -34,7 +37,7 @@ def parameter_groups(
         return rates[max(prefixes, key=len)] if prefixes else otherwise
 
     decay_names = set(decay_names)
-    text_rate = min(args.learning_rate, TEXT_RATE) if _text_is_pretrained(model) else args.learning_rate
+    text_rate = min(args.learning_rate, _usual_rate(model)) if _text_is_pretrained(model) else args.learning_rate
     for name, parameter in model.named_parameters():
         rate = value(args.learning_rates, text_rate if name.startswith(TEXT) else args.learning_rate, name)
         decay = value(args.weight_decays, args.weight_decay, name)
@@ -55,19 +58,29 @@ def text_rate_warning(
     rates = [group["lr"] for group in groups if any(id(parameter) in text for parameter in group["params"])]
     if not rates or not _text_is_pretrained(model):
         return None
-    if max(rates) > HIGHEST_TEXT_RATE:
+    usual, lora = _usual_rate(model), bool(lora_layers(model))
+    if lora and max(rates) <= TEXT_RATE < args.learning_rate:
+        return (
+            f"LoRA learns at {max(rates):g}, the rate of a whole text encoder. It begins at zero, and {usual:g} is "
+            'usual, as by learning_rates={"encoders.text": 2e-4}.'
+        )
+    if max(rates) > HIGHEST_TEXT_RATE and not lora:
         return (
             f"The pretrained text encoder learns at {max(rates):g}, which destroys what it knows: {TEXT_RATE:g} is "
             'usual, as by learning_rates={"encoders.text": 5e-5}.'
         )
-    if max(rates) == TEXT_RATE < args.learning_rate and not any(
-        TEXT.startswith(f"{one}.") for one in args.learning_rates
-    ):
+    if max(rates) == usual < args.learning_rate and not any(TEXT.startswith(f"{one}.") for one in args.learning_rates):
         return (
-            f"The pretrained text encoder learns at {TEXT_RATE:g}, as learning_rate, {args.learning_rate:g}, would "
-            'destroy what it knows; learning_rates={"encoders.text": ...} names another rate.'
+            f"{'LoRA of the' if lora else 'The'} pretrained text encoder learns at {usual:g}, as learning_rate, "
+            f"{args.learning_rate:g}, would destroy what it knows; "
+            'learning_rates={"encoders.text": ...} names another rate.'
         )
     return None
+
+
+def _usual_rate(model: torch.nn.Module) -> float:
+    """Of a pretrained text encoder."""
+    return LORA_RATE if lora_layers(model) else TEXT_RATE
 
 
 def _text_is_pretrained(model: torch.nn.Module) -> bool:

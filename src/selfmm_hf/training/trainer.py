@@ -29,6 +29,7 @@ from . import checkpoints
 from .arguments import SelfMMTrainingArguments
 from .checkpoints import PSEUDO_LABELS_FILE, CheckpointError
 from .collator import SelfMMCollator
+from .lora import add_same_lora
 from .parameter_groups import parameter_groups, text_rate_warning
 from .processes import occupied
 from .refused_options import check_parts
@@ -322,6 +323,7 @@ class SelfMMTrainer(Trainer):
         if not self.is_world_process_zero():
             return None
         model = SelfMMModel(self.model.config)  # sharding has made another class of the old one
+        add_same_lora(model, self.model)
         model.load_state_dict(weights)
         return model.eval()
 
