@@ -15,19 +15,22 @@ of the work, so only a few clips are read at a time, a few more wait, and the ot
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import torch
 import uvicorn
-from fastapi import FastAPI, File, Form, HTTPException, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
 from transformers import pipeline
 
 import selfmm_hf  # noqa: F401 - the pipeline then runs the package, and no code of the model's repository
 
-MAX_BYTES = 50_000_000
+MAX_BYTES = 50_000_000  # of a request
 MAX_WORK_SECONDS = 60.0
 AT_ONCE = max(1, (os.cpu_count() or 2) // 2)
 WAITING = 16  # requests; more of them are refused at once, rather than after minutes
@@ -47,6 +50,14 @@ def create_app(model: str, at_once: int = AT_ONCE, waiting: int = WAITING) -> Fa
     pipe = pipeline("multimodal-sentiment", model=model)
     room, turn = threading.BoundedSemaphore(at_once + waiting), threading.BoundedSemaphore(at_once)
     app = FastAPI(title="Self-MM")
+
+    @app.middleware("http")
+    async def limit(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Before anything of an upload is stored; a server holds a request to the length that it tells."""
+        length = request.headers.get("content-length", "")
+        if request.method == "POST" and not (length.isdigit() and int(length) <= MAX_BYTES):
+            return JSONResponse({"detail": f"A request must tell its length, at most {MAX_BYTES // 10**6} MB."}, 413)
+        return await go_on(request)
 
     @app.post("/score")
     def score(
@@ -79,9 +90,7 @@ def create_app(model: str, at_once: int = AT_ONCE, waiting: int = WAITING) -> Fa
             with tempfile.TemporaryDirectory() as folder:
                 file = os.path.join(folder, "clip")  # not by the name that the visitor gives
                 with open(file, "wb") as written:
-                    written.write(clip.file.read(MAX_BYTES + 1))
-                if os.path.getsize(file) > MAX_BYTES:
-                    raise HTTPException(413, f"The clip has more than {MAX_BYTES // 10**6} MB.")
+                    shutil.copyfileobj(clip.file, written)
                 return pipe(file, text=text, **options)
         except ValueError as error:  # what is wrong with the clip; anything else is a fault of the service, and a 500
             raise HTTPException(400, str(error)) from None

@@ -14,7 +14,8 @@ import selfmm_hf
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "spaces_demo" / "examples" / "sarcasm.mp4"
-TEXTS = ["the food is great", "the movie was awful", "", "it was okay"]
+# What is asked: the clip with words, words, the clip, and other words.
+ASKED = [(True, "the food is great"), (False, "the movie was awful"), (True, ""), (False, "it was okay")]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +36,14 @@ def client_of(names, model_folder):
 def test_16_requests_at_once(client_of, model_folder):
     """Each gets the answer that the pipeline alone gives."""
     pipe = pipeline("multimodal-sentiment", model=str(model_folder))
-    alone = [pipe(str(CLIP), text=text) for text in TEXTS]
+    alone = [pipe(str(CLIP), text=text) if seen else pipe({"text": text}) for seen, text in ASKED]
     client, ready = client_of(at_once=4), threading.Barrier(16)
 
     def ask(number):
+        seen, text = ASKED[number % 4]
+        files = {"clip": ("../../etc/passwd", CLIP.read_bytes())} if seen else None
         ready.wait()
-        files = {"clip": ("../../etc/passwd", CLIP.read_bytes())}
-        return client.post("/score", files=files, data={"text": TEXTS[number % 4]})
+        return client.post("/score", files=files, data={"text": text})
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(16)))
@@ -90,8 +92,12 @@ def test_wrong_requests(client_of, request_, status, message):
 
 
 def test_a_clip_that_is_too_large(client_of, names, monkeypatch):
-    monkeypatch.setitem(names["create_app"].__globals__, "MAX_BYTES", 10)
-    assert client_of().post("/score", files={"clip": b"a" * 11}).status_code == 413
+    monkeypatch.setitem(names["create_app"].__globals__, "MAX_BYTES", 1000)
+    client = client_of()
+    assert client.post("/score", files={"clip": b"a" * 1001}).status_code == 413
+    assert client.post("/score", files={"clip": b"a"}).status_code == 400
+    in_parts = client.post("/score", content=iter([b"a"]), headers={"content-type": "multipart/form-data; boundary=a"})
+    assert in_parts.status_code == 413 and "must tell its length" in in_parts.json()["detail"]
 
 
 def test_a_fault_of_the_service_is_a_500(client_of, monkeypatch):
