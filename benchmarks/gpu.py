@@ -107,7 +107,7 @@ def measure_official(args: argparse.Namespace, ours: float) -> None:
     command = [sys.executable, Path(__file__).with_name("training_speed.py"), "--reference", args.reference, "--kinds",
                "official", "--text_encoder", args.text_encoder, "--rows", args.rows, "--test_rows", args.test_rows,
                "--goal", 0]  # fmt: skip
-    printed = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", check=True).stdout
     print(f"official code: {printed.strip()}\nours in float32: {ours:.0f} clips/s", flush=True)
 
 

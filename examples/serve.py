@@ -28,11 +28,12 @@ from fastapi import FastAPI, File, Form, HTTPException, Request, Response, Uploa
 from fastapi.responses import JSONResponse
 from transformers import pipeline
 
-import selfmm_hf  # noqa: F401 - the pipeline then runs the package, and no code of the model's repository
+# With this import, the pipeline runs the package, and no code of the model's repository.
+from selfmm_hf.environment import cores
 
 MAX_BYTES = 50_000_000  # of a request
 MAX_WORK_SECONDS = 60.0
-AT_ONCE = max(1, (os.cpu_count() or 2) // 2)
+AT_ONCE = max(1, cores() // 2)
 WAITING = 16  # requests; more of them are refused at once, rather than after minutes
 MAX_WAIT_SECONDS = 120.0
 
