@@ -7,12 +7,30 @@ A package counts with the sizes in its RECORD, so a build of torch for GPUs weig
 """
 
 import argparse
+import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PACKAGE = "selfmm-hf"
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def required(name: str, extras: frozenset[str]) -> list[Requirement]:
+    """What a package needs here with these extras."""
+    if name == PACKAGE:
+        named = [
+            *PROJECT["dependencies"],
+            *(one for extra in extras for one in PROJECT["optional-dependencies"][extra]),
+        ]
+        return [*map(Requirement, named)]
+    try:
+        found = map(Requirement, distribution(name).requires or [])
+    except PackageNotFoundError:
+        return []
+    return [one for one in found if not one.marker or any(one.marker.evaluate({"extra": of}) for of in ("", *extras))]
 
 
 def closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
@@ -22,13 +40,7 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
     while waiting:
         name, extras = one = waiting.pop()
         found.add(one)
-        try:
-            requirements = map(Requirement, distribution(name).requires or [])
-        except PackageNotFoundError:
-            continue
-        for needed in requirements:
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-                waiting |= {(canonicalize_name(needed.name), frozenset(needed.extras))} - found
+        waiting |= {(canonicalize_name(one.name), frozenset(one.extras)) for one in required(name, extras)} - found
     return {name for name, _ in found}
 
 
@@ -54,7 +66,7 @@ def main() -> None:
     core = closure(PACKAGE)
     print("| | packages | MB | the largest, MB |\n|---|---|---|---|")
     print(row("the core", core))
-    for extra in distribution(PACKAGE).metadata.get_all("Provides-Extra") or []:
+    for extra in PROJECT["optional-dependencies"]:
         print(row(f"`{extra}`", closure(PACKAGE, frozenset([extra])) - core))
 
 

@@ -235,6 +235,21 @@ def test_the_classifiers_are_of_the_versions_that_pip_takes():
     assert named == {f"3.{minor}" for minor in range(int(lowest[2:]), int(lowest[2:]) + len(named))}
 
 
+def test_nothing_asks_pip_for_a_name_that_is_not_on_the_index():
+    """Until the first release: the packages by their names, or the address of the repository."""
+    texts = [*PACKAGE, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.*"),
+             *(ROOT / "spaces_demo").glob("*.*"), *(ROOT / "hub_configs").rglob("*.md")]  # fmt: skip
+    asked = re.compile(r"pip install [^\n`]*?['\"]?selfmm-hf\b(?!\S* @ git\+)")
+    found = {file.name for file in texts if asked.search(file.read_text("utf-8", errors="replace"))}
+    assert found == {"RELEASING.md"}
+
+
+def test_each_extra_has_its_weight():
+    table = (ROOT / "docs" / "install.md").read_text("utf-8")
+    rows = set(re.findall(r"(?m)^\| `(\w+)` \|", table))
+    assert rows == PROJECT["optional-dependencies"].keys() - {"docs", "test"}, "python benchmarks/extras.py"
+
+
 def files(*folders):
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     names = {path.relative_to(ROOT).as_posix() for path in paths}

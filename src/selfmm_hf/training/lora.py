@@ -25,7 +25,7 @@ def add_lora(model: SelfMMModel, rank: int, alpha: float | None = None) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ValueError("LoRA needs PEFT, which is not installed: pip install 'selfmm-hf[peft]'.") from error
+        raise ValueError("LoRA needs PEFT, which is not installed: pip install 'peft>=0.19'") from error
     if model.config.text_config is None:
         raise ValueError("LoRA is for a text encoder, and this model has none: leave lora_rank out.")
     if model.config.freeze_text_encoder:
