@@ -46,9 +46,8 @@ wrong, files = [], sys.argv[2:]
 for place, file, mark in [("whole", files[0], "a"), *((file, file, "b") for file in files), ("whole", files[0], "a")]:
     folder = root / place / "model"
     pipe = pipeline("multimodal-sentiment", model=str(folder), trust_remote_code=True)
-    objects = [pipe, pipe.model, pipe.model.config, pipe.processor]
-    if place in ("whole", files[-1]):  # the ways that a pipeline goes, too
-        objects += [one.from_pretrained(folder, trust_remote_code=True) for one in (AutoModel, AutoProcessor)]
+    model, processor = (one.from_pretrained(folder, trust_remote_code=True) for one in (AutoModel, AutoProcessor))
+    objects = (pipe, pipe.model, pipe.processor, model, model.config, processor)
     found = set().union(*(marks(one, file, set()) for one in objects))
     if found != {mark}:
         wrong.append([place, mark, sorted(found)])
