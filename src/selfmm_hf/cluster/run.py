@@ -9,7 +9,6 @@ by the ids in the files.
 import hashlib
 import io
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -34,7 +33,10 @@ from ..clips.processes import Processes
 from ..data.custom.table import stays_within
 from ..data.safe_pickle import DataError
 
-ROWS = 128  # of a batch, and so at most of a file
+BATCH = 16 * 2**10  # bytes of the table: a hundred rows or so, and so the most of a file
+# Of a core, as Ray counts them. A worker leaves something of its own to the tasks that read the table: where workers
+# had all cores of a cluster, these would wait for ever.
+WORKER, READER = 0.9, 0.1
 FAILURES = "failures"
 
 Row = dict[str, Any]
@@ -120,12 +122,10 @@ def run_on_cluster(
         known = ray.put(np.sort(done))
         cores = int(ray.cluster_resources().get("CPU", 1))
         size = workers or cores
-        # One core's share is left to the tasks that read the table: without it, they would wait for ever.
-        share = math.floor(1e4 * max(0, min(1, (cores - 1) / size))) / 1e4
-        results = rows().repartition(target_num_rows_per_block=ROWS).map_batches(
+        results = rows().map_batches(
             _Worker, fn_constructor_args=(clips.rstrip("/"), place, work, known), batch_size=None,
-            batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=size), num_cpus=share,
-            num_gpus=gpus_per_worker or None,
+            batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=min(WORKER, WORKER * cores / size), num_gpus=gpus_per_worker or None,
         )  # fmt: skip
         try:
             for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -318,27 +318,33 @@ def _read_table(table: str, work: Work) -> Callable[[], Any]:
         raise DataError(f"{table} has no column {missing[0]!r}, which a cluster needs; it has {', '.join(names):.300}.")
     columns = [name for name in ("clip", *work.columns, *work.optional) if name in names]
     if not is_csv:
-        return partial(ray.data.read_parquet, path, filesystem=fs, columns=columns)
+        return partial(ray.data.read_parquet, path, filesystem=fs, columns=columns, num_cpus=READER)
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
     )
-    return partial(ray.data.read_csv, path, filesystem=fs, parse_options=parse, convert_options=convert)
+    return partial(
+        ray.data.read_csv, path, filesystem=fs, parse_options=parse, convert_options=convert, num_cpus=READER
+    )
 
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     """A cluster that is running, or one of this machine alone, which ends with the work."""
-    if ray.is_initialized():
-        yield
-        return
-    here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-    ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    started = not ray.is_initialized()
+    if started:
+        here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, context.target_max_block_size, logger.level
+    context.enable_progress_bars, context.target_max_block_size = False, BATCH
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        ray.shutdown()
+        context.enable_progress_bars, context.target_max_block_size = before[:2]
+        logger.setLevel(before[2])
+        if started:
+            ray.shutdown()
 
 
 def _cause(error: "ray.exceptions.RayTaskError") -> Exception:
