@@ -156,7 +156,7 @@ def test_what_has_no_lora_is_refused(tiny_model, monkeypatch):
     with pytest.raises(ValueError, match="frozen or trained by LoRA: leave out freeze_text_encoder or lora_rank"):
         add_lora(bert_model(freeze_text_encoder=True), rank=2)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ValueError, match=r"PEFT, which is not installed: pip install 'selfmm-hf\[peft\]'"):
+    with pytest.raises(ValueError, match=r"PEFT, which is not installed: pip install 'peft>=0"):
         add_lora(bert_model(), rank=2)
 
 
