@@ -4,6 +4,8 @@ with the same for each modality.
 
     SELFMM_MODEL=runs/demo/model python spaces_demo/app.py
 
+Of several models, with commas between their names, visitors choose one.
+
 This folder is also a Space for the Hugging Face Hub, see README.md.
 """
 
@@ -24,7 +26,7 @@ from huggingface_hub import hf_hub_download
 from transformers import pipeline
 from uploads import Doorkeeper, keep_apart, sweep_forever
 
-MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder
+MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder; or several
 TRANSCRIBER = os.environ.get("SELFMM_TRANSCRIBER") or None  # "openai/whisper-tiny.en", for instance
 
 MAX_SECONDS = 60
@@ -89,6 +91,18 @@ JUDGE = "(clip) => { document.getElementById(clip ? 'judge-clip' : 'judge-words'
 # In view, where the page is higher than the screen: a click on an example is made far below the answer.
 SHOW = "() => { document.querySelector('.picture').scrollIntoView({ behavior: 'smooth', block: 'nearest' }); }"
 
+# A click on the timeline plays the clip from there.
+HEAD = """<script>
+document.addEventListener("click", (event) => {
+  const line = event.target.closest("[data-begin]");
+  const video = document.querySelector(".clip video");
+  if (!line || !video) return;
+  const box = line.getBoundingClientRect(), { begin, end } = line.dataset;
+  video.currentTime = Number(begin) + (event.clientX - box.left) / box.width * (end - begin);
+  video.play();
+});
+</script>"""
+
 NOTHING_YET = '<p class="hint">The result will appear here.</p>'
 
 FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]
@@ -100,6 +114,7 @@ CSS = """
 .said { font-size: 1.1rem; font-weight: 600; margin: .25rem 0 .75rem; padding-left: .75rem;
   border-left: .3rem solid currentColor; }
 .spoken { font-style: italic; margin: 0 0 .75rem; max-height: 10rem; overflow-y: auto; overflow-wrap: anywhere; }
+.picture [data-begin] { cursor: pointer; }
 .hint { opacity: .8; margin: .5rem 0 0; }
 @media (max-width: 640px) {
   .picture .html-container { padding: .5rem 0 !important; }
@@ -109,13 +124,13 @@ CSS = """
 """
 
 
-def load() -> Any:
-    """The pipeline, of which a clip may be as long as is allowed here."""
-    if MODEL.startswith("NAME/"):
+def load(model: str) -> Any:
+    """The pipeline of a model, of which a clip may be as long as is allowed here."""
+    if model.startswith("NAME/"):
         raise SystemExit(
             "Set the environment variable SELFMM_MODEL to the model: a repository on the Hub, or a folder."
         )
-    pipe = pipeline("multimodal-sentiment", model=MODEL, trust_remote_code=True, transcriber=TRANSCRIBER)
+    pipe = pipeline("multimodal-sentiment", model=model, trust_remote_code=True, transcriber=TRANSCRIBER)
     extractor = pipe.processor.feature_extractor
     extractor.max_seconds = min(extractor.max_seconds, MAX_SECONDS)
     return pipe
@@ -183,6 +198,22 @@ class Example:
         )
 
 
+class Model:
+    """
+    A model to choose, and what the page says of it.
+
+    Args:
+        name: The repository or folder.
+        pipe: What `load` returns, or anything that is called alike.
+        card: How far it can be trusted, Markdown; by default what its card says.
+    """
+
+    def __init__(self, name: str, pipe: Any, card: str | None = None):
+        self.name, self.pipe = name, pipe
+        self.card = limits(name) if card is None else card
+        self.introduction, self.meaning = explained(pipe.model.config, links(name))
+
+
 def judge(pipe: Any, clip: str | None, words: str | None, truth: str | None = None) -> tuple[str, dict[str, Any]]:
     """
     The sentiment of a clip, of words, or of both.
@@ -245,24 +276,28 @@ def _heard(told: list[str]) -> Iterator[None]:
         yield
 
 
-def build(
-    pipe: Any, card: str, examples: list[Example], opening: tuple[str, dict[str, Any]] | None = None, model: str = MODEL
-) -> gr.Blocks:
+def build(models: list[Model], examples: list[Example], opening: tuple[str, dict[str, Any]] | None = None) -> gr.Blocks:
     """
     The page.
 
     Args:
-        pipe: What `load` returns, or anything that is called alike.
-        card: How far the model can be trusted, Markdown.
+        models: To choose from; the first is chosen when the page is opened.
         examples: Clips to choose from.
         opening: What `judge` says of the first of them, which the page shows when it is opened.
-        model: The name of the model.
     """
+    chosen, by_name = models[0], {model.name: model for model in models}
     uploads: dict[str | None, set[str]] = defaultdict(set)
     kept = {str(one.clip.resolve()): one for one in examples}  # everybody's
     gr.set_static_paths(sorted(kept))  # served from where they are: what lies among the uploads is an upload
 
-    def predict(clip: str | None, words: str | None, request: gr.Request) -> tuple[str, dict[str, Any]]:
+    def pipe_of(model: str) -> Any:
+        if model not in by_name:
+            raise _error(f"There is no model {model!r:.100} here.")
+        return by_name[model].pipe
+
+    def predict(
+        clip: str | None, words: str | None, request: gr.Request, model: str = chosen.name
+    ) -> tuple[str, dict[str, Any]]:
         """Judges a clip, words, or both: the picture as HTML, and all numbers."""
         if clip and str(Path(clip).resolve()) not in kept:
             uploads[request.session_hash].add(clip)
@@ -270,11 +305,11 @@ def build(
             if not any(map(os.path.exists, paths)):
                 uploads.pop(session, None)
         example = kept.get(str(Path(clip).resolve())) if clip else None
-        return judge(pipe, clip, words, example and example.truth)
+        return judge(pipe_of(model), clip, words, example and example.truth)
 
-    def predict_words(words: str | None) -> tuple[str, dict[str, Any] | None]:
+    def predict_words(words: str | None, model: str = chosen.name) -> tuple[str, dict[str, Any] | None]:
         try:
-            return judge(pipe, None, words)
+            return judge(pipe_of(model), None, words)
         except gr.Error as error:  # Gradio shows the messages of what has waited in its queue alone
             return f'<p class="said" role="alert">{error.message}</p>', None
 
@@ -283,12 +318,17 @@ def build(
             for path in uploads.pop(request.session_hash, ()):
                 Path(path).unlink(missing_ok=True)
 
-    introduction, meaning = explained(pipe.model.config, links(model))
+    def told_of(model: str) -> tuple[str, str, str, str, None]:
+        one = by_name[model]
+        return one.introduction, one.meaning, one.card, NOTHING_YET, None
+
     first = examples[0] if opening else None
     with gr.Blocks(title="Self-MM", delete_cache=(60, KEEP_SECONDS), analytics_enabled=False) as page:
-        gr.Markdown(introduction)
+        introduction = gr.Markdown(chosen.introduction)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
+                several = len(models) > 1
+                choice = [gr.Dropdown(list(by_name), value=chosen.name, label="Model")] if several else []
                 video = gr.Video(
                     first and str(first.clip), label="Clip", sources=["upload", "webcam"], include_audio=True,
                     height=330, elem_classes="clip",
@@ -308,17 +348,23 @@ def build(
         gr.on([button.click, words.submit], None, video, None, js=JUDGE)
         outputs = [picture, numbers]
         judged = judge_clip.click(
-            predict, [video, words], outputs, api_name="predict", concurrency_id="clips", concurrency_limit=1,
+            predict, [video, words, *choice], outputs, api_name="predict", concurrency_id="clips", concurrency_limit=1,
         )  # fmt: skip
         judged.success(None, js=SHOW)
         judged.failure(lambda: (NOTHING_YET, None), None, outputs, queue=False, api_visibility="private")
-        judge_words.click(predict_words, words, outputs, api_visibility="private", queue=False).then(None, js=SHOW)
+        judged = judge_words.click(
+            predict_words, [words, *choice], outputs, api_visibility="private", queue=False
+        )  # fmt: skip
+        judged.then(None, js=SHOW)
         _show_examples(examples, video, words)
         with gr.Accordion("What do the numbers mean?", open=False):
-            gr.Markdown(meaning)
+            meaning = gr.Markdown(chosen.meaning)
         with gr.Accordion("How far can I trust it?", open=True):
-            gr.Markdown(card)
+            card = gr.Markdown(chosen.card)
             gr.Markdown(PRIVACY)
+        for one in choice:
+            shown_of = [introduction, meaning, card, *outputs]
+            one.input(told_of, one, shown_of, queue=False, api_visibility="private")
         page.unload(forget)
     return page.queue(max_size=WAITING, api_open=False)
 
@@ -359,17 +405,17 @@ def _error(message: str) -> gr.Error:
 
 
 def main() -> None:
-    pipe = load()
+    models = [Model(name, load(name)) for name in map(str.strip, MODEL.split(","))]
     folder = keep_apart()
     threading.Thread(target=sweep_forever, args=[folder, KEEP_SECONDS], daemon=True).start()
     examples = [Example(path) for path in sorted(EXAMPLES.glob("*.mp4"), reverse=True)]  # sarcasm is the first
     opening = None
     if examples:
         with suppress(gr.Error):  # a model may not read such clips
-            opening = judge(pipe, str(examples[0].clip), examples[0].words, examples[0].truth)
-    page = build(pipe, limits(MODEL), examples, opening)
+            opening = judge(models[0].pipe, str(examples[0].clip), examples[0].words, examples[0].truth)
+    page = build(models, examples, opening)
     page.launch(
-        max_file_size=f"{MAX_MEGABYTES}mb", theme=THEME, css=CSS, ssr_mode=False, enable_monitoring=False,
+        max_file_size=f"{MAX_MEGABYTES}mb", theme=THEME, css=CSS, head=HEAD, ssr_mode=False, enable_monitoring=False,
         app_kwargs={"middleware": [(Doorkeeper, (folder, MAX_MEGABYTES), {})]},
     )  # fmt: skip
 

@@ -116,7 +116,7 @@ class Pipe:
     def draw(self, result):
         return "<svg></svg>"
 
-app.load = Pipe
+app.load = lambda model: Pipe()
 app.WAITING = 3
 app.main()
 """
@@ -367,17 +367,25 @@ def test_what_is_shown_follows_the_task_of_the_model(app, model_of, task, said):
     assert set(numbers["scores"]) == set(numbers["unimodal"]["text"]) == set(model.config.task.names)
 
 
-def test_the_page_of_a_model_of_emotions(gradio, app, model_of, tmp_path):
+def test_the_page_of_a_model_of_emotions_and_of_another_to_choose(gradio, app, model_of, tmp_path):
     save_loadable(tmp_path / "model", *model_of("emotions"))
-    with serving(tmp_path, SERVE, tmp_path / "model") as page:
+    save_loadable(tmp_path / "scores", *model_of("scores"))
+    with serving(tmp_path, SERVE, f"{tmp_path / 'model'}, {tmp_path / 'scores'}") as page:
         with urllib.request.urlopen(f"{page.address}/config", timeout=30) as answer:
             text = answer.read().decode()
         assert "which of these it shows: neutral, happy, sad, angry." in text and "Full bars are" in text
         (words,) = [one for one in functions(page) if one["api_name"] == "predict_words"]
-        body = {"data": ["the movie was good"], "fn_index": words["id"], "session_hash": "reader"}
-        status, answer = send(page, "/gradio_api/run/predict", body)
-        shown, numbers = json.loads(answer)["data"]
-        assert status == 200 and "<svg" in shown and set(numbers["scores"]) == {"neutral", "happy", "sad", "angry"}
+
+        def asked_of(model):
+            data = ["the movie was good", str(tmp_path / model)]
+            body = {"data": data, "fn_index": words["id"], "session_hash": "reader"}
+            status, answer = send(page, "/gradio_api/run/predict", body)
+            assert status == 200
+            return json.loads(answer)["data"]
+
+        shown, numbers = asked_of("model")
+        assert "<svg" in shown and set(numbers["scores"]) == {"neutral", "happy", "sad", "angry"}
+        assert set(asked_of("scores")[1]["scores"]) == {"valence", "arousal"}
 
 
 @pytest.mark.parametrize("task", [{}, {"task": Task(scales=((-3.0, 3.0),))}])
@@ -435,10 +443,9 @@ def test_the_limits_are_those_of_the_model_card(app, tmp_path):
     assert app.limits(str(tmp_path / "nowhere")) == app.NO_CARD
 
 
-def test_without_a_model_it_says_which_variable_names_one(app, monkeypatch):
-    monkeypatch.setattr(app, "MODEL", "NAME/selfmm-demo")
+def test_without_a_model_it_says_which_variable_names_one(app):
     with pytest.raises(SystemExit, match="SELFMM_MODEL"):
-        app.load()
+        app.load("NAME/selfmm-demo")
 
 
 def test_words_are_judged_beside_a_clip_which_hears_no_warning_of_theirs(app, tmp_path):
@@ -660,6 +667,15 @@ def test_the_page_opens_with_an_answer_and_a_click_below_leads_to_it(page, serve
     opened.get_by_text("Somebody hooting").click()
     opened.get_by_text(truth).wait_for()
     assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
+
+
+def test_a_click_on_the_timeline_plays_the_clip_from_there(page):
+    opened = page(emptied=False)
+    line = opened.locator(".picture [data-begin]")
+    box = line.bounding_box()
+    opened.mouse.click(box["x"] + box["width"] * 2 / 3, box["y"] + box["height"] / 2)
+    played = "document.querySelector('.clip video').currentTime"
+    assert until(lambda: opened.wait_for_timeout(100) or 1.9 < opened.evaluate(played) <= 3.1)
 
 
 def test_a_clip_is_uploaded_judged_and_forgotten(page, served, tmp_path):

@@ -22,6 +22,7 @@ from .drawing_selfmm import (
     svg,
     svg_mark,
     svg_path,
+    svg_span,
     svg_text,
     tick,
     time_ticks,
@@ -316,6 +317,7 @@ def _over_time(result: dict[str, Any], targets: list[str], top: float) -> Iterat
         anchor = "end" if across(second) > EDGE - 9 else "middle"  # else it would be cut off
         yield svg_text(across(second), bottom + 17, seconds_text(second), size=12, anchor=anchor, opacity=0.8)
     yield svg_text(LEFT - 14, bottom + 17, "seconds", size=12, anchor="end", opacity=0.8)
+    yield svg_span(begin, end, top + 8, bottom - top - 8)
 
 
 def _description(result: dict[str, Any]) -> Iterator[str]:

@@ -97,6 +97,12 @@ def svg_path(
     return f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"{more}/>'
 
 
+def svg_span(begin: float, end: float, top: float, height: float) -> str:
+    """Where a timeline is, unseen: a page may go to the second of a click."""
+    line = f"M{LEFT} {top}H{EDGE}V{top + height}H{LEFT}Z"
+    return f'<path d="{line}" fill-opacity="0" data-begin="{begin:.3f}" data-end="{end:.3f}"/>'
+
+
 def svg_text(
     x: float, y: float, text: str, size: int = 14, weight: int = 400, anchor: str = "start", opacity: float = 1,
     style: str = "normal",

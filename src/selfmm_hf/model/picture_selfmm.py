@@ -24,6 +24,7 @@ from .drawing_selfmm import (
     svg,
     svg_mark,
     svg_path,
+    svg_span,
     svg_text,
     tick,
     time_ticks,
@@ -250,6 +251,7 @@ def _timeline(
             if place is not None and (alone or (index + number * every // 3) % every == 0):
                 yield svg_mark(number, *place, colour, 4)
     yield svg_path("".join(steps), width=2.5 if len(pieces) <= 50 else 1.5)
+    yield svg_span(begin, end, top, CHART)
     if _lacks_words(pieces, readings):
         yield svg_text(LEFT, top + CHART + 36, "without the words, whose times are not known", size=12, opacity=0.8)
 
