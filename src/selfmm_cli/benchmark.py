@@ -98,6 +98,23 @@ def table(
             print(markdown(read_table(folder, against)).rstrip("\n"))
 
 
+@benchmark.command()
+def ensemble(
+    folder: Annotated[Path, Argument(help="The --output_dir of `selfmm benchmark run`.")],
+    output_dir: Annotated[Path, Option("--output_dir", help="Model folder to write; a new one.")],
+    configuration: Annotated[str | None, Option(help="Of the sweep; needed if it has several.")] = None,
+) -> None:
+    """Make one model of all seeds of a configuration, which predicts the mean of their predictions."""
+    with end_in_one_line():
+        from selfmm_hf.evaluation.ensemble import Ensemble
+
+        made = Ensemble.read(folder, configuration)
+        model = made.save(output_dir)
+    for line in made.lines():
+        print(line)
+    print(f"{output_dir}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
+
+
 def search(
     context: typer.Context,
     output_dir: Annotated[

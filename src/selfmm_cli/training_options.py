@@ -21,7 +21,7 @@ DOCUMENTED = {
     "The training": ("training/arguments.py", "SelfMMTrainingArguments"),
     "The model": ("model/configuration_selfmm.py", "SelfMMConfig"),
 }
-NOT_OPTIONS = {"text_config", "id2label", "label_scales"}
+NOT_OPTIONS = {"text_config", "id2label", "label_scales", "members"}
 
 
 def documented(docstring: str) -> dict[str, str]:

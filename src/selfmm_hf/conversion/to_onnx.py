@@ -70,7 +70,7 @@ def input_names(model: SelfMMModel, processor: SelfMMProcessor) -> list[str]:
         else:
             names += ["input_ids", "attention_mask"]
             given = [] if processor.tokenizer is None else processor.tokenizer.model_input_names
-            taken = inspect.signature(model.encoders["text"].forward).parameters
+            taken = inspect.signature(model.text_encoders[0].forward).parameters
             names += [name for name in ("token_type_ids",) if name in given and name in taken]
             names += ["context_mask"] if processor.context_utterances else []
     return names

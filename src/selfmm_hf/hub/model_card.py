@@ -68,7 +68,10 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
     title = "a generated corpus" if builder is None else builder.TITLE
     content = _template().render(
         card_data=_metadata(facts, title, config.task, pipeline_tag(processor, config.task)).to_yaml(),
-        **{key: facts[key] for key in ("dataset", "sizes", "convention", "seed", "epochs", "best_epoch", "hardware")},
+        **{key: facts[key] for key in ("dataset", "sizes", "convention", "hardware")},
+        chosen=_chosen(facts),
+        members=len(facts.get("seeds", [1])),
+        best_epoch=facts.get("best_epoch"),
         title=title,
         data=DEMO if builder is None else f"{title}{_published(facts['data'], facts['data_revision'])}",
         research=builder is not None and bool(builder.CITATION),
@@ -122,6 +125,21 @@ def libraries(processor: SelfMMProcessor) -> list[str]:
 @cache
 def _template() -> Template:
     return Template(TEMPLATE.read_text("utf-8"))
+
+
+def _chosen(facts: dict) -> str:
+    """Which model it is, of those that were trained."""
+    if "seeds" not in facts:
+        return (
+            f"Seed {facts['seed']}, epoch {facts['best_epoch']} of {facts['epochs']}, selected by the validation loss "
+            "alone. The test split was read once."
+        )
+    seeds = facts["seeds"]
+    return (
+        f"This is an ensemble: its prediction is the mean of those of {len(seeds)} models, trained with the seeds "
+        f"{', '.join(map(str, seeds))}, all that were trained. The validation loss alone selected the epoch of each. "
+        f"It takes {len(seeds)} times the memory and the time of one."
+    )
 
 
 def _lora(facts: dict) -> str | None:
@@ -224,6 +242,9 @@ def _rows(facts: dict, published: list[PublishedFigures]) -> Iterator[list[str]]
 
 def _command(facts: dict) -> str:
     presets = [part for number in range(len(facts["presets"])) for part in ("--config", preset_name(number))]
+    if "seeds" in facts:
+        run = shlex.join(["selfmm", "benchmark", "run", *presets, "--seeds", str(len(facts["seeds"]))])
+        return f"{run} --output_dir SWEEP\nselfmm benchmark ensemble SWEEP --output_dir MODEL"
     return shlex.join(["accelerate", "launch", "train.py", *presets, *facts["overrides"]])
 
 

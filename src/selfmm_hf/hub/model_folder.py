@@ -13,7 +13,9 @@ from .model_card import PICTURE, libraries, model_card, preset_name
 from .saved_example import EXAMPLE_FILE, example_of
 
 
-def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcessor, facts: dict) -> None:
+def save_model_folder(
+    folder: Path, model: SelfMMModel, processor: SelfMMProcessor, facts: dict, picture: Path | None = None
+) -> None:
     """
     Writes the folder, which is there whole or not at all.
 
@@ -22,6 +24,7 @@ def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcess
         model: Its weights are saved as safetensors, its code with it.
         processor: Of what the model takes.
         facts: Of the training run, for the model card: see `Run._facts`.
+        picture: Of the run, if there is one.
     """
     with whole(folder) as part:
         save_loadable(part, model, processor)
@@ -31,8 +34,8 @@ def save_model_folder(folder: Path, model: SelfMMModel, processor: SelfMMProcess
         (part / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for number, (_, text) in enumerate(facts["presets"]):
             (part / preset_name(number)).write_text(text, encoding="utf-8")
-        if (folder.parent / PICTURE).is_file():
-            shutil.copy(folder.parent / PICTURE, part)
+        if picture is not None and picture.is_file():
+            shutil.copy(picture, part / PICTURE)
         model_card(model, processor, facts, picture=(part / PICTURE).is_file()).save(part / "README.md")
         for file in part.glob("*.safetensors"):
             shutil.copymode(part / "config.json", file)  # safetensors lets nobody else read it

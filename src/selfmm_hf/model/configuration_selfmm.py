@@ -56,10 +56,11 @@ TEXT_POOLINGS = ("cls", "mean", "last")  # of a text encoder
 # has LSTMs and heads of 0.1 million parameters; the largest text encoders have 48 layers, 4,096 wide, 250,000 words.
 MAX_WIDTH = 2**16  # of a frame, a state, a head
 MAX_LAYERS = 100  # of an LSTM
+MAX_MEMBERS = 100  # of an ensemble
 MAX_NAMES = 1_000  # of modalities, or of targets
 MAX_LETTERS = 200  # of the name of a target
 MAX_LABEL_RANGE = 10**6
-MAX_PARAMETERS = 10**9  # of all LSTMs and heads: 4 GB
+MAX_PARAMETERS = 10**9  # of all LSTMs and heads, those of all members together: 4 GB
 MAX_TEXT_PARAMETERS = 2 * 10**10  # of the text encoder, about
 # Of the options of the text encoder, by what they are called: the first that fits counts.
 TEXT_BOUNDS = (
@@ -130,6 +131,9 @@ class SelfMMConfig(PreTrainedConfig):
             in a weighted mean, whose weights, a softmax, are learned.
         freeze_text_encoder (`bool`, defaults to `False`):
             Whether the text encoder stays as it was loaded (no gradient, no dropout).
+        members (`int`, defaults to 1):
+            Of how many models of this configuration, an ensemble of several seeds, the predictions are averaged. It
+            takes so many times the memory and the time of one. `selfmm benchmark ensemble` makes it.
         absent_modality (`str`, defaults to `"zero"`):
             What stands for a modality that a clip lacks: `"zero"`, or `"learned"`, a trained vector.
         label_range (`float`, defaults to 3.0):
@@ -182,6 +186,7 @@ class SelfMMConfig(PreTrainedConfig):
         text_pooling: str | None = None,
         text_layer: int | str = -1,
         freeze_text_encoder: bool = False,
+        members: int = 1,
         absent_modality: str = "zero",
         label_range: float = 3.0,
         label_scales: list[list[float]] | None = None,
@@ -189,7 +194,9 @@ class SelfMMConfig(PreTrainedConfig):
         **kwargs,
     ):
         self.text_layer = read_layer(text_layer, "text_layer")
-        self.text_config = text_config = _read_text_config(text_config)
+        if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
+            raise ValueError(f"members must be a number from 1 to {MAX_MEMBERS}, got {_short(members)}.")
+        self.text_config = text_config = _read_text_config(text_config, members)
         if text_config is not None:
             text_config, self.text_layer = first_layers(text_config, self.text_layer)
             self.text_config = text_config
@@ -225,6 +232,7 @@ class SelfMMConfig(PreTrainedConfig):
         self.vision_head_dropout = vision_head_dropout
         self.text_pooling = text_pooling or ("last" if text_config is None else "cls")
         self.freeze_text_encoder = freeze_text_encoder
+        self.members = members
         self.absent_modality = absent_modality
         self.label_range = label_range
         self.label_scales = label_scales
@@ -264,6 +272,12 @@ class SelfMMConfig(PreTrainedConfig):
             "dim": getattr(self, f"{task}_head_dim", 16),
             "dropout": getattr(self, f"{task}_head_dropout", 0.0),
         }
+
+    def of_member(self) -> "SelfMMConfig":
+        """The configuration of one of the members."""
+        config = copy.deepcopy(self)
+        config.members = 1
+        return config
 
     def is_sequence(self, modality: str) -> bool:
         """Whether an LSTM reads `modality`, rather than the text encoder."""
@@ -321,7 +335,7 @@ class SelfMMConfig(PreTrainedConfig):
             )
 
     def _parameters(self) -> int:
-        """How many parameters the LSTMs and the heads have."""
+        """How many parameters the LSTMs and the heads have, of all members."""
         count, widths = 0, {}
         for modality in self.modalities:
             if not self.is_sequence(modality):
@@ -337,7 +351,7 @@ class SelfMMConfig(PreTrainedConfig):
         for task, width in {"fusion": sum(widths.values()), **widths}.items():
             dim = self.head_options(task)["dim"]
             count += (width + 1) * dim + (dim + 1) * dim + (dim + 1) * self.num_labels
-        return count
+        return count * self.members
 
     @staticmethod
     def _check_option(name: str, value) -> None:
@@ -386,7 +400,7 @@ def _check_scales(scales: Any, kind: Any, targets: int) -> None:
         )
 
 
-def _read_text_config(given: Any) -> PreTrainedConfig | None:
+def _read_text_config(given: Any, members: int) -> PreTrainedConfig | None:
     """The configuration of the text encoder, within bounds before transformers makes anything of it."""
     if given is None:
         return None
@@ -408,7 +422,7 @@ def _read_text_config(given: Any) -> PreTrainedConfig | None:
             raise ValueError(f"text_config is no configuration of a text encoder: {reason[:300]}") from error
     layers, width, words = (getattr(config, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size"))
     if all(isinstance(one, int) for one in (layers, width, words)):
-        about = 12 * layers * width**2 + words * width
+        about = members * (12 * layers * width**2 + words * width)
         if about > MAX_TEXT_PARAMETERS:
             raise ValueError(
                 f"text_config: {layers} layers, {width:,} wide, of {words:,} words have about {about:,} parameters, "

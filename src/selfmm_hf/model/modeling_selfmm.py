@@ -58,7 +58,8 @@ class SelfMMOutput(ModelOutput):
             What each modality says on its own, `y_s`, each of shape `(batch, num_labels)`. It means nothing
             where `present` is false.
         representations (`dict[str, torch.FloatTensor]`):
-            `F*` of `fusion` and of each modality, each of shape `(batch, head_dim)`: the label generation's input.
+            `F*` of `fusion` and of each modality, each of shape `(batch, head_dim)`: the label generation's input. Of
+            an ensemble, those of its members side by side.
         present (`dict[str, torch.BoolTensor]`): Whether a clip has the modality, each of shape `(batch,)`.
     """
 
@@ -217,6 +218,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
     """
     Encoders of each modality, a fusion head over their concatenation, and one head per modality.
 
+    With `config.members` above 1, it is an ensemble instead: so many such models, `members`, the mean of whose
+    predictions it predicts.
+
     Any subset of the modalities may be missing, for a whole batch (the argument left out) or for single clips
     (a length of 0, or an attention mask of zeros): see `config.absent_modality`.
     """
@@ -226,8 +230,11 @@ class SelfMMModel(SelfMMPreTrainedModel):
     def __init__(self, config: SelfMMConfig):
         super().__init__(config)
         self.encoders = nn.ModuleDict()
+        self.members = nn.ModuleList(
+            SelfMMModel(config.of_member()) for _ in range(config.members) if config.members > 1
+        )
         widths, stacked = {}, {}
-        for modality in config.modalities:
+        for modality in () if self.members else config.modalities:
             if config.is_sequence(modality):
                 options = {**config.sequence_options(modality), "input_dim": config.frame_width(modality)}
                 if (states := options.pop("states")) > 1:
@@ -248,7 +255,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         self.absent = nn.ParameterDict()
         if config.absent_modality == "learned":
             self.absent.update({modality: nn.Parameter(torch.zeros(width)) for modality, width in widths.items()})
-        inputs = {"fusion": sum(widths.values()), **widths}
+        inputs = {} if self.members else {"fusion": sum(widths.values()), **widths}
         self.heads = nn.ModuleDict(
             {
                 task: SelfMMHead(width, **config.head_options(task), num_labels=config.num_labels)
@@ -301,6 +308,8 @@ class SelfMMModel(SelfMMPreTrainedModel):
         Raises:
             ValueError: The text encoder cannot be loaded, or texts cannot be read by it, or not by this pooling.
         """
+        if options.get("members", 1) != 1:
+            raise ValueError("An ensemble is made of trained models, not of a text encoder: leave members out.")
         how = options.pop("text_pooling", None), read_layer(options.get("text_layer", -1), "text_layer")
         encoder, text_config, pooling = load_text_encoder(name_or_path, revision, attn_implementation, *how)
         layer = {"text_layer": text_config.num_hidden_layers} if isinstance(how[1], int) and how[1] != -1 else {}
@@ -349,8 +358,41 @@ class SelfMMModel(SelfMMPreTrainedModel):
             ValueError: No modality is given, a name is unknown, or frames have another width than the model's.
         """
         sequences.update(audio=audio, audio_lengths=audio_lengths, vision=vision, vision_lengths=vision_lengths)
-        batch, device = self._check_inputs(input_ids, attention_mask, context_mask, text_embeds, sequences)
+        tokens = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        predict = self._predict_together if self.members else self._predict
+        output = predict({**tokens, "context_mask": context_mask}, text_embeds, sequences)
+        if labels is not None:
+            # A new output: a loss set on the old one would come last in `to_tuple`.
+            output = SelfMMOutput(
+                multitask_loss(output, labels, None, None, num_items_in_batch, None, self.config.task),
+                *output.to_tuple(),
+            )
+        return output if return_dict is not False else output.to_tuple()
 
+    def _predict_together(
+        self, tokens: dict[str, torch.Tensor | None], text_embeds: torch.Tensor | None, sequences: dict
+    ) -> SelfMMOutput:
+        """What the members of an ensemble predict in the mean."""
+        input_ids, attention_mask, _, context_mask = tokens.values()
+        self._check_inputs(input_ids, attention_mask, context_mask, text_embeds, sequences)
+        count, task = len(self.members), self.config.task
+        embeds = [None] * count if text_embeds is None else text_embeds.chunk(count, -1)
+        outputs = [member._predict(tokens, own, sequences) for member, own in zip(self.members, embeds, strict=True)]
+        unimodal = {name: [one.unimodal_logits[name] for one in outputs] for name in self.config.modalities}
+        states = {name: [one.representations[name] for one in outputs] for name in outputs[0].representations}
+        return SelfMMOutput(
+            logits=task.mean_logits(torch.stack([one.logits for one in outputs])),
+            unimodal_logits={name: task.mean_logits(torch.stack(logits)) for name, logits in unimodal.items()},
+            representations={name: torch.cat(values, -1) for name, values in states.items()},
+            present=outputs[0].present,
+        )
+
+    def _predict(
+        self, tokens: dict[str, torch.Tensor | None], text_embeds: torch.Tensor | None, sequences: dict
+    ) -> SelfMMOutput:
+        """What a model that is no ensemble predicts; see [`forward`]."""
+        input_ids, attention_mask, _, context_mask = tokens.values()
+        batch, device = self._check_inputs(input_ids, attention_mask, context_mask, text_embeds, sequences)
         features, present = {}, {}
         for modality in self.config.modalities:
             if self.config.is_sequence(modality):
@@ -359,8 +401,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
             elif text_embeds is not None:
                 encoded, present[modality] = text_embeds.to(self.dtype), text_embeds.flatten(1).any(-1)
             else:
-                tokens = input_ids, attention_mask, token_type_ids, context_mask
-                encoded, present[modality] = self._encode_text(*tokens)
+                encoded, present[modality] = self._encode_text(**tokens)
             if encoded is not None and not self.config.is_sequence(modality):
                 encoded = self._weighted(modality, encoded)
             if encoded is None:  # absent from the whole batch
@@ -373,19 +414,12 @@ class SelfMMModel(SelfMMPreTrainedModel):
         dtype = features[self.config.modalities[0]].dtype
         features["fusion"] = torch.cat([features[name].to(dtype) for name in self.config.modalities], dim=-1)
         tasks = {task: self.heads[task](features[task]) for task in ["fusion", *self.config.modalities]}
-        output = SelfMMOutput(
+        return SelfMMOutput(
             logits=tasks["fusion"][1].float(),
             unimodal_logits={task: tasks[task][1].float() for task in self.config.modalities},
             representations={task: representation for task, (representation, _) in tasks.items()},
             present=present,
         )
-        if labels is not None:
-            # A new output: a loss set on the old one would come last in `to_tuple`.
-            output = SelfMMOutput(
-                multitask_loss(output, labels, None, None, num_items_in_batch, None, self.config.task),
-                *output.to_tuple(),
-            )
-        return output if return_dict is not False else output.to_tuple()
 
     @torch.no_grad()
     def encode_text(
@@ -397,8 +431,12 @@ class SelfMMModel(SelfMMPreTrainedModel):
     ) -> torch.FloatTensor:
         """
         `F_t`, (batch, hidden_size), zeros where there is no text: `text_embeds` for as long as the encoder stays. Where
-        the layers are weighted, the states to be weighted, (batch, layers + 1, hidden_size).
+        the layers are weighted, the states to be weighted, (batch, layers + 1, hidden_size). Of an ensemble, those of
+        its members side by side.
         """
+        if self.members:
+            columns = input_ids, attention_mask, token_type_ids, context_mask
+            return torch.cat([member.encode_text(*columns) for member in self.members], -1)
         encoded, present = self._encode_text(input_ids, attention_mask, token_type_ids, context_mask)
         if encoded is None:
             return torch.zeros(len(input_ids), *self.text_shape, dtype=self.dtype, device=input_ids.device)
@@ -407,6 +445,9 @@ class SelfMMModel(SelfMMPreTrainedModel):
     @property
     def text_shape(self) -> tuple[int, ...]:
         """Of what [`encode_text`] makes of a text."""
+        if self.members:
+            *layers, width = self.members[0].text_shape
+            return *layers, width * len(self.members)
         layers = (len(self.layer_weights["text"]),) if "text" in self.layer_weights else ()
         return *layers, self.widths["text"]
 
@@ -534,9 +575,16 @@ class SelfMMModel(SelfMMPreTrainedModel):
         first = next(iter(inputs.values()))
         return len(first), first.device
 
+    @property
+    def text_encoders(self) -> list[nn.Module]:
+        """The text encoder, if there is one; of an ensemble, those of all members."""
+        if self.members:
+            return [encoder for member in self.members for encoder in member.text_encoders]
+        return [self.encoders["text"]] if self.config.text_config is not None else []
+
     def _freeze(self) -> None:
-        if self.config.freeze_text_encoder and self.config.text_config is not None:
-            self.encoders["text"].requires_grad_(False).eval()
+        for encoder in self.text_encoders if self.config.freeze_text_encoder else ():
+            encoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "SelfMMModel":
         super().train(mode)
@@ -544,7 +592,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         return self
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.encoders["text"].get_input_embeddings()
+        return self.text_encoders[0].get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoders["text"].set_input_embeddings(value)

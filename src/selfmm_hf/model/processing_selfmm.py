@@ -137,17 +137,22 @@ class SelfMMProcessor(ProcessorMixin):
                 raise ValueError("The processor has a tokenizer and a recipe of word vectors; a text is read by one.")
             if config.is_sequence("text"):
                 raise ValueError("The processor has a tokenizer, and the model no text encoder.")
-            encoder = model.encoders["text"]
-            check_tokens(encoder, self.tokenizer)
+            for encoder in model.text_encoders:
+                check_tokens(encoder, self.tokenizer)
+                if model.device.type == "cpu":
+                    self._fit_text(model, encoder)
             if model.device.type == "cpu":
-                if self.context_utterances:
-                    check_context(encoder, self.tokenizer, self.max_text_tokens, self.context_utterances)
-                self.max_text_tokens = readable_tokens(encoder, self.max_text_tokens)
-                how = config.text_pooling, config.text_layer
-                exact = model.dtype == torch.float32 and not encoder.training
-                if exact and (problem := why_unreadable(encoder, config.text_config, *how)):
-                    raise ValueError(f"The text encoder cannot be used: {problem}.")
                 self._try(model)
+
+    def _fit_text(self, model: PreTrainedModel, encoder: torch.nn.Module) -> None:
+        if self.context_utterances:
+            check_context(encoder, self.tokenizer, self.max_text_tokens, self.context_utterances)
+        self.max_text_tokens = readable_tokens(encoder, self.max_text_tokens)
+        config = model.config
+        how = config.text_config, config.text_pooling, config.text_layer
+        exact = model.dtype == torch.float32 and not encoder.training
+        if exact and (problem := why_unreadable(encoder, *how)):
+            raise ValueError(f"The text encoder cannot be used: {problem}.")
 
     @torch.no_grad()
     def _try(self, model: PreTrainedModel) -> None:

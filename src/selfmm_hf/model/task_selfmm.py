@@ -1,5 +1,6 @@
 """What a model predicts: the names of its targets, their kind and their scale. This file travels to the Hub."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +102,14 @@ class Task:
         if self.problem_type == MULTI_LABEL:
             return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return F.cross_entropy(logits, targets, reduction="none").unsqueeze(-1)
+
+    def mean_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Of several models, (models, clips, targets), the logits of which the mean of their predictions is made."""
+        if self.problem_type == REGRESSION:
+            return logits.mean(0)
+        if self.problem_type == MULTI_LABEL:
+            return F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
+        return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
     def predictions(self, logits: torch.Tensor) -> torch.Tensor:
         """What a user sees, (clips, targets): numbers on the scale of the labels, not clipped, or probabilities."""

@@ -89,7 +89,7 @@ def _model_options() -> type:
     """A dataclass of the options that [`SelfMMConfig`] documents; those left out keep its defaults."""
     parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
     hints = typing.get_type_hints(SelfMMConfig.__init__)
-    left_out = {"self", "text_config", "id2label", "label_scales", "kwargs"}
+    left_out = {"self", "text_config", "id2label", "label_scales", "members", "kwargs"}
     fields = [(one.name, hints[one.name] | None, None) for one in parameters if one.name not in left_out]
     return dataclasses.make_dataclass("ModelOptions", fields)
 

@@ -19,6 +19,7 @@ from ..data.columns import SPLITS
 from ..data.masking import Tokens
 from ..data.targets import task_to_json
 from ..environment import environment
+from ..hub.model_card import PICTURE
 from ..hub.model_folder import save_model_folder
 from ..hub.push import Pushed, push_run, take_destination
 from ..model.processing_selfmm import SelfMMProcessor
@@ -217,7 +218,8 @@ class Run:
         if "test" in self.splits:
             if importlib.util.find_spec("matplotlib"):
                 plot_run(self.folder, trainer.state.log_history, results["best_epoch"], self.splits)
-            save_model_folder(self.folder / "model", self.model, processor, self._facts(results, trainer))
+            facts = self._facts(results, trainer)
+            save_model_folder(self.folder / "model", self.model, processor, facts, self.folder / PICTURE)
         self._environment["sessions"][-1]["seconds"] = round(time.monotonic() - started, 1)
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
         # JSON knows no NaN, which a correlation is where all predictions are equal.

@@ -103,6 +103,8 @@ class SelfMMTrainer(Trainer):
 
     def _begin(self, config: SelfMMConfig) -> None:
         """All that a training changes beside the model, as it is before the first step."""
+        if config.members > 1:
+            raise ValueError("An ensemble is not trained, its members are: leave members out of the configuration.")
         self.unimodal_tasks = unimodal_tasks(self.args, config.modalities)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
