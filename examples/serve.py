@@ -14,9 +14,9 @@ FastAPI runs each request in a thread of its own; the pipeline may be called by 
 of the work, so only a few clips are read at a time, a few more wait, and the others are told to come back.
 """
 
+import argparse
 import os
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable
@@ -104,4 +104,9 @@ def create_app(model: str, at_once: int = AT_ONCE, waiting: int = WAITING) -> Fa
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_app(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Score clips behind HTTP: POST /score, GET /health.")
+    parser.add_argument("model", help="folder of a model, or its repository on the Hub")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a container")
+    parser.add_argument("--port", type=int, default=8000)
+    arguments = parser.parse_args()
+    uvicorn.run(create_app(arguments.model), host=arguments.host, port=arguments.port)

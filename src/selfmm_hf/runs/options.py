@@ -54,7 +54,7 @@ class RunOptions:
             is not given.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
             the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
-            data. Validation misses as much, always the same; the results are of complete data. See `robustness/`.
+            data. Validation misses as much, always the same; the results are of complete data. See `selfmm robustness`.
         overwrite_output_dir: Delete the results of an earlier run in `output_dir` first.
 
     Attributes:
