@@ -220,5 +220,5 @@ def test_what_is_refused():
 
 def test_without_pillow(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"selfmm-hf\[clips\]"):
+    with pytest.raises(ImportError, match="pip install pillow"):
         draw_face(neutral_face()[0])

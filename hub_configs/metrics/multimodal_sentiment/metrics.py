@@ -17,6 +17,7 @@ __all__ = [
     "absolute_errors",
     "class_metrics",
     "emotion_metrics",
+    "kind_and_target",
     "metric_name",
     "metric_of",
     "mosi_metrics",
@@ -204,7 +205,15 @@ def class_metrics(probabilities: ArrayLike, labels: ArrayLike, names: Sequence[s
 def metric_of(kind: str, target: str) -> str:
     """What a metric of one target or class is called: `f1_happy`; of the class 2 `acc_target 2`, which is no Acc-2."""
     name = f"{kind}_{target}"
-    return f"{kind}_target {target}" if target.isdigit() or name in METRIC_NAMES else name
+    return f"{kind}_target {target}" if target.isdigit() or kind_and_target(name) != (kind, target) else name
+
+
+def kind_and_target(metric: str) -> tuple[str, str]:
+    """What [`metric_of`] made the name of: `f1`, `happy`; and `acc_2`, `""` of a metric that is not of one target."""
+    if metric in METRIC_NAMES:
+        return metric, ""
+    kind = max((one for one in METRIC_NAMES if metric.startswith(f"{one}_")), key=len, default=metric)
+    return kind, metric.removeprefix(kind).removeprefix("_")
 
 
 METRICS: dict[float, Callable[[ArrayLike, ArrayLike], dict[str, float]]] = {3.0: mosi_metrics, 1.0: sims_metrics}
@@ -238,11 +247,9 @@ METRIC_NAMES = {
 
 def metric_name(name: str) -> tuple[str, str]:
     """As `METRIC_NAMES` has it, of the metrics of one target or class, `f1_happy`, too."""
-    if name in METRIC_NAMES:
-        return METRIC_NAMES[name]
-    kind = max((one for one in METRIC_NAMES if name.startswith(f"{one}_")), key=len)
+    kind, target = kind_and_target(name)
     of, title = METRIC_NAMES[kind]
-    return of, f"{title}, {name.removeprefix(f'{kind}_')}"
+    return of, f"{title}, {target}" if target else title
 
 
 def reported(results: Collection[str], split: str) -> list[str]:
@@ -250,7 +257,7 @@ def reported(results: Collection[str], split: str) -> list[str]:
     names = [name.removeprefix(f"{split}_") for name in results if name.startswith(f"{split}_")]
     order = list(METRIC_NAMES)
     known = [name for name in names if name in METRIC_NAMES]
-    others = [name for name in names if name not in METRIC_NAMES and name.partition("_")[0] in METRIC_NAMES]
+    others = [name for name in names if name not in METRIC_NAMES and kind_and_target(name)[0] in METRIC_NAMES]
     return [*sorted(known, key=order.index), *others]
 
 
