@@ -255,7 +255,7 @@ def judge(pipe: Any, clip: str | None, words: str | None, truth: str | None = No
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
     hints = list(dict.fromkeys([*filter(None, [truth]), *result.get("remarks", ()), *told]))
     if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
-        hints.append(f"A face is seen in {result['face_share']:.0%} of the picture.")
+        hints.append(f"A face is seen in {result['face_share']:.0%} of the frames.")
     if clip and "text" in result["absent"]:
         hints.append("Type what is said in the clip to include the words.")
     return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result

@@ -512,7 +512,7 @@ def test_commands(media, tmp_path, inline, capsys):
     assert extract("--table", media / "good.csv", "--audio", "none") == 0
     out = capsys.readouterr().out
     assert "7 clips, 0.00 hours" in out and "computed 7 in" in out
-    assert "clips with a face in less than half of the picture: 1, see face_share in table.csv" in out
+    assert "clips with a face in fewer than half of the frames: 1, see face_share in table.csv" in out
     assert "no face: 1, no picture: 1, no words: 1" in out and "damaged: 1, all in extraction.jsonl" in out
     rows = [("v/2", "", 1, "train"), ("late", "", 1, "dev"), ("cut", "", 1, "test"), ("zero", "", 1, "test")]
     table = write_table(tmp_path / "table.csv", rows)

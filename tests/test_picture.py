@@ -43,10 +43,10 @@ def test_the_page_has_the_remarks():
 
 
 def test_the_page_tells_how_much_of_the_picture_shows_a_face():
-    few = result(face_share=0.3, remarks=["A face is seen in only 30% of the picture."])
+    few = result(face_share=0.3, remarks=["A face is seen in only 30% of the frames."])
     page = sentiment_html([("a", result(face_share=0.92)), ("b", few), ("c", result(face_share=None)), ("d", result())])
     assert re.findall("A face is seen in[^<]*", page) == [
-        "A face is seen in 92% of the picture.", "A face is seen in only 30% of the picture.",
+        "A face is seen in 92% of the frames.", "A face is seen in only 30% of the frames.",
     ]  # fmt: skip
 
 

@@ -232,10 +232,10 @@ def test_a_face_in_too_few_pictures_is_none_and_in_less_than_half_is_told(pipe):
     assert often["face_share"] == 0.9 and often["remarks"] == [] and seen(often) == [True, True]
     few = said(*[False] * 16, *[True] * 4)  # a fifth
     assert few["face_share"] == 0.2 and few["present"]["vision"] and seen(few) == [False, True]
-    assert few["remarks"] == ["A face is seen in only 20% of the picture."]
+    assert few["remarks"] == ["A face is seen in only 20% of the frames."]
     assert few["timeline"][0]["unimodal"]["vision"] is None
     one = said(*[False] * 24, True)
-    assert one["face_share"] == 0.04 and one["remarks"] == ["A face is seen in only 4% of the picture."]
+    assert one["face_share"] == 0.04 and one["remarks"] == ["A face is seen in only 4% of the frames."]
     assert not one["present"]["vision"] and one["absent"]["vision"] == "no face" and seen(one) == [False, False]
     none = said(*[False] * 20)
     assert none["face_share"] == 0 and none["remarks"] == [] and none["absent"]["vision"] == "no face"

@@ -428,7 +428,7 @@ def test_what_was_read_and_what_went_wrong_is_shown(app, tmp_path):
     shown, _ = app.judge(Pipe(told, warning=ClipWarning("It was long.")), str(clip), "so")
     assert "4 of 5 &lt;words&gt; are unknown." in shown and shown.count("It was long.") == 1
     shown, _ = app.judge(Pipe(result(text=1.0) | {"face_share": 0.75}), None, "so")
-    assert "A face is seen in 75% of the picture." in shown
+    assert "A face is seen in 75% of the frames." in shown
     shown, _ = app.judge(Pipe(result(text=1.0) | {"face_share": None}), None, "so")
     assert "A face is seen" not in shown
 

@@ -148,7 +148,7 @@ def _told(result: "Extraction", out: Path) -> Iterator[str]:
     if lacks := {reason: count for reason, count in sorted(lacks.items()) if count}:
         yield "clips with " + ", ".join(f"{reason}: {count}" for reason, count in lacks.items())
     if few := sum(record.face_share is not None and record.face_share < FEW_FACES for record in records):
-        yield f"clips with a face in less than half of the picture: {few}, see face_share in {TABLE}"
+        yield f"clips with a face in fewer than half of the frames: {few}, see face_share in {TABLE}"
     damaged = [(record.id, " ".join(record.warnings)) for record in records if record.warnings]
     failed = [(clip, reason) for clip, _, reason in result.failures]
     for what, file, clips in (("damaged", JOURNAL, damaged), ("FAILED, left out", FAILURES, failed)):

@@ -276,7 +276,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         if words.get("parts", 1) > 1:
             remarks.append(self.processor.parts_remark(words["parts"]))
         if result["face_share"] and result["face_share"] < FEW_FACES:
-            remarks.append(f"A face is seen in only {result['face_share']:.0%} of the picture.")
+            remarks.append(f"A face is seen in only {result['face_share']:.0%} of the frames.")
         return remarks
 
     @property

@@ -28,7 +28,7 @@ def sentiment_html(results: list[tuple[str, dict[str, Any]]]) -> str:
 def _clip(name: str, result: dict[str, Any]) -> dict[str, Any]:
     share, remarks = result.get("face_share"), list(result.get("remarks", ()))
     if share is not None and share >= FEW_FACES:  # else it is among the remarks
-        remarks.append(f"A face is seen in {share:.0%} of the picture.")
+        remarks.append(f"A face is seen in {share:.0%} of the frames.")
     return {
         "name": name,
         "short_name": shortened(name, 60),
