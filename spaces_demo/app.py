@@ -340,6 +340,7 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
                 button = gr.Button("What does it say?", variant="primary")
                 judge_clip = gr.Button("Score the clip", elem_id="judge-clip", visible="hidden")
                 judge_words = gr.Button("Score the words", elem_id="judge-words", visible="hidden")
+                _show_examples(examples, video, words)
             with gr.Column(scale=3, min_width=300):
                 shown = opening[0] if opening else NOTHING_YET
                 picture = gr.HTML(shown, label="Picture", elem_classes="picture", min_height=200)
@@ -356,7 +357,6 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
             predict_words, [words, *choice], outputs, api_visibility="private", queue=False
         )  # fmt: skip
         judged.then(None, js=SHOW)
-        _show_examples(examples, video, words)
         with gr.Accordion("What do the numbers mean?", open=False):
             meaning = gr.Markdown(chosen.meaning)
         with gr.Accordion("How far can I trust it?", open=True):
