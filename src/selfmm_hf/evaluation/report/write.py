@@ -1,7 +1,10 @@
 """What `selfmm report` does."""
 
 import re
+from functools import partial
 from pathlib import Path
+
+from tqdm import tqdm
 
 from ...runs.folder import OPTIONS_FILE
 from ...storage.whole_files import beside, move
@@ -36,7 +39,8 @@ def write_report(paths: list[Path], out: Path) -> Path:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the report.")
     figures = make_figures(groups)
-    drawn = {panel.name: render(panel) for figure in figures for panel in figure.panels}
+    panels = [panel for figure in figures for panel in figure.panels]
+    drawn = {panel.name: render(panel) for panel in tqdm(panels, desc="Drawing", unit="picture", delay=1, leave=False)}
     if (out / OPTIONS_FILE).exists():
         raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     out.mkdir(parents=True, exist_ok=True)
@@ -61,21 +65,28 @@ def make_figures(groups: list[Group]) -> list[Figure]:
         return [learning_curves(groups)]
     data = Data()
     if finished[0].finished[0].label_range is None:
-        drawn = [results(finished), learning_curves(groups), label_quality(finished, data), outcomes(finished)]
-        return [*drawn, robustness(finished)]
-    return [
-        results(finished),
-        learning_curves(groups),
-        label_distributions(finished),
-        label_quality(finished, data),
-        case_study(finished, data),
-        representations(finished, data),
-        confusions(finished),
-        scatter(finished),
-        calibration(finished),
-        modality_errors(finished, data),
-        robustness(finished),
-    ]
+        steps = [
+            partial(results, finished),
+            partial(learning_curves, groups),
+            partial(label_quality, finished, data),
+            partial(outcomes, finished),
+            partial(robustness, finished),
+        ]
+    else:
+        steps = [
+            partial(results, finished),
+            partial(learning_curves, groups),
+            partial(label_distributions, finished),
+            partial(label_quality, finished, data),
+            partial(case_study, finished, data),
+            partial(representations, finished, data),
+            partial(confusions, finished),
+            partial(scatter, finished),
+            partial(calibration, finished),
+            partial(modality_errors, finished, data),
+            partial(robustness, finished),
+        ]
+    return [step() for step in tqdm(steps, desc="Reading the runs", unit="part", delay=1, leave=False)]
 
 
 def _title(groups: list[Group]) -> str:
