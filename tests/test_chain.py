@@ -41,7 +41,7 @@ import json, sys
 sys.modules["selfmm_hf"] = None
 sys.path.insert(0, sys.argv[1])
 import app
-pipe = app.load()
+pipe = app.load(app.MODEL)
 seen, pad = [], pipe.processor.pad
 pipe.processor.pad = lambda clips: seen.extend(clips) or pad(clips)
 app.judge(pipe, sys.argv[2], "the movie was good")

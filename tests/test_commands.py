@@ -37,7 +37,7 @@ assert not slow, slow
     lines = ["", *(" ".join(one) for one in every_command())]
     done = subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Usage: ") == len(lines) == 16
+    assert done.stdout.count("Usage: ") == len(lines) == 17
 
 
 def test_the_version(capsys):
