@@ -9,7 +9,6 @@ by the ids in the files.
 import hashlib
 import io
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from ..clips.job import Job, WorkError, told
 from ..clips.processes import Processes
 from ..data.custom.table import stays_within
 from ..data.safe_pickle import DataError
+from ..storage.whole_files import whole
 
 BATCH = 16 * 2**10  # bytes of the table: a hundred rows or so, and so the most of a file
 # Of a core, as Ray counts them. A worker leaves something of its own to the tasks that read the table: where workers
@@ -119,7 +119,7 @@ def run_on_cluster(
     place.begin(work)
     counts = Counts(before=len(done := place.done(work.names())))
     with _cluster(address):
-        known = ray.put(np.sort(done))
+        known = ray.put(done)
         cores = int(ray.cluster_resources().get("CPU", 1))
         size = workers or cores
         results = rows().map_batches(
@@ -180,9 +180,8 @@ class Place:
         """Whole or not at all."""
         fs, root = url_to_fs(self.out)
         if isinstance(fs, LocalFileSystem):
-            part = f"{root}/.{name}.{os.getpid()}.part"
-            Path(part).write_bytes(content)
-            os.replace(part, f"{root}/{name}")
+            with whole(Path(root, name)) as part:
+                part.write_bytes(content)
         else:
             fs.pipe_file(f"{root}/{name}", content)
 

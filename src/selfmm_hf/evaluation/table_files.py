@@ -4,9 +4,8 @@ import csv
 import io
 from typing import Any
 
-from ..metrics import METRIC_NAMES, metric_name
-from .table import BY_CONFLICT
-from .table_markdown import mean, printed, seeds_in_words
+from ..metrics import metric_name
+from .table_markdown import mean, printed, seeds_in_words, shown_metrics
 
 ESCAPED = str.maketrans(
     {
@@ -25,7 +24,7 @@ def latex(table: dict[str, Any]) -> str:
 
     The best mean of each column is bold, if a column has one: published figures and validation do not take part.
     """
-    metrics = _metrics(table)
+    metrics = shown_metrics(table)
     names = list(table["configurations"])
     best = {metric: _best(metric, table) for metric in metrics}
     lines = [
@@ -67,11 +66,6 @@ def csv_text(table: dict[str, Any]) -> str:
                     [name, split, metric, len(one["seeds"]), *("" if cell is None else cell for cell in cells)]
                 )
     return written.getvalue()
-
-
-def _metrics(table: dict[str, Any]) -> list[str]:
-    every = next(iter(table["configurations"].values()))["test"]
-    return [name for name in every if name in METRIC_NAMES and (table["conflict"] or name not in BY_CONFLICT)]
 
 
 def _best(metric: str, table: dict[str, Any]) -> set[str]:

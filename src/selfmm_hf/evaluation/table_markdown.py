@@ -27,10 +27,7 @@ def markdown(table: dict[str, Any]) -> str:
 def _lines(table: dict[str, Any]) -> Iterator[str]:
     configurations, seeds, main = table["configurations"], table["seeds"], table["metric"]
     main_name = metric_name(main)[1]
-    every = list(next(iter(configurations.values()))["test"])
-    metrics = [name for name in every if name in METRIC_NAMES]
-    if table["conflict"] is None:
-        metrics = [name for name in metrics if name not in BY_CONFLICT]
+    metrics = shown_metrics(table)
     heads = [metric_name(name)[1] for name in metrics]
     yield (
         f"{table['clips']['test']} clips of the test split, read once, after the epoch was chosen on the "
@@ -46,7 +43,7 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
     for one in table["published"]:
         if cells := printed(one, metrics):
             yield row(f"published: {one['name']}", str(one["seeds"] or ""), *cells, "")
-    if each := [name for name in every if name not in METRIC_NAMES]:
+    if each := [name for name in next(iter(configurations.values()))["test"] if name not in METRIC_NAMES]:
         yield from _each_lines(table, each)
     if table["published"]:
         rows = [PublishedFigures(**one) for one in table["published"]]
@@ -141,6 +138,12 @@ def _measured_line(measured: dict[str, list]) -> str:
         shown.append(f"{shortest} to {longest} a run" if shortest != longest else f"{shortest} a run")
     line = "; ".join(shown)
     return f"{line[0].upper()}{line[1:]}."
+
+
+def shown_metrics(table: dict[str, Any]) -> list[str]:
+    """The columns: metrics that are not of one target, those by conflict where a run tells which clips are."""
+    every = next(iter(table["configurations"].values()))["test"]
+    return [name for name in every if name in METRIC_NAMES and (table["conflict"] or name not in BY_CONFLICT)]
 
 
 def row(*cells: str) -> str:
