@@ -18,6 +18,7 @@ from ..runs.stored import StoredRun
 from ..task_metrics import main_metric
 from .sweep import read_sweep, run_folder
 from .sweep_runs import is_done
+from .table_markdown import row, rule
 
 SPLITS = ("validation", "test")
 NOT_SHARED = ("_name_or_path", "architectures", "dtype")  # by how a model was made and loaded
@@ -127,10 +128,10 @@ class Ensemble:
             rows["mean of the seeds"] = {name: float(np.mean([one[name] for one in alone.values()])) for name in own}
             rows["ensemble"] = own
             names = reported([f"{split}_{name}" for name in own], split)
-            yield f"| {split} | {' | '.join(metric_name(name)[1] for name in names)} |"
-            yield "|---" * (len(names) + 1) + "|"
+            yield row(split, *(metric_name(name)[1] for name in names))
+            yield rule(len(names) + 1)
             for title, metrics in rows.items():
-                yield f"| {title} | {' | '.join(metric_text(name, metrics[name]) for name in names)} |"
+                yield row(title, *(metric_text(name, metrics[name]) for name in names))
             yield ""
         yield self._verdict()
 
