@@ -14,7 +14,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 CUDA ?=
 
-PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# Python compiles a module when it is first imported. pip would take two minutes to compile all that is installed.
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED = $(VENV)/.installed
 
 # Whatever pyproject.toml names as `name>=version`, the extras too, as `name==version`.

@@ -6,8 +6,10 @@ Needs no download: the weights are random, in the sizes of BERT-base, and the da
 float32, with TF32, in bf16, and in bf16 compiled, and prints the median of clips per second over the epochs after the
 first, the ratio to float32, the memory at its peak, and how many TFLOP/s the text encoder makes of them (6 operations
 a weight and token, padding included). With --reference, a checkout of thuiar/Self-MM, the official code on the same
-device, too. Then a short training without dropout runs on the device and on the CPU, in float32: prints the largest
-difference of a loss, a generated label and a class centre. Exit status 0 if none is above 1e-3.
+device, too. Then sound passes a speech model of WavLM-base's size, and pictures an image model of CLIP-B's, as in
+`selfmm extract --device cuda` by one process: prints how many seconds and pictures per second. At last a short
+training without dropout runs on the device and on the CPU, in float32: prints the largest difference of a loss, a
+generated label and a class centre. Exit status 0 if none is above 1e-3.
 """
 
 import argparse
@@ -20,11 +22,25 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from data_preparation import SHAPES, WORDS, write_file
 from training_speed import selfmm_run
-from transformers import BertConfig, BertModel, BertTokenizerFast, TrainerCallback
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    TrainerCallback,
+    Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+    WavLMModel,
+)
 
+from selfmm_hf.model.audio_features_selfmm import AudioEncoder
+from selfmm_hf.model.vision_features_selfmm import ImageEncoder
 from selfmm_hf.training.collator import SelfMMCollator
 from selfmm_hf.training.trainer import SelfMMTrainer
 
@@ -111,6 +127,28 @@ def measure_official(args: argparse.Namespace, ours: float) -> None:
     print(f"official code: {printed.strip()}\nours in float32: {ours:.0f} clips/s", flush=True)
 
 
+def measure_extraction(args: argparse.Namespace, folder: Path) -> None:
+    """Clips of 5 s with 10 pictures, one after the other; the first does not count."""
+    speech, image = folder / "speech", folder / "image"
+    WavLMModel(WavLMConfig(num_hidden_layers=args.layers)).save_pretrained(speech)
+    Wav2Vec2FeatureExtractor().save_pretrained(speech)
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "patch_size": 32}
+    CLIPVisionModel(CLIPVisionConfig(num_hidden_layers=args.layers, **sizes)).save_pretrained(image)
+    CLIPImageProcessor().save_pretrained(image)
+    random = np.random.default_rng(0)
+    sound = random.uniform(-1, 1, 5 * 16000).astype(np.float32)
+    pictures = [random.integers(0, 256, (360, 640, 3), np.uint8) for _ in range(10)]
+    for what, units, encoder, clip in (
+        ("WavLM-base, seconds of sound", 5, AudioEncoder(speech, device=args.device), sound),
+        ("CLIP-B/32, pictures", 10, ImageEncoder(image, device=args.device), pictures),
+    ):
+        encoder(clip)
+        begin = time.perf_counter()
+        for _ in range(args.clips):
+            encoder(clip)  # gives its features to the CPU, so it has done its work
+        print(f"{what} per second: {units * args.clips / (time.perf_counter() - begin):.1f}", flush=True)
+
+
 def agree(args: argparse.Namespace, device: str) -> bool:
     """Whether a short training on the device is that of the CPU."""
     found = [trained(args, place, [], 3, dropout=False)[0] for place in (device, "cpu")]
@@ -135,6 +173,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rows", type=int, default=1284, help="training clips")
     parser.add_argument("--agree_rows", type=int, default=128, help="of the comparison with the CPU")
+    parser.add_argument("--clips", type=int, default=40, help="of the extraction")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args()
@@ -152,6 +191,7 @@ def main() -> None:
         rate = measure(given, args.device, args.epochs)
         if args.reference:
             measure_official(given, rate)
+        measure_extraction(args, Path(folder))
         given.data_file = Path(folder, "agree.pkl")
         fine = agree(given, args.device)
     sys.exit(int(not fine))

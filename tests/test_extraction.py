@@ -525,6 +525,8 @@ def test_commands(media, tmp_path, inline, capsys):
     assert extract("--table", table, "--workers", "0") == 2
     assert extract("--table", table, "--max_seconds", "nan") == 2
     assert "must be a positive number of seconds" in capsys.readouterr().err
+    assert extract("--table", table, "--device", "cuda:99") == 2
+    assert "--device cuda:99 cannot be used: " in capsys.readouterr().err
 
 
 # In a group of processes of its own; a shell starts what it runs in the background deaf to Ctrl-C.

@@ -10,6 +10,7 @@ import fresh
 import numpy as np
 import pytest
 import torch
+from no_float64 import DEVICE, NoFloat64
 from transformers import HubertConfig, HubertModel, ViTConfig, ViTImageProcessor, ViTModel, Wav2Vec2FeatureExtractor
 
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
@@ -146,6 +147,19 @@ def test_encoders_by_name(encoders):
     features, absent = extractor.extract(clip(audio=voice(1.0, 16000), sampling_rate=16000))
     assert absent == {} and features["audio"].shape == (10, 8) and features["vision"].shape == (6, 9)
     assert len(extractor.recipe["audio"]["checksum"]) == len(extractor.recipe["vision"]["checksum"]) == 64
+
+
+def test_encoders_run_on_the_device_that_is_named(encoders):
+    extractor = SelfMMFeatureExtractor(**encoders)
+    expected, _ = extractor.extract(clip())
+    later = SelfMMFeatureExtractor(**encoders)
+    with NoFloat64():
+        for moved in (extractor, later):  # loaded already, or not yet
+            found, _ = moved.to(DEVICE).extract(clip())
+            assert {moved._tool(name).model.device for name in found} == {DEVICE}
+            for name, values in expected.items():
+                np.testing.assert_allclose(found[name], values, atol=1e-6)
+    assert "device" not in extractor.to_dict()
 
 
 def test_other_weights_are_refused(encoders, tmp_path):

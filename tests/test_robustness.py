@@ -31,8 +31,6 @@ from selfmm_hf.task_metrics import metrics_of
 from selfmm_hf.training.collator import SelfMMCollator
 from selfmm_hf.training.missing_data import MissingData
 
-pytestmark = pytest.mark.draws
-
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--config", str(ROOT / "hub_configs" / "demo.yaml"), "--disable_tqdm", "true", "--use_cpu", "true"]
 MODALITIES = ("text", "audio", "vision")
@@ -384,6 +382,7 @@ def test_tables_of_emotions_are_narrow_and_have_each_beside_what_is_published():
     assert of_each(score(3)) == [] and of_each(Task(("a", "b"))) == ["mae_a", "mae_b"]
 
 
+@pytest.mark.draws
 def test_pictures(tmp_path):
     pytest.importorskip("matplotlib")
     labels = np.random.default_rng(0).uniform(-3, 3, 50)

@@ -47,6 +47,13 @@ def extract(
         str | None, Option(help="Speech recognition model for clips without text, such as a Whisper.")
     ] = None,
     workers: Annotated[int | None, Option(min=1, help="Processes; by default one for each core.")] = None,
+    device: Annotated[
+        str | None,
+        Option(
+            help="Where the models run: cpu, cuda, cuda:1 or mps. By default cuda with --gpus_per_worker, else cpu. "
+            "All processes share it."
+        ),
+    ] = None,
     max_seconds: Annotated[
         float | None, Option("--max_seconds", help="Longer clips are refused; 300 by default.")
     ] = None,
@@ -61,10 +68,13 @@ def extract(
     with end_in_one_line():
         check_engine(engine, ray_address, gpus_per_worker)
         from selfmm_hf.clips.extract import extract_clips
-        from selfmm_hf.environment import cores
+        from selfmm_hf.environment import check_device, cores
         from selfmm_hf.storage.hub_names import take_from_hub
 
         check_seconds(max_seconds)
+        device = device or ("cuda" if gpus_per_worker else "cpu")
+        if engine == Engine.local:
+            check_device(device)
         if transcriber is not None:
             take_from_hub(transcriber, "the transcriber", owner=False)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
@@ -74,9 +84,11 @@ def extract(
             if engine == Engine.ray:
                 from selfmm_hf.cluster.features import Extraction
 
-                work = Extraction(extractor, transcriber, time_limit)
+                work = Extraction(extractor, transcriber, device, time_limit)
                 raise typer.Exit(on_cluster(clips, table, output_dir, work, ray_address, workers, gpus_per_worker))
-            result = extract_clips(clips, table, output_dir, extractor, transcriber, workers or cores(), time_limit)
+            result = extract_clips(
+                clips, table, output_dir, extractor, transcriber, workers or cores(), device, time_limit
+            )
         finally:
             signal.signal(signal.SIGTERM, before)
         for line in _told(result, Path(output_dir)):

@@ -47,6 +47,7 @@ def extract_clips(
     extractor: SelfMMFeatureExtractor,
     transcriber: str | None = None,
     workers: int = 1,
+    device: str = "cpu",
     time_limit: float = TIME_LIMIT,
 ) -> Extraction:
     """
@@ -63,6 +64,7 @@ def extract_clips(
         transcriber: A model for "automatic-speech-recognition", for clips without `text`. What was heard in an earlier
             run stays where this one names none.
         workers: Processes.
+        device: Where the encoders and the transcriber run; all processes share it.
         time_limit: Seconds that one clip may take. A clip that takes longer fails.
 
     Raises:
@@ -106,7 +108,7 @@ def extract_clips(
             if known is None or wordless:
                 tasks.append(Task(clip, file, known, wordless))
         folder.begin(extractor, result.done, [task.id for task in tasks])
-        _compute(tasks, Job(clips, out, extractor, transcriber, time_limit), workers, folder, result)
+        _compute(tasks, Job(clips, out, extractor, transcriber, device, time_limit), workers, folder, result)
         _finish(columns, transcriber, folder, result)
         result.seconds = time.monotonic() - begin
     return result

@@ -49,6 +49,7 @@ class Job:
         out: The folder that is filled.
         extractor: Computes the features; each process makes its own of this kind and recipe.
         transcriber: Name of a model for "automatic-speech-recognition".
+        device: Where the encoders and the transcriber run.
         time_limit: Seconds that one clip may take.
     """
 
@@ -56,6 +57,7 @@ class Job:
     out: Path
     extractor: SelfMMFeatureExtractor
     transcriber: str | None = None
+    device: str = "cpu"
     time_limit: float = TIME_LIMIT
 
     @property
@@ -67,13 +69,13 @@ class Job:
         try:
             hoots = self.scratch / f"{os.getpid()}.wav"
             _write_hoots(hoots)
-            self.extractor.extract({"audio": hoots, "vision": [np.zeros((64, 64, 3), np.uint8)]})
+            self.extractor.to(self.device).extract({"audio": hoots, "vision": [np.zeros((64, 64, 3), np.uint8)]})
         except Exception as error:
             raise ExtractionError(f"The recipe cannot be computed: {told(error)}") from error
         try:
             with without_its_code(self.transcriber or ""):
                 transcriber = self.transcriber and pipeline(
-                    "automatic-speech-recognition", self.transcriber, device="cpu", trust_remote_code=False
+                    "automatic-speech-recognition", self.transcriber, device=self.device, trust_remote_code=False
                 )
         except Exception as error:
             raise ExtractionError(f"The transcriber {self.transcriber} cannot be loaded: {told(error)}") from error

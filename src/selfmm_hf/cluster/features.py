@@ -28,6 +28,7 @@ class Extraction:
     Args:
         extractor: Its recipe lies beside the data.
         transcriber: Of clips without `text`, a model for "automatic-speech-recognition".
+        device: Where the encoders and the transcriber run.
         time_limit: Seconds that one clip may take.
     """
 
@@ -35,11 +36,15 @@ class Extraction:
     optional = ("text", *UNIMODAL_LABELS.values())
 
     def __init__(
-        self, extractor: SelfMMFeatureExtractor, transcriber: str | None = None, time_limit: float = TIME_LIMIT
+        self,
+        extractor: SelfMMFeatureExtractor,
+        transcriber: str | None = None,
+        device: str = "cpu",
+        time_limit: float = TIME_LIMIT,
     ):
         extractor = recipe_alone(extractor)
         self.widths, self.recipe = extractor.widths, extractor.to_json_string()
-        self._job = Job(Path(), Path(), extractor, transcriber, time_limit)
+        self._job = Job(Path(), Path(), extractor, transcriber, device, time_limit)
 
     def files(self) -> dict[str, bytes]:
         return {RECIPE_FILE: self.recipe.encode()}

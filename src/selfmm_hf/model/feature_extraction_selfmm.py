@@ -55,6 +55,7 @@ MAX_SECONDS = 24 * 3600  # of a clip
 # By which edges are cut. Recipes that were saved without them cut none.
 EDGE_OPTIONS = {"audio": "silence_db", "vision": "still_change"}
 WIDTHS = {"librosa33": len(LIBROSA33_COLUMNS), "face": len(COLUMNS)}  # of those that are the same anywhere
+NOT_SAVED = ("_tools", "device", "others", "source")
 NETWORKS = "face_networks"  # the folder of their files, in the package as in a repository
 
 # Normalised values are cut here: what is farther out than anything in training says no more than that.
@@ -127,6 +128,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         self.normalization = {} if normalization is None else normalization
         self._check_normalization()
         self._tools: dict[str, Any] = {}
+        self.device = torch.device("cpu")
         # Where the recipe was read, "" if that is not known, and how; None: the caller made it.
         self.source: tuple[str, dict[str, Any]] | None = None
 
@@ -158,8 +160,17 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         return cls.from_dict(json.loads(Path(json_file).read_text("utf-8")))
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {name: value for name, value in self.__dict__.items() if name not in ("_tools", "source", "others")}
+        fields = {name: value for name, value in self.__dict__.items() if name not in NOT_SAVED}
         return {**copy.deepcopy({**fields, **self.others}), "feature_extractor_type": type(self).__name__}
+
+    def to(self, device: str | torch.device) -> "SelfMMFeatureExtractor":
+        """Moves the encoders to a device, those that are loaded later too. A saved recipe does not name it."""
+        self.device = torch.device(device)
+        with _LOADING:
+            for tool in self._tools.values():
+                if isinstance(tool, AudioEncoder | ImageEncoder):
+                    tool.model.to(self.device)
+        return self
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
         """Saves the recipe, whose models are named by their checksums, and the face models where it takes them."""
@@ -438,9 +449,9 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         try:
             if name == "audio":
                 rates = recipe["frame_rate"], recipe["window_seconds"]
-                return AudioEncoder(model, *rates, revision, token=token, layer=layer)
+                return AudioEncoder(model, *rates, revision, self.device, token, layer)
             landmarker = FaceLandmarker(self._face_models()) if recipe["face_only"] else None
-            return ImageEncoder(model, revision, landmarker, token=token, layer=layer)
+            return ImageEncoder(model, revision, landmarker, device=self.device, token=token, layer=layer)
         except OSError as error:
             if token is not False:
                 raise

@@ -128,6 +128,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             raise ValueError("The pipeline needs a processor: AutoProcessor.from_pretrained of the same repository.")
         processor.fit(model)
         super().__init__(model, *args, processor=processor, **kwargs)
+        processor.feature_extractor.to(self.device)
         if isinstance(transcriber, str | os.PathLike):
             with without_its_code(transcriber):
                 transcriber = pipeline(
