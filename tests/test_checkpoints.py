@@ -241,8 +241,10 @@ def test_a_run_that_stopped_early_is_over(tmp_path):
     one = trainer(tmp_path, **options)
     one.train()
     again = trainer(tmp_path, **options)
+    args = again.args
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == one.state.global_step == 9
+    assert args.num_train_epochs == 20  # which may be those of another trainer, too
     assert len(again.pseudo_labels.history) == 3
 
 

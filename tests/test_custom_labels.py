@@ -96,8 +96,14 @@ def test_one_score_is_as_before(tmp_path):
     folder = make(tmp_path / "own", {"label": [0.1, 1, -0.9, 0, 0.4, 0.5]})
     task = load_splits("custom", str(folder), label_range=1.0)["train"].task
     assert task == Task(("sentiment",), "regression", ((-1.0, 1.0),))
-    with pytest.raises(DataError, match=r"no label is beyond 1, but those of this data set reach 3"):
+    with pytest.raises(DataError, match=r"no label is beyond 1, expected labels that reach 3; add --label_range 1$"):
         load_splits("custom", str(folder))
+    shy = make(tmp_path / "shy", {"label": [0.1, 0.3, -0.2, 0, 0.1, 0.1]})
+    with pytest.raises(DataError, match=r"no label is beyond 0.3, .* reach 1; scale the labels to \[-1, 1\]$"):
+        load_splits("custom", str(shy), label_range=1.0)
+    (shy / "task.yaml").write_text("scales: {sentiment: [-5, 5]}")
+    with pytest.raises(DataError, match=r"no label is beyond 0.3, .* reach 5; correct the scale in task.yaml$"):
+        load_splits("custom", str(shy))
 
 
 ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "

@@ -71,7 +71,7 @@ def test_interrupted(tmp_path, file, monkeypatch):
     ("arguments", "message"),
     [
         (["prepare", "mosi", "--file", "nothing.pkl", "--output_dir", "out"], "There is no file or folder nothing.pkl"),
-        (["prepare", "sims", "--file", "source.pkl", "--output_dir", "out"], "is this another data set"),
+        (["prepare", "sims", "--file", "source.pkl", "--output_dir", "out"], "take the data as mosi or mosei"),
         (
             ["prepare", "mosi", "--file", "source.pkl", "--output_dir", "out", "--config", "alligned"],
             "no configuration alligned",

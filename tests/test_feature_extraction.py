@@ -142,6 +142,13 @@ def test_frames_without_a_face_stay_zero_and_do_not_count(extractor):
     assert (both[0].normalize("vision", mixed["vision"])[-1] == 0).all()
 
 
+def test_extractors_of_one_normalization_are_independent(extractor):
+    given = {"audio": {"mean": [0.0] * 33, "std": [1.0] * 33}}
+    one, other = (SelfMMFeatureExtractor(normalization=given) for _ in range(2))
+    one.fit_normalization([extractor.extract(clip())[0]])
+    assert other.normalization == given == {"audio": {"mean": [0.0] * 33, "std": [1.0] * 33}}
+
+
 def test_encoders_by_name(encoders):
     extractor = SelfMMFeatureExtractor(**encoders)
     features, absent = extractor.extract(clip(audio=voice(1.0, 16000), sampling_rate=16000))

@@ -566,6 +566,19 @@ def test_from_text_encoder_frozen_with_another_attention(tmp_path):
     assert all(one.requires_grad for name, one in model.named_parameters() if not name.startswith("encoders.text."))
 
 
+@pytest.mark.parametrize("given", [tiny_text_config(), tiny_text_config().to_dict()], ids=["object", "dict"])
+def test_models_of_one_text_config_are_independent(tiny_model, tiny_batch, given):
+    before, batch = copy.deepcopy(given), tiny_batch()
+    one, other = (tiny_model(text_config=given) for _ in range(2))
+    expected = one(**batch)
+    other.set_attn_implementation("eager")
+    other.encoders["text"].config.num_attention_heads = 4
+    assert one.encoders["text"].config._attn_implementation == "sdpa"
+    assert one.config.text_config.num_attention_heads == 2
+    assert_same_outputs(one(**batch), expected, atol=0)
+    assert (given if isinstance(given, dict) else vars(given)) == (before if isinstance(given, dict) else vars(before))
+
+
 def test_a_half_precision_encoder_config_gives_a_float32_model(tiny_model, tiny_batch):
     model = tiny_model(text_config=tiny_text_config(dtype="float16"))
     assert {one.dtype for one in model.parameters()} == {torch.float32}

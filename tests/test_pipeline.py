@@ -538,6 +538,16 @@ def test_a_timeline_of_classes(model_folder):
         assert set(piece["unimodal"]["audio"]) == set(piece["scores"]) and piece["unimodal"]["text"] is None
 
 
+def test_pipelines_of_one_processor_are_independent(model_of):
+    model, processor = model_of("classes")
+    text_config = model.config.text_config.to_dict() | {"max_position_embeddings": 8}
+    short = SelfMMModel(SelfMMConfig(**(model.config.to_dict() | {"text_config": text_config}))).eval()
+    lengths = [
+        MultimodalSentimentPipeline(one, processor=processor).processor.max_text_tokens for one in (short, model)
+    ]
+    assert lengths == [8, 50] and processor.max_text_tokens == 50
+
+
 def test_modalities_of_other_names_are_given_as_features(model_of, tmp_path):
     model, processor = model_of("classes")
     MultimodalSentimentPipeline(model, processor=processor).save_pretrained(tmp_path)

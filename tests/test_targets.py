@@ -95,7 +95,17 @@ def test_a_damaged_task_is_refused(change, message):
 @pytest.mark.parametrize(
     ("task", "label", "message"),
     [
-        (SCORE, 3.1, r"the label is 3.1, but those of this data set lie in \[-3, 3\]; is this another data set\?"),
+        (
+            SCORE,
+            3.1,
+            r"the label is 3.1, expected a number in \[-3, 3\]; correct it, or scale the labels to \[-3, 3\]$",
+        ),
+        (
+            score(1.0),
+            -3.0,
+            r"the label is -3, .*; correct it, or take the data as mosi or mosei, or as custom with .*range 3$",
+        ),
+        (score(1.0), None, r"the label is None, expected a number in \[-1, 1\]; correct it$"),
         (SCORE, None, "the label is None"),
         (SCORE, float("nan"), "the label is nan"),
         (BOTH, [0.5, 0.5], r"arousal is 0.5, but its labels lie in \[1, 5\]"),

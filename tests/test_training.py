@@ -284,10 +284,11 @@ def _with_nan(rows):
         (lambda f: None, ["--learning_rates", '{"encoder.text": 1e-5}'], "encoder.text"),
         (lambda f: None, ["--fusion_head_dim", "-4"], "fusion_head_dim must be a positive integer"),
         (lambda f: mmsa_file(f, regression_labels=_with_nan), [], "row 1 .*finite"),
-        (lambda f: mmsa_file(f, limit=30.0), [], "is this another data set"),
+        (lambda f: mmsa_file(f, limit=30.0), [], r"expected a number in \[-3, 3\]; correct it, or scale the labels"),
         (lambda f: None, ["--text_encoder", "no/such-encoder"], "no/such-encoder"),
         (lambda f: None, ["--resume_from_checkpoint", "true"], "no checkpoint"),
-        (lambda f: mmsa_file(f, limit=1.0), [], "no label is beyond 1"),
+        (lambda f: mmsa_file(f, limit=1.0), [], "no label is beyond 1, .* take the data as sims or simsv2, or"),
+        (lambda f: mmsa_file(f, limit=1.0), ["--dataset", "custom"], "labels that reach 3; add --label_range 1$"),
         (lambda f: None, ["--modalities", "text", "speech"], "'speech'.* not modalities; expected some of text, audio"),
         (lambda f: None, ["--num_train_epochs", "0"], "num_train_epochs must be positive"),
         (lambda f: None, ["--per_device_train_batch_size", "-4"], "per_device_train_batch_size must be positive"),
@@ -354,10 +355,10 @@ def test_word_vectors_are_read_by_an_encoder_that_is_new(tmp_path):
     for split in data.values():
         del split["text_bert"]
     file.write_bytes(pickle.dumps(data))
-    run = Run(*read_options(["--dataset", "custom", "--data", str(file), "--output_dir", str(tmp_path), "--use_cpu"]))
-    assert run.model.config.is_sequence("text") and run.args.learning_rates == {
-        "encoders.audio": 1e-3, "encoders.vision": 1e-4,
-    }  # fmt: skip
+    given = read_options(["--dataset", "custom", "--data", str(file), "--output_dir", str(tmp_path), "--use_cpu"])
+    run, new = Run(*given), {"encoders.audio": 1e-3, "encoders.vision": 1e-4}
+    assert run.model.config.is_sequence("text") and run.args.learning_rates == new
+    assert given[2].learning_rates == {"encoders.text": 5e-5, **new}  # another run may be made of them
 
 
 def test_accelerate_launch_runs_train_py(tmp_path):

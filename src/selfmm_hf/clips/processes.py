@@ -118,7 +118,7 @@ class Processes:
         if death.exitcode < 0:
             with suppress(ValueError):
                 how = signal.Signals(-death.exitcode).name
-        how = {"SIGKILL": "SIGKILL: for want of memory?"}.get(how, how)
+        how = {"SIGKILL": "SIGKILL, as where memory is short: name fewer --workers"}.get(how, how)
         words = ""
         with suppress(OSError):
             log = _log(self.job, death.pid).read_bytes()[-4000:].decode(errors="replace")

@@ -63,7 +63,9 @@ def rename(name: str) -> str | None:
     for pattern, replacement in RENAMED:
         if re.match(pattern, bare):
             return None if replacement is None else re.sub(pattern, replacement, bare)
-    raise ValueError(f"{name!r} is not a parameter of the official Self-MM; is this a checkpoint of another model?")
+    raise ValueError(
+        f"{name!r} is not a parameter of the official Self-MM: the checkpoint is of another model. Take one of Self-MM."
+    )
 
 
 def convert_state_dict(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

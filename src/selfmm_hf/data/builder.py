@@ -172,7 +172,8 @@ class FeatureBuilder(GeneratorBasedBuilder):
         for split, table in tables.items():
             if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
                 self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
-        check_reach(self.task_in_file, [label for table in tables.values() for label in table.columns["label"]], file)
+        labels = [label for table in tables.values() for label in table.columns["label"]]
+        check_reach(self.task_in_file, labels, file, own=not self.CITATION)
         return tables
 
     def _origin(self, file: Path) -> Origin:

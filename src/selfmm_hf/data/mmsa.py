@@ -285,7 +285,8 @@ class FeatureTable:
 
     def _scores(self) -> list[float]:
         if self.task.problem_type != REGRESSION:
-            self._fail("labels", f"scores, not those of {', '.join(self.task.names)}; is this another data set?")
+            names, known = ", ".join(self.task.names), "mosi, mosei, sims, simsv2 or custom"
+            self._fail("labels", f"expected {names}, got scores; take the data as {known}")
         if "regression_labels" not in self.source and "classification_labels" in self.source:
             hint = f"; for their classes take problem_type {SINGLE_LABEL}"
             self._fail("regression_labels", f"missing, and classification_labels do not give a sentiment score{hint}")

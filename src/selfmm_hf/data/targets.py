@@ -57,12 +57,24 @@ def label_fault(task: Task, label: Label | None) -> str | None:
         if number is None or not low - margin <= number <= high + margin:
             said = number if number is None else f"{number:g}"
             if task.label_range is not None:
-                here = f"those of this data set lie in [{low:g}, {high:g}]"
-                return f"the label is {said}, but {here}; is this another data set?"
+                mend = "" if number is None or np.isnan(number) else f", or {_remedy(abs(number), high)}"
+                return f"the label is {said}, expected a number in [{low:g}, {high:g}]; correct it{mend}"
             return f"{name} is {said}, but its labels lie in [{low:g}, {high:g}]"
     if task.problem_type == SINGLE_LABEL and abs(sum(numbers) - 1) > TOLERANCE:
         return f"the probabilities of {', '.join(task.names)} add up to {sum(numbers):g}, not to 1"
     return None
+
+
+def _remedy(reach: float, limit: float, own: bool = False) -> str:
+    """What to do about scores that reach another number than `limit`; of the user's `own`, which option to add."""
+    known = {1: "sims or simsv2", 3: "mosi or mosei"}
+    fits = next((end for end in known if end / 3 < reach <= end * (1 + ROUNDING)), limit)
+    if limit not in known:
+        return "correct the scale in task.yaml"
+    if fits == limit:
+        return f"scale the labels to [-{limit:g}, {limit:g}]"
+    option = f"--label_range {fits}"
+    return f"add {option}" if own else f"take the data as {known[fits]}, or as custom with {option}"
 
 
 def check_reach(task: Task, labels: Sequence[Label], where: str | Path, own: bool = False) -> None:
@@ -72,15 +84,15 @@ def check_reach(task: Task, labels: Sequence[Label], where: str | Path, own: boo
 
     Args:
         labels: Of all splits.
-        own: Whether the user may leave out a target, such as an emotion that nobody shows.
+        own: Whether the data are the user's own, who may leave out a target, such as an emotion that nobody shows.
     """
     if task.problem_type == SINGLE_LABEL or (task.problem_type == MULTI_LABEL and not own):
         return
     if (limit := task.label_range) is not None:
         if (largest := float(np.abs(labels).max())) <= limit / 3:
             raise DataError(
-                f"{where}: no label is beyond {largest:g}, but those of this data set reach {limit:g}; is this another "
-                "data set, or label_range another one?"
+                f"{where}: no label is beyond {largest:g}, expected labels that reach {limit:g}; "
+                f"{_remedy(largest, limit, own)}"
             )
         return
     for name, values in zip(task.names, np.reshape(labels, (len(labels), -1)).T, strict=True):

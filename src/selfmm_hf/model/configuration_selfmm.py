@@ -87,8 +87,8 @@ class SelfMMConfig(PreTrainedConfig):
 
     Args:
         text_config (`dict` or [`PreTrainedConfig`], *optional*):
-            Configuration of any Hugging Face text encoder. Without it, text is absent or, given `text_dim`, a
-            sequence of word vectors.
+            Configuration of any Hugging Face text encoder, which is copied. Without it, text is absent or, given
+            `text_dim`, a sequence of word vectors.
         modalities (`list[str]`, *optional*):
             Names of the modalities, in the order in which the fusion concatenates them. Defaults to
             `["text", "audio", "vision"]`, without text where neither `text_config` nor `text_dim` is given.
@@ -410,10 +410,10 @@ def _read_text_config(given: Any, members: int) -> PreTrainedConfig | None:
         most = next((bound for pattern, bound in TEXT_BOUNDS if re.search(pattern, name)), None)
         if most is not None and not value <= most:
             raise ValueError(f"text_config: {name} must be at most {most:,}, got {value!r}.")
-    config = given
+    config = given = copy.deepcopy(given)  # models write into theirs how attention is computed, and in which precision
     if isinstance(given, dict):
         _refuse_kernels(given)
-        options = dict(given)
+        options = given
         kind = options.pop("model_type", "bert")
         try:
             config = AutoConfig.for_model(kind, **options)

@@ -3,7 +3,6 @@
 The model holds no pseudo-labels: they are training state, kept by the trainer of the `selfmm-hf` package.
 """
 
-import copy
 import inspect
 import math
 import os
@@ -313,7 +312,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         how = options.pop("text_pooling", None), read_layer(options.get("text_layer", -1), "text_layer")
         encoder, text_config, pooling = load_text_encoder(name_or_path, revision, attn_implementation, *how)
         layer = {"text_layer": text_config.num_hidden_layers} if isinstance(how[1], int) and how[1] != -1 else {}
-        options = {**options, "text_config": copy.deepcopy(text_config), "text_pooling": pooling, **layer}
+        options = {**options, "text_config": text_config, "text_pooling": pooling, **layer}
         model = cls(cls.config_class(**options))
         model.encoders["text"] = encoder
         model.pretrained_text = True

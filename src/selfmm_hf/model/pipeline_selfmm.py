@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from numbers import Real
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -126,6 +127,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     def __init__(self, model: Any, *args: Any, processor: Any = None, transcriber: Any = None, **kwargs: Any):
         if processor is None:
             raise ValueError("The pipeline needs a processor: AutoProcessor.from_pretrained of the same repository.")
+        processor = copy(processor)  # another model may read longer texts
         processor.fit(model)
         super().__init__(model, *args, processor=processor, **kwargs)
         processor.feature_extractor.to(self.device)

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class Run:
     """
 
     def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments, test: bool = True):
+        args = copy(args)  # another run may be made of what is changed here
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
         self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
@@ -102,10 +104,11 @@ class Run:
         untrained = self.options.preset_taken and self.tokenizer is None
         if self.options.preset_taken:
             self._tell(f"No --config is given: the preset {TAKEN_BY_ITSELF} is used.")
-        for rates in (self.args.learning_rates, self.args.weight_decays):
-            for prefix in list(rates):
-                if prefix.partition(".")[2] in self.inputs.left_out or (untrained and prefix == "encoders.text"):
-                    del rates[prefix]
+        unused = {"encoders.text"} if untrained else set()
+        for name in ("learning_rates", "weight_decays"):
+            rates = getattr(self.args, name).items()
+            kept = {one: rate for one, rate in rates if one.partition(".")[2] not in self.inputs.left_out}
+            setattr(self.args, name, {one: rate for one, rate in kept.items() if one not in unused})
 
     def _checkpoint(self) -> Path | None:
         """

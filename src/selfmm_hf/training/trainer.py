@@ -255,6 +255,7 @@ class SelfMMTrainer(Trainer):
                 logger.warning(
                     f"Nothing is left to train: early stopping had ended the run of {resume_from_checkpoint}."
                 )
+                self.args = copy(self.args)
                 self.args.num_train_epochs = state.epoch
         elif self.state.global_step and self.model_init is None:  # trained before
             self._begin(self.model.config)
