@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import fresh
 import pytest
 import torch
 from conftest import assert_same_outputs, command
@@ -210,7 +211,7 @@ def test_a_run_resumes_exactly_and_its_model_loads_without_peft(tmp_path, data, 
     first = load_file(sorted(whole.glob("checkpoint-*"))[0] / "model.safetensors")
     assert any("lora_A" in name for name in first) and not any("lora" in name for name in learned)
 
-    found = subprocess.run([sys.executable, "-c", LOAD, whole / "model"], capture_output=True, text=True, cwd=tmp_path)
+    found = subprocess.run([fresh.python(), "-c", LOAD, whole / "model"], capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     capsys.readouterr()
     assert command("predict", "--model", whole, "--text", "good bad film", "--json") == 0
