@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from no_float64 import DEVICE, NoFloat64
 from transformers import (
     AutoModel,
     Wav2Vec2Config,
@@ -57,6 +58,14 @@ def folder(model_folder):
 @pytest.fixture(scope="module")
 def pipe(folder):
     return load(folder)
+
+
+def test_features_are_computed_where_the_model_is(pipe, folder):
+    with NoFloat64():
+        model = SelfMMModel.from_pretrained(folder)
+        moved = MultimodalSentimentPipeline(model, processor=pipe.processor, device=DEVICE)
+    assert moved.processor.feature_extractor.device == moved.model.device == DEVICE
+    assert pipe.processor.feature_extractor.device == torch.device("cpu")
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,8 @@ class Job:
         try:
             hoots = self.scratch / f"{os.getpid()}.wav"
             _write_hoots(hoots)
-            self.extractor.to(self.device).extract({"audio": hoots, "vision": [np.zeros((64, 64, 3), np.uint8)]})
+            self.extractor = self.extractor.to(self.device)
+            self.extractor.extract({"audio": hoots, "vision": [np.zeros((64, 64, 3), np.uint8)]})
         except Exception as error:
             raise ExtractionError(f"The recipe cannot be computed: {told(error)}") from error
         try:

@@ -164,13 +164,12 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         return {**copy.deepcopy({**fields, **self.others}), "feature_extractor_type": type(self).__name__}
 
     def to(self, device: str | torch.device) -> "SelfMMFeatureExtractor":
-        """Moves the encoders to a device, those that are loaded later too. A saved recipe does not name it."""
-        self.device = torch.device(device)
-        with _LOADING:
-            for tool in self._tools.values():
-                if isinstance(tool, AudioEncoder | ImageEncoder):
-                    tool.model.to(self.device)
-        return self
+        """This extractor, if its encoders run on that device, else another one like it. A recipe names no device."""
+        if (device := torch.device(device)) == self.device:
+            return self
+        other = type(self).from_dict(self.to_dict())
+        other.source, other.device = self.source, device
+        return other
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
         """Saves the recipe, whose models are named by their checksums, and the face models where it takes them."""

@@ -130,7 +130,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         processor = copy(processor)  # another model may read longer texts
         processor.fit(model)
         super().__init__(model, *args, processor=processor, **kwargs)
-        processor.feature_extractor.to(self.device)
+        processor.feature_extractor = processor.feature_extractor.to(self.device)
         if isinstance(transcriber, str | os.PathLike):
             with without_its_code(transcriber):
                 transcriber = pipeline(
