@@ -16,18 +16,28 @@ import re
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
 from huggingface_hub import hf_hub_download
 from transformers import pipeline
 from uploads import Doorkeeper, keep_apart, sweep_forever
 
+try:
+    from spaces import GPU  # ZeroGPU runs what it decorates in a process that has a GPU; elsewhere it does nothing
+except ImportError:
+
+    def GPU(**_: Any) -> Callable[[Callable], Callable]:
+        return lambda function: function
+
+
 MODEL = os.environ.get("SELFMM_MODEL") or "NAME/selfmm-demo"  # a repository on the Hub, or a folder; or several
 TRANSCRIBER = os.environ.get("SELFMM_TRANSCRIBER") or None  # "openai/whisper-tiny.en", for instance
+ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 MAX_SECONDS = 60
 MAX_MEGABYTES = 100
@@ -130,10 +140,18 @@ def load(model: str) -> Any:
         raise SystemExit(
             "Set the environment variable SELFMM_MODEL to the model: a repository on the Hub, or a folder."
         )
-    pipe = pipeline("multimodal-sentiment", model=model, trust_remote_code=True, transcriber=TRANSCRIBER)
+    device = "cpu" if ZERO_GPU else None  # without a GPU of its own, this process scores words
+    pipe = pipeline("multimodal-sentiment", model=model, trust_remote_code=True, transcriber=TRANSCRIBER, device=device)
     extractor = pipe.processor.feature_extractor
     extractor.max_seconds = min(extractor.max_seconds, MAX_SECONDS)
     return pipe
+
+
+def to_gpu(pipe: Any) -> None:
+    """Moves a pipeline, and the speech recognition in it, to the GPU of this process."""
+    for one in filter(None, (pipe, pipe.transcriber)):
+        one.device = torch.device("cuda:0")
+        one.model.to(one.device)
 
 
 def limits(model: str) -> str:
@@ -261,6 +279,19 @@ def judge(pipe: Any, clip: str | None, words: str | None, truth: str | None = No
     return "".join([*parts, picture, *(f'<p class="hint">{html.escape(hint)}</p>' for hint in hints)]), result
 
 
+def judge_of_clips(pipe_of: Callable[[str], Any]) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """`judge` by the name of a model. ZeroGPU runs it in another process, which is sent what can be pickled."""
+
+    @GPU(duration=MAX_WORK_SECONDS)
+    def judge_clip(model: str, clip: str | None, words: str | None, truth: str | None) -> tuple[str, dict[str, Any]]:
+        pipe = pipe_of(model)
+        if ZERO_GPU:
+            to_gpu(pipe)
+        return judge(pipe, clip, words, truth)
+
+    return judge_clip
+
+
 @contextmanager
 def _heard(told: list[str]) -> Iterator[None]:
     """Puts into `told` what the pipeline warns of, in this thread; others may be judging words."""
@@ -295,6 +326,8 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
             raise _error(f"There is no model {model!r:.100} here.")
         return by_name[model].pipe
 
+    judge_clip = judge_of_clips(pipe_of)
+
     def predict(
         clip: str | None, words: str | None, request: gr.Request, model: str = chosen.name
     ) -> tuple[str, dict[str, Any]]:
@@ -305,7 +338,7 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
             if not any(map(os.path.exists, paths)):
                 uploads.pop(session, None)
         example = kept.get(str(Path(clip).resolve())) if clip else None
-        return judge(pipe_of(model), clip, words, example and example.truth)
+        return judge_clip(model, clip, words, example and example.truth)
 
     def predict_words(words: str | None, model: str = chosen.name) -> tuple[str, dict[str, Any] | None]:
         try:
@@ -338,8 +371,8 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
                     max_lines=4, max_length=MAX_LETTERS, placeholder="the movie was wonderful",
                 )  # fmt: skip
                 button = gr.Button("What does it say?", variant="primary")
-                judge_clip = gr.Button("Score the clip", elem_id="judge-clip", visible="hidden")
-                judge_words = gr.Button("Score the words", elem_id="judge-words", visible="hidden")
+                clip_button = gr.Button("Score the clip", elem_id="judge-clip", visible="hidden")
+                words_button = gr.Button("Score the words", elem_id="judge-words", visible="hidden")
                 _show_examples(examples, video, words)
             with gr.Column(scale=3, min_width=300):
                 shown = opening[0] if opening else NOTHING_YET
@@ -348,12 +381,12 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
                     numbers = gr.JSON(opening and opening[1], label="Numbers", show_label=False)
         gr.on([button.click, words.submit], None, video, None, js=JUDGE)
         outputs = [picture, numbers]
-        judged = judge_clip.click(
+        judged = clip_button.click(
             predict, [video, words, *choice], outputs, api_name="predict", concurrency_id="clips", concurrency_limit=1,
         )  # fmt: skip
         judged.success(None, js=SHOW)
         judged.failure(lambda: (NOTHING_YET, None), None, outputs, queue=False, api_visibility="private")
-        judged = judge_words.click(
+        judged = words_button.click(
             predict_words, [words, *choice], outputs, api_visibility="private", queue=False
         )  # fmt: skip
         judged.then(None, js=SHOW)

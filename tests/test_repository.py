@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,8 @@ PACKAGE = sorted((ROOT / "src").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # Of the checkout that benchmarks/official.py is given.
 OFFICIAL = {"config", "data", "models", "trains", "utils"}
+# What comes with every Space of gradio; elsewhere ours does without the last.
+ON_THE_HUB = {"gradio", "huggingface-hub", "pyyaml", "spaces"}
 
 
 def tree(file):
@@ -65,7 +68,7 @@ def test_everything_that_is_imported_is_declared():
     # scikit-learn is for the official code alone
     tests = sorted((ROOT / "tests").glob("*.py"))
     assert not {name: file for name, file in imported([*SCRIPTS, *tests]).items()
-                if name not in ours | declared(extras["test"])}  # fmt: skip
+                if name not in ours | declared(extras["test"]) | ON_THE_HUB}  # fmt: skip
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
@@ -80,7 +83,7 @@ def test_the_lowest_versions_are_those_of_the_extras_too():
 @pytest.mark.parametrize("folder", [ROOT / "spaces_demo", METRIC], ids=lambda folder: folder.name)
 def test_a_space_installs_what_it_imports(folder):
     lines = [line for line in (folder / "requirements.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
-    known = declared(lines) | {"gradio", "huggingface-hub", "pyyaml"}  # those come with every Space of gradio
+    known = declared(lines) | ON_THE_HUB
     assert not {name: file for name, file in imported([*folder.glob("*.py")]).items() if name not in known}
 
 
@@ -246,8 +249,9 @@ def test_nothing_asks_pip_for_a_name_that_is_not_on_the_index():
 
 def test_each_extra_has_its_weight():
     table = (ROOT / "docs" / "install.md").read_text("utf-8")
-    rows = set(re.findall(r"(?m)^\| `(\w+)` \|", table))
-    assert rows == PROJECT["optional-dependencies"].keys() - {"docs", "test"}, "python benchmarks/extras.py"
+    rows = dict(re.findall(r"(?m)^\| `(\w+)` \| (.+?) \| \d+ \| \d+ \|", table))
+    assert rows.keys() == PROJECT["optional-dependencies"].keys()
+    assert rows == runpy.run_path(str(ROOT / "benchmarks" / "extras.py"))["PURPOSES"], "python benchmarks/extras.py"
 
 
 def files(*folders):

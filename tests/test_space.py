@@ -18,7 +18,7 @@ import urllib.request
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import fresh
 import pytest
@@ -305,6 +305,82 @@ def test_the_requirements_are_those_of_the_package():
     core = [line for line in project["dependencies"] if line.startswith(("torch", "transformers"))]
     expected = sorted(core + project["optional-dependencies"]["clips"])
     assert [line for line in lines if not line.startswith("#")] == expected
+
+
+def test_the_container_has_what_it_starts(app):
+    """No Docker is needed: what is copied and run is there, and its options and variables are those that are read."""
+    lines = (SPACE / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    said = [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+    does = {name: [rest for kind, rest in said if kind == name] for name, _ in said}
+    assert does["FROM"] == ["python:3.12-slim"]  # which all packages support; the Space runs on the same
+    front = yaml.safe_load((SPACE / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    assert front["python_version"] == "3.12"
+    copied = {name for line in does["COPY"] for name in line.split()[:-1]}
+    assert copied == {path.name for path in SPACE.iterdir()} - {"README.md", "Dockerfile", "__pycache__"}
+    assert json.loads(*does["CMD"]) == ["python", front["app_file"]]
+    (install,) = does["RUN"][:1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f'"{next(one for one in project["optional-dependencies"]["demo"] if one.startswith("gradio"))}"' in install
+    variables = dict(one.split("=") for one in does["ENV"][0].split())
+    assert variables == {"GRADIO_SERVER_NAME": "0.0.0.0", "SELFMM_MODEL": "/model"}
+    assert does["EXPOSE"] == ["7860"]  # Gradio's
+    page = (SPACE / "README.md").read_text(encoding="utf-8")
+    for line in lines[:2]:  # how to use it, as the page says
+        assert line.removeprefix("# ") in page
+        assert "docker run" not in line or ("--publish 7860:7860" in line and ":/model:ro" in line)
+
+
+def test_uv_has_the_options_that_the_container_gives():
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("needs uv: pip install uv")
+    told = subprocess.run([uv, "pip", "install", "--help"], capture_output=True, text=True, check=True).stdout
+    command = re.search(r"uv pip install (.*)", (SPACE / "Dockerfile").read_text(encoding="utf-8"))[1]
+    assert set(re.findall(r"--[\w-]+", command)) <= set(re.findall(r"--[\w-]+", told))
+
+
+# Stands in for the package that comes with a Space.
+SPACES = """
+lent = False
+
+def GPU(duration):
+    def decorate(function):
+        def call(*arguments):
+            global lent
+            lent = True
+            print(f"a GPU for {duration} s", flush=True)
+            try:
+                return function(*arguments)
+            finally:
+                lent = False
+        return call
+    return decorate
+"""
+
+
+@pytest.mark.parametrize("lending", [True, False], ids=["ZeroGPU", "other hardware"])
+def test_zero_gpu_lends_a_gpu_to_the_model_and_to_speech_recognition(app, tmp_path, monkeypatch, lending):
+    spaces, moves, devices = ModuleType("spaces"), [], []
+    exec(SPACES, spaces.__dict__)
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    monkeypatch.setenv("SPACES_ZERO_GPU", str(lending).lower())
+    spec = importlib.util.spec_from_file_location("app_on_zero_gpu", SPACE / "app.py")
+    there = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(there)
+
+    class Lent(Pipe):
+        model = SimpleNamespace(config=Pipe.model.config, to=lambda where: moves.append((spaces.lent, str(where))))
+        transcriber = SimpleNamespace(model=model)
+        processor = SimpleNamespace(feature_extractor=SimpleNamespace(max_seconds=600))
+
+    pipe = Lent(result(text=1.0))
+    monkeypatch.setattr(there, "pipeline", lambda *_, device, **options: devices.append(device) or pipe)
+    assert there.load("some/body") is pipe and devices == ["cpu" if lending else None]
+    there.judge(pipe, None, "so")
+    assert moves == []
+    there.judge_of_clips({"one": pipe}.get)("one", None, "so", None)
+    assert moves == ([(True, "cuda:0")] * 2 if lending else [])
+    assert not lending or str(pipe.device) == str(pipe.transcriber.device) == "cuda:0"
 
 
 @pytest.mark.parametrize(
@@ -615,6 +691,8 @@ def test_what_broke_off_or_was_left_is_swept(served):
 
 
 def test_words_do_not_wait_for_clips(gradio, app, tmp_path):
+    """Nor do they take the GPU that ZeroGPU lends to clips."""
+    (tmp_path / "spaces.py").write_text(SPACES)
     with serving(tmp_path, SERVE_SLOWLY, "some/body") as page:
         (tmp_path / "clip.mp4").write_bytes(b"clip")
         clip = sent_clip(page, tmp_path / "clip.mp4")
@@ -628,6 +706,7 @@ def test_words_do_not_wait_for_clips(gradio, app, tmp_path):
         (tmp_path / "go").touch()
         for number in range(statuses.count(200)):
             assert answered(page, f"visitor{number}")["success"]
+        assert page.log.read_text().count("a GPU for 60 s") == statuses.count(200)
 
 
 def test_files_and_addresses_of_the_server_are_not_for_visitors(served):

@@ -17,8 +17,8 @@ SENT = {
     ),
     "dataset": ("README.md", "LICENSE", RECIPE_FILE),
     "space": (
-        "README.md", "LICENSE", "*.py", "requirements.txt", "pre-requirements.txt", "packages.txt", "examples/*.txt",
-        "examples/*.json", "examples/*.mp4", "examples/*.webm", "examples/*.wav", "examples/*.flac",
+        "README.md", "LICENSE", "*.py", "requirements.txt", "pre-requirements.txt", "packages.txt", "Dockerfile",
+        "examples/*.txt", "examples/*.json", "examples/*.mp4", "examples/*.webm", "examples/*.wav", "examples/*.flac",
     ),
 }  # fmt: skip
 TOKENIZER_FILES = (
