@@ -44,7 +44,7 @@ SECTIONS = [
 
 
 def write_run(folder, seed=1111, modalities=MODALITIES, limit=3.0, epochs=EPOCHS, ids=None, **options):
-    """What a finished run leaves, without the data and the model."""
+    """What a finished run of before leaves, without predictions of training clips, nor the data and the model."""
     random = np.random.default_rng(seed)
     labels = np.round(random.uniform(-limit, limit, 2 * TEST), 1).astype(np.float32)
     said = {name: (labels + random.normal(0, limit / 6, 2 * TEST)).astype(np.float32) for name in modalities}
@@ -381,6 +381,18 @@ def test_labels_of_sims(tmp_path, sketched):
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
     assert {"confusion-1-5.png", "confusion-1-3.png"} <= pictures and "confusion-1-7.png" not in pictures
     assert "predicted ≤ -0.7" in page.cells or "predicted ≤ \N{MINUS SIGN}0.7" in page.cells
+
+
+def test_training_clips_among_the_predictions_change_nothing(tmp_path):
+    """Runs of before do not have them."""
+    before = StoredRun.read(write_run(tmp_path / "before"))
+    file = write_run(tmp_path / "now") / "predictions.parquet"
+    table = pq.read_table(file)
+    training = table.slice(0, 5).to_pydict() | {"split": ["train"] * 5, "id": list("abcde"), "label": [3.0] * 5}
+    pq.write_table(pa.concat_tables([pa.table(training, schema=table.schema), table]), file)
+    now = StoredRun.read(tmp_path / "now")
+    assert set(now.predictions["split"]) == {"validation", "test"} and now.same_clips(before)
+    assert all(now.metrics(split) == before.metrics(split) for split in ("validation", "test"))
 
 
 def test_constant_predictions_and_a_single_epoch(tmp_path, sketched):

@@ -93,7 +93,7 @@ def test_a_search_without_a_test_split_and_its_best_options_reproduced(searched,
     for file in (path for path in out.rglob("*") if path.is_file() and path.suffix != ".parquet"):
         assert not re.search(r'"test|\btest_(mae|corr|acc|f1|loss)', file.read_text()), file
     for file in out.rglob("predictions.parquet"):
-        assert set(pq.read_table(file)["split"].to_pylist()) == {"validation"}
+        assert set(pq.read_table(file)["split"].to_pylist()) == {"train", "validation"}
     assert not list(out.rglob("model")) and not list(out.rglob("checkpoint-*"))
 
     losses = [results["selection_loss"] for _, results in found]

@@ -95,9 +95,10 @@ def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
     table = pq.read_table(folder / "predictions.parquet")
     assert table.column_names == ["id", "split", "label", "fusion", "text", "audio", "vision"]
     rows = table.to_pylist()
-    expected = [(sample["id"], split, sample["label"]) for split in ("validation", "test") for sample in corpus[split]]
+    expected = [(sample["id"], split, sample["label"]) for split, samples in corpus.items() for sample in samples]
     assert [(row["id"], row["split"]) for row in rows] == [one[:2] for one in expected]
     assert [row["label"] for row in rows] == pytest.approx([one[2] for one in expected])
+    assert not any(name.startswith("train_") for name in results)
     test = [row for row in rows if row["split"] == "test"]
     metrics = mosi_metrics([row["fusion"] for row in test], [row["label"] for row in test])
     assert {name: results[f"test_{name}"] for name in metrics} == pytest.approx(metrics, nan_ok=True)
@@ -241,6 +242,8 @@ def test_a_published_file_and_a_pretrained_encoder(tmp_path, encoder):
     assert model.config.text_config.hidden_size == 8
     assert "encoder" in (tmp_path / "run" / "model" / "README.md").read_text()
     rows = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    assert [row["split"] for row in rows] == ["train"] * 18 + ["validation"] * 5 + ["test"] * 5
+    rows = rows[18:]
     assert [row["vision"] is None for row in rows] == [True, False, False, False, True] * 2  # without a picture
     assert all(row[name] is not None for row in rows for name in ("fusion", "text", "audio"))
 

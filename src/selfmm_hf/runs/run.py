@@ -192,11 +192,7 @@ class Run:
         lora = self._lora()
         if not trainer.is_fsdp_enabled:  # so that the results are those of the model that is saved
             merge_lora(self.model)
-        outputs = {
-            split: trainer.predict(samples, metric_key_prefix=split)
-            for split, samples in splits.items()
-            if split != "train"
-        }
+        outputs = {split: trainer.predict(samples, metric_key_prefix=split) for split, samples in splits.items()}
         self.model = trainer.whole_model()
         if not trainer.is_world_process_zero():
             return {}
@@ -204,6 +200,7 @@ class Run:
         with writing(self.folder / TRAINER_STATE_NAME):
             trainer.save_state()
         modalities = self.model.config.modalities
+        judged = {split: output for split, output in outputs.items() if split != "train"}
         results = {
             "dataset": self.options.dataset,
             "text_encoder": self.options.text_encoder,
@@ -212,7 +209,7 @@ class Run:
             "convention": self.args.convention,
             "seed": self.args.seed,
             **_told(task),
-            **results_of(self.splits, trainer, outputs, modalities),
+            **results_of(self.splits, trainer, judged, modalities),
         }
         context = self.options.context_utterances
         processor = SelfMMProcessor(self.inputs.extractor, self.tokenizer, self.max_text_tokens, context)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class StoredRun:
         environment: As `environment.json` has it.
         results: As `all_results.json` has them; empty where the run has not come to its end, as is all that follows.
         predictions: `id`, `split`, `label`, `fusion` and each modality, (clips,), or, of several targets, (clips,
-            targets), NaN where a clip lacks one.
+            targets), NaN where a clip lacks one; of validation and test.
     """
 
     folder: Path
@@ -177,8 +178,9 @@ def losses_by_epoch(log_history: list[dict[str, Any]], name: str) -> list[float]
 
 
 def read_predictions(folder: Path) -> dict[str, NDArray]:
-    """Columns of `predictions.parquet`."""
+    """Columns of `predictions.parquet` without the training clips, which runs of before did not have."""
     table = _table(folder / PREDICTIONS_FILE, "id", "split", "label", "fusion")
+    table = table.filter(pc.field("split") != "train")
     columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in ("id", "split")}
     for name in table.column_names[2:]:
         columns[name] = _numbers(folder / PREDICTIONS_FILE, table, name)
