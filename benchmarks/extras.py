@@ -1,5 +1,5 @@
 """
-What each extra of pyproject.toml weighs: the packages and megabytes that it adds to those of the core.
+The table of extras in docs/install.md: what each is for, and the packages and megabytes that it adds to the core.
 
     python benchmarks/extras.py          # of what is installed in this environment; packages that are missing are named
 
@@ -16,6 +16,21 @@ from packaging.utils import canonicalize_name
 
 PACKAGE = "selfmm-hf"
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+
+# In the order of the table.
+PURPOSES = {
+    "clips": "read clips: the pipeline, `selfmm extract`, `selfmm predict CLIP`",
+    "demo": "the Space; includes `clips`",
+    "plots": "`run.png`, `selfmm report`, `selfmm robustness`",
+    "benchmark": "`selfmm benchmark`, `selfmm search`",
+    "onnx": "`selfmm export`",
+    "evaluate": "the metrics as a module of `evaluate`",
+    "peft": "`--lora_rank`: light finetuning of a text encoder",
+    "ray": "`--engine ray`: clips on the machines of a cluster; includes `clips`",
+    "csd": "CMU-MOSEI's emotions from the SDK's file",
+    "docs": "`make docs`: this site, for those who work on it",
+    "test": "`make test`, for those who work on the package; includes all but `docs`",
+}
 
 
 def required(name: str, extras: frozenset[str]) -> list[Requirement]:
@@ -52,22 +67,22 @@ def megabytes(name: str) -> float | None:
         return None
 
 
-def row(label: str, names: set[str]) -> str:
+def row(label: str, purpose: str, names: set[str]) -> str:
     weights = {name: megabytes(name) for name in names - {PACKAGE}}
     there = sorted((name for name in weights if weights[name]), key=lambda name: -weights[name])
     missing = sorted(name for name in weights if weights[name] is None)
     most = ", ".join(f"{name} {weights[name]:.0f}" for name in there[:3])
     most += f"; not installed here: {', '.join(missing)}" if missing else ""
-    return f"| {label} | {len(there)} | {sum(weights[name] for name in there):.0f} | {most} |"
+    return f"| {label} | {purpose} | {len(there)} | {sum(weights[name] for name in there):.0f} | {most} |"
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.strip().splitlines()[0]).parse_args()
     core = closure(PACKAGE)
-    print("| | packages | MB | the largest, MB |\n|---|---|---|---|")
-    print(row("the core", core))
-    for extra in PROJECT["optional-dependencies"]:
-        print(row(f"`{extra}`", closure(PACKAGE, frozenset([extra])) - core))
+    print("| extra | what it is for | packages | MB | the largest, MB |\n|---|---|---|---|---|")
+    print(row("none: the core", "train on features, score features and text, push", core))
+    for extra, purpose in PURPOSES.items():
+        print(row(f"`{extra}`", purpose, closure(PACKAGE, frozenset([extra])) - core))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Evaluate a saved model with the field's metrics, as a module of `evaluate`: toge
     uv run examples/evaluate_model.py runs/demo/model
 """
 
-import sys
+import argparse
 
 import evaluate
 from transformers import pipeline
@@ -20,7 +20,7 @@ from selfmm_hf.data.synthetic import demo_corpus
 from selfmm_hf.resources import CONFIGS
 
 
-def main(model: str = "runs/demo/model", clips: int = 100) -> dict[str, dict[str, float]]:
+def main(model: str, clips: int = 100) -> dict[str, dict[str, float]]:
     """Prints, and returns, the metrics of the test split of the synthetic corpus."""
     rows = list(demo_corpus(sizes={"test": clips})["test"].with_format("numpy"))
     pipe = pipeline("multimodal-sentiment", model=model)
@@ -38,4 +38,6 @@ def main(model: str = "runs/demo/model", clips: int = 100) -> dict[str, dict[str
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Evaluate a model on the test split of the synthetic corpus.")
+    parser.add_argument("model", help="folder of a model, or its repository on the Hub")
+    main(parser.parse_args().model)

@@ -14,7 +14,7 @@ A model as an ONNX file behind HTTP: a text and features in, scores out.
 onnxruntime is thread-safe, and FastAPI runs each request in a thread of its own, so one session serves all of them.
 """
 
-import sys
+import argparse
 from typing import Annotated
 
 import numpy as np
@@ -32,7 +32,7 @@ def create_app(model: str, file: str) -> FastAPI:
     The service. What a request leaves out of a clip is absent.
 
     Args:
-        model: The folder with the processor.
+        model: A folder, or a repository on the Hub: its processor is used.
         file: The ONNX file.
     """
     processor = SelfMMProcessor.from_pretrained(model)
@@ -66,4 +66,10 @@ def create_app(model: str, file: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_app(*sys.argv[1:3]))
+    parser = argparse.ArgumentParser(description="Score words and features behind HTTP: POST /score.")
+    parser.add_argument("model", help="folder of a model, or its repository on the Hub")
+    parser.add_argument("file", help="what `selfmm export` has made of it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a container")
+    parser.add_argument("--port", type=int, default=8000)
+    arguments = parser.parse_args()
+    uvicorn.run(create_app(arguments.model, arguments.file), host=arguments.host, port=arguments.port)

@@ -12,8 +12,8 @@ Score a folder of clips: a table with a row for each, also for the ones that can
 The words of `a.mp4` are in `a.txt`, if there is one. `selfmm predict FOLDER --output scores.csv` does the same.
 """
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 from transformers import pipeline
@@ -23,9 +23,7 @@ import selfmm_hf  # noqa: F401 - the pipeline then runs the package, and no code
 CLIPS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".wav", ".flac", ".mp3"}
 
 
-def main(
-    model: str = "runs/demo/model", folder: str = "spaces_demo/examples", output: str = "scores.csv"
-) -> list[dict[str, str | float]]:
+def main(model: str, folder: str, output: str) -> list[dict[str, str | float]]:
     """Writes and returns the rows."""
     pipe = pipeline("multimodal-sentiment", model=model)
     rows = []
@@ -50,4 +48,8 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Score a folder of clips into a table.")
+    parser.add_argument("model", help="folder of a model, or its repository on the Hub")
+    parser.add_argument("folder", help="of the clips; the words of a.mp4 are in a.txt")
+    parser.add_argument("output", help="the table to write, such as scores.csv")
+    main(**vars(parser.parse_args()))

@@ -123,6 +123,19 @@ def test_a_script_runner_finds_what_it_imports(file):
     assert not needed - there - {"pydantic"}  # which comes with FastAPI
 
 
+def test_examples_take_their_arguments_by_argparse():
+    assert not [file.name for file in EXAMPLES if "sys.argv" in file.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("name", ["evaluate_model", "onnx_service", "score_folder", "serve"])
+def test_examples_with_arguments_have_help(name, monkeypatch, capsys):
+    pytest.importorskip({"evaluate_model": "evaluate", "onnx_service": "onnxruntime"}.get(name, "torch"))
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    assert ended.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
 def test_the_list_of_examples_is_whole():
     text = (ROOT / "examples" / "README.md").read_text("utf-8")
     files = {*EXAMPLES, *(ROOT / "examples" / "notebooks").glob("*.py")}
