@@ -16,10 +16,12 @@ for package in ("ray", "ai_edge_litert", "av", "librosa", "pebble"):
     pytest.importorskip(package)
 
 from selfmm_hf.clips.extract import extract_clips  # noqa: E402
-from selfmm_hf.cluster import run  # noqa: E402
 from selfmm_hf.cluster.features import Extraction  # noqa: E402
+from selfmm_hf.cluster.fetching import local  # noqa: E402
 from selfmm_hf.cluster.predictions import Prediction  # noqa: E402
+from selfmm_hf.cluster.results import Results  # noqa: E402
 from selfmm_hf.cluster.run import run_on_cluster  # noqa: E402
+from selfmm_hf.cluster.worker import Worker  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
 
@@ -75,9 +77,9 @@ def worker(media, monkeypatch):
     made = []
 
     def make(out, work, known=()):
-        place = run.Place(str(out))
-        place.begin(work)
-        made.append(run._Worker(str(media / "clips"), place, work, np.array(known, np.uint64)))
+        results = Results(str(out))
+        results.begin(work)
+        made.append(Worker(str(media / "clips"), results, work, np.array(known, np.uint64)))
         return made[-1]
 
     yield make
@@ -118,8 +120,8 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
     (lost,) = out.glob("validation-*.parquet")
     missing = [row["id"] for row in rows_of(out, "validation")]
     lost.unlink()
-    place = run.Place(str(out))
-    rest = worker(out, work(), place.done(["train", "validation", "test"]))
+    results = Results(str(out))
+    rest = worker(out, work(), results.done(["train", "validation", "test"]))
     assert not list(out.glob("failures-*"))
     assert rest(table_of(media)).to_pylist() == [{"done": len(missing), "failed": 6}]
     assert {row["id"] for row in rows_of(out, "validation")} == set(missing)
@@ -153,7 +155,7 @@ def test_the_same_id_twice_is_told(media, tmp_path, worker, forked_workers):
     for rows in (table.slice(1, 2), table.slice(2, 1)):
         worker(out, work())(rows)
     with pytest.raises(DataError, match="1 ids of the table are there twice"):
-        run.Place(str(out)).check_ids(work().names())
+        Results(str(out)).check_ids(work().names())
 
 
 @pytest.mark.parametrize(
@@ -186,10 +188,10 @@ def test_files_in_a_store_are_fetched_and_left(tmp_path):
     from fsspec.implementations.memory import MemoryFileSystem
 
     MemoryFileSystem().pipe_file("/clips/1.wav", b"sound")
-    with run._local("memory://clips/1.wav", tmp_path) as path:
+    with local("memory://clips/1.wav", tmp_path) as path:
         assert Path(path).read_bytes() == b"sound" and Path(path).suffix == ".wav"
     assert not list(tmp_path.iterdir())
-    place = run.Place("memory://results")
-    place.begin(work())
-    place.write("train-1.parquet", b"")
-    assert run._local("memory://clips/1.wav", tmp_path) and place._of(MemoryFileSystem(), "/results", ["train"])
+    results = Results("memory://results")
+    results.begin(work())
+    results.write("train-1.parquet", b"")
+    assert local("memory://clips/1.wav", tmp_path) and results._of(MemoryFileSystem(), "/results", ["train"])

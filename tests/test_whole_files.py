@@ -63,9 +63,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="need
 
 @needs_proc
 def test_a_file_is_on_the_disk_before_it_is_in_its_place(tmp_path, calls):
-    write_json(tmp_path / "results.json", {"ä": 1})
+    write_json(tmp_path / "results.json", {"ä": 1, "corr": [float("nan")]})
     assert calls == [("sync", "results.json"), ("move", "results.json"), ("sync", tmp_path.name)]
-    assert (tmp_path / "results.json").read_text("utf-8") == '{\n  "ä": 1\n}\n'
+    assert (tmp_path / "results.json").read_text("utf-8") == '{\n  "ä": 1,\n  "corr": [\n    null\n  ]\n}\n'
     assert os.listdir(tmp_path) == ["results.json"]
 
 

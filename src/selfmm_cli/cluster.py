@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from .errors import need
 
 if TYPE_CHECKING:
-    from selfmm_hf.cluster.run import Counts, Work
+    from selfmm_hf.cluster.run import Counts
+    from selfmm_hf.cluster.work import Work
 
 
 class Engine(StrEnum):

@@ -1,18 +1,20 @@
-"""What the pipeline says of clips: of one, and as rows of a table."""
+"""What the pipeline says of clips, one after another or side by side."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..model.configuration_selfmm import SelfMMConfig
 from ..model.decoding_selfmm import ClipWarning
 from ..model.pipeline_selfmm import MultimodalSentimentPipeline
 from .job import TIME_LIMIT, WorkError, told
+from .media import words_beside
 
-WORDS = ("id", "clip", "label", "transcript", "error")  # columns that hold no numbers
+Progress = Callable[[str, float, float | None], None]  # as the pipeline reports within a clip
 
 
 @dataclass
@@ -43,9 +45,28 @@ class Said:
     warnings: list[str] = field(default_factory=list)
 
 
-def predict(
-    clip: Clip, pipe: MultimodalSentimentPipeline, progress: Callable[[str, float, float | None], None] | None = None
-) -> Said | str:
+def clips_with_words(
+    files: Sequence[str], text: str | None = None, context: list[str] | None = None, beside: bool = True
+) -> list[Clip | str]:
+    """
+    Clips with what is said in them, or why that cannot be read.
+
+    Args:
+        files: Paths or URLs.
+        text: What is said in each.
+        context: What was said before each in the same video.
+        beside: Whether the words of `a.mp4` may stand in `a.txt` beside it, where `text` is not given.
+    """
+    clips: list[Clip | str] = []
+    for number, file in enumerate(files):
+        try:
+            clips.append(Clip(file, words_beside(file) if text is None and beside else text, context, number))
+        except ValueError as error:
+            clips.append(str(error))
+    return clips
+
+
+def predict(clip: Clip, pipe: MultimodalSentimentPipeline, progress: Progress | None = None) -> Said | str:
     """
     What the pipeline says of a clip, or why it cannot be read.
 
@@ -65,6 +86,47 @@ def predict(
         return str(error)
     notes = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, ClipWarning))
     return Said(result, [note for note in notes if note not in result["remarks"]])
+
+
+def one_by_one(
+    clips: Sequence[Clip | str], pipe: MultimodalSentimentPipeline, progress: Progress | None = None
+) -> Iterator[tuple[int, Said | str]]:
+    """
+    What the pipeline says of each clip, in their order, by its number.
+
+    Args:
+        clips: As [`clips_with_words`] returns them.
+        progress: Is told how far a clip is.
+    """
+    for number, clip in enumerate(clips):
+        yield number, clip if isinstance(clip, str) else predict(clip, pipe, progress)
+
+
+def side_by_side(
+    clips: Sequence[Clip | str],
+    load: Callable[[], MultimodalSentimentPipeline],
+    workers: int,
+    time_limit: float = TIME_LIMIT,
+) -> Iterator[tuple[int, Said | str]]:
+    """
+    The same in processes of one thread each, as clips are done.
+
+    Args:
+        load: Gives the pipeline of a process; it is pickled.
+        workers: Processes.
+        time_limit: Seconds that one clip may take.
+
+    Raises:
+        WorkError: Something is wrong that no clip is to blame for.
+    """
+    from .processes import Processes  # which needs pebble
+
+    yield from ((number, clip) for number, clip in enumerate(clips) if isinstance(clip, str))
+    with TemporaryDirectory() as folder:
+        job = PredictionJob(load, Path(folder), time_limit)
+        with closing(Processes(job, workers)) as processes:
+            readable = [clip for clip in clips if not isinstance(clip, str)]
+            yield from ((clip.number, outcome) for clip, outcome in processes.work(readable))
 
 
 @dataclass
@@ -94,27 +156,3 @@ def _predict(clip: Clip, pipe: MultimodalSentimentPipeline) -> Said | str:
         raise
     except Exception as error:
         return told(error)
-
-
-def prediction_columns(config: SelfMMConfig) -> list[str]:
-    """The columns of [`prediction_row`]."""
-    names, targets = ["score", *config.modalities], config.task.names
-    if config.task.label_range is None:
-        names = [f"{name}_{target}" for name in names for target in targets]
-    return [*names, "label", "transcript"]
-
-
-def prediction_row(result: dict[str, Any]) -> dict[str, float | str | None]:
-    """
-    What the pipeline returns, as cells by column: `score`, then each modality's name, then `label` and `transcript`;
-    of other tasks than one score `score_TARGET`, `text_TARGET`, ... of each target.
-    """
-    one = "score" in result
-    row: dict[str, Any] = {}
-    targets = () if one else tuple(result["scores"])
-    for name, said in {"score": result.get("score" if one else "scores"), **result["unimodal"]}.items():
-        row |= {name: said} if one else {f"{name}_{target}": said and said[target] for target in targets}
-    label = result.get("label")
-    row["label"] = "; ".join(label) if isinstance(label, list) else label
-    row["transcript"] = result.get("transcript")
-    return row

@@ -9,16 +9,10 @@ from ..data.custom.folder import Folder, split_table
 from ..data.custom.table import check_splits, read_table, stays_within
 from ..data.mmsa import DataError, Rules
 from ..data.targets import score
+from .media import MEDIA
 
 REQUIRED = ["id", "label", "split"]
 OPTIONAL = ["text", "clip", "video", "position"]
-# Of files that `decode_audio` and `decode_video` read: the endings by which a clip is found.
-MEDIA = {
-    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dv", ".eac3",
-    ".flac", ".flv", ".gif", ".ivf", ".m2ts", ".m4a", ".m4v", ".mjpeg", ".mka", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg",
-    ".mpg", ".mts", ".mxf", ".oga", ".ogg", ".ogv", ".opus", ".rm", ".ts", ".tta", ".vob", ".w64", ".wav", ".webm",
-    ".wma", ".wmv", ".wv",
-}  # fmt: skip
 
 
 def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:

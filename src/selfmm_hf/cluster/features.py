@@ -18,7 +18,7 @@ from ..data.mmsa import MOST
 from ..data.recipe import RECIPE_FILE
 from ..data.safe_pickle import DataError
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
-from .run import Row, words
+from .work import Row, words
 
 
 class Extraction:

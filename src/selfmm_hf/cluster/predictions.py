@@ -12,9 +12,10 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..clips.folder import PART
 from ..clips.job import TIME_LIMIT, Job
-from ..clips.predictions import WORDS, Clip, PredictionJob, prediction_row
+from ..clips.prediction_rows import WORDS, prediction_row
+from ..clips.predictions import Clip, PredictionJob
 from ..hub.saved_model import load_pipeline, model_of
-from .run import Row, words
+from .work import Row, words
 
 
 @dataclass

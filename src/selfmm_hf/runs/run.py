@@ -222,9 +222,7 @@ class Run:
             save_model_folder(self.folder / "model", self.model, processor, facts, self.folder / PICTURE)
         self._environment["sessions"][-1]["seconds"] = round(time.monotonic() - started, 1)
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
-        # JSON knows no NaN, which a correlation is where all predictions are equal.
-        known = {name: None if value != value else value for name, value in results.items()}
-        write_json(self.folder / RESULTS_FILE, known)
+        write_json(self.folder / RESULTS_FILE, results)
         return results
 
     def _lora(self) -> dict[str, float]:

@@ -134,7 +134,8 @@ def write_text(file: Path, text: str) -> None:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """With `null` for NaN, which JSON does not know."""
+    write_text(file, json.dumps(as_json(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def as_json(value: Any) -> Any:

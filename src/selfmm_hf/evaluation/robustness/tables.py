@@ -1,6 +1,5 @@
 """Predictions under all conditions -> figures, and their table."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...metrics import is_share, kind_and_target, metric_name, metric_of
 from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
+from ...published import as_printed
+from ...storage.whole_files import as_json
 from ...task_metrics import constant_predictions, metrics_of
 from .protocols import SEEDS, Condition
 from .published import Published
@@ -34,7 +35,7 @@ def of_each(task: Task) -> list[str]:
     return [metric_of("mae" if task.problem_type == REGRESSION else "f1", name) for name in task.names]
 
 
-Figures = dict[str, float | None]
+Figures = dict[str, float]  # by metric
 
 
 def label(condition: Condition) -> str:
@@ -47,13 +48,13 @@ def label(condition: Condition) -> str:
 def measure(
     predictions: dict[Condition, NDArray[np.float32]], labels: ArrayLike, task: Task
 ) -> dict[Condition, Figures]:
-    """The field's metrics under each condition; `None` where one is not defined."""
-    return {one: _metrics(values, labels, task) for one, values in predictions.items()}
+    """The field's metrics under each condition; NaN where one is not defined."""
+    return {one: metrics_of(task, values, labels) for one, values in predictions.items()}
 
 
 def summarise(measured: dict[Condition, Figures], train_labels: NDArray, labels: NDArray, task: Task) -> dict:
     """
-    The figures of both protocols.
+    The figures of both protocols, as JSON has them, with `None` for NaN.
 
     Args:
         measured: As `measure` returns it.
@@ -76,8 +77,8 @@ def summarise(measured: dict[Condition, Figures], train_labels: NDArray, labels:
             figures["mean"] = _mean(list(figures.values()))
     for fill in ("absent", "zeros"):
         rows[fill]["all"] = complete
-    guesses = _metrics(constant_predictions(task, train_labels, len(labels)), labels, task)
-    return rows | {"guess": guesses}
+    guesses = metrics_of(task, constant_predictions(task, train_labels, len(labels)), labels)
+    return as_json(rows | {"guess": guesses})
 
 
 def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
@@ -126,27 +127,16 @@ def _guessed(report: dict[str, Any]) -> str:
     return f"the median of the training labels, {report['guessed']:.2f},"
 
 
-def _metrics(predictions: ArrayLike, labels: ArrayLike, task: Task) -> Figures:
-    # JSON knows no NaN, which a correlation is where all predictions are equal.
-    metrics = metrics_of(task, predictions, labels)
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
-
-
 def _mean(figures: list[Figures]) -> Figures:
-    """Of each metric; `None` where one of them is not defined."""
-    return {
-        name: None if any(one[name] is None for one in figures) else float(np.mean([one[name] for one in figures]))
-        for name in figures[0]
-    }
+    """Of each metric; NaN where one of them is."""
+    return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
 
 
 def _printed(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value * 100:.2f}" if is_share(name) else f"{value:.3f}"
+    return "" if value is None else as_printed(name, value)
 
 
-def _cells(figures: dict[str, Figures], name: str) -> dict[str, str]:
+def _cells(figures: dict[str, dict[str, float | None]], name: str) -> dict[str, str]:
     return {row: _printed(name, one.get(name)) for row, one in figures.items()}
 
 

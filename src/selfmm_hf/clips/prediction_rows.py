@@ -1,0 +1,57 @@
+"""Predictions as rows of a table."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..model.configuration_selfmm import SelfMMConfig
+from ..storage.tables import plain_cell
+from ..storage.whole_files import whole, write_text
+
+WORDS = ("id", "clip", "label", "transcript", "error")  # columns that hold no numbers
+
+
+def prediction_columns(config: SelfMMConfig) -> list[str]:
+    """The columns of [`prediction_row`]."""
+    names, targets = ["score", *config.modalities], config.task.names
+    if config.task.label_range is None:
+        names = [f"{name}_{target}" for name in names for target in targets]
+    return [*names, "label", "transcript"]
+
+
+def prediction_row(result: dict[str, Any]) -> dict[str, float | str | None]:
+    """
+    What the pipeline returns, as cells by column: `score`, then each modality's name, then `label` and `transcript`;
+    of other tasks than one score `score_TARGET`, `text_TARGET`, ... of each target.
+    """
+    one = "score" in result
+    row: dict[str, Any] = {}
+    targets = () if one else tuple(result["scores"])
+    for name, said in {"score": result.get("score" if one else "scores"), **result["unimodal"]}.items():
+        row |= {name: said} if one else {f"{name}_{target}": said and said[target] for target in targets}
+    label = result.get("label")
+    row["label"] = "; ".join(label) if isinstance(label, list) else label
+    row["transcript"] = result.get("transcript")
+    return row
+
+
+def write_predictions(file: Path, answers: Sequence[dict[str, Any]], config: SelfMMConfig) -> None:
+    """
+    Args:
+        file: `.csv`, of the columns `clip`, those of [`prediction_row`] and `error`; or `.jsonl`, of all that there is.
+        answers: For each clip, its name as `clip`, and what the pipeline says of it, or an `error`.
+        config: Of the model.
+    """
+    if file.suffix == ".jsonl":
+        write_text(file, "".join(f"{json.dumps(answer)}\n" for answer in answers))
+        return
+    names = ["clip", *prediction_columns(config), "error"]
+    with whole(file) as part, part.open("w", encoding="utf-8", newline="") as content:
+        writer = csv.writer(content)
+        writer.writerow(names)
+        for answer in answers:
+            row = {} if "error" in answer else prediction_row(answer)
+            cells = {"clip": answer["clip"], **row, "error": answer.get("error")}
+            writer.writerow([plain_cell(cells.get(name)) if name in WORDS else cells.get(name) for name in names])

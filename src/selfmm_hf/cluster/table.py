@@ -1,0 +1,47 @@
+"""The table of the clips, which Ray reads piece by piece."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import ray
+from fsspec.core import url_to_fs
+
+from ..clips.job import told
+from ..data.safe_pickle import DataError
+from .work import Work
+
+READER = 0.1  # of a core, as Ray counts them
+
+
+def read_table(table: str, work: Work) -> Callable[[], Any]:
+    """
+    How Ray reads the columns that are wanted, of which the names alone have been looked at.
+
+    Raises:
+        DataError: The table cannot be read, or lacks a column.
+    """
+    fs, path = url_to_fs(table)
+    is_csv = path.endswith(".csv")
+    if not is_csv and not path.endswith(".parquet"):
+        raise DataError(f"{table} is neither .csv nor .parquet; expected a table with the column clip.")
+    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    try:
+        with fs.open(path, "rb") as content:
+            names = (pa.csv.open_csv(content, parse_options=parse).schema if is_csv else pq.read_schema(content)).names
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{table} cannot be read: {told(error)}") from error
+    if missing := [name for name in ("clip", *work.columns) if name not in names]:
+        raise DataError(f"{table} has no column {missing[0]!r}, which a cluster needs; it has {', '.join(names):.300}.")
+    columns = [name for name in ("clip", *work.columns, *work.optional) if name in names]
+    if not is_csv:
+        return partial(ray.data.read_parquet, path, filesystem=fs, columns=columns, num_cpus=READER)
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
+    )
+    return partial(
+        ray.data.read_csv, path, filesystem=fs, parse_options=parse, convert_options=convert, num_cpus=READER
+    )

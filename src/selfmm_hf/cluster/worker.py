@@ -1,0 +1,76 @@
+"""What an actor of the cluster does with a batch of rows: it has one process for clips, see [`Processes`]."""
+
+import hashlib
+import io
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from ..clips.folder import PART
+from ..clips.processes import Processes
+from ..data.custom.table import stays_within
+from ..data.safe_pickle import DataError
+from .fetching import Fetching
+from .results import FAILURES, Results, hashes
+from .work import Row, Work
+
+
+class Worker:
+    """Rows in; out, how many of them are done and have failed."""
+
+    def __init__(self, clips: str, results: Results, work: Work, known: Any):
+        self.clips, self.results, self.work = clips, results, work
+        self.known = ray.get(known) if isinstance(known, ray.ObjectRef) else known
+        self.folder = Path(tempfile.mkdtemp(prefix="selfmm-"))
+        (self.folder / PART).mkdir()
+        self.processes = Processes(Fetching(work.job(self.folder)), 1)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "id" not in rows.column_names:
+            rows = rows.append_column("id", rows["clip"])
+        rows = rows.filter(pa.array(~np.isin(hashes(rows["id"]), self.known)))
+        given, failures, tasks = rows.to_pylist(), [], {}
+        for number, row in enumerate(given):
+            try:
+                row["clip"] = _where(self.clips, row)
+                tasks[number] = self.work.task(number, row)
+            except DataError as error:
+                failures.append((number, str(error)))
+        done = []
+        for (number, _), outcome in self.processes.work(list(tasks.items())):
+            if isinstance(outcome, str):
+                failures.append((number, outcome))
+            else:
+                done.append((number, given[number], outcome))
+        tables = self.work.tables(sorted(done, key=lambda one: one[0]), self.folder)
+        if failures:
+            told_of = {name: [given[number].get(name) for number, _ in sorted(failures)] for name in ("id", "clip")}
+            tables[FAILURES] = pa.table({**told_of, "reason": [reason for _, reason in sorted(failures)]})
+        key = hashlib.sha256(repr(given).encode()).hexdigest()[:16]
+        for name, table in tables.items():
+            content = io.BytesIO()
+            pq.write_table(table, content)
+            self.results.write(f"{name}-{key}.parquet", content.getvalue())
+        for folder in self.folder.iterdir():
+            if folder.name != PART:
+                shutil.rmtree(folder)
+        return pa.table({"done": [len(done)], "failed": [len(failures)]})
+
+
+def _where(clips: str, row: Row) -> str:
+    """The whole path of a row's clip."""
+    clip = row.get("clip")
+    if not isinstance(clip, str) or not clip.strip():
+        raise DataError("column 'clip': the path is missing")
+    if not isinstance(row["id"], str) or not row["id"]:
+        raise DataError(f"column 'id': expected text, got {row['id']!r:.40}")
+    within = clip.removeprefix(f"{clips}/")
+    if not stays_within(within) or "://" in within:
+        raise DataError(f"column 'clip': expected a path within {clips}, got {clip!r:.200}")
+    return f"{clips}/{within}"
