@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...metrics import metric_name
-from ...runs.plot import GREY, PUBLISHED, STYLES, legend
+from ...runs.plot import legend
 from ...runs.stored import RunError, StoredRun, read_json
-from ..robustness.published import published
+from ..robustness.curves import Curves, by_rate, draw_rates, published_rates
+from ..robustness.published import Published, published
 from ..robustness.tables import REPORT_FILE, headlines, of_each
 from .data import Group
 from .drawing import Figure, Panel, Table
@@ -19,9 +20,6 @@ KINDS = {
     "absent": ("Only some modalities present, and the model is told so", "present"),
     "zeros": ("Only some modalities present, the others filled with zeros", "present"),
 }
-
-Curves = dict[str, dict[float, list[float]]]
-"""By group and rate, a value for each seed."""
 
 
 def robustness(groups: list[Group]) -> Figure:
@@ -42,15 +40,15 @@ def robustness(groups: list[Group]) -> Figure:
         ]
         if rows:
             tables.append(Table(["run", what, *(metric_name(name)[1] for name in names)], rows, title))
-    panels = []
+    panels, beside = [], published(first.dataset)
     for name in names:
         curves: Curves = {group: {} for group in measured}
         for group, found in measured.items():
             for run, report in found:
-                for rate, value in _rates(_figures(run, report, "random", name)).items():
+                for rate, value in by_rate(_figures(run, report, "random", name)).items():
                     curves[group].setdefault(rate, []).append(value)
         guess = next(iter(measured.values()))[0][1].get("guess", {}).get(name)
-        panels.append(_panel(name, curves, guess, first.dataset))
+        panels.append(_panel(name, curves, guess, beside))
     text = (
         "The test split once more, with words, frames of sound and frames of the face missing at random, all at the "
         "same rate, and with only some of the modalities. The model was chosen before, on validation. Of several "
@@ -58,7 +56,7 @@ def robustness(groups: list[Group]) -> Figure:
     )
     if of_each(first.task):
         text += " What is drawn are means; each of them is in robustness.md of the run."
-    if any(curve for name in names for curve in _published(first.dataset, name).values()):
+    if any(published_rates(beside, name) for name in names):
         text += " Published figures are of other features, and were chosen otherwise."
     return Figure("robustness", "Missing data", text, panels, tables)
 
@@ -80,46 +78,11 @@ def _figures(run: StoredRun, report: dict[str, Any], kind: str, name: str) -> di
         raise RunError(f"{REPORT_FILE} in {run.folder} is damaged: {type(error).__name__} {error}") from error
 
 
-def _rates(figures: dict[str, float]) -> dict[float, float]:
-    return {float(rate): value for rate, value in figures.items() if rate != "mean"}
-
-
-def _published(dataset: str, name: str) -> dict[str, dict[float, float]]:
-    """Of Self-MM at several rates, by source; in the units of `metrics.py`."""
-    unit = 1 if name == "mae" else 100
-    curves = {
-        f"Self-MM, published ({row.paper})": {
-            rate: value / unit for rate, value in _rates(row.metrics.get(name, {})).items()
-        }
-        for row in published(dataset)
-        if row.method == "Self-MM" and row.protocol == "random"
-    }
-    return {source: curve for source, curve in curves.items() if len(curve) > 1}
-
-
-def _panel(name: str, curves: Curves, guess: float | None, dataset: str) -> Panel:
+def _panel(name: str, curves: Curves, guess: float | None, rows: list[Published]) -> Panel:
     title = metric_name(name)[1]
 
     def draw(axes) -> None:
-        for number, (group, of) in enumerate(curves.items()):
-            colour, style, mark = STYLES[number % len(STYLES)]
-            inside = colour if number < len(STYLES) else "none"
-            if any(len(seeds) > 1 for seeds in of.values()):
-                ends = ([end(seeds) for seeds in of.values()] for end in (min, max))
-                axes.fill_between(list(of), *ends, color=colour, alpha=0.2, linewidth=0)
-            means = [np.mean(seeds) for seeds in of.values()]
-            axes.plot(
-                list(of), means, linestyle=style, marker=mark, markersize=4, color=colour, markerfacecolor=inside,
-                label=group or "this model",
-            )  # fmt: skip
-        colour, style, mark = PUBLISHED
-        for source, curve in _published(dataset, name).items():
-            axes.plot(
-                curve.keys(), curve.values(), linestyle=style, marker=mark, markersize=4, color=colour, label=source
-            )
-        if guess is not None:
-            axes.axhline(guess, color=GREY, linestyle=(0, (1, 2)), label="a guess without looking")
-        axes.set(xlabel="share of the data that is missing", ylabel=title)
+        draw_rates(axes, name, curves, rows, guess)
         legend(axes, 1 if max(map(len, curves)) > 15 else 2)
 
     said = "; ".join(

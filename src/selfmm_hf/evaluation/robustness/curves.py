@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...metrics import is_share, metric_name
-from ...runs.plot import PUBLISHED, STYLES
+import numpy as np
+
+from ...metrics import metric_name
+from ...runs.plot import GREY, PUBLISHED, STYLES
 from .published import Published
 from .tables import HEADLINES
 
-GUESS = "#777777"
+GUESS = "guessing without looking"
+
+Curves = dict[str, dict[float, list[float]]]
+"""By what is measured and rate, a value for each seed."""
 
 
 def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Sequence[Path]) -> None:
@@ -29,10 +34,13 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
     figure = Figure(figsize=(13, 4.6), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     error, sign, subsets = figure.subplots(1, 3)
-    rows = [row for row in rows if row.method == "Self-MM"]
     for axes, name in ((error, mae), (sign, accuracy)):
-        _plot_rates(axes, report, [row for row in rows if row.protocol == "random"], name)
-    _plot_subsets(subsets, report, [row for row in rows if row.protocol == "subsets"], f1)
+        curve = {rate: [one] for rate, one in by_rate(_column(report["random"], name)).items()}
+        draw_rates(axes, name, {report["name"]: curve}, rows, report["guess"][name])
+        axes.set_title(metric_name(name)[1])
+        axes.grid(alpha=0.25)
+    own = [row for row in rows if row.method == "Self-MM" and row.protocol == "subsets"]
+    _plot_subsets(subsets, report, own, f1)
     figure.suptitle(f"{report['dataset']}, test split: what is left when data are missing")
     handles = {}
     for axes in (error, sign, subsets):
@@ -42,25 +50,48 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
         figure.savefig(file, dpi=110, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
-def _plot_rates(axes, report, rows: list[Published], name: str) -> None:
-    points = {float(rate): one[name] for rate, one in report["random"].items() if rate != "mean"}
-    _draw(axes, points, *STYLES[0], report["name"], 100 if is_share(name) else 1)
-    for row in rows:
-        points = {float(rate): value for rate, value in row.metrics.get(name, {}).items() if rate != "mean"}
-        if len(points) > 1:
-            _draw(axes, points, *PUBLISHED, _who(row), 1)
-    scale, unit = (100, ", %") if is_share(name) else (1, "")
-    if report["guess"][name] is not None:
-        axes.axhline(report["guess"][name] * scale, color=GUESS, linestyle=":", label="guessing without looking")
-    axes.set(
-        title=metric_name(name)[1], xlabel="rate of missing tokens and frames", ylabel=f"{metric_name(name)[1]}{unit}"
-    )
-    axes.grid(alpha=0.25)
+def draw_rates(axes, name: str, curves: Curves, rows: Sequence[Published], guess: float | None) -> None:
+    """
+    A metric over the rate of missing data: of several seeds the mean, and a band from the lowest to the highest.
+
+    Args:
+        name: Of the metric.
+        rows: Published ones, of which Self-MM's are drawn.
+        guess: What a guess without looking gives.
+    """
+    for number, (group, of) in enumerate(curves.items()):
+        colour, style, mark = STYLES[number % len(STYLES)]
+        inside = colour if number < len(STYLES) else "none"
+        if any(len(seeds) > 1 for seeds in of.values()):
+            ends = ([end(seeds) for seeds in of.values()] for end in (min, max))
+            axes.fill_between(list(of), *ends, color=colour, alpha=0.2, linewidth=0)
+        means = [np.mean(seeds) for seeds in of.values()]
+        axes.plot(list(of), means, **_style(colour, style, mark), markerfacecolor=inside, label=group or "this model")
+    for source, curve in published_rates(rows, name).items():
+        axes.plot(curve.keys(), curve.values(), **_style(*PUBLISHED), label=source)
+    if guess is not None:
+        axes.axhline(guess, color=GREY, linestyle=(0, (1, 2)), label=GUESS)
+    axes.set(xlabel="share of the data that is missing", ylabel=metric_name(name)[1])
+
+
+def published_rates(rows: Sequence[Published], name: str) -> dict[str, dict[float, float]]:
+    """Of Self-MM, a metric at several rates, by source."""
+    of = [row for row in rows if row.method == "Self-MM" and row.protocol == "random"]
+    curves = {_who(row): by_rate(row.metrics.get(name, {})) for row in of}
+    return {source: curve for source, curve in curves.items() if len(curve) > 1}
+
+
+def by_rate(figures: dict[str, float]) -> dict[float, float]:
+    """Without their mean."""
+    return {float(rate): value for rate, value in figures.items() if rate != "mean"}
+
+
+def _style(colour: str, line: Any, mark: str) -> dict[str, Any]:
+    return {"color": colour, "linestyle": line, "marker": mark, "markersize": 4}
 
 
 def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
     labels = [subset for subset in report["absent"] if subset != "mean"]
-    scale, unit = (100, ", %") if is_share(name) else (1, "")
     places = {subset: place for place, subset in enumerate(reversed(labels))}
     colour, _, mark = STYLES[0]
     fills = ("absent", "zeros")
@@ -71,7 +102,7 @@ def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
             subset: one[name] for subset, one in report[fill].items() if subset in places and one[name] is not None
         }
         axes.plot(
-            [value * scale for value in known.values()],
+            list(known.values()),
             [places[subset] + 0.35 - height * (number + 0.5) for subset in known],
             mark,
             color=colour,
@@ -83,18 +114,17 @@ def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
         heights = [places[subset] + 0.35 - height * (number + 0.5) for subset in cells]
         axes.plot(list(cells.values()), heights, PUBLISHED[2], color=PUBLISHED[0], label=_who(row))
     if report["guess"][name] is not None:
-        axes.axvline(report["guess"][name] * scale, color=GUESS, linestyle=":", label="guessing without looking")
+        axes.axvline(report["guess"][name], color=GREY, linestyle=(0, (1, 2)), label=GUESS)
     for place in range(len(places) - 1):
         axes.axhline(place + 0.5, color="#dddddd", linewidth=0.8)
     axes.set_yticks(list(places.values()), list(places))
-    axes.set(title=f"{metric_name(name)[1]} with only these modalities", xlabel=f"{metric_name(name)[1]}{unit}")
+    axes.set(title=f"{metric_name(name)[1]} with only these modalities", xlabel=metric_name(name)[1])
     axes.grid(alpha=0.25, axis="x")
 
 
-def _draw(axes, points: dict[float, float], colour, line, mark, text: str, scale: float) -> None:
-    values = [value * scale for value in points.values()]
-    axes.plot(list(points), values, linestyle=line, marker=mark, markersize=5, color=colour, label=text)
+def _column(figures: dict[str, dict[str, float | None]], name: str) -> dict[str, float]:
+    return {label: np.nan if of[name] is None else of[name] for label, of in figures.items()}
 
 
 def _who(row: Published) -> str:
-    return f"{row.method}, published ({row.paper})"
+    return f"Self-MM, published ({row.paper})"

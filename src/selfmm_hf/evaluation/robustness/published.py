@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from ...metrics import is_share
 from ...resources import CONFIGS
 
 FILE = CONFIGS / "published" / "robustness.yaml"
@@ -18,7 +19,7 @@ class Published:
         protocol: `random` or `subsets`.
         paper: Short.
         source: The paper, and what its figures are.
-        metrics: By name, as in `metrics.py`, and label, as in `report.py`; as printed, accuracies and F1 in percent.
+        metrics: By name, and in the units of `metrics.py`; of each, by the label of its row, see [`label`].
     """
 
     dataset: str
@@ -37,7 +38,7 @@ def published(dataset: str | None = None) -> list[Published]:
         told = {name: row.pop(name) for name in ("dataset", "protocol", "method")}
         source = content["sources"][row.pop("source")]
         metrics = {
-            name: {label if isinstance(label, str) else f"{label:g}": value for label, value in cells.items()}
+            name: {str(label): value / 100 if is_share(name) else value for label, value in cells.items()}
             for name, cells in row.items()
         }
         if dataset in (None, told["dataset"]):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...metrics import is_share, kind_and_target, metric_name, metric_of
+from ...metrics import kind_and_target, metric_name, metric_of
 from ...model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ...published import as_printed
 from ...storage.whole_files import as_json
@@ -146,16 +146,12 @@ def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, di
         (
             f"{row.method} ({row.paper})",
             metric_name(name)[1],
-            {key: _as_printed(name, value) for key, value in row.metrics[name].items()},
+            {key: as_printed(name, value) for key, value in row.metrics[name].items()},
         )
         for row in rows
         for name in names
         if name in row.metrics
     ]
-
-
-def _as_printed(name: str, value: float) -> str:
-    return f"{value:.2f}" if is_share(name) else f"{value:.3f}"
 
 
 def _tables(first: str, report: dict[str, Any], kind: str, rows: list[Published]) -> Iterator[str]:
@@ -172,7 +168,7 @@ def _tables(first: str, report: dict[str, Any], kind: str, rows: list[Published]
             if known := [name for name in each if condition in row.metrics.get(name, {})]:
                 labels.append(f"{condition}, {row.method} ({row.paper})")
                 for name in known:
-                    cells[name][labels[-1]] = _as_printed(name, row.metrics[name][condition])
+                    cells[name][labels[-1]] = as_printed(name, row.metrics[name][condition])
     labels.append("guessing")
     for name in each:
         cells[name]["guessing"] = _printed(name, report["guess"][name])
