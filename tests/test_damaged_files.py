@@ -317,27 +317,7 @@ def changes(draw):
     """What to do to a column of a split."""
     odd, kind = draw(st.sampled_from(ODD_VALUES)), draw(st.sampled_from(KINDS))
     seed, number = draw(st.integers(0, 2**32 - 1)), draw(st.integers(-3, 8))
-    what = draw(
-        st.sampled_from(
-            [
-                "put",
-                "put",
-                "put",
-                "bits",
-                "type",
-                "drop",
-                "move",
-                "rows",
-                "axis",
-                "list",
-                "array",
-                "odd",
-                "order",
-                "other",
-                "twin",
-            ]
-        )
-    )
+    what = draw(st.sampled_from(CHANGES))
 
     def change(data: dict, split: str, column: str) -> None:
         columns, rng = data[split], np.random.default_rng(seed)

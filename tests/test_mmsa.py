@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from test_safe_pickle import Call, guarded, numpy_1_spelling, resident, spot, write, write_sparse
 
-from selfmm_hf.data import safe_pickle
 from selfmm_hf.data.mmsa import DataError, FeatureTable, Rules, read_mmsa
 from selfmm_hf.data.targets import score
 
@@ -385,13 +384,6 @@ def test_files_that_are_no_mmsa_files(tmp_path):
         )
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_every_truncation_is_an_error(tmp_path, protocol):
-    data = pickle.dumps(tiny_file(), protocol)
-    for end in range(1, len(data), 37):
-        refused(write(tmp_path / "cut.pkl", data[:end]))
-
-
 def change(column: str, value: object, split: str = "valid"):
     def apply(data: dict) -> None:
         data[split][column] = value(data[split][column]) if callable(value) else value
@@ -564,12 +556,6 @@ def test_self_reference_is_no_split(tmp_path):
     data["train"] = data["valid"] = data["test"] = data
     data["id"] = [data]
     refused(write(tmp_path / "cycle.pkl", data), "'id', row 0: expected text, got dict")
-
-
-def test_more_opcodes_than_a_feature_file_needs(tmp_path, monkeypatch):
-    path = write(tmp_path / "tiny.pkl", tiny_file())
-    monkeypatch.setattr(safe_pickle, "MOST_OPCODES", 100)
-    refused(path, "more than 100 values; no feature file needs so many")
 
 
 def test_what_a_column_could_be_instead(tmp_path):

@@ -326,6 +326,13 @@ def test_what_is_no_configuration_of_deepspeed(with_deepspeed, given):
         ("--optim adamw_torch_fused", "are for coupled_weight_decay false"),  # the default of every other Trainer
         ("--optim_args eps=1", "are for coupled_weight_decay false"),
         ("--optim galore_adamw --coupled_weight_decay false", "learning_rates and weight_decays would be ignored"),
+        ("--num_train_epochs 0", "num_train_epochs must be positive"),
+        ("--per_device_train_batch_size -4", "per_device_train_batch_size must be positive"),
+        ("--gradient_accumulation_steps 0", "gradient_accumulation_steps must be positive"),
+        ("--learning_rate nan", "learning_rate must be a finite number"),
+        ('--learning_rates {"encoders.text":-1}', "finite numbers, 0 or more"),
+        ("--learning_rates fast", "learning_rates.*: invalid JSON object value: 'fast'"),
+        ("--max_text_tokens 1", "max_text_tokens must be at least 3"),
     ],
 )
 def test_what_could_not_be_followed_is_refused(read, option, message):

@@ -1,14 +1,12 @@
 """A saved model with its processor, as every command loads it: whole, able to read, or refused in one line."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file, logging
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
 from ..model.configuration_selfmm import SelfMMConfig
-from ..model.loading_selfmm import reading, reason
+from ..model.loading_selfmm import file_of, quiet, reading, reason
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.pipeline_selfmm import MultimodalSentimentPipeline
 from ..model.processing_selfmm import SelfMMProcessor
@@ -32,8 +30,9 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     name = str(model_of(Path(name)))
     take_from_hub(name, "the model", revision)
     try:
-        with _quiet():
-            if _file(name, revision, ADAPTER_CONFIG_NAME):  # with peft, transformers takes the weights that this names
+        with quiet(), silent():
+            # With peft, transformers takes the weights that this names.
+            if file_of(name, ADAPTER_CONFIG_NAME, revision):
                 raise ValueError(f"it holds an adapter, {ADAPTER_CONFIG_NAME}: merge it into the model, and save that")
             with reading("config.json"):
                 config = SelfMMConfig.from_pretrained(name, revision=revision)
@@ -41,7 +40,7 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
                 model = SelfMMModel.from_pretrained(name, config=config, revision=revision)
             processor = SelfMMProcessor.from_pretrained(name, revision=revision)
             processor.fit(model)
-            if example := _file(name, revision, EXAMPLE_FILE):  # what others saved, or earlier versions, has none
+            if example := file_of(name, EXAMPLE_FILE, revision):  # what others saved, or earlier versions, has none
                 with reading(EXAMPLE_FILE):
                     check_example(example, model, processor)
     except Exception as error:  # a damaged file raises anything
@@ -77,30 +76,3 @@ def model_of(folder: Path) -> Path:
     """The model of a run, where `folder` is that of a run; else `folder`."""
     model = folder / "model"
     return model if (model / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file() else folder
-
-
-def _file(name: str, revision: str | None, file: str) -> Path | None:
-    """A file of the model, where it has it."""
-    here = cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if here is None else Path(here)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what transformers and tokenizers tell of files on the way to the one error that says it all."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with silent():
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

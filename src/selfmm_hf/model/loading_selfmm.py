@@ -59,6 +59,27 @@ def load(from_pretrained: Callable, name: str | os.PathLike, **options: Any) -> 
         return from_pretrained(name, trust_remote_code=False, **options)
 
 
+@contextmanager
+def quiet():
+    """Silences what transformers reports of the files that it reads."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def file_of(name: str | os.PathLike, file: str, revision: str | None = None) -> Path | None:
+    """A file of a repository or a folder, where it has it."""
+    where = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    found = cached_file(name, file, revision=revision, **where)
+    return None if found is None else Path(found)
+
+
 def commit_of(name: str, **where: Any) -> str | None:
     """The commit of a repository from which its files were taken; a folder has none."""
     if os.path.isdir(name):
@@ -91,4 +112,4 @@ def token_for(what: str, model: str, revision: str | None, source: tuple[str, di
     return options.get("token") if same_owner else False
 
 
-__all__ = ["commit_of", "load", "reading", "reason", "token_for", "without_its_code"]
+__all__ = ["commit_of", "file_of", "load", "quiet", "reading", "reason", "token_for", "without_its_code"]

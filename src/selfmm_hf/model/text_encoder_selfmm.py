@@ -6,8 +6,6 @@ import base64
 import json
 import struct
 from bisect import bisect
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +18,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )  # fmt: skip
-from transformers.utils import cached_file, logging
 
 from .layers_selfmm import first_layers
-from .loading_selfmm import load, reading, reason
+from .loading_selfmm import file_of, load, quiet, reading, reason
 from .packing_selfmm import read_texts
 from .text_selfmm import most_tokens, some_words
 
@@ -75,7 +72,7 @@ def load_text_encoder(
         if isinstance(layer, int) and layer != -1:
             whole = load(AutoConfig.from_pretrained, name, revision=revision)
             loading["config"], layer = first_layers(whole, layer)
-            with _without_report():  # of the layers that are left out
+            with quiet():  # of the layers that are left out
                 model, report = load(AutoModel.from_pretrained, name, **loading)
         else:
             model, report = load(AutoModel.from_pretrained, name, **loading)
@@ -100,17 +97,6 @@ def load_text_encoder(
     return encoder, config, pooling
 
 
-@contextmanager
-def _without_report():
-    """Silences what transformers reports of weights that a file has and the model lacks."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def _said_pooling(name: str, revision: str | None) -> str | None:
     """
     How a model of sentence-transformers pools; other models do not say.
@@ -118,17 +104,11 @@ def _said_pooling(name: str, revision: str | None) -> str | None:
     Raises:
         ValueError: In a way that is not there.
     """
-    file = cached_file(
-        name,
-        POOLING_FILE,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    file = file_of(name, POOLING_FILE, revision)
     if file is None:
         return None
     with reading(POOLING_FILE):
-        said = json.loads(Path(file).read_text("utf-8"))
+        said = json.loads(file.read_text("utf-8"))
         flags = [name for name, on in said.items() if on is True and name.startswith("pooling_mode_")]
         modes = [name.removeprefix("pooling_mode_") for name in flags]
         if "pooling_mode" in said:  # of later versions
