@@ -130,9 +130,9 @@ def test_labels_of_the_task_are_taken(task):
 
 
 def test_a_target_that_never_changes_is_refused():
-    check_reach(BOTH, LABELS[BOTH], "here")
+    check_reach(BOTH, [LABELS[BOTH]], "here")
     with pytest.raises(DataError, match=r"^here: arousal is 3 in every clip; there is nothing to learn, leave it out$"):
-        check_reach(BOTH, [[0.5, 3.0], [1.0, 3.0]], "here")
+        check_reach(BOTH, [[[0.5, 3.0]], [[1.0, 3.0]]], "here")
 
 
 def test_sequences_of_any_name_are_read():

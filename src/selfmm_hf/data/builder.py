@@ -172,7 +172,7 @@ class FeatureBuilder(GeneratorBasedBuilder):
         for split, table in tables.items():
             if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
                 self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
-        labels = [label for table in tables.values() for label in table.columns["label"]]
+        labels = [table.columns["label"] for table in tables.values()]
         check_reach(self.task_in_file, labels, file, own=not self.CITATION)
         return tables
 

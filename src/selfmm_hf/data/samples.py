@@ -19,7 +19,7 @@ from ..model.text_selfmm import length, tokenize
 from .columns import ORDER, known_columns
 from .context import places_of, utterances_before
 from .safe_pickle import DataError
-from .targets import task_of_type
+from .targets import label_fault, task_of_type
 
 # Sequences read before their pages are given back; a page may be one of 2 MB, whatever was wanted of it.
 READS_KEPT = 64
@@ -127,14 +127,20 @@ class Samples:
             self._give_back()
         return self._sequences[name][row]
 
-    def faults(self, not_finite: bool = True) -> Iterator[str]:
+    def faults(self, not_finite: bool = True, labels: Collection[str] = ("label",)) -> Iterator[str]:
         """
-        What is wrong with the values, with column, row and id: the first id that occurs twice, and each clip with
-        frames that are not finite. Reads every frame once, and keeps none.
+        What is wrong with the values, with column, row and id: the first label that the task has not, the first id that
+        occurs twice, and each clip with frames that are not finite. Reads every frame once, and keeps none.
 
         Args:
             not_finite: Whether the frames are looked at.
+            labels: The columns of labels that are looked at.
         """
+        for column in labels:
+            for row, label in enumerate(self[column]):
+                if fault := label_fault(self.task, label):
+                    yield self._at(column, row, fault)
+                    break
         seen: dict[str, int] = {}
         for row, one in enumerate(self["id"]):
             if (first := seen.setdefault(one, row)) != row:

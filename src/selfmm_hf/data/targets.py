@@ -1,6 +1,6 @@
 """The labels of a data set, by its task: the type of their column, what they may be, and how a file tells the task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +77,18 @@ def _remedy(reach: float, limit: float, own: bool = False) -> str:
     return f"add {option}" if own else f"take the data as {known[fits]}, or as custom with {option}"
 
 
-def check_reach(task: Task, labels: Sequence[Label], where: str | Path, own: bool = False) -> None:
+def check_reach(task: Task, splits: Iterable[Sequence[Label]], where: str | Path, own: bool = False) -> None:
     """
     Refuses labels from which nothing can be learned, or that are of another scale: those of CH-SIMS would pass for
     timid ones of CMU-MOSI.
 
     Args:
-        labels: Of all splits.
+        splits: The labels of each split.
         own: Whether the data are the user's own, who may leave out a target, such as an emotion that nobody shows.
     """
     if task.problem_type == SINGLE_LABEL or (task.problem_type == MULTI_LABEL and not own):
         return
+    labels = [label for split in splits for label in split]
     if (limit := task.label_range) is not None:
         if (largest := float(np.abs(labels).max())) <= limit / 3:
             raise DataError(

@@ -18,7 +18,7 @@ from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 from .prepare import card_fault
 from .prepared import origins, split_files, task_of_origin
 from .samples import Samples
-from .targets import check_reach, label_fault
+from .targets import check_reach
 
 
 def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
@@ -45,7 +45,7 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
     task = None if builder in (None, BUILDERS["custom"]) else builder.task_of()
     tables = read_mmsa(file, Rules("keep", task, builder and builder.VOCABULARY))
     if task is not None:
-        check_reach(task, [label for table in tables.values() for label in table.columns["label"]], file)
+        check_reach(task, [table.columns["label"] for table in tables.values()], file)
     for table in tables.values():
         for _ in tqdm(table.samples(), total=len(table), desc=f"Reading {table.where.rpartition(' ')[2]}"):
             pass
@@ -116,12 +116,8 @@ def _builder_of(origin: dict[str, Any], source: Path, **options: Any) -> Feature
 
 
 def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]:
-    for column in ["label", *unimodal_labels(clips.widths).values()]:
-        for row, label in enumerate(clips[column] if column in clips.column_names else ()):
-            if fault := label_fault(clips.task, label):
-                yield f"{where}, column {column!r}, row {row} (id {clips['id'][row]!r:.80}): {fault}"
-                break
-    for fault in clips.faults(not_finite=origin["not_finite"] != "keep"):
+    labels = [name for name in ("label", *unimodal_labels(clips.widths).values()) if name in clips.column_names]
+    for fault in clips.faults(origin["not_finite"] != "keep", labels):
         yield f"{where}, {fault}"
 
 

@@ -73,7 +73,7 @@ class Custom(FeatureBuilder):
         tables = read_folder(file.parent, rules, self.config.problem_type, self.config.name)
         digest = hashlib.sha256(file.read_bytes() + self.config.fingerprint.encode())
         self.origin = Origin(file.parent.name, digest.hexdigest())
-        check_reach(self.task, [label for table in tables.values() for label in table.columns["label"]], file, own=True)
+        check_reach(self.task, [table.columns["label"] for table in tables.values()], file, own=True)
         for notice in tables["train"].folder.unused(tables.values()):
             self._notice(notice)
         return tables
