@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import Task
 from ..model.text_selfmm import length, tokenize
 from .columns import ORDER, known_columns
@@ -218,6 +219,14 @@ class Samples:
         self.tokens = {name: _Ragged(rows) for name, rows in chunks.items()}
         full = self.lengths("text") >= max_tokens
         return sum(length(tokenizer, texts[row]) > max_tokens for row in np.flatnonzero(full))
+
+
+def as_trained(samples: Samples, processor: SelfMMProcessor) -> Samples:
+    """Gives the samples tokens and normalised features, as the model that `processor` is of had them in training."""
+    if processor.tokenizer is not None:
+        samples.tokenize(processor.tokenizer, processor.max_text_tokens, processor.context_utterances)
+    samples.extractor = processor.feature_extractor
+    return samples
 
 
 class _Ragged:

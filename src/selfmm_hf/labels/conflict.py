@@ -24,11 +24,15 @@ def in_conflict(scores: NDArray, label_range: float) -> NDArray[np.float64]:
     Returns:
         (clips,): 1 for conflict, 0 for agreement, not a number for clips with fewer than two scores.
     """
+    apart = ranges(scores)
+    return np.where(np.isnan(apart), np.nan, apart > label_range * (SHARE + ROUNDING))
+
+
+def ranges(scores: NDArray) -> NDArray[np.float64]:
+    """By how much the highest of (modalities, clips) differs from the lowest, (clips,); NaN of fewer than two."""
     known = np.isfinite(scores)
     highest, lowest = np.where(known, scores, -np.inf).max(0), np.where(known, scores, np.inf).min(0)
-    several = known.sum(0) > 1
-    apart = np.subtract(highest, lowest, out=np.zeros(scores.shape[1]), where=several)
-    return np.where(several, apart > label_range * (SHARE + ROUNDING), np.nan)
+    return np.subtract(highest, lowest, out=np.full(scores.shape[1], np.nan), where=known.sum(0) > 1)
 
 
 def conflict_errors(errors: NDArray, conflict: NDArray) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ...labels.conflict import ranges
 from ...runs.plot import COLOURS, GREY, legend, looks_of
 from .data import Data, Group
 from .drawing import PAPER, Figure, Panel, Table
@@ -70,12 +71,8 @@ def _test(group: Group) -> tuple[list[str], dict[str, NDArray]]:
 
 def _widest(values: NDArray) -> NDArray[np.int64]:
     """The clips with the widest range among (modalities, clips), which may be NaN; the widest first."""
-    several = np.isfinite(values).sum(0) > 1
-    filled = np.where(np.isfinite(values), values, 0)
-    low = np.where(np.isfinite(values), filled, np.inf).min(0)
-    high = np.where(np.isfinite(values), filled, -np.inf).max(0)
-    ranges = np.where(several, np.subtract(high, low, where=several, out=np.zeros(len(several))), -1)
-    return np.argsort(-ranges, kind="stable")[: min(CLIPS, int(several.sum()))]
+    found = ranges(values)
+    return np.argsort(-found, kind="stable")[: min(CLIPS, int(np.isfinite(found).sum()))]  # NaN comes last
 
 
 def _strips(found: dict[str, NDArray], limit: float):

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...data import Samples, Splits
+from ...data.samples import as_trained
 from ...hub.saved_model import load_model
 from ...labels.conventions import CONVENTIONS
 from ...runs.plot import COLOURS, GREY, legend
@@ -78,10 +79,7 @@ def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[s
     columns = {"audio", "vision", "word_vectors"} - {
         "word_vectors" if name == "text" else name for name in config.sequences
     }
-    samples = Samples(splits["train"].dataset, columns)
-    samples.extractor = processor.feature_extractor
-    if processor.tokenizer is not None:
-        samples.tokenize(processor.tokenizer, processor.max_text_tokens, processor.context_utterances)
+    samples = as_trained(Samples(splits["train"].dataset, columns), processor)
     pad = 0 if processor.tokenizer is None else processor.tokenizer.pad_token_id
     collate = SelfMMCollator(tuple(config.sequences), pad)
     parts: dict[str, list[torch.Tensor]] = {}

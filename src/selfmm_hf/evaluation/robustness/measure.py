@@ -14,6 +14,7 @@ from transformers.utils import logging
 from ...data import Samples, load_splits
 from ...data.columns import MODALITIES
 from ...data.masking import Tokens
+from ...data.samples import as_trained
 from ...hub.saved_model import load_model, model_of
 from ...metrics import few_clips
 from ...model.modeling_selfmm import SelfMMModel
@@ -78,7 +79,7 @@ def measure_model(
     )
     if said := few_clips("test", len(splits["test"]), model.config.task.problem_type == REGRESSION):
         logger.warning(said)
-    samples = _as_trained(splits["test"], processor)
+    samples = as_trained(splits["test"], processor)
     labels, task = samples.labels, model.config.task
 
     predictions = _predictions(model, samples, processor, labels, expected)
@@ -134,15 +135,6 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
     given = yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8"))
     results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
     return str(source), {"dataset": "demo", **given}, results.get("test_mae", results.get("test_acc"))
-
-
-def _as_trained(samples: Samples, processor: SelfMMProcessor) -> Samples:
-    """With tokens and normalised features, as the model had them in training."""
-    if processor.tokenizer is not None:
-        samples.tokenize(processor.tokenizer, processor.max_text_tokens, processor.context_utterances)
-    if processor.feature_extractor.normalization:
-        samples.extractor = processor.feature_extractor
-    return samples
 
 
 def _predictions(
