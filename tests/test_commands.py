@@ -81,16 +81,6 @@ def test_an_error_of_another_package_is_not_taken_for_bad_input(module, monkeypa
     assert line.endswith("(ValueError of another package; SELFMM_DEBUG=1 shows the traceback)")
 
 
-def test_options_have_the_names_that_they_had_once(tmp_path, capsys):
-    for arguments in (
-        ["data", "prepare", "mosi", "--file", "nowhere.pkl", "--out", tmp_path / "out", "--config", "aligned"],
-        ["report", "nowhere", f"--out={tmp_path}"],
-        ["export", "nowhere", "--out", "x.onnx"],
-    ):
-        assert command(*arguments) == 2
-        assert "nowhere" in capsys.readouterr().err
-
-
 def test_the_help_of_a_training_has_all_of_our_options():
     """It is read off the source; those of every Trainer are not in it."""
     documented = {name for _, options in training_options.panels() for name in options}

@@ -21,10 +21,10 @@ def data(*arguments) -> int:
 
 def test_prepare_inspect_verify(tmp_path, file, capsys):
     out = tmp_path / "out"
-    assert data("prepare", "mosi", "--file", file, "--output_dir", out) == 0
+    assert data("prepare", "mosi", "--data", file, "--output_dir", out) == 0
     printed = capsys.readouterr().out
     assert "train 18, validation 5, test 5" in printed and f"--dataset mosi --data {out}" in printed
-    assert data("verify", out, "--file", file) == 0
+    assert data("verify", out, "--source", file) == 0
     assert "as it should be" in capsys.readouterr().out
     assert data("verify", file) == 1
     assert "none of the published files" in capsys.readouterr().out
@@ -48,13 +48,13 @@ def test_a_folder_of_ones_own(tmp_path, capsys):
     for row in range(6):
         np.save(folder / "audio" / f"clip{row}.npy", np.full((row, 2), row, np.float32))
     assert data("inspect", folder) == 0
-    assert data("prepare", "custom", "--file", folder, "--output_dir", tmp_path / "out", "--label_range", 1) == 0
+    assert data("prepare", "custom", "--data", folder, "--output_dir", tmp_path / "out", "--label_range", 1) == 0
     samples = load_splits("custom", str(tmp_path / "out"), label_range=1.0)["train"]
     assert samples.lengths("audio").tolist() == [0, 1, 2, 3]
     assert data("verify", tmp_path / "out") == 0
-    assert data("verify", tmp_path / "out", "--file", folder) == 0, capsys.readouterr().out
+    assert data("verify", tmp_path / "out", "--source", folder) == 0, capsys.readouterr().out
     capsys.readouterr()
-    assert data("prepare", "mosi", "--file", folder, "--output_dir", tmp_path / "wrong") == 2
+    assert data("prepare", "mosi", "--data", folder, "--output_dir", tmp_path / "wrong") == 2
     assert "take it as custom, not mosi" in capsys.readouterr().err
 
 
@@ -63,20 +63,20 @@ def test_interrupted(tmp_path, file, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("selfmm_hf.data.prepare._card", interrupt)
-    assert data("prepare", "mosi", "--file", file, "--output_dir", tmp_path / "data" / "out") == "\nselfmm: interrupted"
+    assert data("prepare", "mosi", "--data", file, "--output_dir", tmp_path / "data" / "out") == "\nselfmm: interrupted"
     assert not list((tmp_path / "data").iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare", "mosi", "--file", "nothing.pkl", "--output_dir", "out"], "There is no file or folder nothing.pkl"),
-        (["prepare", "sims", "--file", "source.pkl", "--output_dir", "out"], "take the data as mosi or mosei"),
+        (["prepare", "mosi", "--data", "nothing.pkl", "--output_dir", "out"], "There is no file or folder nothing.pkl"),
+        (["prepare", "sims", "--data", "source.pkl", "--output_dir", "out"], "take the data as mosi or mosei"),
         (
-            ["prepare", "mosi", "--file", "source.pkl", "--output_dir", "out", "--config", "alligned"],
+            ["prepare", "mosi", "--data", "source.pkl", "--output_dir", "out", "--data_config", "alligned"],
             "no configuration alligned",
         ),
-        (["prepare", "mosi", "--file", ".", "--output_dir", "out"], "neither a feature file nor"),
+        (["prepare", "mosi", "--data", ".", "--output_dir", "out"], "neither a feature file nor"),
         (["inspect", "nothing"], "nothing"),
         (["verify", "nothing"], "There is no nothing"),
         (["verify", "."], "not a data set of"),

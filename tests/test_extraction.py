@@ -35,6 +35,7 @@ from selfmm_hf.clips.job import WorkError  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.data.recipe import find_recipe  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
+from selfmm_hf.model.pipeline_selfmm import load_transcriber  # noqa: E402
 from selfmm_hf.storage.whole_files import CannotWrite  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -442,7 +443,7 @@ def test_a_split_without_clips(media, tmp_path, inline):
 
 
 def test_words_are_filled_in(media, copy, recogniser, monkeypatch):  # noqa: F811
-    transcriber = one_clip.pipeline("automatic-speech-recognition", model=str(recogniser), device="cpu")
+    transcriber = load_transcriber(str(recogniser), "cpu")
     tasks = []
 
     def work(those, job, workers_asked):

@@ -173,7 +173,7 @@ def test_a_column_does_not_say_what_is_read(folder, elsewhere, capsys):
     assert texts(folder) == texts(folder / "alone") == {"good film", "bad film"}
     assert data("inspect", folder / "alone") == 0
     source = mmsa_file(folder.parent / "file.pkl")
-    assert data("verify", folder, "--file", source) == 0, capsys.readouterr().out
+    assert data("verify", folder, "--source", source) == 0, capsys.readouterr().out
     assert elsewhere.asked == []
 
 

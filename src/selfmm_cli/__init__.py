@@ -52,14 +52,6 @@ app.command()(push)
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C
 
-# Names that options had once.
-RENAMED = {
-    "export": {"--out": "--output"},
-    "data prepare": {"--file": "--data", "--out": "--output_dir", "--config": "--data_config"},
-    "data inspect": {"--config": "--data_config"},
-    "data verify": {"--file": "--source"},
-}
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -91,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     escape_what_cannot_be_encoded()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = app(_renamed(arguments), prog_name=PROG, standalone_mode=False)
+        status = app(arguments, prog_name=PROG, standalone_mode=False)
     except typer.TyperException as error:
         complain(error.format_message())
         raise SystemExit(2) from None
@@ -104,12 +96,3 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"\n{PROG}: interrupted")
     if status:
         raise SystemExit(status)
-
-
-def _renamed(arguments: list[str]) -> list[str]:
-    names = next(
-        (names for command, names in RENAMED.items() if arguments[: len(command.split())] == command.split()),
-        {"--out": "--output_dir"},
-    )
-    parts = (argument.partition("=") for argument in arguments)
-    return [names.get(name, name) + equals + value for name, equals, value in parts]

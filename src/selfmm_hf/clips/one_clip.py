@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import pipeline
 
 from ..model.decoding_selfmm import ClipWarning, clip_facts, decode_audio
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
-from ..model.loading_selfmm import without_its_code
+from ..model.pipeline_selfmm import load_transcriber, transcribed
 from .folder import PART, Extracted, ExtractionError, ExtractionFolder
 from .job import TIME_LIMIT, told
 from .processes import Processes
@@ -74,10 +73,7 @@ class Job:
         except Exception as error:
             raise ExtractionError(f"The recipe cannot be computed: {told(error)}") from error
         try:
-            with without_its_code(self.transcriber or ""):
-                transcriber = self.transcriber and pipeline(
-                    "automatic-speech-recognition", self.transcriber, device=self.device, trust_remote_code=False
-                )
+            transcriber = self.transcriber and load_transcriber(self.transcriber, self.device)
         except Exception as error:
             raise ExtractionError(f"The transcriber {self.transcriber} cannot be loaded: {told(error)}") from error
         return partial(extract, job=self, transcriber=transcriber)
@@ -131,7 +127,7 @@ def extract(task: Task, job: Job, transcriber: Any = None) -> Extracted | str:
                 record.face_share = features.face_share
                 record.absent, record.frames = absent, {name: len(frames) for name, frames in features.items()}
             if task.transcribe:
-                words = _transcribed(path, transcriber, job.extractor.max_seconds)
+                words = _words(path, transcriber, job.extractor.max_seconds)
                 record = replace(record, transcriber=job.transcriber, transcript=words)
         said = [str(one.message) for one in caught if issubclass(one.category, ClipWarning)]
         record.warnings = list(dict.fromkeys([*record.warnings, *said]))
@@ -145,11 +141,7 @@ def extract(task: Task, job: Job, transcriber: Any = None) -> Extracted | str:
     return record
 
 
-def _transcribed(path: Path, transcriber: Any, max_seconds: float) -> str:
-    sound = decode_audio(path, transcriber.feature_extractor.sampling_rate, max_seconds)
-    if sound is None:
-        return ""
+def _words(path: Path, transcriber: Any, max_seconds: float) -> str:
     rate = transcriber.feature_extractor.sampling_rate
-    # With times, as Whisper needs it beyond 30 s, and as `MultimodalSentimentPipeline` does.
-    times = "word" if transcriber.type.startswith("ctc") else True
-    return transcriber({"raw": sound, "sampling_rate": rate}, return_timestamps=times)["text"].strip()
+    sound = decode_audio(path, rate, max_seconds)
+    return "" if sound is None else transcribed(transcriber, sound, rate)["text"].strip()

@@ -132,10 +132,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         super().__init__(model, *args, processor=processor, **kwargs)
         processor.feature_extractor = processor.feature_extractor.to(self.device)
         if isinstance(transcriber, str | os.PathLike):
-            with without_its_code(transcriber):
-                transcriber = pipeline(
-                    "automatic-speech-recognition", str(transcriber), device=self.device, trust_remote_code=False
-                )
+            transcriber = load_transcriber(transcriber, self.device)
         self.transcriber = transcriber
 
     def __call__(self, inputs: Any, *args: Any, text: str | list[str | None] | None = None, **options: Any) -> Any:
@@ -329,12 +326,23 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             sound = decode_audio(sound, rate, self.processor.feature_extractor.max_seconds, deadline)
         if sound is None or np.ndim(sound) != 1 or not len(sound):
             return "", []
-        times = "word" if str(getattr(self.transcriber, "type", "")).startswith("ctc") else True
-        inputs = {"raw": np.asarray(sound, dtype=np.float32), "sampling_rate": rate}
-        with _TRANSCRIBING:
-            said = self.transcriber(inputs, return_timestamps=times)
+        said = transcribed(self.transcriber, sound, rate)
         parts = [(part["text"].strip(), part["timestamp"][0]) for part in said.get("chunks", ())]
         return said["text"].strip(), [(words, begin) for words, begin in parts if begin is not None]
+
+
+def load_transcriber(name: str | os.PathLike, device: Any) -> Any:
+    """A pipeline "automatic-speech-recognition", by the code of transformers alone."""
+    with without_its_code(name):
+        return pipeline("automatic-speech-recognition", str(name), device=device, trust_remote_code=False)
+
+
+def transcribed(transcriber: Any, sound: np.ndarray, sampling_rate: int) -> dict[str, Any]:
+    """`text` and, with their times, `chunks` of what is said; without times, Whisper takes 30 s at most."""
+    times = "word" if str(getattr(transcriber, "type", "")).startswith("ctc") else True
+    inputs = {"raw": np.asarray(sound, dtype=np.float32), "sampling_rate": sampling_rate}
+    with _TRANSCRIBING:
+        return transcriber(inputs, return_timestamps=times)
 
 
 def _seconds_of(clip: Any, progress: Progress | None) -> Callable[[float], None] | None:
@@ -378,4 +386,4 @@ def _local(clip: Any, stack: ExitStack, progress: Progress | None, public: bool)
     return clip
 
 
-__all__ = ["MultimodalSentimentPipeline", "label_of"]
+__all__ = ["MultimodalSentimentPipeline", "label_of", "load_transcriber", "transcribed"]
