@@ -30,43 +30,27 @@ def run(
 ) -> None:
     """Train each configuration with each seed. Runs that are done are left as they are."""
     need("scipy", "benchmark")
-    if folds is not None:
-        _run_folds(output_dir, folds, sweep, seeds, context.args)
-        return
     with end_in_one_line():
+        from selfmm_hf.evaluation import folds as of_folds
         from selfmm_hf.evaluation import sweep as sweeps
+        from selfmm_hf.evaluation.table import read_table
+        from selfmm_hf.evaluation.table_markdown import markdown, write_table
 
         configurations = sweeps.ONE_CONFIGURATION if sweep is None else sweeps.read_configurations(sweep)
-        prepared = sweeps.prepare(output_dir, configurations, seeds, context.args)
-    from selfmm_hf.evaluation.table import read_table
-    from selfmm_hf.evaluation.table_markdown import markdown, write_table
-
-    undone = sweeps.run_sweep(output_dir, prepared, context.args, _tell)
+        if folds is None:
+            prepared = sweeps.prepare(output_dir, configurations, seeds, context.args)
+            do, read, write, told = sweeps.run_sweep, read_table, write_table, markdown
+        else:
+            prepared = of_folds.prepare(output_dir, folds, configurations, seeds, context.args)
+            do, read, write, told = of_folds.run_folds, of_folds.read_folds, of_folds.write_folds, of_folds.markdown
+    undone = do(output_dir, prepared, context.args, _tell)
     try:
-        content = read_table(output_dir)
+        content = read(output_dir)
     except ValueError as error:  # not a single run is done
         _tell(str(error))
     else:
-        files = write_table(content, output_dir)
-        print(f"\n{markdown(content)}\n{', '.join(map(str, files))}")
-    raise typer.Exit(1 if undone else 0)
-
-
-def _run_folds(output_dir: Path, count: int, sweep: str | None, seeds: int, arguments: list[str]) -> None:
-    with end_in_one_line():
-        from selfmm_hf.evaluation import folds
-        from selfmm_hf.evaluation import sweep as sweeps
-
-        configurations = sweeps.ONE_CONFIGURATION if sweep is None else sweeps.read_configurations(sweep)
-        prepared = folds.prepare(output_dir, count, configurations, seeds, arguments)
-    undone = folds.run_folds(output_dir, prepared, arguments, _tell)
-    try:
-        content = folds.read_folds(output_dir)
-    except ValueError as error:
-        _tell(str(error))
-    else:
-        files = folds.write_folds(content, output_dir)
-        print(f"\n{folds.markdown(content)}\n{', '.join(map(str, files))}")
+        files = write(content, output_dir)
+        print(f"\n{told(content)}\n{', '.join(map(str, files))}")
     raise typer.Exit(1 if undone else 0)
 
 
