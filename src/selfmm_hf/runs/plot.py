@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from ..data import Splits
 from ..labels.quality import as_targets, mean_error, measures, quality, true_labels
 from ..metrics import metric_of
+from ..model.drawing_selfmm import COLOURS as OF_MODALITIES
 from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ..storage.whole_files import whole
 from ..task_metrics import errors_of, main_metric, metrics_of
 from .stored import losses_by_epoch, read_generated, read_predictions
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; lines and marks differ, too.
-COLOURS = {"fusion": "#000000", "text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
+COLOURS = {"fusion": "#000000", **OF_MODALITIES}
 # Of runs or groups of them, in one drawing.
 STYLES = [
     ("#0072B2", "-", "o"),

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from ...model.drawing_selfmm import COLOURS as OF_MODALITIES
 from ...model.task_selfmm import REGRESSION
 from ...storage.whole_files import whole
 from ..columns import unimodal_labels
 from . import Inspection
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; of the modalities as in the picture of a run.
-COLOURS = {"text": "#0072B2", "audio": "#D55E00", "vision": "#009E73", "word_vectors": "#56B4E9"}
+COLOURS = {**OF_MODALITIES, "word_vectors": "#56B4E9"}
 # So that equal lines are all seen.
 STYLES = {
     "text": {"linestyle": "-", "linewidth": 3.2},
@@ -21,8 +21,6 @@ STYLES = {
 }
 SPLIT_COLOURS = ["#999999", "#E69F00", "#CC79A7", "#000000"]
 GREY = "#dddddd"
-
-
 OWN_COLOURS = ["#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # of modalities of any name
 
 
