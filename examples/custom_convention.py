@@ -14,8 +14,8 @@ Trains the same model twice, and compares the generated labels with what the cor
 
 import torch
 
-from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
-from selfmm_hf.data import Samples
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 from selfmm_hf.labels.conventions import CONVENTIONS, Convention
 from selfmm_hf.labels.quality import correlation, true_labels
@@ -25,20 +25,11 @@ SIZES = {"train": 200, "validation": 40}
 MINE = Convention(distance="squared", clamp=True, agreement_weight=0.1)
 
 
-def corpus(sizes: dict[str, int]) -> dict[str, Samples]:
-    """The synthetic corpus, of which the true label of each modality is known, tokenized and normalised."""
-    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
-    train, extractor = splits["train"], SelfMMFeatureExtractor()
-    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
-    for samples in splits.values():
-        samples.tokenize(demo_tokenizer(), max_tokens=50)
-        samples.extractor = extractor
-    return splits
-
-
 def main(folder: str = "runs/convention", sizes: dict[str, int] = SIZES, epochs: int = 8) -> dict[str, dict]:
     """Prints, and returns, the correlation of the generated labels with the true ones by convention and modality."""
-    splits, found = corpus(sizes), {}
+    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
+    fit_processor(splits, demo_tokenizer())
+    found = {}
     for name, convention in (("mine", MINE), ("default", CONVENTIONS["default"])):
         torch.manual_seed(0)
         model = SelfMMModel(SelfMMConfig(text_config=demo_text_config(), audio_dim=33, vision_dim=41))

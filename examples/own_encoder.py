@@ -15,8 +15,8 @@ Another text encoder needs no code: `SelfMMModel.from_text_encoder(NAME)`, or `-
 import torch
 from torch import nn
 
-from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
-from selfmm_hf.data import Samples
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 
 SIZES = {"train": 200, "validation": 40}
@@ -36,20 +36,10 @@ class AttentionEncoder(nn.Module):
         return self.project((scores.softmax(-1).unsqueeze(-1) * frames).sum(1))
 
 
-def corpus(sizes: dict[str, int]) -> dict[str, Samples]:
-    """The synthetic corpus, of which the true label of each modality is known, tokenized and normalised."""
-    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
-    train, extractor = splits["train"], SelfMMFeatureExtractor()
-    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
-    for samples in splits.values():
-        samples.tokenize(demo_tokenizer(), max_tokens=50)
-        samples.extractor = extractor
-    return splits
-
-
 def main(folder: str = "runs/encoder", sizes: dict[str, int] = SIZES, epochs: int = 8) -> SelfMMModel:
     """Trains the model, and returns it."""
-    splits = corpus(sizes)
+    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
+    fit_processor(splits, demo_tokenizer())
     config = SelfMMConfig(text_config=demo_text_config(), audio_dim=33, vision_dim=41)
     model = SelfMMModel(config)
     model.encoders["vision"] = AttentionEncoder(config.vision_dim, config.vision_output_dim)

@@ -17,8 +17,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
-from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
-from selfmm_hf.data import Samples
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 
 SIZES = {"train": 200, "validation": 40}
@@ -43,22 +43,12 @@ class PlotLabels(TrainerCallback):
         self.trainer.log(moved)
 
 
-def corpus(sizes: dict[str, int]) -> dict[str, Samples]:
-    """The synthetic corpus, of which the true label of each modality is known, tokenized and normalised."""
-    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
-    train, extractor = splits["train"], SelfMMFeatureExtractor()
-    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
-    for samples in splits.values():
-        samples.tokenize(demo_tokenizer(), max_tokens=50)
-        samples.extractor = extractor
-    return splits
-
-
 def main(
     folder: str = "runs/plots", sizes: dict[str, int] = SIZES, epochs: int = 6, report_to: str = "none"
 ) -> list[dict[str, float]]:
     """Returns what was logged."""
-    splits = corpus(sizes)
+    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
+    fit_processor(splits, demo_tokenizer())
     model = SelfMMModel(SelfMMConfig(text_config=demo_text_config(), audio_dim=33, vision_dim=41))
     arguments = SelfMMTrainingArguments(
         output_dir=folder,

@@ -16,8 +16,8 @@ The synthetic corpus knows sentiment alone; its strength stands for arousal here
 import numpy as np
 from datasets import Dataset, List, Value
 
-from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
-from selfmm_hf.data import Samples
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 from selfmm_hf.model.task_selfmm import Task
 
@@ -33,20 +33,10 @@ def two_labels(rows: Dataset) -> Dataset:
     return rows.add_column("label", labels.tolist(), feature=List(Value("float32")))
 
 
-def corpus(sizes: dict[str, int]) -> dict[str, Samples]:
-    """The synthetic corpus with two labels for each clip, tokenized and normalised."""
-    splits = {split: Samples(two_labels(rows), task=TASK) for split, rows in demo_corpus(sizes=sizes).items()}
-    train, extractor = splits["train"], SelfMMFeatureExtractor()
-    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
-    for samples in splits.values():
-        samples.tokenize(demo_tokenizer(), max_tokens=50)
-        samples.extractor = extractor
-    return splits
-
-
 def main(folder: str = "runs/targets", sizes: dict[str, int] = SIZES, epochs: int = 8) -> np.ndarray:
     """Prints the error of each target, and returns the predictions, (clips, targets)."""
-    splits = corpus(sizes)
+    splits = {split: Samples(two_labels(rows), task=TASK) for split, rows in demo_corpus(sizes=sizes).items()}
+    fit_processor(splits, demo_tokenizer())
     config = SelfMMConfig(
         text_config=demo_text_config(),
         audio_dim=33,

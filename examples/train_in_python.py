@@ -12,36 +12,18 @@ Train in Python: samples, a model, `SelfMMTrainer`, and a folder that `pipeline`
 
 from pathlib import Path
 
-from selfmm_hf import (
-    SelfMMConfig,
-    SelfMMFeatureExtractor,
-    SelfMMModel,
-    SelfMMProcessor,
-    SelfMMTrainer,
-    SelfMMTrainingArguments,
-)
-from selfmm_hf.data import Samples
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 from selfmm_hf.metrics import mosi_metrics
 
 SIZES = {"train": 300, "validation": 60, "test": 60}
 
 
-def corpus(sizes: dict[str, int]) -> tuple[dict[str, Samples], SelfMMProcessor]:
-    """The synthetic corpus, tokenized and normalised, and the processor that does the same with new clips."""
-    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
-    extractor, tokenizer = SelfMMFeatureExtractor(), demo_tokenizer()
-    train = splits["train"]
-    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
-    for samples in splits.values():
-        samples.tokenize(tokenizer, max_tokens=50)
-        samples.extractor = extractor
-    return splits, SelfMMProcessor(extractor, tokenizer)
-
-
 def main(folder: str = "runs/example", sizes: dict[str, int] = SIZES, epochs: int = 8) -> dict[str, float]:
     """Trains, prints the metrics of the test split, and saves `folder`/model."""
-    splits, processor = corpus(sizes)
+    splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
+    processor = fit_processor(splits, demo_tokenizer())  # tokenizes and normalises; does the same with new clips
     model = SelfMMModel(SelfMMConfig(text_config=demo_text_config(), audio_dim=33, vision_dim=41))
     arguments = SelfMMTrainingArguments(
         output_dir=folder,

@@ -12,7 +12,7 @@ from conftest import mmsa_file
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
-from selfmm_hf.data import load_splits
+from selfmm_hf.data import fit_processor, load_splits
 from selfmm_hf.data.columns import features
 from selfmm_hf.data.safe_pickle import DataError
 from selfmm_hf.data.samples import Samples
@@ -241,3 +241,17 @@ def test_blank_texts_have_no_tokens(texts):
     samples.tokenize(demo_tokenizer(), 20)
     assert (samples.lengths("text") > 0).tolist() == [bool(text.strip()) for text in texts]
     assert len(samples[0]["input_ids"]) == len(samples[0]["attention_mask"]) == samples.lengths("text")[0]
+
+
+def test_splits_are_made_ready_as_new_clips_are():
+    random = np.random.default_rng(0)
+    widths, made = {"audio": 33, "vision": 41}, {}
+    for split, clips in (("train", 6), ("validation", 2)):
+        frames = {name: [random.normal(2, 3, (9, width)).astype(np.float32)] * clips for name, width in widths.items()}
+        rows = {"id": [f"{split}{row}" for row in range(clips)], "text": ["great food"] * clips, "label": [0.0] * clips}
+        made[split] = Samples(Dataset.from_dict({**rows, **frames}, features(widths)))
+    raw = made["validation"][0]["audio"]
+    processor = fit_processor(made, demo_tokenizer())
+    assert np.abs(made["train"][0]["audio"].mean(0)).max() < 1e-5
+    assert np.allclose(processor.feature_extractor.normalize("audio", raw), made["validation"][0]["audio"])
+    assert list(made["train"][0]["input_ids"]) == processor(text=["great food"])["input_ids"][0].tolist()

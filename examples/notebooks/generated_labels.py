@@ -18,8 +18,8 @@ import torch
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
-from selfmm_hf.data import Samples
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
+from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 from selfmm_hf.labels.quality import correlation, mean_error, quality, true_labels
 
@@ -34,11 +34,8 @@ MODALITIES = ["text", "audio", "vision"]
 
 # %%
 splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=SIZES).items()}
-train, extractor = splits["train"], SelfMMFeatureExtractor()
-extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
-for samples in splits.values():
-    samples.tokenize(demo_tokenizer(), max_tokens=50)
-    samples.extractor = extractor
+fit_processor(splits, demo_tokenizer())  # tokenizes the words, and normalises voice and face
+train = splits["train"]
 truth = true_labels(train, MODALITIES)
 fused = train.labels
 

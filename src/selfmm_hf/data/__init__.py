@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import DatasetDict
+from transformers import PreTrainedTokenizerBase
 
 from ..metrics import METRICS
+from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
+from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import Task
 from ..storage.hub_names import check_name
 from .builder import FeatureBuilder, layout
@@ -155,6 +158,33 @@ def find_builder(
         return builder(config_name=config, data_files=glob.escape(str(path.absolute())), **options)
     on_hub(check_name, data)
     return None
+
+
+def fit_processor(
+    splits: Splits,
+    tokenizer: PreTrainedTokenizerBase,
+    extractor: SelfMMFeatureExtractor | None = None,
+    max_tokens: int = 50,
+) -> SelfMMProcessor:
+    """
+    Makes splits ready for [`SelfMMTrainer`]: from now on their samples have tokens, and frames that are normalised by
+    the mean and standard deviation of the training split.
+
+    Args:
+        splits: `train` and any others.
+        tokenizer: Of the text encoder.
+        extractor: The recipe of the frames; by default that of the synthetic corpus and of `selfmm extract`.
+        max_tokens: Longer texts are cut.
+
+    Returns:
+        The processor that does the same with new clips.
+    """
+    extractor, train = extractor or SelfMMFeatureExtractor(), splits["train"]
+    extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
+    for samples in splits.values():
+        samples.tokenize(tokenizer, max_tokens)
+        samples.extractor = extractor
+    return SelfMMProcessor(extractor, tokenizer)
 
 
 def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS, task: Task | None = None) -> Splits:
