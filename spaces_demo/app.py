@@ -61,7 +61,7 @@ It also gives **separate {numbers} for the words, the voice and the face**, beca
 
 {links}
 """
-LINKS = "[How it works](https://arxiv.org/abs/2102.04830) · [Code of the paper](https://github.com/thuiar/Self-MM)"
+LINKS = "[The paper](https://arxiv.org/abs/2102.04830) · [Code of the paper](https://github.com/thuiar/Self-MM)"
 
 SENTIMENT = """
 Each score lies between **-{limit:g}** (very negative) and **+{limit:g}** (very positive); 0 is neutral. Hollow bars are

@@ -64,7 +64,7 @@ def results(groups: list[Group]) -> Figure:
         text += " Points are seeds, the stroke is their mean."
     if runs[0].label_range is None:
         text += (
-            ' The column "constant" says the same of each clip: what is most frequent, or in the middle, in training.'
+            ' The column "constant" predicts the same for each clip: the most frequent class or the median in training.'
         )
     elif conflict := conflict_in_words([run.results for run in runs], runs[0].label_range):
         text += f" {conflict}"
