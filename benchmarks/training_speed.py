@@ -16,7 +16,8 @@ With --ablation, `SelfMMTrainer` takes further turns, each without one of its me
 (they are read in groups of similar lengths then, and by the whole last layer); "groups", neither texts nor frames in
 rows or groups; "last", the text encoder's last layer for the first token alone; "recurrence", the LSTMs over padded
 frames (packed sequences then, as in the official code); "folding", accumulated batches as one; "fused", the fused
-optimizer; "reading", with --options freeze_text_encoder=true, each text once.
+optimizer; "reading", with --options freeze_text_encoder=true, each text once. Each --beside adds a `SelfMMTrainer` with
+options of its own, as in --beside text_pooling=mean context_utterances=2.
 
 The first epoch of each is not counted: it warms up, and generates no labels. Then the test split is predicted.
 Prints medians, ratios and each process's peak memory; with --reference, the last line is the ratio of training, and the
@@ -294,6 +295,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1111)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="who takes turns; all by default")
     parser.add_argument("--ablation", action="store_true", help="also without each measure")
+    parser.add_argument(
+        "--beside", nargs="+", action="append", default=[], metavar="NAME=VALUE", help="options of one more trainer"
+    )
     parser.add_argument("--goal", type=float, default=3.0, help="ratio of training at which the exit status is zero")
     parser.add_argument("--worker", choices=KINDS + WITHOUT, help=argparse.SUPPRESS)
     parser.add_argument("--data_file", type=Path, help=argparse.SUPPRESS)
@@ -319,12 +323,15 @@ def main() -> None:
         for name in ("reference", "text_encoder", "data_file"):
             if path := getattr(args, name):
                 arguments += [f"--{name}", str(path.resolve())]
-        if args.options:
-            arguments += ["--options", *args.options]
         frozen = "freeze_text_encoder=true" in args.options  # else there is nothing to leave out
         measures = [one for one in WITHOUT if args.ablation and (frozen or one != "reading")]
-        kinds = [*args.kinds, *measures]
-        workers = {kind: Worker(kind, arguments, Path(folder) / f"{kind}.log") for kind in kinds}
+        kinds = {kind: (kind, args.options) for kind in args.kinds}
+        kinds |= {f"without {measure}": (measure, args.options) for measure in measures}
+        kinds |= {" ".join(beside): ("selfmm", [*args.options, *beside]) for beside in args.beside}
+        workers = {
+            name: Worker(kind, [*arguments, "--options", *options], Path(folder, f"{number}.log"))
+            for number, (name, (kind, options)) in enumerate(kinds.items())
+        }
         found: dict[str, dict[str, list[float]]] = {"train": {}, "test": {}}
         peaks: dict[str, float] = {}
         for what, seconds in found.items():
@@ -362,7 +369,8 @@ def print_table(args: argparse.Namespace, found: dict[str, dict[str, list[float]
         f"{shape.mean_lengths}; medians of {args.repetitions} turns, ratios turn by turn\n"
     )
     columns = ("train s", "clips/s", "official/", "/limit", "test s", "clips/s", "official/", "/limit", "peak MB")
-    print(f"{'':<20}" + "".join(f"{column:>11}" for column in columns))
+    width = max(20, *map(len, found["train"]))
+    print(f"{'':<{width}}" + "".join(f"{column:>11}" for column in columns))
     for kind in found["train"]:
         cells = []
         for what, rows in (("train", args.rows), ("test", args.test_rows)):
@@ -371,8 +379,7 @@ def print_table(args: argparse.Namespace, found: dict[str, dict[str, list[float]
             for one, other in (("official", kind), (kind, "limit")):
                 there = {one, other} <= found[what].keys()
                 cells.append(f"{quotient(found[what], one, other):.2f}" if there else "-")
-        name = f"without {kind}" if kind in WITHOUT else kind
-        print(f"{name:<20}" + "".join(f"{cell:>11}" for cell in [*cells, f"{peaks[kind]:.0f}"]))
+        print(f"{kind:<{width}}" + "".join(f"{cell:>11}" for cell in [*cells, f"{peaks[kind]:.0f}"]))
 
 
 if __name__ == "__main__":

@@ -73,8 +73,10 @@ def test_extras():
 
 def test_training_speed(encoder):
     small = ["--rows", 8, "--test_rows", 2, "--batch", 2, "--accumulation", 2, "--repetitions", 1, "--threads", 1]
-    printed = run("training_speed", "--text_encoder", encoder, *small)
-    assert re.search(r"\nselfmm +\d+\.\d\d .*\nlimit +\d+\.\d\d ", printed)
+    beside = ["--beside", "text_pooling=mean", "context_utterances=1", "max_text_tokens=20"]
+    printed = run("training_speed", "--text_encoder", encoder, *small, *beside)
+    rows = [rf"\n{name} +\d+\.\d\d .*" for name in ("selfmm", "limit", "text_pooling=mean .*")]
+    assert re.search("".join(rows), printed)
 
 
 def test_official_and_training_speed_beside_it(encoder, tmp_path):
