@@ -14,8 +14,10 @@ import pytest
 from conftest import command
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_lora import encoder_folder
 from transformers import pipeline
 
+from selfmm_hf import SelfMMConfig
 from selfmm_hf.data.synthetic import SITUATIONS
 from selfmm_hf.data.synthetic import SIZES as SPLITS
 
@@ -66,6 +68,27 @@ def test_own_encoder(tmp_path):
 
 def test_several_targets(tmp_path):
     assert example("several_targets").main(str(tmp_path), **FAST).shape == (SIZES["validation"], 2)
+
+
+def test_context_modality(tmp_path):
+    data, out, encoder = tmp_path / "data", tmp_path / "out", encoder_folder(tmp_path / "encoder", "bert")
+    data.mkdir()
+    rows = [
+        f"{split}{n},good film,{n / 2 - 1},{split},v,{9 - n}" for split in ("train", "dev", "test") for n in range(5)
+    ]
+    (data / "table.csv").write_text("\n".join(["id,text,label,split,video,position", *rows]))
+    assert example("context_modality").main(str(data), str(out), str(encoder), utterances=2) == 12
+    files = {file.stem: np.load(file) for file in (out / "context").iterdir()}
+    assert {name: len(files[name]) for name in ("train3", "train2", "train0")} == {
+        "train3": 1,
+        "train2": 2,
+        "train0": 2,
+    }
+    assert "train4" not in files  # the first of its video and split: the rows stand in the opposite order
+    options = ["--dataset", "custom", "--data", out, "--text_encoder", encoder, "--num_train_epochs", 1]
+    assert command("train", *options, "--use_cpu", "true", "--output_dir", tmp_path / "run", "--label_range", 1) == 0
+    config = SelfMMConfig.from_pretrained(tmp_path / "run" / "model")
+    assert config.modalities == ["text", "context"] and config.context_dim == files["train0"].shape[1]
 
 
 def test_score_folder(trained, tmp_path):
@@ -127,7 +150,7 @@ def test_examples_take_their_arguments_by_argparse():
     assert not [file.name for file in EXAMPLES if "sys.argv" in file.read_text("utf-8")]
 
 
-@pytest.mark.parametrize("name", ["evaluate_model", "onnx_service", "score_folder", "serve"])
+@pytest.mark.parametrize("name", ["context_modality", "evaluate_model", "onnx_service", "score_folder", "serve"])
 def test_examples_with_arguments_have_help(name, monkeypatch, capsys):
     pytest.importorskip({"evaluate_model": "evaluate", "onnx_service": "onnxruntime"}.get(name, "torch"))
     monkeypatch.setattr(sys, "argv", [name, "--help"])
