@@ -125,7 +125,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 f"max_seconds is {max_seconds!r}, expected a positive number of seconds, at most {MAX_SECONDS:,}."
             )
         self.max_seconds = max_seconds
-        self.normalization = copy.deepcopy(normalization or {})  # `fit_normalization` writes into it
+        # Its own: `fit_normalization` writes into it.
+        self.normalization = {} if normalization is None else copy.deepcopy(normalization)
         self._check_normalization()
         self._tools: dict[str, Any] = {}
         self.device = torch.device("cpu")
