@@ -25,7 +25,7 @@ from transformers.utils import logging
 from selfmm_hf import load_model
 from selfmm_hf.data.synthetic import Utterance, utterance
 from selfmm_hf.data.synthetic.clip import write_clip
-from selfmm_hf.data.synthetic.face import draw_face, turned_aside
+from selfmm_hf.data.synthetic.face import _head_turned, draw_face
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
@@ -53,7 +53,9 @@ def spoken(one: Utterance, yaw: float = 0.0) -> Clip:
     for number, landmarks in enumerate(one.landmarks):
         seen = seen if landmarks is None else landmarks
         aside = yaw if number >= len(one.landmarks) / 2 else 0.0
-        pictures.append(draw_face(turned_aside(seen, aside), speaker=len(one.sound)))
+        middle, turn = seen.mean(0), _head_turned(np.array([[aside, 0.0, 0.0]]))[0]
+        turned = ((seen - middle) @ turn + middle).astype(seen.dtype)  # the drawing is good for half a radian
+        pictures.append(draw_face(turned, speaker=len(one.sound)))
     return Clip(one.sound[: len(pictures) * SOUND_RATE // FRAME_RATE], pictures)
 
 

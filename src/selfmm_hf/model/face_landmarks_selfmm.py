@@ -112,24 +112,22 @@ class FaceLandmarker:
 
     Args:
         folder (`str` or `Path`): Holds the files of `MODEL_FILES`; they are checked by their SHA-256.
-        threads (`int`, defaults to 1): Threads of LiteRT.
 
     Raises:
         ImportError: LiteRT is not installed.
         FileNotFoundError, ValueError: A model is missing, or is another file.
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1):
+    def __init__(self, folder: str | Path):
         if Interpreter is None:
             raise ImportError("Face landmarks need LiteRT: pip install ai-edge-litert")
-        self.folder, self.threads = Path(folder), threads
+        self.folder = Path(folder)
         detector, mesh = (load_model(self.folder / name, digest) for name, digest in MODEL_FILES.items())
-        self._detector = Network(detector, threads)
-        self._mesh = Network(mesh, threads)
+        self._detector, self._mesh = Network(detector), Network(mesh)
         self._anchors = detector_anchors()
 
     def __reduce__(self):
-        return type(self), (self.folder, self.threads)  # interpreters cannot be copied to a worker: made anew there
+        return type(self), (self.folder,)  # interpreters cannot be copied to a worker: made anew there
 
     def __call__(self, frame: np.ndarray, previous: Face | None = None) -> Face | None:
         """
@@ -273,8 +271,8 @@ class Network(threading.local):
     each of them.
     """
 
-    def __init__(self, content: bytes, threads: int):
-        self.interpreter = Interpreter(model_content=content, num_threads=threads)
+    def __init__(self, content: bytes):
+        self.interpreter = Interpreter(model_content=content, num_threads=1)
         self.interpreter.allocate_tensors()
         self.input = self.interpreter.get_input_details()[0]["index"]
         self.outputs = [output["index"] for output in self.interpreter.get_output_details()]

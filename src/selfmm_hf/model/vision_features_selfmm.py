@@ -225,17 +225,16 @@ class FaceFeatures:
     Args:
         folder (`str` or `Path`, *optional*): Holds the two landmark models; those of the package by default.
         frame_rate (`float`, defaults to 10.0): Frames per second of what will be read.
-        threads (`int`, defaults to 1): Threads of LiteRT.
     """
 
     columns = COLUMNS
     width = len(COLUMNS)
 
-    def __init__(self, folder: str | Path | None = None, frame_rate: float = 10.0, threads: int = 1):
+    def __init__(self, folder: str | Path | None = None, frame_rate: float = 10.0):
         if not (math.isfinite(frame_rate) and frame_rate > 0):
             raise ValueError(f"frame_rate is {frame_rate}, expected frames per second above 0")
         self.frame_rate = frame_rate
-        self.landmarker = FaceLandmarker(folder or Path(__file__).with_name("face_networks"), threads)
+        self.landmarker = FaceLandmarker(folder or Path(__file__).with_name("face_networks"))
 
     def __call__(self, frames: Iterable[np.ndarray | None]) -> tuple[np.ndarray, float]:
         """

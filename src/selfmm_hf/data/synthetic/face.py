@@ -296,12 +296,6 @@ def _head_turned(turn: np.ndarray) -> np.ndarray:
     return axes
 
 
-def turned_aside(landmarks: np.ndarray, yaw: float) -> np.ndarray:
-    """A face, (468, 3), turned by so many radians more, to the speaker's left. The drawing is good for half a one."""
-    middle = landmarks.mean(0)
-    return ((landmarks - middle) @ _head_turned(np.array([[yaw, 0.0, 0.0]]))[0] + middle).astype(landmarks.dtype)
-
-
 def draw_face(landmarks: np.ndarray, size: int = 256, speaker: int = 0) -> np.ndarray:
     """
     A picture of a face.
