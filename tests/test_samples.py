@@ -251,7 +251,8 @@ def test_splits_are_made_ready_as_new_clips_are():
         rows = {"id": [f"{split}{row}" for row in range(clips)], "text": ["great food"] * clips, "label": [0.0] * clips}
         made[split] = Samples(Dataset.from_dict({**rows, **frames}, features(widths)))
     raw = made["validation"][0]["audio"]
-    processor = fit_processor(made, demo_tokenizer())
+    processor = fit_processor(made, demo_tokenizer(), max_tokens=7)
     assert np.abs(made["train"][0]["audio"].mean(0)).max() < 1e-5
     assert np.allclose(processor.feature_extractor.normalize("audio", raw), made["validation"][0]["audio"])
     assert list(made["train"][0]["input_ids"]) == processor(text=["great food"])["input_ids"][0].tolist()
+    assert processor.max_text_tokens == 7

@@ -184,7 +184,7 @@ def fit_processor(
     for samples in splits.values():
         samples.tokenize(tokenizer, max_tokens)
         samples.extractor = extractor
-    return SelfMMProcessor(extractor, tokenizer)
+    return SelfMMProcessor(extractor, tokenizer, max_tokens)
 
 
 def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS, task: Task | None = None) -> Splits:
