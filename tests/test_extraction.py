@@ -35,7 +35,7 @@ from selfmm_hf.clips.job import WorkError  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.data.recipe import find_recipe  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
-from selfmm_hf.model.pipeline_selfmm import load_transcriber  # noqa: E402
+from selfmm_hf.model.transcription_selfmm import load_transcriber  # noqa: E402
 from selfmm_hf.storage.whole_files import CannotWrite  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -345,7 +345,7 @@ def test_folders_of_others_are_refused(media, copy, tmp_path, monkeypatch):
     assert [path.name for path in other.iterdir()] == ["thesis.tex"]
     with pytest.raises(ExtractionError, match=r"thesis.tex is a file; name a new folder"):
         extract(other / "thesis.tex")
-    with pytest.raises(ExtractionError, match="is what is written; name the table that it was made from"):
+    with pytest.raises(ExtractionError, match="is the output of this command; name the table"):
         extract(copy, copy / "table.csv")
     with pytest.raises(OSError, match=r"thesis\.tex"):
         extract(other / "thesis.tex" / "out")

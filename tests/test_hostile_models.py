@@ -171,16 +171,16 @@ def test_a_wrong_field_is_refused_in_one_line(changed, capfd, file, field, value
 
 # Fields whose other values are as good in themselves.
 OTHERWISE = [
-    (CONFIG, "audio_pooling", "mean", "the model does not say what it said"),
-    (CONFIG, "text_pooling", "mean", "the model does not say what it said"),
+    (CONFIG, "audio_pooling", "mean", "its output differs from its output when it was saved"),
+    (CONFIG, "text_pooling", "mean", "its output differs from its output when it was saved"),
     (CONFIG, "label_range", 0.1, "scales of the targets are not those that the model was saved with"),
     (CONFIG, "id2label", {"0": "calm"}, "scales of the targets are not those that the model was saved with"),
-    (CONFIG, "text_config.hidden_act", "relu", "the model does not say what it said"),
-    (CONFIG, "text_config.layer_norm_eps", 0.01, "the model does not say what it said"),
-    (CONFIG, "text_config.model_type", "roberta", "the model does not say what it said"),
-    (CONFIG, "text_config.num_attention_heads", 8, "the model does not say what it said"),
-    (RECIPE, "normalization", MISSING, "the model does not say what it said"),
-    (RECIPE, "normalization.audio.std.0", 0.5, "the model does not say what it said"),
+    (CONFIG, "text_config.hidden_act", "relu", "its output differs from its output when it was saved"),
+    (CONFIG, "text_config.layer_norm_eps", 0.01, "its output differs from its output when it was saved"),
+    (CONFIG, "text_config.model_type", "roberta", "its output differs from its output when it was saved"),
+    (CONFIG, "text_config.num_attention_heads", 8, "its output differs from its output when it was saved"),
+    (RECIPE, "normalization", MISSING, "its output differs from its output when it was saved"),
+    (RECIPE, "normalization.audio.std.0", 0.5, "its output differs from its output when it was saved"),
     (TOKENIZER, "normalizer", replacing("book", pattern={"String": "movie"}), "the tokenizer is not the one"),
     (TOKENIZER, "normalizer", replacing("b", pattern={"Regex": "(a|a)*$"}), "the tokenizer is not the one"),
     (TOKENIZER, "model.vocab.movie", 60, "the tokenizer is not the one"),
@@ -201,7 +201,7 @@ def test_a_folder_that_says_something_else_than_when_it_was_saved_is_refused(
 
 def test_whole_numbers_for_weights_are_refused(model_folder, damaged, capfd):
     content = rewritten((model_folder / WEIGHTS).read_bytes(), of_one(dtype="I32"))
-    assert_refused(damaged(**{WEIGHTS: content}), capfd, "the model does not say what it said")
+    assert_refused(damaged(**{WEIGHTS: content}), capfd, "its output differs from its output when it was saved")
 
 
 @pytest.mark.parametrize(("limit", "loads"), [(3.0, True), (1.0, False)])

@@ -270,7 +270,7 @@ def test_weights_of_stacked_states(tiny_model, tiny_batch):
     ("options", "message"),
     [
         ({"audio_states": 0}, "audio_states must be a positive integer"),
-        ({"audio_states": 6}, "audio_states is 6, more than the columns"),
+        ({"audio_states": 6}, "audio_states is 6, but audio has only 5 columns"),
         ({"vision_states": "2"}, "vision_states must be a positive integer"),
     ],
 )

@@ -479,7 +479,7 @@ def test_any_samples_with_a_number_are_trained_on(tmp_path):
     (row for row in corpus()), Streamed(), Dataset.from_list(corpus()).to_iterable_dataset(), iter(corpus()),
 ])  # fmt: skip
 def test_samples_without_a_number_are_refused(tmp_path, samples):
-    with pytest.raises(TypeError, match=r"train_dataset must have a length and an index, .* only be iterated over"):
+    with pytest.raises(TypeError, match=r"train_dataset must support len\(\) and indexing, .* Wrap it in list"):
         SelfMMTrainer(
             model(), arguments(tmp_path / "run", max_steps=3), train_dataset=samples, eval_dataset=corpus(9, 1)
         )

@@ -4,6 +4,8 @@ of classes and of several scores.
 Source of the former: the protocol of Self-MM (AAAI 2021, arXiv 2102.04830) and of MMSA, by the same authors. Scores and
 class limits are compared as float32: a score on a limit would otherwise fall into another class than in the
 published numbers.
+
+`hub_configs/metrics/multimodal_sentiment/metrics.py` is a copy of this file: copy it again after a change.
 """
 
 from collections.abc import Callable, Collection, Sequence

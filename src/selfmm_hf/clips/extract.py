@@ -76,7 +76,7 @@ def extract_clips(
     """
     begin, clips, table, out = time.monotonic(), Path(clips), Path(table), Path(out)
     if (out / TABLE).exists() and table.exists() and table.samefile(out / TABLE):
-        raise ExtractionError(f"{table} is what is written; name the table that it was made from.")
+        raise ExtractionError(f"{table} is the output of this command; name the table from which it was made.")
     columns, folder = read_clips(table, out), ExtractionFolder(out)
     files, missing = find_clips(table, columns, clips)
     if not files and not folder.records():

@@ -1,4 +1,4 @@
-"""The folder that an extraction fills, which becomes a data set with its last file, the table."""
+"""The output folder of an extraction. The table is written last, and makes it a data set."""
 
 import csv
 import io

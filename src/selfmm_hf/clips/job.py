@@ -1,4 +1,4 @@
-"""What processes do with clips, whoever starts them."""
+"""The interface of a job: what a process does with each clip, on one machine or on a cluster."""
 
 from collections.abc import Callable
 from pathlib import Path

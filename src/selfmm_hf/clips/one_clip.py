@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..model.decoding_selfmm import ClipWarning, clip_facts, decode_audio
+from ..model.decoding_selfmm import ClipWarning, clip_facts
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
-from ..model.pipeline_selfmm import load_transcriber, transcribed
+from ..model.transcription_selfmm import load_transcriber, transcribed
 from .folder import PART, Extracted, ExtractionError, ExtractionFolder
 from .job import TIME_LIMIT, told
 from .processes import Processes
@@ -127,7 +127,7 @@ def extract(task: Task, job: Job, transcriber: Any = None) -> Extracted | str:
                 record.face_share = features.face_share
                 record.absent, record.frames = absent, {name: len(frames) for name, frames in features.items()}
             if task.transcribe:
-                words = _words(path, transcriber, job.extractor.max_seconds)
+                words, _ = transcribed(transcriber, path, max_seconds=job.extractor.max_seconds)
                 record = replace(record, transcriber=job.transcriber, transcript=words)
         said = [str(one.message) for one in caught if issubclass(one.category, ClipWarning)]
         record.warnings = list(dict.fromkeys([*record.warnings, *said]))
@@ -139,9 +139,3 @@ def extract(task: Task, job: Job, transcriber: Any = None) -> Extracted | str:
     for name, frames in features.items():
         out.save_features(name, task.id, frames)
     return record
-
-
-def _words(path: Path, transcriber: Any, max_seconds: float) -> str:
-    rate = transcriber.feature_extractor.sampling_rate
-    sound = decode_audio(path, rate, max_seconds)
-    return "" if sound is None else transcribed(transcriber, sound, rate)["text"].strip()

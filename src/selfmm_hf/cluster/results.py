@@ -1,6 +1,6 @@
 """
 The folder of the results, on a disk or a store. A file is named by the rows of its batch, so a batch that is done twice
-is written once. What is there already is known by the ids in the files.
+is written once. Rows that are done are found by the ids in the files.
 """
 
 import hashlib

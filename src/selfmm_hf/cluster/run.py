@@ -1,6 +1,6 @@
 """
-Clips of a table of any length, worked on by a cluster. Ray Data reads the table, schedules, retries and holds back what
-comes too fast; each of its actors, see [`Worker`], writes what has come of its rows.
+Works on the clips of a table of any length on a cluster. Ray Data reads the table, schedules, retries and limits the
+flow. Each of its actors, see [`Worker`], writes the results of its rows.
 """
 
 import logging

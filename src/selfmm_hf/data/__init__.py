@@ -143,7 +143,7 @@ def find_builder(
     if problem_type is not None:
         options["problem_type"] = problem_type
     if dataset != "custom" and is_custom(path):
-        raise DataError(f"{data} is a folder of your own, by its table: take it as custom, not {dataset}.")
+        raise DataError(f"{data} has a table, so it is a data set of your own: take it as custom, not {dataset}.")
     if dataset == "custom":
         options["label_range"] = builder.LABEL_RANGE if label_range is None else label_range
         if is_custom(path):

@@ -1,4 +1,8 @@
-"""What the builders of all data sets share: from splits of samples to Arrow, by way of `datasets`."""
+"""What the builders of all data sets share: from splits of samples to Arrow, by way of `datasets`.
+
+A new data set is a subclass in a module of its own, and an entry of `BUILDERS` in `data/__init__.py`. If its files are
+not in the MMSA layout, it overrides `tables`.
+"""
 
 import hashlib
 import logging

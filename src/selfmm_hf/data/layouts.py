@@ -1,6 +1,6 @@
 """
-Feature files that are not in the MMSA layout, told by their own names and turned into it, as far as they have what
-Self-MM needs: words or word vectors, frames, and one sentiment score a clip.
+Recognises pickles in other layouts by their keys, and converts them to the MMSA layout. They must have what Self-MM
+needs: words or word vectors, frames, and one sentiment score for each clip.
 
 Sources: the data sections and loaders of WasifurRahman/BERT_multimodal_transformer (MAG-BERT), declare-lab/MISA and
 declare-lab/Multimodal-Infomax (MMIM) for the tuples; of yaohungt/Multimodal-Transformer (MulT) and pliang279/MultiBench

@@ -1,4 +1,4 @@
-"""What is missing from a sample: pure functions, which leave what they are given as it is.
+"""Removes parts of a sample, to simulate missing data. The functions return changed copies.
 
 Source: LNLN (Zhang, Wang, Yu, NeurIPS 2024, arXiv 2409.20012), official code Haoyu-ha/LNLN, core/dataset.py,
 `MMDataset.generate_m`: each token but the first and the last, [CLS] and [SEP], becomes [UNK] with probability r, each

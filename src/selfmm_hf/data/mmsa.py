@@ -1,6 +1,6 @@
 """
-Feature files in the MMSA layout (MOSI, MOSEI, SIMS as published, what MMSA-FET makes of a data set) as samples; other
-layouts come as this one, by `layouts.py`.
+Reads feature files in the MMSA layout (MOSI, MOSEI, SIMS as published, the output of MMSA-FET) as samples. `layouts.py`
+converts other layouts to this one.
 """
 
 import mmap

@@ -50,7 +50,7 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
     if any(one["config"] == config for one in existing) and not overwrite:
         raise DataError(f"{folder} holds the configuration {config} already: name another folder, or --overwrite.")
     if folder.name != glob.escape(folder.name):
-        raise DataError(f"`datasets` takes {folder.name!r} for a pattern; leave out any of * ? [ in the folder's name.")
+        raise DataError(f"{folder}: the name has *, ? or [, which `datasets` reads as a pattern; choose another name.")
     if inside := next((parent for parent in folder.parents if origins(parent)), None):
         raise DataError(f"{folder} is inside the data set in {inside}; name a folder elsewhere.")
     recipe, others = _recipe(builder.config.data_dir), [one for one in existing if one["config"] != config]

@@ -1,6 +1,6 @@
 """
-What a folder or a repository of Parquet files holds. Its `origin.json` says which files are read, else their names do;
-its card says nothing of it, as a card may name files anywhere.
+Finds the Parquet files of a folder or a repository. `origin.json` lists them; without it, their names decide. The
+card does not count, because a card may name files anywhere.
 """
 
 import glob

@@ -1,4 +1,4 @@
-"""Data for research use are known by their content, whatever they are called: by digests of ids and of labels."""
+"""Recognises data sets for research use by digests of their ids and labels, whatever their name."""
 
 import hashlib
 import re

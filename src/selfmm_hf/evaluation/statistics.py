@@ -1,4 +1,4 @@
-"""What a few seeds allow one to say: means with intervals, and differences of two configurations."""
+"""Statistics over a few seeds: means with intervals, and differences between two configurations."""
 
 import math
 from dataclasses import dataclass

@@ -76,7 +76,7 @@ def read_configurations(name: str) -> dict[str, dict[str, Any]]:
         if not isinstance(options, dict):
             raise ValueError(f"{file}: {one} must be a map of options, {{}} for none, got {options!r}.")
         if own := options.keys() & {*OWN_OPTIONS, "config"}:
-            raise ValueError(f"{file}: {one} sets {sorted(own)[0]}, which is the same for all of a sweep.")
+            raise ValueError(f"{file}: {one} sets {sorted(own)[0]}, which must be the same for the whole sweep.")
     return {str(one): options for one, options in configurations.items()}
 
 

@@ -1,4 +1,4 @@
-"""A run in a folder: begun, continued, or done already, whatever had become of it."""
+"""Brings the run in a folder to its end: starts it, resumes it, or leaves a finished run alone."""
 
 import gc
 import json

@@ -1,6 +1,6 @@
 """
-An example that is saved with a model: some words and frames, and what the model makes of them. A folder in which a
-value was changed for another that is as good in itself, such as the numbers of words, makes something else of them.
+An example that is saved with a model: some words and frames, and the model's output for them. It detects a folder in
+which somebody replaced a valid value by another valid one, such as the numbers of the words.
 """
 
 import json
@@ -66,7 +66,7 @@ def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) ->
     if model.dtype == torch.float32:
         found = np.array(_numbers(model, processor, text))
         if found.shape != np.shape(expected) or not np.allclose(found, expected, 0, TOLERANCE * np.abs(found).max()):
-            raise ValueError(f"the model does not say what it said when it was saved: {OTHERWISE}")
+            raise ValueError(f"its output differs from its output when it was saved: {OTHERWISE}")
 
 
 def _task(model: SelfMMModel) -> dict[str, Any]:

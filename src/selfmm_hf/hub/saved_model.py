@@ -24,8 +24,8 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
         revision: Of the repository.
 
     Raises:
-        ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, it cannot read, or
-            it does not say what it said when it was saved.
+        ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, it cannot read,
+            or its output differs from its output when it was saved.
     """
     name = str(model_of(Path(name)))
     take_from_hub(name, "the model", revision)

@@ -1,4 +1,4 @@
-"""The default rule for classes: what a modality says, from its positions and from labels that are of all modalities.
+"""The default rule for classes: estimates a modality's label from its positions and from the labels of whole clips.
 
 An emotion that a clip has or has not is two classes. Nothing here depends on the order of the classes.
 """

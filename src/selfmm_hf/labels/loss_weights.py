@@ -1,4 +1,6 @@
-"""The weight adjustment: how much each clip counts in the loss of a subtask."""
+"""The weight adjustment: how much each clip counts in the loss of a subtask. Its value for clips in agreement is
+`agreement_weight` in `conventions.py`.
+"""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""How near generated unimodal labels come to the true ones, where the data know these."""
+"""Measures how close generated unimodal labels are to the true ones, for data that have true ones."""
 
 from collections.abc import Callable, Iterable
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import tokenize  # noqa: F401
+    from .transcription_selfmm import transcribed  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 # What `pipeline` looks up in the configuration.
@@ -324,7 +325,8 @@ class SelfMMConfig(PreTrainedConfig):
                 name = f"{modality}_dim" if key == "input_dim" else f"{modality}_{key}"
                 self._check_option(name, value)
             if self.sequence_options(modality)["input_dim"] < (states := self.sequence_options(modality)["states"]):
-                raise ValueError(f"{modality}_states is {states}, more than the columns that are to be its states.")
+                width = self.sequence_options(modality)["input_dim"]
+                raise ValueError(f"{modality}_states is {states}, but {modality} has only {width} columns.")
         for task in ["fusion", *self.modalities]:
             for key, value in self.head_options(task).items():
                 self._check_option(f"{task}_head_{key}", value)

@@ -1,5 +1,5 @@
 """
-When somebody speaks in a clip, and when a face is to be seen that moves. This file travels to the Hub.
+Finds when somebody speaks in a clip, and when a moving face is visible. This file travels to the Hub.
 
 What an LSTM has read last, or the mean of what it has read, says little of a speaker if most of it is the silence after
 a recording's end. Edges in which nothing happens are therefore cut, down to what is usual around a sentence.

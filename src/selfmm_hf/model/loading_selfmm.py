@@ -1,5 +1,6 @@
 """
-What other repositories hold is loaded by the code of transformers alone, never by theirs. This file travels to the Hub.
+Loads models of other repositories with the code of transformers. Code of these repositories never runs. This file
+travels to the Hub.
 """
 
 import os

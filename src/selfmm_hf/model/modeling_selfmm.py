@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # transformers copies the files that this one names, but not 
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
     from .text_selfmm import tokenize  # noqa: F401
+    from .transcription_selfmm import transcribed  # noqa: F401
     from .vision_features_selfmm import FaceFeatures  # noqa: F401
 
 PARTS = 64  # of long texts, encoded at once

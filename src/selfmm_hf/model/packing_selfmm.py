@@ -1,4 +1,4 @@
-"""Encoders that compute what is read and nothing else. This file travels to the Hub.
+"""Makes encoders skip padding, and tokens that nobody reads. This file travels to the Hub.
 
 On a CPU, where padding costs as much as words and frames do, texts lie end to end in rows if the encoder allows it, and
 other sequences are encoded in groups of similar lengths. Where one token of a text is read, the last layer of a text

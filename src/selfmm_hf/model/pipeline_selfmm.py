@@ -1,7 +1,6 @@
 """`pipeline("multimodal-sentiment")`: from a clip to its sentiment. This file travels to the Hub."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
-from .decoding_selfmm import Deadline, clip_facts, decode_audio
+from .decoding_selfmm import Deadline, clip_facts
 from .download_selfmm import downloaded
-from .loading_selfmm import without_its_code
 from .picture_selfmm import FEW_FACES, disagreement, sentiment_svg
 from .processing_selfmm import windows
 from .task_selfmm import MULTI_LABEL, SINGLE_LABEL, Task
+from .transcription_selfmm import load_transcriber, transcribed
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
@@ -44,9 +42,6 @@ CLASSES = {
 SIMS_CLASSES = ((-0.7, "negative"), (-0.1, "weakly negative"), (0.1, "neutral"), (0.7, "weakly positive"))
 
 MIN_WINDOW_SECONDS = 0.1  # of a timeline's pieces: the face is looked at ten times a second
-
-_TRANSCRIBING = threading.Lock()  # a pipeline for speech recognition is not made for two threads at once
-
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -321,28 +316,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     def _transcribe(self, clip: Any, deadline: Deadline | None) -> tuple[str, list[tuple[str, float]]]:
         """What is said, and, where the transcriber tells, each word or phrase and when it begins."""
         sound, rate = (clip.get("audio"), clip.get("sampling_rate")) if isinstance(clip, Mapping) else (clip, None)
-        if isinstance(sound, str | os.PathLike):
-            rate = self.transcriber.feature_extractor.sampling_rate
-            sound = decode_audio(sound, rate, self.processor.feature_extractor.max_seconds, deadline)
-        if sound is None or np.ndim(sound) != 1 or not len(sound):
-            return "", []
-        said = transcribed(self.transcriber, sound, rate)
-        parts = [(part["text"].strip(), part["timestamp"][0]) for part in said.get("chunks", ())]
-        return said["text"].strip(), [(words, begin) for words, begin in parts if begin is not None]
-
-
-def load_transcriber(name: str | os.PathLike, device: Any) -> Any:
-    """A pipeline "automatic-speech-recognition", by the code of transformers alone."""
-    with without_its_code(name):
-        return pipeline("automatic-speech-recognition", str(name), device=device, trust_remote_code=False)
-
-
-def transcribed(transcriber: Any, sound: np.ndarray, sampling_rate: int) -> dict[str, Any]:
-    """`text` and, with their times, `chunks` of what is said; without times, Whisper takes 30 s at most."""
-    times = "word" if str(getattr(transcriber, "type", "")).startswith("ctc") else True
-    inputs = {"raw": np.asarray(sound, dtype=np.float32), "sampling_rate": sampling_rate}
-    with _TRANSCRIBING:
-        return transcriber(inputs, return_timestamps=times)
+        return transcribed(self.transcriber, sound, rate, self.processor.feature_extractor.max_seconds, deadline)
 
 
 def _seconds_of(clip: Any, progress: Progress | None) -> Callable[[float], None] | None:
@@ -386,4 +360,4 @@ def _local(clip: Any, stack: ExitStack, progress: Progress | None, public: bool)
     return clip
 
 
-__all__ = ["MultimodalSentimentPipeline", "label_of", "load_transcriber", "transcribed"]
+__all__ = ["MultimodalSentimentPipeline", "label_of"]

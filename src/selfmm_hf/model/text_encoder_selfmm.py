@@ -1,5 +1,6 @@
 """
-Which text encoders a model can read by: found out by what they do, not by their names. This file travels to the Hub.
+Loads text encoders and tests by their behaviour, not by their names, which of them a model can use. This file travels
+to the Hub.
 """
 
 import base64
@@ -226,7 +227,7 @@ def why_unreadable(
             "take another text_pooling, cls, mean or last, or an encoder that reads both ways, such as BERT"
         )
     if (alone - beside).abs().max() > ROUNDING * size:
-        return "what it makes of a text depends on the padding beside a longer one, and so would each score"
+        return "its output for a text depends on the padding, so a score would depend on the other texts of the batch"
     return None
 
 

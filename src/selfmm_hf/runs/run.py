@@ -312,13 +312,13 @@ def _check_selection(args: SelfMMTrainingArguments) -> None:
     for name, value in expected.items():
         if getattr(args, name) != value:
             raise ValueError(
-                f"A run keeps the model with the best validation loss, and says so of its results: {name} must be "
-                f"{value}, got {getattr(args, name)}. `SelfMMTrainer` in Python takes any."
+                f"{name} must be {value}, got {getattr(args, name)}: a run always keeps the model with the lowest "
+                "validation loss. `SelfMMTrainer` in Python takes any."
             )
     if args.eval_strategy == "no" or (args.eval_strategy == "epoch" and args.eval_delay >= args.num_train_epochs):
         raise ValueError("No evaluation would run, so no best model could be chosen: see eval_strategy and eval_delay.")
     if args.eval_strategy == "steps" == args.save_strategy and args.save_steps != args.eval_steps:
         raise ValueError(
-            f"save_steps must be eval_steps, {args.eval_steps:g}, got {args.save_steps:g}: the best model may be that "
-            "of any evaluation, and has to have been saved."
+            f"save_steps must be eval_steps, {args.eval_steps:g}, got {args.save_steps:g}: the model of any evaluation "
+            "may be the best, so each of them must be saved."
         )

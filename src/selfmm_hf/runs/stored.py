@@ -89,7 +89,7 @@ class StoredRun:
         limit = range_of_labels(self.dataset, self.options.get("label_range"))
         if limit is None:
             raise RunError(
-                f"{self.folder} does not tell what is predicted, as runs of before did not: let the run end."
+                f"{self.folder} does not record what is predicted: an older version began the run. Let it finish."
             )
         return score(limit)
 

@@ -1,4 +1,4 @@
-"""What lies here, and what on the Hub: no path is taken for a repository, and what is fetched is told first."""
+"""Tells local paths from repositories on the Hub. It never takes a path for a repository, and announces a download."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What is nobody's business in what is published: where files lay, who has an account where, what opens doors."""
+"""Removes private details from what is published: local paths, account names and tokens."""
 
 import json
 import re

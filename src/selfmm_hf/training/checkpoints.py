@@ -1,6 +1,6 @@
 """
-Checkpoints are whole or they do not count: a killed run never goes on from half of one. Those that do not count are not
-deleted, where their weights are whole.
+Writes and checks checkpoints. A run resumes only from a complete one. An incomplete one is kept if its weights are
+complete. The trainer chooses the best epoch, see `selection_loss` there.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Texts that are read once: of a frozen text encoder, what it makes of them is the same in each epoch."""
+"""Encodes each text once if the text encoder is frozen: its output is the same in every epoch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Learning rates and weight decays by module, and what a pretrained text encoder may learn at."""
+"""Learning rates and weight decays by module, and the highest learning rate of a pretrained text encoder."""
 
 from typing import Any
 

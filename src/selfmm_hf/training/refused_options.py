@@ -1,4 +1,4 @@
-"""Options of every `Trainer` that [`SelfMMTrainer`] could only ignore, or follow to wrong results: they are refused."""
+"""Refuses the options of `Trainer` that [`SelfMMTrainer`] would ignore or that would give wrong results."""
 
 import inspect
 from typing import Any

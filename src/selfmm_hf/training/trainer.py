@@ -433,8 +433,8 @@ class _Indexed(Dataset):
         numbered = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         if isinstance(samples, IterableDataset) or not numbered:
             raise TypeError(
-                "train_dataset must have a length and an index, by which a sample has its generated labels, got "
-                f"{type(samples).__name__}, which can only be iterated over: list(...) makes a list of it."
+                "train_dataset must support len() and indexing, because generated labels are stored by index; got "
+                f"{type(samples).__name__}. Wrap it in list(...)."
             )
         self.samples = samples
 

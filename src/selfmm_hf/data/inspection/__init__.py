@@ -1,4 +1,4 @@
-"""What is in a data set: labels, words, frames, what its splits share, and what of it deserves attention."""
+"""Describes a data set: labels, words, frames, overlaps between splits, and warnings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field

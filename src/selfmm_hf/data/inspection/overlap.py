@@ -1,4 +1,4 @@
-"""What is the same in several places, found exactly and without keeping it."""
+"""Finds duplicates within and across splits, exactly, by digests of the content."""
 
 import hashlib
 from collections import Counter

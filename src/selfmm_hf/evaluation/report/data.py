@@ -1,4 +1,4 @@
-"""The runs that a report is of, those that differ by their seeds alone together, and their data."""
+"""The runs of a report, in groups that differ only in their seeds, and their data."""
 
 import json
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def find_runs(paths: list[Path]) -> list[StoredRun]:
 
 def _finished_with_test(run: StoredRun) -> StoredRun:
     if run.results and "test" not in run.predictions["split"]:
-        raise RunError(f"{run.folder} has not read the test split, as trials of a search do not; a report is of that.")
+        raise RunError(f"{run.folder} has no predictions of the test split, which a report needs; a trial has none.")
     return run
 
 

@@ -1,4 +1,5 @@
-"""The two published protocols, as conditions under which a model predicts the test split.
+"""The two published protocols, as conditions under which a model predicts the test split. `data/masking.py` removes the
+data.
 
 - Data missing at random: LNLN (Zhang, Wang, Yu, NeurIPS 2024, arXiv 2409.20012), Haoyu-ha/LNLN, robust_evaluation.py,
   `main`: rates 0, 0.1 ... 0.9, the same one for all modalities, and the mean over the rates. Its seeds 1111 to 1113 are
