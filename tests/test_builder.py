@@ -81,7 +81,7 @@ def test_published_files_are_known_by_their_checksums(tmp_path, monkeypatch, cap
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     assert builder.origin == ("file.pkl", sha256, False, None)
     assert any(
-        f"not the published file of CMU-MOSI, unaligned, by its SHA-256 {sha256}" in one for one in builder.notices
+        f"not the published file of CMU-MOSI, unaligned: its SHA-256 is {sha256}" in one for one in builder.notices
     )
 
     known = FeatureConfig(name="unaligned", checksums=("0" * 64, sha1))

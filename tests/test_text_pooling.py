@@ -161,7 +161,7 @@ def test_a_decoder_is_trained_saved_and_predicts(tmp_path, capsys, caplog, froze
     encoder, run = save_decoder(tmp_path / "encoder"), tmp_path / "run"
     given = ["--data", mmsa_file(tmp_path / "file.pkl"), "--text_encoder", encoder, "--freeze_text_encoder", frozen]
     assert command("train", *OPTIONS, *given, "--output_dir", run) == 0
-    assert f"{encoder} is made for text_pooling last, which is used" in caplog.text
+    assert f"{encoder} is made for --text_pooling last, so that is used" in caplog.text
     results = json.loads((run / "all_results.json").read_text())
     assert results["text_pooling"] == "last"
     card = (run / "model" / "README.md").read_text()

@@ -87,7 +87,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
     epochs = [line for line in lines if "validation loss" in line]
     assert [line.split()[:4] for line in epochs] == [["epoch", str(epoch), "of", "3"] for epoch in (1, 2, 3)]
     assert epochs[0].endswith("  best") and "MAE " in epochs[0] and not any("{" in line for line in lines)
-    assert lines[-1].startswith("epoch ") and lines[-1].endswith(f"everything is in {folder}")
+    assert re.fullmatch(rf"The validation split chose the model of epoch \d of 3. Everything is in {folder}", lines[-1])
     results = json.loads((folder / "all_results.json").read_text())
     assert (results["convention"], results["seed"], results["epochs"]) == ("default", 1111, 3)
 

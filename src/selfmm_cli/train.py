@@ -107,4 +107,5 @@ def _print_results(results: dict[str, Any], run: "Run") -> None:
             print(f"{split:>10}  {target and target + '  '}{line}{few}")
             split = few = ""
     if results:
-        print(f"epoch {results['best_epoch']} of {results['epochs']}; everything is in {run.folder}")
+        chosen = f"epoch {results['best_epoch']} of {results['epochs']}"
+        print(f"The validation split chose the model of {chosen}. Everything is in {run.folder}")

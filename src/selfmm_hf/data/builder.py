@@ -186,8 +186,8 @@ class FeatureBuilder(GeneratorBasedBuilder):
         if published is None:
             if self.config.checksums:
                 self._notice(
-                    f"{file.name} is not the published file of {self.TITLE}, {self.config.name}, by its SHA-256 "
-                    f"{found['sha256']}. It is read all the same; results from it compare with nothing published."
+                    f"{file.name} is not the published file of {self.TITLE}, {self.config.name}: its SHA-256 is "
+                    f"{found['sha256']}. It is read all the same, but do not compare its results with published ones."
                 )
             return Origin(file.name, found["sha256"])
         title, config = published[0].TITLE, published[1]

@@ -50,7 +50,7 @@ def build_model(
         model = SelfMMModel.from_text_encoder(name, revision=revision, **model_options)
         pooling = model.config.text_pooling
         if "text_pooling" not in model_options and pooling != "cls":
-            tell(f"{name} is made for text_pooling {pooling}, which is used. --text_pooling changes it.")
+            tell(f"{name} is made for --text_pooling {pooling}, so that is used. The paper's model uses cls.")
     else:
         text_config = None if inputs.tokenizer is None else demo_text_config()
         model = SelfMMModel(SelfMMConfig(text_config=text_config, **model_options))
