@@ -735,10 +735,12 @@ def in_view(page, selector):
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (375, 700)])
 def test_the_page_opens_with_an_answer_and_a_click_below_leads_to_it(page, served, width, height):
     opened = page(width, height, emptied=False)
-    assert opened.locator(PICTURE).is_visible() and opened.locator("video").first.is_visible()
+    opened.locator(PICTURE).wait_for()
+    opened.locator("video").first.wait_for()
     truth = "The true labels of this example: together \N{MINUS SIGN}0.5, words +2.0, voice \N{MINUS SIGN}1.5."
     assert opened.get_by_text(truth).is_visible()
-    assert opened.get_by_role("link", name="The paper").get_attribute("href").startswith("https://arxiv.org/")
+    paper = opened.get_by_role("link", name="The paper", exact=True)
+    assert paper.get_attribute("href").startswith("https://arxiv.org/")
     opened.get_by_role("button", name="the food was awful").click()
     opened.locator(".spoken").get_by_text("the food was awful").wait_for()
     assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
