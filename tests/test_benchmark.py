@@ -277,8 +277,8 @@ def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path, capsys):
         (["--num_train_epochs", "3"], "started with num_train_epochs: 2.0"),
         (["--seed", "2000"], "started with seed: 1111, and cannot be resumed with 2000"),
         (["--seeds", "0"], "at least one seed"),
-        (["--overwrite_output_dir", "true"], "no options for many runs"),
-        (["--push_to_hub", "true"], "no options for many runs"),
+        (["--overwrite_output_dir", "true"], "cannot be set for many runs"),
+        (["--push_to_hub", "true"], "cannot be set for many runs"),
         (["--learning_rat", "1"], "Did you mean --learning_rate"),
     ],
 )
@@ -311,7 +311,7 @@ def test_a_sweep_over_data_of_the_same_clips(tmp_path, refused):
     other = mmsa_file(tmp_path / "other.pkl", id=lambda rows: [f"other{row}$_$1" for row in range(rows)])
     command = ["run", "--seeds", 1, "--output_dir", tmp_path / "out", *options, "--sweep"]
     files = {name: {"data": str(file)} for name, file in (("one", one), ("other", other))}
-    assert "one and other are of different clips" in refused(*command, sweep_file(tmp_path, **files))
+    assert "one and other have different clips" in refused(*command, sweep_file(tmp_path, **files))
     assert not (tmp_path / "out").exists()
     files = {name: {"data": str(file)} for name, file in (("one", one), ("two", two))}
     for _ in range(2):  # the second time, it goes on with what is done
@@ -347,8 +347,8 @@ def spoil_data(run):
     ("spoil", "message"),
     [
         (spoil_options, "has weight_decay: 0.3, others have 0.0001"),
-        (spoil_labels, "are of different clips"),
-        (spoil_data, "are of different data"),
+        (spoil_labels, "have different clips"),
+        (spoil_data, "have different data"),
         (spoil_seed, "has the seed 1111"),
     ],
 )

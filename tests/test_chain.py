@@ -176,4 +176,4 @@ def test_features_of_another_recipe_are_refused(clips, extracted, text_encoder, 
     options = {"dataset": "custom", "data": wrong, "text_encoder": text_encoder, "output_dir": tmp_path / "run"}
     with pytest.raises(SystemExit):
         cli.main(["train", *(part for name, value in options.items() for part in (f"--{name}", str(value)))])
-    assert "are 5 wide, but its recipe makes 33 columns: they are not of this recipe" in capsys.readouterr().err
+    assert "are 5 wide, but its recipe makes 33 columns: they come from another recipe" in capsys.readouterr().err

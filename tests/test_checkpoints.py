@@ -192,7 +192,7 @@ def test_whole_weights_are_never_deleted_nor_written_over(run, spoil):
     assert trainer(run, save_total_limit=1).train(resume_from_checkpoint=True).global_step == 9
     assert (run / "kept-checkpoint-9" / file.name).read_bytes() == content
     spoil(run / "checkpoint-9")
-    assert "checkpoint-9, from which no run can go on, is kept-checkpoint-9-2 now: " in checkpoints.clear(run)[0]
+    assert "checkpoint-9 is renamed to kept-checkpoint-9-2, as no run can resume from it: " in checkpoints.clear(run)[0]
     assert (run / "kept-checkpoint-9").is_dir() and (run / "kept-checkpoint-9-2").is_dir()
 
 
@@ -209,7 +209,7 @@ def test_a_run_of_which_only_weights_are_left_does_not_begin_anew(run, spoil):
 @pytest.mark.parametrize("spoil", [cut, Path.unlink, lambda file: file.write_bytes(b"")])
 def test_torn_weights_are_deleted(run, spoil):
     spoil(run / "checkpoint-9" / "model.safetensors")
-    assert "checkpoint-9 is not whole and deleted" in checkpoints.clear(run)[0]
+    assert "checkpoint-9 was incomplete and is deleted" in checkpoints.clear(run)[0]
     assert names(run) == ["checkpoint-3", "checkpoint-6"] and not list(run.glob("kept-*"))
 
 

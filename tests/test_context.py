@@ -48,7 +48,7 @@ def test_ids_that_tell_no_place_are_refused(ids):
 
 
 def test_a_context_that_nobody_has_is_refused():
-    with pytest.raises(DataError, match="no utterance has another one of its video before it"):
+    with pytest.raises(DataError, match="no utterance has an earlier one of the same video"):
         before(["a$_$1", "b$_$2"], ["a", "b"], 1)
 
 
@@ -253,11 +253,11 @@ def test_a_table_may_tell_the_order(tmp_path, monkeypatch, prepared):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",position", ",place", "column 'position': missing; video and position tell together"),
-        (",video", ",film", "column 'video': missing; video and position tell together"),
+        (",position", ",place", "column 'position': missing; video and position belong together"),
+        (",video", ",film", "column 'video': missing; video and position belong together"),
         ("train,one,2", "train,one,", r"column 'position', row 1 \(id 'v/2'\): expected a number, got ''"),
         ("train,one,2", "train,one,nan", r"column 'position', row 1 \(id 'v/2'\): expected a finite number"),
-        ("train,one,2", "train, ,2", r"column 'video', row 1 \(id 'v/2'\): expected the video that the clip is of"),
+        ("train,one,2", "train, ,2", r"column 'video', row 1 \(id 'v/2'\): expected the video that the clip"),
         ("train,one,2", "train,one,1.0", r"row 1 \(id 'v/2'\): 'v/3' is at 1.0 of the video 'one', too; positions"),
     ],
 )
@@ -318,7 +318,7 @@ def test_from_a_table_to_a_prediction(tmp_path, data, encoder, capsys, caplog):
     ):
         with pytest.raises(ValueError, match=message):
             pipe(clip, **wrong)
-    with pytest.raises(ValueError, match="several clips, but context is what was said before one"):
+    with pytest.raises(ValueError, match="several clips, but context belongs to one of them"):
         pipe([clip, clip], context=["good"])
     assert command("robustness", run, "--output_dir", tmp_path / "robust") == 0
 

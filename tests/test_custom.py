@@ -354,7 +354,7 @@ def test_nothing_is_run(folder, tmp_path):
 
 def test_widths_of_nothing(folder):
     save(folder / "audio" / "0001.npy", np.ones((2, 0)))
-    with pytest.raises(DataError, match=r"column 'audio', row 0 \(id '0001'\): audio/0001.npy: frames of no values"):
+    with pytest.raises(DataError, match=r"column 'audio', row 0 \(id '0001'\): audio/0001.npy: frames without values"):
         read_folder(folder)
 
 

@@ -332,7 +332,7 @@ def test_files_that_are_no_clips(tmp_path):
         "empty.mp4": r"'empty.mp4' is empty \(0 bytes\)", "pipe.mp4": "is a folder or a device",
         **dict.fromkeys(
             ["text.mp4", "text.mp3", "noise.mp4", "page.webm", "photo.mp4", "photo.jpg"],
-            "is no sound or video file|can be decoded|neither sound",
+            "is not a sound or video file|can be decoded|neither sound",
         ),
     }  # fmt: skip
     for name, message in cases.items():
@@ -369,7 +369,7 @@ def test_playlists_and_addresses_are_refused(tmp_path, monkeypatch):
                 for extension in ("mp4", "m3u8", "ts", "txt"):
                     path = tmp_path / f"{name}.{extension}"
                     path.write_text(text.format(target))
-                    with pytest.raises(ClipError, match=f"'{path.name}' is no sound or video file"):
+                    with pytest.raises(ClipError, match=f"'{path.name}' is not a sound or video file"):
                         clip_facts(path)
         for name in (f"concat:{clip.name}|{clip.name}", f"subfile,,start,0,end,0,,:{clip.name}", address, "pipe:0",
                      f"file:{clip.name}", f"crypto:{clip.name}", "lavfi", "data:text/plain,x"):  # fmt: skip
@@ -416,7 +416,7 @@ def test_a_cut_off_mp4(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])  # its index is at its end
     with pytest.raises(
-        ClipError, match=r"'clip.mp4' is no sound or video file .* or it is damaged or cut off; copy it"
+        ClipError, match=r"'clip.mp4' is not a sound or video file .* or it is damaged or cut off; copy it"
     ):
         decode_audio(path, 16000)
     media = whole.index(b"mdat") + 4

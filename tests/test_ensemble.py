@@ -171,14 +171,14 @@ def test_what_is_no_ensemble_is_refused(sweep, tmp_path, capsys):
         assert not (tmp_path / "new").exists()
         return capsys.readouterr().err
 
-    assert "has the configurations default, paper: name one of them by --configuration" in refused()
+    assert "has the configurations default, paper: name one of them with --configuration" in refused()
     assert "no configuration 'other'; expected one of default, paper" in refused("--configuration", "other")
     assert "there exists already; name a new folder" in refused("--configuration", "paper", to="there")
     config = copy / "paper" / "1112" / "model" / "config.json"
     config.write_text(config.read_text().replace('"absent_modality": "zero"', '"absent_modality": "learned"'))
     assert "have different configurations or recipes" in refused("--configuration", "paper")
     (copy / "paper" / "1112" / "all_results.json").unlink()
-    assert "paper, seed 1112, is not done, and an ensemble is of all seeds" in refused("--configuration", "paper")
+    assert "paper, seed 1112, is not done, and an ensemble needs all seeds" in refused("--configuration", "paper")
     file = copy / "sweep.yaml"
     file.write_text(file.read_text().replace("seeds: 2", "seeds: 1"))
     assert "has one seed, and an ensemble needs two: `selfmm" in refused("--configuration", "default")

@@ -359,8 +359,8 @@ FULL = [("a", "train"), ("b", "dev"), ("c", "test")]
     [
         ([("a", 1, "train")], "split 'validation' is missing or empty"),
         ([("../a", 1, "train")], r"column 'id', row 0 .* names files outside the folder"),
-        ([("a//b", 1, "train")], r"row 0 \(id 'a//b'\): feature files cannot be named by it"),
-        ([("é" * 150, 1, "train")], "feature files cannot be named by it"),
+        ([("a//b", 1, "train")], r"row 0 \(id 'a//b'\): it cannot be the name of feature files"),
+        ([("é" * 150, 1, "train")], "it cannot be the name of feature files"),
         ([(name, "good" if name == "c" else 1, split) for name, split in FULL], "expected a number, got 'good'"),
         ([(name, 3.2, split) for name, split in FULL], r"the label is 3.2, .* \[-3, 3\]"),
         ([(name, 1, split) for name, split in FULL], r"none of the 3 rows .* id 'a', there is no media file 'a.\*'"),
@@ -489,7 +489,7 @@ def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, monkeypatch):
 
 
 def test_processes_that_die_before_any_clip_end_it(media, tmp_path):
-    with pytest.raises(WorkError, match=r"The processes died before .* Name fewer --workers"):
+    with pytest.raises(WorkError, match=r"The processes died before .* Set fewer --workers"):
         extract_clips(media / "clips", media / "good.csv", tmp_path / "out", Stillborn())
     assert content(tmp_path / "out").keys() == {"extraction.jsonl", "preprocessor_config.json"}
 

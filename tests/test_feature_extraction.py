@@ -226,7 +226,7 @@ def test_features_of_another_recipe_are_refused(extractor):
         ({"normalization": {"audio": {"mean": [float("nan")] * 33, "std": [1.0] * 33}}}, "must be finite"),
         ({"vision": {"kind": "face", "fps": 3}}, "face has no fps; it has frame_rate, checksums"),
         ({"vision": "encoder"}, "needs the name or folder of its model"),
-        ({"vision": {"kind": "face", "checksums": {}}}, "other face models than these"),
+        ({"vision": {"kind": "face", "checksums": {}}}, "made with other face models"),
     ],
 )
 def test_recipes_are_checked(options, message):

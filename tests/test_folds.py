@@ -102,7 +102,7 @@ def test_folds_that_are_prescribed(tmp_path):
 
 def test_what_is_missing_is_said(tmp_path):
     folder = make(tmp_path / "own", ["a", "", "b", "c"])
-    with pytest.raises(DataError, match=r"column 'subject', row 1 \(id 'clip1'\): expected whose clip it is"):
+    with pytest.raises(DataError, match=r"column 'subject', row 1 \(id 'clip1'\): expected the person in the clip"):
         load_splits("custom", str(folder), "fold1of2")
     with pytest.raises(
         DataError, match=r"column 'split' is missing; .*name a fold across subjects, --data_config fold1"

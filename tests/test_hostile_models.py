@@ -104,7 +104,7 @@ REFUSED = [
     (CONFIG, "id2label.0", 5, "id2label must name targets by strings"),
     (CONFIG, "id2label.0", [], "id2label must name targets by strings"),
     (CONFIG, "id2label.0", "a" * 100_000, "id2label must name targets by strings"),
-    (CONFIG, "id2label", {"0": "one", "1": "one"}, "id2label must name each target by another string"),
+    (CONFIG, "id2label", {"0": "one", "1": "one"}, "id2label must give each target a different name"),
     (CONFIG, "id2label", {"7": "sentiment"}, "id2label must count the targets from 0 on"),
     (CONFIG, "id2label", {"x": "sentiment"}, "id2label must count the targets from 0 on"),
     (CONFIG, "label_range", True, "label_range must be a positive number"),

@@ -413,7 +413,7 @@ def test_texts_of_several_clips(pipe):
     assert pipe([], text=[]) == pipe([]) == []
     assert pipe(clips[:1], text="the movie")[0]["transcript"] == "the movie"
     for several in (clips, (one for one in clips), KeyDataset(clips, "audio")):
-        with pytest.raises(ValueError, match="several clips, but text is what is said in one: give a list"):
+        with pytest.raises(ValueError, match="several clips, but text belongs to one of them: give a list"):
             pipe(several, text="the movie")
     with pytest.raises(ValueError, match="There are 2 clips, but 1 texts"):
         pipe(clips, text=["the movie"])

@@ -137,8 +137,8 @@ def test_a_task_of_any_kind(task, head, model_of, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Name at least one clip, or give words by --text"),
-        (["1.mp4", "2.mp4", "--text", "so"], "--text is of one clip, but there are 2 clips"),
+        ([], "Name at least one clip, or give words with --text"),
+        (["1.mp4", "2.mp4", "--text", "so"], "--text is for one clip, but there are 2 clips"),
         (["1.mp4"], "There is no model at runs/demo/model. Train one with `selfmm demo`"),
         (["1.mp4", "--model", "nowhere"], "There is no folder nowhere, and it is not the name of a repository either"),
         (["1.mp4", "--model", "some/body"], "some/body cannot be loaded as a model with its processor"),

@@ -153,7 +153,7 @@ def test_texts_and_clips_belong_together(processor):
     assert processor(text="the movie")["input_ids"].shape == (1, 4)
     assert processor(text=["the movie", "the story was good"])["input_ids"].shape == (2, 6)
     assert processor([clip(), clip()], ["the movie", "so"])["attention_mask"].sum(1).tolist() == [4, 3]
-    with pytest.raises(ValueError, match="several clips, but text is what is said in one: give a list of texts"):
+    with pytest.raises(ValueError, match="several clips, but text belongs to one of them: give a list of texts"):
         processor([clip(), clip()], "the movie")
     with pytest.raises(ValueError, match="There is no clip in the list"):
         processor([])

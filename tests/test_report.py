@@ -518,7 +518,7 @@ def test_data_that_are_other_ones_by_now(tmp_path, sketched):
     file = mmsa_file(tmp_path / "unaligned_50.pkl")
     folder = write_run(tmp_path / "run", ids=[f"other{row}" for row in range(TRAIN)], data=str(file))
     page = report(tmp_path / "out", folder)
-    assert "are other ones by now" in page.source and str(tmp_path) not in page.source
+    assert "have changed since the run" in page.source and str(tmp_path) not in page.source
 
 
 def test_the_widest_range_ignores_what_is_absent():

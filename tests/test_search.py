@@ -148,7 +148,7 @@ def test_searches_are_not_mixed(tmp_path, space, capsys, monkeypatch):
     assert "another space" in refused("--space", "official")
     assert "another weight_decay" in refused("--space", space, "--weight_decay", "0.5")
     assert "another seed" in refused("--space", space, "--seed", "3")
-    assert "no options for many runs" in refused("--space", space, "--resume_from_checkpoint", "true")
+    assert "cannot be set for many runs" in refused("--space", space, "--resume_from_checkpoint", "true")
     monkeypatch.setattr(data.Samples, "fingerprint", lambda samples: "another")
     assert "other data" in refused("--space", space)
 

@@ -810,7 +810,7 @@ def test_an_example_is_judged_by_a_click_and_again(page, served):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.mp4", b"I am a text.\n" * 100, "'notes.mp4' is no sound or video file"),
+        ("notes.mp4", b"I am a text.\n" * 100, "'notes.mp4' is not a sound or video file"),
         ("empty.mp4", b"", "'empty.mp4' is empty (0 bytes)"),
         ("long.mp4", None, "lasts 25.0 s, longer than the 20 s that are allowed"),
     ],

@@ -258,4 +258,4 @@ def test_what_no_training_clip_has_brings_nothing_else_back(monkeypatch):
     found = read_inputs(options, ["face", "eye"], 3.0, ["train", "validation"], told.append)
     assert found.modalities == ["face"] and found.left_out == {"text", "audio", "vision", "eye", "hand"}
     assert [samples.widths for samples in found.splits.values()] == [{"face": 3}] * 2
-    assert told[0] == "No training clip has eye: it is left out, as by --modalities face."
+    assert told[0] == "No training clip has eye: it is left out, as with --modalities face."

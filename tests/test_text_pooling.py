@@ -76,8 +76,8 @@ def test_an_encoder_says_how_it_pools(tmp_path, said, pooling):
 @pytest.mark.parametrize(
     ("said", "what"),
     [
-        (flags("max_tokens"), "pools by max_tokens, which is not there: name text_pooling cls, mean or last"),
-        (flags("mean_tokens", "max_tokens"), "pools by mean_tokens and max_tokens, which is not there"),
+        (flags("max_tokens"), "pools by max_tokens, which is not supported: set text_pooling to cls, mean or last"),
+        (flags("mean_tokens", "max_tokens"), "pools by mean_tokens and max_tokens, which is not supported"),
         (flags(), "pools by nothing, which"),
         ({"pooling_mode": {"a": 1}}, "pools by {'a': 1}, which"),
         ("[]", "1_Pooling/config.json: "),

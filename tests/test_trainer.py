@@ -318,7 +318,7 @@ def test_learning_rates_and_weight_decays_by_module(tmp_path):
 @pytest.mark.parametrize(
     ("options", "rate", "said"),
     [
-        ({"learning_rate": 1e-3}, 5e-5, "learns at 5e-05, as learning_rate, 0.001, would destroy what it knows"),
+        ({"learning_rate": 1e-3}, 5e-5, "learns at 5e-05, because learning_rate, 0.001, would destroy what it knows"),
         ({"learning_rate": 2e-5}, 2e-5, None),
         ({"learning_rates": {"encoders.text": 1e-4}}, 1e-4, None),
         ({"learning_rates": {"encoders.text": 1e-3}}, 1e-3, "learns at 0.001, which destroys what it knows: 5e-05 is"),

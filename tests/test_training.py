@@ -229,7 +229,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(trained,
     (folder / "checkpoint-1").mkdir(parents=True)
     (folder / "checkpoint-1" / "model.safetensors").write_bytes(b"half")
     train("--output_dir", folder, "--resume_from_checkpoint", "true")
-    assert "checkpoint-1 is not whole and deleted" in caplog.text and "the beginning" in caplog.text
+    assert "checkpoint-1 was incomplete and is deleted" in caplog.text and "the beginning" in caplog.text
     assert (folder / "all_results.json").read_bytes() == (trained / "all_results.json").read_bytes()
 
 
@@ -336,7 +336,7 @@ def test_a_text_encoder_needs_words(tmp_path, encoder, capsys):
     file = mmsa_file(tmp_path / "file.pkl", raw_text=lambda rows: [" "] * rows)
     base = ["--dataset", "mosi", "--data", file, "--text_encoder", encoder, "--output_dir", tmp_path / "out"]
     line = refused(capsys, *base)
-    assert "no words for a text encoder to read: leave the text out by --modalities audio vision" in line
+    assert "no words for a text encoder to read: leave the text out with --modalities audio vision" in line
     assert not (tmp_path / "out").exists()
 
 

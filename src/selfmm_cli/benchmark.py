@@ -120,7 +120,7 @@ def search(
         with occupied(output_dir):
             found = searching.search(output_dir, choices, trials, context.args, _tell)
     except FolderInUse as error:
-        complain(f"{error} A search is the work of one process.")
+        complain(f"{error} A search runs in one process.")
         raise typer.Exit(1) from None
     done = [trial for trial in found if trial.value is not None]
     if not done:

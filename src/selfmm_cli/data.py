@@ -27,7 +27,7 @@ def prepare(
     ] = None,
     problem_type: Annotated[
         Literal["regression", "multi_label_classification", "single_label_classification"] | None,
-        Option("--problem_type", help="What the labels are to be, where the data set has several kinds."),
+        Option("--problem_type", help="The kind of labels to use, if the data set has several."),
     ] = None,
     emotions: Annotated[Path | None, EMOTIONS] = None,
     not_finite: Annotated[
@@ -57,7 +57,7 @@ def prepare(
             f"These are clips of {origin['research']}, for research use: they cannot be pushed to a public repository."
         )
     rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
-    print(f"{output_dir}: {builder.TITLE}, {rows}. Use it by")
+    print(f"{output_dir}: {builder.TITLE}, {rows}. Use it with")
     print(f"  load_dataset({str(output_dir)!r}, {builder.config.name!r})")
     given = f" --label_range {builder.label_range:g}" if dataset == "custom" and builder.label_range else ""
     print(f"  selfmm train --dataset {builder.name} --data {output_dir}{given} ...")
@@ -92,7 +92,7 @@ def verify(
     path: Annotated[Path, Argument(help="Feature file, or a folder of `selfmm data prepare`.")],
     dataset: Annotated[Dataset | None, Option(help="What the file should be; by default any published one.")] = None,
     source: Annotated[
-        Path | None, Option(help="The file that a folder was made from: every clip is compared with it.")
+        Path | None, Option(help="The file from which a folder was made: every clip is compared with it.")
     ] = None,
     emotions: Annotated[Path | None, EMOTIONS] = None,
 ) -> None:

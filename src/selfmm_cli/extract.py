@@ -58,7 +58,7 @@ def extract(
         float | None, Option("--max_seconds", help="Longer clips are refused; 300 by default.")
     ] = None,
     time_limit: Annotated[
-        float, Option("--time_limit", min=1, help="Seconds that the extraction of one clip may take; then it fails.")
+        float, Option("--time_limit", min=1, help="Seconds that one clip may take; a slower one fails.")
     ] = 1800.0,
     engine: Annotated[Engine, Option(help=ENGINE)] = Engine.local,
     ray_address: Annotated[str | None, Option("--ray_address", help=RAY_ADDRESS)] = None,
@@ -117,7 +117,7 @@ def _extractor(
     from selfmm_hf.storage.hub_names import take_from_hub
 
     if recipe and (audio or vision or any(layers.values())):
-        raise ValueError("--recipe says what --audio and --vision are, and their layers; leave either out.")
+        raise ValueError("--recipe sets --audio, --vision and their layers; leave it out, or leave them out.")
     if recipe:
         take_from_hub(recipe, "the recipe", here="file or folder")
         extractor = SelfMMFeatureExtractor.from_pretrained(recipe)
@@ -129,7 +129,7 @@ def _extractor(
                 take_from_hub(value, f"the {name} model", owner=False)
             layer = read_layer(layers[name] or -1, f"--{name}_layer")
             if value in ("none", known) and layers[name]:
-                raise ValueError(f"--{name}_layer is for a model, and --{name} is {value}: leave either out.")
+                raise ValueError(f"--{name}_layer is for a model, and --{name} is {value}: leave one of them out.")
             encoder = {"kind": "encoder", "model": value, "layer": layer}
             recipes[name] = {"none": None, known: known}.get(value, encoder)
         extractor = SelfMMFeatureExtractor(**recipes)
@@ -154,7 +154,7 @@ def _told(result: "Extraction", out: Path) -> Iterator[str]:
     if result.gone:
         yield f"{result.gone} have no media file any more and keep their features"
     if result.heard:
-        yield f"{result.heard} have words by a transcriber"
+        yield f"{result.heard} have words from a transcriber"
     lacks = Counter(reason for record in records for reason in record.absent.values())
     lacks["no words"] = sum(not result.texts[clip].strip() for clip in result.done)
     if lacks := {reason: count for reason, count in sorted(lacks.items()) if count}:
@@ -167,6 +167,6 @@ def _told(result: "Extraction", out: Path) -> Iterator[str]:
         if clips:
             yield f"{what}: {len(clips)}, all in {file}"
             yield from (f"  {clip!r:.99}: {reason}" for clip, reason in clips[:LISTED])
-    yield "Use it by"
+    yield "Use it with"
     yield f"  selfmm data inspect {out}"
     yield f"  selfmm train --dataset custom --data {out} --text_encoder NAME ..."

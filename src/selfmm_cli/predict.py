@@ -78,7 +78,7 @@ def predict(
     ray_address: Annotated[str | None, Option("--ray_address", help=RAY_ADDRESS)] = None,
     gpus_per_worker: Annotated[float, Option("--gpus_per_worker", min=0, help=GPUS)] = 0,
     time_limit: Annotated[
-        float, Option("--time_limit", min=1, help="With --workers: seconds that one clip may take; then it fails.")
+        float, Option("--time_limit", min=1, help="With --workers: seconds that one clip may take; a slower one fails.")
     ] = 1800.0,
 ) -> None:
     """Predict the sentiment or the emotions of clips from words, voice and face, for each of them and all together."""
@@ -97,7 +97,7 @@ def predict(
         if table is not None or output_dir is not None:
             raise ValueError("--table and --output_dir are for --engine ray; on one machine, take --output FILE.")
         if not clips and text is None:
-            raise ValueError("Name at least one clip, or give words by --text.")
+            raise ValueError("Name at least one clip, or give words with --text.")
         _check_files(output, html)
         from transformers.utils import logging
 
@@ -111,7 +111,7 @@ def predict(
         names = media_files(clips or [])
         for option, value in (("--text", text), ("--context", context)):
             if value not in (None, []) and len(names) > 1:
-                raise ValueError(f"{option} is of one clip, but there are {len(names)} clips. Predict each alone.")
+                raise ValueError(f"{option} is for one clip, but there are {len(names)} clips. Predict each alone.")
         if model is None and not Path(DEMO_MODEL).is_dir():
             raise ValueError(f"There is no model at {DEMO_MODEL}. Train one with `selfmm demo`, or pass --model.")
         spoken = clips_with_words(names, text, context or None, beside=transcriber is None)

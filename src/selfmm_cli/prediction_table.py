@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 class Table:
     """
-    One line for each clip: what all together and each modality say, and what is to be said of it.
+    One line for each clip: the prediction from all modalities together and from each, and remarks.
 
     Args:
         names: Of all the clips to come: a line is written before the next clip is read.

@@ -17,7 +17,7 @@ TAKES_TRAINING_OPTIONS: dict[str, Any] = {
 }
 # Panels of the help, and the classes whose docstrings document the options.
 DOCUMENTED = {
-    "What is trained on what": ("runs/options.py", "RunOptions"),
+    "Data and text encoder": ("runs/options.py", "RunOptions"),
     "The training": ("training/arguments.py", "SelfMMTrainingArguments"),
     "The model": ("model/configuration_selfmm.py", "SelfMMConfig"),
 }
@@ -56,7 +56,7 @@ def print_help(command: str, text: str, epilog: str) -> None:
     """Prints the help of a command that takes all options of a training, our own first."""
     presets = ", ".join(_presets())
     config = f"YAML file of options, or the name of a preset: {presets}."
-    options = [("--config", config, "What is trained on what")]
+    options = [("--config", config, "Data and text encoder")]
     options += [(f"--{name}", help, panel) for panel, ones in panels() for name, help in ones.items()]
     parameters = [
         inspect.Parameter(

@@ -1,4 +1,4 @@
-"""What a run was computed with: versions and hardware, so that a figure can be traced to them."""
+"""Records the versions and the hardware of a run, so that a figure can be traced to them."""
 
 import hashlib
 import os

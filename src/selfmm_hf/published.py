@@ -72,7 +72,7 @@ def as_printed(metric: str, value: float) -> str:
 
 def published_in_words(rows: Collection[PublishedFigures], encoders: Collection[str] = ()) -> Iterator[str]:
     """
-    What to know before comparing: a line, and one for each source.
+    Says what to know before comparing: a line, and one for each source.
 
     Args:
         encoders: The text encoders of the runs that they stand beside.

@@ -19,13 +19,13 @@ from .table import find_clips, read_clips
 @dataclass
 class Extraction:
     """
-    What has come of it.
+    The result of an extraction.
 
     Args:
         texts: Words by id.
         done: The clips of the data set by id.
         gone: How many of them have no media file any more.
-        heard: How many have words by a transcriber.
+        heard: How many have words from a transcriber.
         computed: How many were computed now.
         failures: Id, media file if there is one, and reason of each clip that is left out.
         seconds: How long it took.
@@ -51,15 +51,15 @@ def extract_clips(
     time_limit: float = TIME_LIMIT,
 ) -> Extraction:
     """
-    Makes a data set of one's own, see [`read_folder`], of media files. Started again after whatever end, it goes on
-    where it was: only a clip whose media file has changed is computed again.
+    Makes a data set of one's own, see [`read_folder`], of media files. Started again, it resumes where it stopped: only
+    a clip whose media file has changed is computed again.
 
     A clip that cannot be read is left out, as is one without a media file, and listed in `failures.csv`.
 
     Args:
         clips: The folder of the media files.
         table: See [`read_clips`].
-        out: A new folder, or one to go on with. `table.csv` is written last.
+        out: A new folder, or one to resume. `table.csv` is written last.
         extractor: Its recipe is kept in the folder.
         transcriber: A model for "automatic-speech-recognition", for clips without `text`. What was heard in an earlier
             run stays where this one names none.

@@ -30,13 +30,13 @@ PART = ".part"  # what is being written, and the lock
 
 
 class ExtractionError(WorkError):
-    """What keeps an extraction from going on; the message says how to mend it."""
+    """An extraction cannot continue; the message says how to mend it."""
 
 
 @dataclass
 class Extracted:
     """
-    What became of a clip: a line of the journal.
+    The result for one clip: a line of the journal.
 
     Args:
         id: Of the row, by which its feature files are named.
@@ -113,7 +113,7 @@ class ExtractionFolder:
 
     def records(self) -> dict[str, Extracted]:
         """
-        The journal by id. What is no whole line, because of a sudden end, is no finished clip.
+        Reads the journal, by id. A line that a sudden end cut off does not count as a finished clip.
 
         Raises:
             ExtractionError: An id names files outside the folder.

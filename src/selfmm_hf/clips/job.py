@@ -10,12 +10,12 @@ TIME_LIMIT = 1800.0  # seconds
 
 
 class WorkError(ValueError):
-    """What keeps any clip from being worked on; the message says how to mend it."""
+    """No clip can be processed; the message says how to mend it."""
 
 
 class Job(Protocol):
     """
-    What all processes need to know. It is pickled.
+    The settings that all processes share. It is pickled.
 
     Args:
         scratch: A folder for what the processes print.

@@ -1,4 +1,4 @@
-"""Which files are clips, and the words beside them."""
+"""Finds clips, and the words beside them."""
 
 import os
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ def media_files(clips: Iterable[str]) -> list[str]:
 
 def words_beside(clip: str) -> str | None:
     """
-    What stands in `a.txt` beside `a.mp4`, if it is there.
+    Reads `a.txt` beside `a.mp4`, if it is there.
 
     Raises:
         ValueError: It is not UTF-8 text.

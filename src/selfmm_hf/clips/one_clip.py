@@ -1,4 +1,4 @@
-"""What is done with one clip: decoded, its features computed, its words recognised."""
+"""Extracts one clip: decodes it, computes its features, recognises its words."""
 
 import os
 import warnings
@@ -41,7 +41,7 @@ class Task:
 @dataclass
 class Job:
     """
-    What all processes need to know.
+    The settings that all processes share.
 
     Args:
         clips: The folder of the media files.

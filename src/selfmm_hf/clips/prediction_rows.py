@@ -23,8 +23,8 @@ def prediction_columns(config: SelfMMConfig) -> list[str]:
 
 def prediction_row(result: dict[str, Any]) -> dict[str, float | str | None]:
     """
-    What the pipeline returns, as cells by column: `score`, then each modality's name, then `label` and `transcript`;
-    of other tasks than one score `score_TARGET`, `text_TARGET`, ... of each target.
+    Turns the result of the pipeline into cells by column: `score`, then each modality's name, then `label` and
+    `transcript`; of other tasks than one score `score_TARGET`, `text_TARGET`, ... of each target.
     """
     one = "score" in result
     row: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the pipeline says of clips, one after another or side by side."""
+"""Runs the pipeline on clips, one after another or side by side."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +49,7 @@ def clips_with_words(
     files: Sequence[str], text: str | None = None, context: list[str] | None = None, beside: bool = True
 ) -> list[Clip | str]:
     """
-    Clips with what is said in them, or why that cannot be read.
+    Finds clips and the words of each, or why these cannot be read.
 
     Args:
         files: Paths or URLs.
@@ -68,7 +68,7 @@ def clips_with_words(
 
 def predict(clip: Clip, pipe: MultimodalSentimentPipeline, progress: Progress | None = None) -> Said | str:
     """
-    What the pipeline says of a clip, or why it cannot be read.
+    Runs the pipeline on a clip; returns its result, or why the clip cannot be read.
 
     Raises:
         WorkError: A package is missing.
@@ -92,7 +92,7 @@ def one_by_one(
     clips: Sequence[Clip | str], pipe: MultimodalSentimentPipeline, progress: Progress | None = None
 ) -> Iterator[tuple[int, Said | str]]:
     """
-    What the pipeline says of each clip, in their order, by its number.
+    Runs the pipeline on each clip, in their order; yields each number and result.
 
     Args:
         clips: As [`clips_with_words`] returns them.

@@ -100,7 +100,7 @@ class Processes:
             count //= 2  # there may be memory for fewer
         if waiting:
             raise WorkError(
-                "The processes died before they had a clip in hand. Name fewer --workers if there may be too little "
+                "The processes died before they had a clip in hand. Set fewer --workers if there may be too little "
                 "memory, else try the recipe on a single clip."
             )
 
@@ -118,7 +118,7 @@ class Processes:
         if death.exitcode < 0:
             with suppress(ValueError):
                 how = signal.Signals(-death.exitcode).name
-        how = {"SIGKILL": "SIGKILL, as where memory is short: name fewer --workers"}.get(how, how)
+        how = {"SIGKILL": "SIGKILL, perhaps because memory is short: set fewer --workers"}.get(how, how)
         words = ""
         with suppress(OSError):
             log = _log(self.job, death.pid).read_bytes()[-4000:].decode(errors="replace")

@@ -39,7 +39,7 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
     for row, clip in enumerate(columns["id"]):
         if PurePosixPath(clip).as_posix() != clip or "\0" in clip or len(os.fsencode(clip.split("/")[-1])) > 240:
             raise DataError(
-                f"{table}, column 'id', row {row} (id {clip!r:.80}): feature files cannot be named by it; leave out "
+                f"{table}, column 'id', row {row} (id {clip!r:.80}): it cannot be the name of feature files; leave out "
                 "'.' and empty parts between '/', and keep it below 240 bytes"
             )
     split_table(table, columns, Rules(task=score(3.0)), Folder(out))
@@ -59,7 +59,7 @@ def find_clips(table: Path, columns: dict[str, list[Any]], folder: Path) -> tupl
         DataError: There is no such folder; a path leads out of it; or two files fit one row.
     """
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}; expected that of the clips")
+        raise DataError(f"There is no folder {folder}; expected the folder of the clips")
 
     @lru_cache(None)
     def endings(place: str) -> dict[str, list[str]]:

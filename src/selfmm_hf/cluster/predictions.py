@@ -21,7 +21,7 @@ from .work import Row, words
 @dataclass
 class Prediction:
     """
-    What a model says of clips: `predictions-*.parquet`, with the columns of `selfmm predict --output FILE.csv`.
+    Predictions for clips: `predictions-*.parquet`, with the columns of `selfmm predict --output FILE.csv`.
 
     Args:
         model: Folder of a model or of its run, which all nodes must see, or a repository on the Hub.

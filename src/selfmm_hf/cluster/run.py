@@ -48,8 +48,8 @@ def run_on_cluster(
     tell: Callable[[Counts], None] = lambda counts: None,
 ) -> Counts:
     """
-    Works on the clips of a table. Started again after whatever end, it goes on where it was: rows that have failed are
-    tried again, those that are done are not.
+    Works on the clips of a table. Started again, it resumes where it stopped: rows that have failed are tried again,
+    those that are done are not.
 
     Args:
         clips: The folder of the media files, of any kind that fsspec knows: `s3://bucket/clips`, `hf://...`, a path

@@ -1,4 +1,4 @@
-"""What can be made of the rows of a table on a cluster."""
+"""The kinds of work that a cluster does with the rows of a table."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 class Work(Protocol):
     """
-    What is made of the rows of a table. It is pickled.
+    One kind of work on the rows of a table. It is pickled.
 
     Args:
         columns: Which must be there, besides `clip`.

@@ -1,4 +1,4 @@
-"""What `selfmm export` does: a model becomes one ONNX file, which runs without torch."""
+"""Exports a model as one ONNX file, which runs without torch."""
 
 import inspect
 import json
@@ -28,7 +28,7 @@ FRAMES = 40
 
 def export(name: str, file: Path, revision: str | None = None, int8: bool = False) -> Iterator[str]:
     """
-    Writes a model as an ONNX file, checked, and yields what is to be told of it.
+    Writes a model as an ONNX file, checks it, and yields lines that report on it.
 
     Args:
         name: Folder of a model or of its run, or a repository on the Hub.
@@ -186,7 +186,7 @@ def largest_difference(file: Path, model: SelfMMModel, processor: SelfMMProcesso
         try:
             found = session.run(None, {name: batch[name].numpy() for name in names})
         except Exception as error:  # onnxruntime's have no class in common
-            raise ValueError(f"The file does not run on other batches than the one it was made by: {error}") from error
+            raise ValueError(f"The file does not run on all batches: {error}") from error
         difference = (torch.stack([torch.from_numpy(one) for one in found]) - expected).abs().max()
         largest = max(largest, float(difference.nan_to_num(nan=float("inf"))))
     return largest

@@ -73,7 +73,7 @@ def load_splits(
     problem_type: str | None = None,
 ) -> Splits:
     """
-    The samples of `train`, `validation` and `test`. What their labels are, each of them tells: `splits["train"].task`.
+    Loads the samples of `train`, `validation` and `test`. Each split has its task: `splits["train"].task`.
 
     Args:
         dataset: `demo`, `mosi`, `mosei`, `sims`, `simsv2`, `iemocap` or `custom`.
@@ -103,7 +103,7 @@ def load_splits(
         if prepared.origin is not None and prepared.origin["dataset"] != dataset:
             raise DataError(f"{data} holds the data set {prepared.origin['dataset']}, not {dataset}.")
         if prepared.origin is not None and prepared.origin["not_finite"] == "keep":
-            raise DataError(f"{data} was prepared with --not_finite keep, for a look at it; training needs zero.")
+            raise DataError(f"{data} was prepared with --not_finite keep, for inspection; training needs zero.")
         splits, task = prepared.load(), prepared.task
         if task is None and "train" in splits:
             task = task_of_type(splits["train"].features.get("label"))
@@ -195,7 +195,7 @@ def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS, 
         task: What the labels are; by default what their type says: see [`Samples`].
 
     Raises:
-        DataError: A split is missing or empty, or something of it is not so; with split, column, row and id.
+        DataError: A split is missing or empty, or has a wrong column or value; split, column, row and id are named.
     """
     opened: Splits = {}
     for split in wanted:
@@ -214,7 +214,7 @@ def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS, 
 
 
 def _checked(splits: DatasetDict, data: str, task: Task, wanted: Sequence[str]) -> Splits:
-    """What builders see to, of data that anybody may have made."""
+    """Checks what builders guarantee, for data that anybody may have made."""
     opened = open_splits(splits, data, wanted, task)
     for split, samples in opened.items():
         if fault := next(samples.faults(), None):

@@ -1,4 +1,4 @@
-"""Which utterances come before another one in its video."""
+"""Finds the utterances that come before another one in its video."""
 
 import re
 from collections import defaultdict
@@ -50,5 +50,5 @@ def utterances_before(places: Sequence[tuple[str, float]], texts: Sequence[str],
         earlier = sorted(one for one in videos[video] if one[0] < position)
         before.append([texts[row] for _, row in earlier[-count:]])
     if not any(before):
-        raise DataError("no utterance has another one of its video before it: leave out --context_utterances")
+        raise DataError("no utterance has an earlier one of the same video: leave out --context_utterances")
     return before

@@ -32,7 +32,7 @@ MOST = 3e38  # of float32
 @dataclass(frozen=True)
 class Rules:
     """
-    What is asked of the values in a file.
+    The requirements for the values in a file.
 
     Args:
         not_finite: What becomes of frame values that are NaN, infinite or beyond float32: `zero` sets them to 0 (the

@@ -34,7 +34,7 @@ def emotion_task(problem_type: str | None) -> Task:
 
 def read_emotions(file: Path) -> dict[str, Rated]:
     """
-    By id, what a file says of the emotions of clips.
+    Reads the emotions of clips from a file, by id.
 
     Args:
         file: `.csv` with the columns `id` and `EMOTIONS`, in any order, and perhaps `sentiment`; or the SDK's

@@ -14,7 +14,7 @@ RECIPE_FILE = FEATURE_EXTRACTOR_NAME  # as in a model's repository
 
 def find_recipe(dataset: str, data: str | None = None, revision: str | None = None) -> SelfMMFeatureExtractor | None:
     """
-    What has computed the features of a data set.
+    Loads the extractor that computed the features of a data set.
 
     Args:
         dataset, data, revision: As [`load_splits`] takes them.
@@ -48,6 +48,6 @@ def recipe_file(data: str | None, revision: str | None = None) -> Path | None:
     except LocalEntryNotFoundError as error:
         if try_to_load_from_cache(data, RECIPE_FILE, revision=revision, repo_type="dataset") is _CACHED_NO_EXIST:
             return None
-        raise DataError(f"Whether {data} has a recipe cannot be found out without a network: {error}") from error
+        raise DataError(f"Without a network, nothing can tell whether {data} has a recipe: {error}") from error
     except EntryNotFoundError:
         return None

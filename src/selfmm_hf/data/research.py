@@ -21,7 +21,7 @@ FEWEST_VIDEOS = 2  # of these
 
 def research_use(splits: Sequence[tuple[Sequence[str], Sequence[float]]]) -> str | None:
     """
-    Whose clips these are, of the data sets for research use.
+    Finds the data set for research use that clips belong to.
 
     Known are all clips of CMU-MOSI and CMU-MOSEI whose id holds that of their video, be it a single one; all videos of
     CH-SIMS and CH-SIMS v2 that keep their name and their labels; and whole splits, or whole data sets, of CMU-MOSI,
@@ -56,7 +56,7 @@ def research_use_of(files: dict[str, list[Path]]) -> str | None:
 
 def content_digests(splits: Sequence[tuple[Sequence[str], Sequence[float]]]) -> dict[str, list[str]]:
     """
-    What content is known by, see [`research_use`], each of 12 hexadecimal digits.
+    Computes the digests by which content is recognised, see [`research_use`], each of 12 hexadecimal digits.
 
     Returns:
         `videos`: of every 11 letters in the ids; `labelled_videos`: of a video's name and its labels, sorted;

@@ -130,8 +130,8 @@ class Samples:
 
     def faults(self, not_finite: bool = True, labels: Collection[str] = ("label",)) -> Iterator[str]:
         """
-        What is wrong with the values, with column, row and id: the first label that the task has not, the first id that
-        occurs twice, and each clip with frames that are not finite. Reads every frame once, and keeps none.
+        Yields what is wrong with the values, with column, row and id: the first label that the task has not, the first
+        id that occurs twice, and each clip with frames that are not finite. Reads every frame once, and keeps none.
 
         Args:
             not_finite: Whether the frames are looked at.

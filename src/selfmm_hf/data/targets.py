@@ -44,7 +44,7 @@ def task_of_type(kind: Any) -> Task | None:
 
 
 def label_fault(task: Task, label: Label | None) -> str | None:
-    """What is wrong with a label of `task`, in words; `None` if nothing is."""
+    """Says what is wrong with a label of `task`; `None` if nothing is."""
     numbers = [label] if isinstance(label, int | float) else list(label or [None])
     if task.problem_type == SINGLE_LABEL and len(numbers) == 1:
         if numbers[0] not in range(len(task.names)):

@@ -1,4 +1,4 @@
-"""Whether a file or a prepared folder is what it should be."""
+"""Checks that a file or a prepared folder is what it should be."""
 
 import glob
 from collections.abc import Iterator

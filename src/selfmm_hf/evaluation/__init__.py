@@ -1,1 +1,1 @@
-"""What is said of finished runs: sweeps of them, tables, a search, robustness, the report."""
+"""Evaluates finished runs: sweeps of them, tables, a search, robustness, the report."""

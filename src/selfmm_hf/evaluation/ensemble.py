@@ -52,15 +52,15 @@ class Ensemble:
         sweep = read_sweep(folder)
         names = ", ".join(sweep.configurations)
         if configuration is None and len(sweep.configurations) > 1:
-            raise ValueError(f"{folder} has the configurations {names}: name one of them by --configuration.")
+            raise ValueError(f"{folder} has the configurations {names}: name one of them with --configuration.")
         name = configuration or next(iter(sweep.configurations))
         if name not in sweep.configurations:
             raise ValueError(f"{folder} has no configuration {name!r}; expected one of {names}.")
         seeds = range(sweep.first_seed, sweep.first_seed + sweep.seeds)
         if undone := [seed for seed in seeds if not is_done(run_folder(folder, name, seed))]:
             raise ValueError(
-                f"{name}, seed {undone[0]}, is not done, and an ensemble is of all seeds: resume the sweep by the same "
-                "`selfmm benchmark run`."
+                f"{name}, seed {undone[0]}, is not done, and an ensemble needs all seeds: resume the sweep with the "
+                "same `selfmm benchmark run`."
             )
         if len(seeds) < 2:
             raise ValueError(f"{folder} has one seed, and an ensemble needs two: `selfmm benchmark run --seeds 5`.")
@@ -68,7 +68,7 @@ class Ensemble:
         first = runs[seeds[0]]
         for seed, run in runs.items():
             if not first.same_clips(run) or not np.array_equal(first.predictions["label"], run.predictions["label"]):
-                raise ValueError(f"{name}: the seeds {seeds[0]} and {seed} are of different clips or labels.")
+                raise ValueError(f"{name}: the seeds {seeds[0]} and {seed} have different clips or labels.")
         mean = np.mean([run.predictions["fusion"] for run in runs.values()], axis=0)
         return cls(name, runs, replace(first, predictions=first.predictions | {"fusion": mean}))
 

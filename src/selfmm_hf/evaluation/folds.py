@@ -51,7 +51,7 @@ def prepare(
     if others := [path.name for path in fold_folders(folder).values() if path.name not in names]:
         raise ValueError(f"{folder} holds {others[0]}, not one of {count} folds: name another --output_dir.")
     if (dataset := read_options(arguments)[0].dataset) != "custom":
-        raise ValueError(f"Folds are of a custom data set whose table has a column 'subject', not of {dataset}.")
+        raise ValueError(f"Folds need a custom data set whose table has a column 'subject', not {dataset}.")
     if any(one.split("=")[0] == "--data_config" for one in arguments):
         raise ValueError("--data_config names one fold, and --folds runs all of them: leave one of them out.")
     return {name: prepare_sweep(folder / name, configurations, seeds, _of(name, arguments)) for name in names}
@@ -68,7 +68,7 @@ def _of(name: str, arguments: list[str]) -> list[str]:
 
 def read_folds(folder: Path) -> dict[str, Any]:
     """
-    What the runs of all folds say together, of the seeds with which all folds are done.
+    Summarises the runs of all folds, for the seeds with which all folds are done.
 
     Returns:
         As JSON has it: `folds`, `clips`, `seeds`, and by configuration `seeds` and, by metric, a [`Summary`] over seeds
@@ -147,7 +147,7 @@ def write_folds(content: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """What [`read_folds`] returns, for a README."""
+    """Formats the result of [`read_folds`] for a README."""
     lines = [
         f"{content['folds']} folds across subjects, {content['clips']} clips, each tested once, by the model of its "
         f"fold. Pooled: over all clips at once. Batches: the mean over batches of {BATCH} clips, then over folds. "

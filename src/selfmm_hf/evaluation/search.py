@@ -70,7 +70,7 @@ def trial_arguments(options: dict[str, Any]) -> list[str]:
 
 def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
     """
-    Sees to it that the options fit each other and the data, and that everything in `folder` is of this search.
+    Checks that the options fit each other and the data, and that everything in `folder` belongs to this search.
 
     Raises:
         ValueError: They do not, or another search is at work there. Nothing is written.

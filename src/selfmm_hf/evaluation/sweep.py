@@ -30,7 +30,7 @@ OWN_OPTIONS = ("seed", "output_dir", "overwrite_output_dir", "resume_from_checkp
 @dataclass
 class Sweep:
     """
-    What is run, as `sweep.yaml` in its folder keeps it.
+    The runs of a sweep, as `sweep.yaml` in its folder records them.
 
     Attributes:
         base: Options of all runs that are not the defaults.
@@ -102,8 +102,8 @@ def base_options(arguments: list[str]) -> dict[str, Any]:
     options, _, args = read_options(arguments)
     if options.overwrite_output_dir or args.resume_from_checkpoint or args.push_to_hub:
         raise ValueError(
-            "overwrite_output_dir, resume_from_checkpoint and push_to_hub are no options for many runs: those that "
-            "are done are left as they are, interrupted ones go on, and none is published."
+            "overwrite_output_dir, resume_from_checkpoint and push_to_hub cannot be set for many runs: finished runs "
+            "are left as they are, interrupted ones resume, and none is published."
         )
     if args.world_size > 1:
         raise ValueError(
@@ -119,7 +119,7 @@ def run_arguments(sweep: Sweep, arguments: list[str], name: str, seed: int) -> l
 
 def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int, arguments: list[str]) -> Sweep:
     """
-    Sees to it that everything in `folder` is of one kind, and adds what is new to its `sweep.yaml`.
+    Checks that everything in `folder` is of one kind, and adds what is new to its `sweep.yaml`.
 
     Args:
         folder: New, or of an earlier sweep of the same options and data, to which configurations and seeds are added.
@@ -170,7 +170,7 @@ def _data_fingerprints(folder: Path, unread: dict[str, tuple]) -> dict[str, dict
             clips[name] = {split: (samples["id"], samples["label"]) for split, samples in run.splits.items()}
             first = next(iter(clips))
             if clips[name] != clips[first]:
-                raise ValueError(f"{first} and {name} are of different clips: they make no table together.")
+                raise ValueError(f"{first} and {name} have different clips: one table cannot hold both.")
         data[name] = found[place]
     return data
 
@@ -191,7 +191,7 @@ def _added(folder: Path, sweep: Sweep) -> Sweep:
     for name, options in sweep.configurations.items():
         if before.configurations.get(name, options) != options:
             raise ValueError(
-                f"In {folder}, {name} has the options {before.configurations[name]}, not {options}: name it otherwise."
+                f"In {folder}, {name} has the options {before.configurations[name]}, not {options}: rename it."
             )
     return Sweep(
         sweep.base,

@@ -95,14 +95,14 @@ def _check_alike(sweep: Sweep, runs: dict[str, dict[int, StoredRun]]) -> None:
                 if option := difference(other, run.options, *OWN_OPTIONS, *free):
                     raise ValueError(
                         f"The run in {run.folder} has {option}: {run.options.get(option, 'the default')}, others have "
-                        f"{other.get(option, 'the default')}: they make no table together."
+                        f"{other.get(option, 'the default')}: one table cannot hold both."
                     )
             for split in SPLITS:
                 same = _clips(run, split) == _clips(one, split)
                 if not same:
-                    raise ValueError(f"The runs in {run.folder} and {one.folder} are of different clips.")
+                    raise ValueError(f"The runs in {run.folder} and {one.folder} have different clips.")
             if run.environment["data"] != first.environment["data"]:
-                raise ValueError(f"The runs in {run.folder} and {first.folder} are of different data.")
+                raise ValueError(f"The runs in {run.folder} and {first.folder} have different data.")
 
 
 def _clips(run: StoredRun, split: str) -> list[tuple[str, float]]:

@@ -20,7 +20,7 @@ ESCAPED = str.maketrans(
 
 def latex(table: dict[str, Any]) -> str:
     """
-    What [`read_table`] returns, for `booktabs`: a row for each configuration, and one for each published source.
+    Formats the result of [`read_table`] for `booktabs`: a row for each configuration and for each published source.
 
     The best mean of each column is bold, if a column has one: published figures and validation do not take part.
     """
@@ -48,9 +48,9 @@ def latex(table: dict[str, Any]) -> str:
 
 def csv_text(table: dict[str, Any]) -> str:
     """
-    What [`read_table`] returns, a row for each configuration, split and metric: `configuration`, `split`, `metric`,
-    `seeds`, `mean`, `sd`, the ends of the 95 % interval `low` and `high`, unrounded, and the value of each seed as a
-    column `seed_1111`. What is not defined is empty.
+    Formats the result of [`read_table`], a row for each configuration, split and metric: `configuration`, `split`,
+    `metric`, `seeds`, `mean`, `sd`, the ends of the 95 % interval `low` and `high`, unrounded, and the value of each
+    seed as a column `seed_1111`. What is not defined is empty.
     """
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")

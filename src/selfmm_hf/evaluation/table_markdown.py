@@ -20,7 +20,7 @@ def write_table(table: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """What [`read_table`] returns, for a README."""
+    """Formats the result of [`read_table`] for a README."""
     return "\n".join(_lines(table)) + "\n"
 
 

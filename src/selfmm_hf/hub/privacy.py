@@ -24,7 +24,7 @@ METADATA = "its metadata"
 
 
 class PrivateError(ValueError):
-    """A file that holds what is nobody's business, and would not be the same without it."""
+    """A file holds something private that cannot be removed without changing what the file does."""
 
 
 def publishable(name: str, source: Path | bytes) -> Path | bytes:

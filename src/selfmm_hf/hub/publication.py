@@ -1,4 +1,4 @@
-"""What a folder is, whether it is whole, and which of its files go to the Hub."""
+"""Checks what a folder is and whether it is whole, and selects the files that go to the Hub."""
 
 import ast
 import fnmatch
@@ -33,7 +33,7 @@ class PublicationError(ValueError):
 @dataclass
 class Publication:
     """
-    What a push sends.
+    The content of a push.
 
     Args:
         kind: Of the repository: `model`, `dataset` or `space`.
@@ -112,7 +112,7 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
 
 def identity(kind: str, names: Collection[str], read: Callable[[str], bytes]) -> str | None:
     """
-    What a folder or repository is: a type of model, the name of a data set, the title of a Space.
+    Identifies a folder or repository: a type of model, the name of a data set, the title of a Space.
 
     Args:
         names: Of its files.

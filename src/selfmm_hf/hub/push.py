@@ -56,7 +56,7 @@ class Destination(NamedTuple):
 
 class Pushed(NamedTuple):
     """
-    What a push has done: the repository's page, the commit, who sees it, code that loads it, what is left to do, the
+    The result of a push: the repository's page, the commit, who sees it, code that loads it, what is left to do, the
     files of the folder that were not sent, and those that were sent without the paths and logins in them.
     """
 
@@ -71,7 +71,7 @@ class Pushed(NamedTuple):
 
 class Plan(NamedTuple):
     """
-    What a push would do: the files that it sends, their sizes in bytes, those of the folder that it leaves, and those
+    The plan of a push: the files that it sends, their sizes in bytes, those of the folder that it leaves, and those
     that it sends without the paths and logins in them.
     """
 
@@ -95,7 +95,7 @@ class _Remote(NamedTuple):
 
 def plan(folder: str | Path, repository: str, *, model: str | None = None) -> Plan:
     """
-    What [`push`] would send. Nothing leaves the machine.
+    Lists what [`push`] would send. Nothing leaves the machine.
 
     Args:
         folder, repository, model: As in [`push`].
@@ -121,7 +121,7 @@ def push(
     model: str | None = None,
 ) -> Pushed:
     """
-    Pushes a folder as one commit: whoever looks sees the repository as it was or as it shall be.
+    Pushes a folder as one commit: nobody ever sees half of it in the repository.
 
     The token is that of the environment (`HF_TOKEN`) or of the login. A new repository is private. Files that an
     earlier push put there and the folder does not have are deleted by the same commit; others stay.

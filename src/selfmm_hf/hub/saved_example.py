@@ -29,7 +29,7 @@ OTHERWISE = f"something was changed after that. If it was meant to be, delete {E
 
 def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]:
     """
-    What `model`, wherever it is and in whatever mode, will say once it has been saved and loaded.
+    Computes the output that `model`, on any device and in any mode, will give once it has been saved and loaded.
 
     Raises:
         ValueError: Model and processor do not belong together.
@@ -48,7 +48,7 @@ def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]
 
 def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
     """
-    Holds a model, on the CPU and in eval mode, against its example; in another precision than float32 the tokens alone.
+    Compares a model, on the CPU and in eval mode, with its example; in another precision than float32 the tokens alone.
 
     Raises:
         ValueError: It says something else, or that is no example.

@@ -1,4 +1,4 @@
-"""Which files of a folder a push sends, and which of a repository it owns."""
+"""Lists the files of a folder that a push sends, and those of a repository that it owns."""
 
 from ..data.recipe import RECIPE_FILE
 from ..model.face_landmarks_selfmm import MODEL_FILES

@@ -15,7 +15,7 @@ SOURCES = {"labels": "true unimodal labels", "predictions": "unimodal prediction
 
 def in_conflict(scores: NDArray, label_range: float) -> NDArray[np.float64]:
     """
-    Which clips have unimodal scores that differ, the highest from the lowest, by more than a third of the label range.
+    Finds the clips whose highest and lowest unimodal scores differ by more than a third of the label range.
 
     Args:
         scores: (modalities, clips), not a number where a clip has no such score.
@@ -52,7 +52,7 @@ def conflict_errors(errors: NDArray, conflict: NDArray) -> dict[str, float]:
 
 def conflict_in_words(results: Sequence[dict[str, Any]], label_range: float) -> str | None:
     """
-    What the columns of agreement and conflict are of, for below a table of results; `None` where no run has them.
+    Explains the columns of agreement and conflict below a table of results; `None` where no run has them.
 
     Args:
         results: Of each run of the table, as `all_results.json` has them.

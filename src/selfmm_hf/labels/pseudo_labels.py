@@ -247,7 +247,7 @@ class PseudoLabels:
             for name in mine
             if name not in BY_EPOCH and (name not in state or state[name].shape != mine[name].shape)
         ]:
-            raise ValueError(f"These pseudo-labels are of another training set, model or convention: {wrong} differ.")
+            raise ValueError(f"These pseudo-labels are from another training set, model or convention: {wrong} differ.")
         confidence = state.get("confidence", torch.zeros(0))
         if self.convention.distance == "axis" and len(confidence) != len(state["history"]):
             raise ValueError(
@@ -255,7 +255,7 @@ class PseudoLabels:
                 "beginning, or resume with the version that began the run."
             )
         if not torch.equal(state["labels.fusion"].to(self.labels["fusion"].device), self.labels["fusion"]):
-            raise ValueError("These pseudo-labels are of another training set: its fused labels differ.")
+            raise ValueError("These pseudo-labels are from another training set: its fused labels differ.")
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])

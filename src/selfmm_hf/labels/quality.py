@@ -32,8 +32,8 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
 
 def true_labels(samples: Samples, modalities: Iterable[str]) -> dict[str, NDArray[np.float64]]:
     """
-    What each of `modalities` truly says, as the column of labels, of those of which the data know it; NaN where of a
-    clip not.
+    The true labels of each of `modalities` for which the data have any, as many numbers as `label` has; NaN for a
+    clip without one.
     """
     columns = unimodal_labels(samples.widths)
     there = [name for name in modalities if columns.get(name) in samples.column_names]

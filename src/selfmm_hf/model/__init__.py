@@ -1,1 +1,1 @@
-"""What travels to the Hub with a model: the network, and all that leads from a clip to its prediction."""
+"""The files that travel to the Hub with a model: the network, and all steps from a clip to its prediction."""

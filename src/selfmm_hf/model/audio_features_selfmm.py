@@ -54,7 +54,7 @@ def librosa33(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.nda
 
     Args:
         samples (`np.ndarray`): (samples,) float, mono, as [`decode_audio`] gives them.
-        sampling_rate (`int`, defaults to 22050): What `samples` has, Hz. The definition knows no other.
+        sampling_rate (`int`, defaults to 22050): Of `samples`, in Hz. No other is accepted.
 
     Returns:
         (frames, 33) float32, the `LIBROSA33_COLUMNS`; `frames = 1 + samples // 512`, 43.07 per second, frame `k` about
@@ -191,8 +191,8 @@ class AudioEncoder:
         window_seconds (`float`, defaults to 20.0): Longest window. Whisper's take 30 s at most.
         revision (`str`, *optional*): Branch, tag or commit of the repository.
         layer (`int` or `str`, defaults to -1):
-            Whose hidden states: the last layer's, those of a layer by its number, from 1 on (0 is what the first layer
-            reads), or `"weighted"`, all of them side by side, for a model that learns how much each counts.
+            Which hidden states to return: those of the last layer, of a layer by its number, from 1 on (0 is the input
+            of the first layer), or `"weighted"`, all side by side, for a model that learns how much each counts.
         device (`str` or `torch.device`, defaults to `"cpu"`): Where the model runs, in float32.
         token (`str` or `bool`, *optional*): For the Hub; that of the user by default, none if `False`.
     """
@@ -260,7 +260,7 @@ class AudioEncoder:
         """
         Args:
             samples (`np.ndarray`): (samples,) float, mono.
-            sampling_rate (`int`, *optional*): What `samples` has, Hz; that of the model, `self.sampling_rate`.
+            sampling_rate (`int`, *optional*): Of `samples`, in Hz; it must be that of the model, `self.sampling_rate`.
 
         Returns:
             (frames, width) float32, `frames = round(seconds * frame_rate)`, at least 1. No samples: (0, width).

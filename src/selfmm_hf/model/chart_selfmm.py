@@ -74,7 +74,7 @@ def chart_svg(result: dict[str, Any], title: str | None = None) -> str:
 
 def chart_sentence(result: dict[str, Any]) -> str | None:
     """
-    Which modalities disagree the most, as in "The words say happy (80%), but the voice says angry (62%)."
+    Says which modalities disagree the most, as in "The words say happy (80%), but the voice says angry (62%)."
 
     Modalities disagree that have other classes, or an emotion above 50 % in the one and not in the other, or other
     numbers, where half the sum of the differences of all probabilities, the difference of those of the emotion, or of

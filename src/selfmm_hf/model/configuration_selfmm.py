@@ -74,8 +74,8 @@ TEXT_BOUNDS = (
 
 class SelfMMConfig(PreTrainedConfig):
     r"""
-    Everything that decides the shape of a [`SelfMMModel`]. The defaults are those of CMU-MOSI
-    (official `config_regression.py`).
+    Configuration of a [`SelfMMModel`]: everything that decides its shape. The defaults are those of CMU-MOSI (official
+    `config_regression.py`).
 
     A modality `m` other than a Transformer-encoded text is read by an LSTM and has the options `m_dim`,
     `m_hidden_size`, `m_num_layers`, `m_bidirectional`, `m_dropout`, `m_pooling` and `m_output_dim`. Each modality
@@ -104,13 +104,13 @@ class SelfMMConfig(PreTrainedConfig):
         audio_dropout (`float`, defaults to 0.0): Dropout in and after the audio LSTM.
         vision_dropout (`float`, defaults to 0.0): Dropout in and after the vision LSTM.
         audio_pooling (`str`, defaults to `"last"`):
-            What is read of the audio LSTM's hidden states: the `"last"` one, as in the paper, or the `"mean"` of all.
-        vision_pooling (`str`, defaults to `"last"`): The same of the vision LSTM.
+            Which hidden state of the audio LSTM is read: the `"last"` one, as in the paper, or the `"mean"` of all.
+        vision_pooling (`str`, defaults to `"last"`): The same for the vision LSTM.
         audio_states (`int`, defaults to 1):
-            Of how many hidden states of an audio encoder, side by side, a frame consists. Of more than one, the LSTM
-            reads a weighted mean, whose weights, a softmax, are learned. Columns that are left over when `audio_dim` is
-            divided by it, such as `face` of vision, come first and stay as they are.
-        vision_states (`int`, defaults to 1): The same of vision.
+            Number of hidden states of an audio encoder that stand side by side in a frame. With more than one, the LSTM
+            reads their weighted mean, whose weights, a softmax, are learned. Columns that are left over when
+            `audio_dim` is divided by it, such as `face` of vision, come first and stay as they are.
+        vision_states (`int`, defaults to 1): The same for vision.
         audio_output_dim (`int`, defaults to 16): Width of the audio encoder's output `F_a`.
         vision_output_dim (`int`, defaults to 32): Width of the vision encoder's output `F_v`.
         fusion_head_dim (`int`, defaults to 128): Width `d_m` of the fusion representation.
@@ -122,26 +122,26 @@ class SelfMMConfig(PreTrainedConfig):
         audio_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the audio head.
         vision_head_dropout (`float`, defaults to 0.1): Dropout at the entrance of the vision head.
         text_pooling (`str`, *optional*):
-            What is read of the text encoder's hidden states: that of the first token, `"cls"`, the `"mean"` of all
+            Which hidden state of the text encoder is read: that of the first token, `"cls"`, the `"mean"` of all
             tokens, or that of the `"last"` one. By default `"cls"`, as in the paper, for a model that is built here;
-            [`SelfMMModel.from_text_encoder`], and so a training, takes what the encoder is made for. Of word vectors,
-            as of any sequence, `"last"`, the default, or `"mean"`.
+            [`SelfMMModel.from_text_encoder`], and so a training, takes what the encoder is made for. For word vectors,
+            as for any sequence, `"last"`, the default, or `"mean"`.
         text_layer (`int` or `str`, defaults to -1):
-            Of which layer of the text encoder. `-1` is the last one. `6` is the sixth: the encoder ends there, and
+            Which layer of the text encoder is read. `-1` is the last one. `6` is the sixth: the encoder ends there, and
             later layers are dropped; `-4` drops three. `"weighted"` reads all hidden states, from the embeddings on,
             in a weighted mean, whose weights, a softmax, are learned.
         freeze_text_encoder (`bool`, defaults to `False`):
             Whether the text encoder stays as it was loaded (no gradient, no dropout).
         members (`int`, defaults to 1):
-            Of how many models of this configuration, an ensemble of several seeds, the predictions are averaged. It
-            takes so many times the memory and the time of one. `selfmm benchmark ensemble` makes it.
+            Number of models of this configuration, from several seeds, whose predictions an ensemble averages. It takes
+            that many times the memory and the time of one. `selfmm benchmark ensemble` makes it.
         absent_modality (`str`, defaults to `"zero"`):
             What stands for a modality that a clip lacks: `"zero"`, or `"learned"`, a trained vector.
         label_range (`float`, defaults to 3.0):
             Labels lie in `[-label_range, label_range]`: 3 for MOSI and MOSEI, 1 for SIMS (official `H`).
         label_scales (`list[list[float]]`, *optional*):
-            Of a regression whose targets have scales of their own, the lowest and the highest label of each, such as
-            `[[1, 5], [0, 3]]`. `label_range` counts for nothing then.
+            For a regression whose targets have scales of their own: the lowest and the highest label of each, such as
+            `[[1, 5], [0, 3]]`. `label_range` is then ignored.
         problem_type (`str`, *optional*):
             `"regression"`, the default; `"multi_label_classification"`, several emotions that may come together; or
             `"single_label_classification"`, classes. See [`Task`].
@@ -379,7 +379,7 @@ def _check_targets(id2label: Any, num_labels: Any) -> None:
     if odd := [name for name in names if not isinstance(name, str) or not 0 < len(name) <= MAX_LETTERS]:
         raise ValueError(f"id2label must name targets by strings of 1 to {MAX_LETTERS} letters, got {_short(odd[0])}.")
     if len(set(names)) < len(names):
-        raise ValueError(f"id2label must name each target by another string, got {_short(id2label)}.")
+        raise ValueError(f"id2label must give each target a different name, got {_short(id2label)}.")
     if names and sorted(map(str, id2label)) != sorted(map(str, range(len(names)))):
         raise ValueError(f"id2label must count the targets from 0 on, got {_short(list(id2label))}.")
     if num_labels is not None and not (type(num_labels) is int and 1 <= num_labels <= MAX_NAMES):

@@ -86,12 +86,12 @@ class ClipError(ValueError):
 
 
 class ClipWarning(UserWarning):
-    """Something to bear in mind about a clip: that a part of it could not be read, for instance."""
+    """A remark about a clip, for instance that a part of it could not be read."""
 
 
 class Deadline:
     """
-    Until when a clip may be worked on, for whoever serves strangers. It is looked at between frames.
+    The time limit for one clip, for a service that strangers use. It is checked between frames.
 
     Args:
         seconds (`float`): From now on, above 0.
@@ -118,7 +118,7 @@ class Deadline:
 @dataclass
 class ClipFacts:
     """
-    What a file says about itself; nothing is decoded.
+    The facts that a file states about itself; nothing is decoded.
 
     Args:
         duration (`float`, *optional*):
@@ -191,7 +191,7 @@ def decode_audio(
 
 def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarray:
     """
-    Sound as [`decode_audio`] would give it of a file that holds these samples.
+    Resamples sound as [`decode_audio`] would, from a file that holds these samples.
 
     Args:
         samples (`np.ndarray`): (samples,) float, mono.
@@ -308,7 +308,7 @@ def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]
         raise ClipError(f"{name} may not be read by this user; change its permissions") from error
     except av.error.FFmpegError as error:
         raise ClipError(
-            f"{name} is no sound or video file of a kind that is read here, or it is damaged or cut off; "
+            f"{name} is not a sound or video file of a supported kind, or it is damaged or cut off; "
             f"copy it again, or {CONVERT}"
         ) from error
     with container:

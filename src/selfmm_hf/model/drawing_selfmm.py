@@ -1,4 +1,4 @@
-"""What pictures of predictions are made of: colours, names, numbers and pieces of SVG. This file travels to the Hub."""
+"""The parts of pictures of predictions: colours, names, numbers and pieces of SVG. This file travels to the Hub."""
 
 import html
 import math

@@ -1,8 +1,8 @@
 """
 Finds when somebody speaks in a clip, and when a moving face is visible. This file travels to the Hub.
 
-What an LSTM has read last, or the mean of what it has read, says little of a speaker if most of it is the silence after
-a recording's end. Edges in which nothing happens are therefore cut, down to what is usual around a sentence.
+The last state of an LSTM, or the mean of its states, says little about a speaker if most frames are silence at the end
+of a recording. Edges in which nothing happens are therefore cut, to the length that is usual around a sentence.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ JUMP_FRAMES = 3  # a change between so many that are still, on either side, is a
 @dataclass
 class Track:
     """
-    What a clip has of one modality, on the clip's clock.
+    The frames of one modality of a clip, on the clip's clock.
 
     Args:
         frames (`np.ndarray`): (frames, width) float32.
@@ -135,7 +135,7 @@ def kept(active: np.ndarray, rate: float, margin: float) -> tuple[int, int]:
 
 def voice_activity(samples: np.ndarray, sampling_rate: int, silence_db: float) -> np.ndarray:
     """
-    When somebody speaks: where it is louder than silence, and than noise that the clip has on its own.
+    Finds when somebody speaks: where the sound is louder than silence and than the clip's own noise.
 
     Loudness is relative to the loudest quarter of a second. Silence is what is `silence_db` below it. Noise is what
     keeps its loudness, within 4 dB, for 0.6 s, and is 15 dB below: all that is not 4 dB above such noise is no voice,
@@ -204,7 +204,7 @@ def is_voiced(activity: np.ndarray, frames: int, frame_rate: float) -> np.ndarra
 
 
 class Movement:
-    """Whether the picture has moved: fed with frame after frame, it remembers no more than the last one, small."""
+    """Detects whether the picture moves. It takes frame after frame, and keeps only the last one, small."""
 
     def __init__(self):
         self.changes: list[float] = []

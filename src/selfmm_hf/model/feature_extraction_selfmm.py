@@ -206,7 +206,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             for key in sorted({*ours, *theirs} - {"states"}):  # which follow from the layer
                 if ours.get(key) != theirs.get(key):
                     raise ValueError(
-                        f"These features are of another recipe: {name} {key} is {theirs.get(key)!r}, expected "
+                        f"These features come from another recipe: {name} {key} is {theirs.get(key)!r}, expected "
                         f"{ours.get(key)!r}. Extract them again, or take the model that was trained on them."
                     )
 
@@ -237,7 +237,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
         deadline: Deadline | None = None,
     ) -> tuple[Features, dict[str, str]]:
         """
-        The features of one clip, as they are computed, not normalised.
+        Computes the features of one clip, not normalised.
 
         Args:
             clip (`str`, `os.PathLike` or `dict`):
@@ -366,7 +366,7 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
             self.normalization[name] = {"mean": mean.tolist(), "std": std.tolist()}
 
     def _check_normalization(self) -> None:
-        """Holds it against the recipe, as far as widths are known without loading a model."""
+        """Checks it against the recipe, as far as widths are known without loading a model."""
         if not isinstance(self.normalization, dict) or not self.normalization.keys() <= self.recipe.keys():
             raise ValueError(f"normalization must be a dict by modality, of {', '.join(self.recipe)} at most.")
         for name, values in self.normalization.items():
@@ -529,7 +529,7 @@ def _completed(name: str, recipe: dict[str, Any] | str | None, known: dict[str, 
     if "model" in complete and not complete["model"]:
         raise ValueError(f"The {name} recipe encoder needs the name or folder of its model.")
     if complete.get("checksums", MODEL_FILES) != MODEL_FILES:
-        raise ValueError("The vision recipe was made with other face models than these; take its version of selfmm-hf.")
+        raise ValueError("The vision recipe was made with other face models; use its version of selfmm-hf.")
     for option, value in complete.items():
         if expected := _expected(option, value):
             raise ValueError(f"The {name} recipe's {option} is {value!r}, expected {expected}.")

@@ -1,4 +1,4 @@
-"""Which hidden layers of a pretrained encoder are read. This file travels to the Hub."""
+"""Selects the hidden layers of a pretrained encoder. This file travels to the Hub."""
 
 import copy
 import re
@@ -12,7 +12,7 @@ WEIGHTED = "weighted"  # all layers, by weights that are learned
 
 def read_layer(given: Any, option: str) -> int | str:
     """
-    What an option says: "weighted", -1, or the number of a layer, from the first one, 1, or the last one, -1, on.
+    Reads an option: "weighted", -1, or the number of a layer, from the first one, 1, or the last one, -1, on.
 
     Raises:
         ValueError: It is no layer.
@@ -56,7 +56,7 @@ def first_layers(text_config: PreTrainedConfig, layer: int | str) -> tuple[PreTr
 
 def chosen_states(states: tuple[torch.Tensor, ...], layer: int | str, name: str) -> tuple[torch.Tensor, ...]:
     """
-    Of the hidden states of a model that is called `name`, those of a layer, or all.
+    Selects the hidden states of one layer, or of all, from those of a model that is called `name`.
 
     Raises:
         ValueError: There is no such layer, or the states are not all of one shape, (batch, steps, width).

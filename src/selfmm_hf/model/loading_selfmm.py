@@ -32,8 +32,8 @@ def without_its_code(name: str | os.PathLike):
 @contextmanager
 def reading(what: str):
     """
-    Makes one `ValueError`, which names `what` was read, of whatever a damaged file raises, such as the panics of
-    tokenizers, which are no `Exception`.
+    Turns whatever a damaged file raises, such as the panics of tokenizers, which are no `Exception`, into one
+    `ValueError` that names `what` was read.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def reason(error: BaseException) -> str:
 
 def load(from_pretrained: Callable, name: str | os.PathLike, **options: Any) -> Any:
     """
-    What `from_pretrained`, of an `Auto` class, makes of a repository or a folder, without running any code of it.
+    Calls `from_pretrained` of an `Auto` class for a repository or a folder, without running any of its code.
 
     Raises:
         ValueError: It cannot be loaded without.

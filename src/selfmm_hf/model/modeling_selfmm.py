@@ -55,8 +55,8 @@ class SelfMMOutput(ModelOutput):
             The prediction `y_m`, on the scale of the labels, not clipped to it; of a classification, log-odds, from
             which [`Task.predictions`] makes probabilities.
         unimodal_logits (`dict[str, torch.FloatTensor]`):
-            What each modality says on its own, `y_s`, each of shape `(batch, num_labels)`. It means nothing
-            where `present` is false.
+            The prediction of each modality alone, `y_s`, each of shape `(batch, num_labels)`. It means nothing where
+            `present` is false.
         representations (`dict[str, torch.FloatTensor]`):
             `F*` of `fusion` and of each modality, each of shape `(batch, head_dim)`: the label generation's input. Of
             an ensemble, those of its members side by side.
@@ -277,7 +277,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
         """
-        As of any model of transformers, which would make up what is not there: here, weights are whole or refused.
+        As in transformers, but incomplete weights are refused, rather than filled with random ones.
 
         Raises:
             ValueError: Weights are missing, of another model, of another shape, or not finite.
@@ -345,13 +345,13 @@ class SelfMMModel(SelfMMPreTrainedModel):
                 have none. Padding may stand on either side.
             audio, vision: Frames, `(batch, frames, audio_dim)` and `(batch, frames, vision_dim)`, padded at the end.
             audio_lengths, vision_lengths: Number of real frames, `(batch,)`, in `[0, frames]`; all, where not given.
-            text_embeds: Instead of `input_ids`, what [`encode_text`] has made of them.
+            text_embeds: Instead of `input_ids`, the output of [`encode_text`] for them.
             labels: Fused labels `y_m`, `(batch,)` or `(batch, num_labels)`; of a single-label classification, the
                 numbers of the classes, `(batch,)`, or probabilities. The unimodal tasks learn `y_m` too, as in the
                 first epoch of the paper; for generated labels use the package's `SelfMMTrainer`.
             num_items_in_batch: Number of labels in all the accumulated batches, from the `Trainer`.
-            context_mask: Of the shape of `input_ids`, 1 for tokens that are of what was said before, which the text's
-                own see, and which are not read themselves.
+            context_mask: Of the shape of `input_ids`, 1 for the tokens of earlier utterances: the text's own tokens
+                attend to them, but they are not read themselves.
             sequences: `name` and `name_lengths` of further modalities of the configuration.
 
         Raises:
@@ -372,7 +372,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
     def _predict_together(
         self, tokens: dict[str, torch.Tensor | None], text_embeds: torch.Tensor | None, sequences: dict
     ) -> SelfMMOutput:
-        """What the members of an ensemble predict in the mean."""
+        """The mean of the predictions of an ensemble's members."""
         input_ids, attention_mask, _, context_mask = tokens.values()
         self._check_inputs(input_ids, attention_mask, context_mask, text_embeds, sequences)
         count, task = len(self.members), self.config.task
@@ -390,7 +390,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
     def _predict(
         self, tokens: dict[str, torch.Tensor | None], text_embeds: torch.Tensor | None, sequences: dict
     ) -> SelfMMOutput:
-        """What a model that is no ensemble predicts; see [`forward`]."""
+        """The prediction of a model that is no ensemble; see [`forward`]."""
         input_ids, attention_mask, _, context_mask = tokens.values()
         batch, device = self._check_inputs(input_ids, attention_mask, context_mask, text_embeds, sequences)
         features, present = {}, {}

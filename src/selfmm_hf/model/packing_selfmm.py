@@ -143,7 +143,7 @@ def read_texts(
     every_layer: bool = False, context_mask: torch.Tensor | None = None, **inputs: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """
-    What stands for each text among the last hidden states of its tokens, (batch, hidden_size).
+    Encodes texts, and pools the last hidden states of each one's tokens, (batch, hidden_size).
 
     Args:
         encoder: A text encoder of transformers.
@@ -215,7 +215,7 @@ def _through(
     where: tuple[torch.Tensor, torch.Tensor] | None, average: Callable[[torch.Tensor], torch.Tensor], every_layer: bool,
 ) -> torch.Tensor:  # fmt: skip
     """
-    What a plain encoder makes of texts, layer by layer.
+    Runs a plain encoder on texts, layer by layer.
 
     Args:
         columns: The inputs of the embeddings, (rows, length).

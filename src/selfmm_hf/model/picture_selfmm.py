@@ -1,4 +1,4 @@
-"""What a pipeline says of a clip, as a picture and as a sentence. This file travels to the Hub."""
+"""Shows the prediction for a clip as a picture and as a sentence. This file travels to the Hub."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -55,7 +55,7 @@ class _Spoken(NamedTuple):
 
 class MultimodalSentimentPipeline(ChunkPipeline):
     """
-    How positive or negative a speaker is, and what words, voice and face say of it on their own.
+    Predicts how positive or negative a speaker is, from words, voice and face together and from each alone.
 
         pipe = pipeline("multimodal-sentiment", model="NAME", trust_remote_code=True)
         pipe("clip.mp4")
@@ -78,10 +78,10 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             Called while a clip is read: with what is being done, how far it is, and how far there is to go, if known:
             `"download"` in bytes, `"picture"` in seconds.
         max_work_seconds (`float`, *optional*):
-            Give a clip up that takes longer than this to be read, for whoever serves strangers: a short clip of large
-            pictures may take minutes. A download has its own 300 s, and what a transcriber has begun is awaited.
+            Give up a clip that takes longer than this to read, for a service that strangers use: a short clip with
+            large pictures may take minutes. A download has its own 300 s, and a transcriber that has begun is awaited.
         public_urls (`bool`, *optional*):
-            Fetch clips by https only, and from no host inside a private network, for whoever serves strangers.
+            Fetch clips by https only, and from no host inside a private network, for a service that strangers use.
 
     Returns:
         A dict for each clip:
@@ -100,7 +100,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         - `timeline`, where `window_seconds` is given: `begin` and `end` in seconds, `score`, `label`, `unimodal` and
           `present` of each piece. Words are in a piece only where the transcriber tells their times.
 
-        Of any other task than one score in [-range, range] (see [`Task`]), in the place of the first four:
+        For any task other than one score in [-range, range] (see [`Task`]), instead of the first four:
         - `task`: `regression`, `multi_label_classification` or `single_label_classification`;
         - `scores`: by the name of each target, a number on its scale, not cut off at its ends, or a probability;
         - `label`: of a single-label classification, the most probable class; of a multi-label one, the list of all that
@@ -110,7 +110,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         The pieces of the timeline have `scores` too.
 
     Raises:
-        ValueError: Of a clip that cannot be read or judged, the message says why. A list or generator ends there.
+        ValueError: A clip cannot be read or judged; the message says why. A list or generator ends there.
     """
 
     _load_processor = True
@@ -136,7 +136,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         several = isinstance(inputs, list | GeneratorType | Dataset)
         if several and options.get("context") is not None:
             raise ValueError(
-                "There are several clips, but context is what was said before one: give each clip as a dict such as "
+                "There are several clips, but context belongs to one of them: give each clip as a dict such as "
                 '{"audio": FILE, "text": WORDS, "context": [WORDS, ...]}.'
             )
         if isinstance(inputs, list) and len(inputs) == 1 and isinstance(given, str):
@@ -146,7 +146,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         if several and given is not None:
             if not isinstance(inputs, list) or not isinstance(given, list | tuple):
                 raise ValueError(
-                    "There are several clips, but text is what is said in one: give a list of clips with a list of "
+                    "There are several clips, but text belongs to one of them: give a list of clips with a list of "
                     'texts, or each clip as a dict such as {"audio": FILE, "vision": FILE, "text": WORDS}.'
                 )
             if len(given) != len(inputs):

@@ -116,8 +116,8 @@ class SelfMMProcessor(ProcessorMixin):
 
     def fit(self, model: PreTrainedModel) -> None:
         """
-        Holds the processor against the model that it serves, on whatever device that is. On the CPU, texts are from now
-        on read in parts that are no longer than the text encoder can read.
+        Checks that the processor fits its model, on whatever device that is. On the CPU, texts are from now on read in
+        parts that are no longer than the text encoder can read.
 
         Raises:
             ValueError: They do not belong together.
@@ -188,7 +188,7 @@ class SelfMMProcessor(ProcessorMixin):
         context: Sequence[str] | None = None,
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """
-        What one clip says, before it becomes a batch.
+        Extracts the words and features of one clip, before it becomes a batch.
 
         Args:
             clip: As [`SelfMMFeatureExtractor.extract`] takes it; a dict may have `text` and `context` too.
@@ -242,7 +242,7 @@ class SelfMMProcessor(ProcessorMixin):
         return {"count": count, "unknown": unknown, "parts": number}
 
     def parts_remark(self, number: int) -> str:
-        """What is to be said of a text that is read in so many parts."""
+        """The remark on a text that is read in so many parts."""
         return (
             f"The text is longer than the {self.max_text_tokens} tokens that this model reads at once: it was read in "
             f"{number} parts and counts as their mean."
@@ -287,7 +287,7 @@ class SelfMMProcessor(ProcessorMixin):
         clips = list(clips) if isinstance(clips, list | tuple) else [clips]
         if texts is None:
             if text is not None and len(clips) > 1:
-                raise ValueError("There are several clips, but text is what is said in one: give a list of texts.")
+                raise ValueError("There are several clips, but text belongs to one of them: give a list of texts.")
             texts = [text] * len(clips)
         if not clips:
             raise ValueError("There is no clip in the list; a batch needs one at least.")

@@ -1,5 +1,5 @@
 """
-Loads text encoders and tests by their behaviour, not by their names, which of them a model can use. This file travels
+Loads text encoders, and tests by their behaviour, not by their names, whether a model can use them. This file travels
 to the Hub.
 """
 
@@ -100,7 +100,7 @@ def load_text_encoder(
 
 def _said_pooling(name: str, revision: str | None) -> str | None:
     """
-    How a model of sentence-transformers pools; other models do not say.
+    Reads how a model of sentence-transformers pools; other models do not say.
 
     Raises:
         ValueError: In a way that is not there.
@@ -117,8 +117,8 @@ def _said_pooling(name: str, revision: str | None) -> str | None:
     pooling = POOLINGS.get(str(modes[0])) if len(modes) == 1 else None
     if pooling is None:
         raise ValueError(
-            f"{POOLING_FILE} says that it pools by {' and '.join(map(str, modes)) or 'nothing'}, which is not there: "
-            "name text_pooling cls, mean or last"
+            f"{POOLING_FILE} says that it pools by {' and '.join(map(str, modes)) or 'nothing'}, which is not "
+            "supported: set text_pooling to cls, mean or last"
         )
     return pooling
 

@@ -1,4 +1,4 @@
-"""What a text encoder reads of a text: the same for the processor and in training. This file travels to the Hub."""
+"""Turns texts into tokens, in the same way for the processor and in training. This file travels to the Hub."""
 
 import re
 import threading

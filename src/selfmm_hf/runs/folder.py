@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, and whether a run may begin or go on there."""
+"""The folder of a run: its files, and whether a run may start or resume there."""
 
 import json
 import os
@@ -64,13 +64,13 @@ def check_new(folder: Path) -> None:
 
 def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: float) -> Path | None:
     """
-    The checkpoint from which a run goes on, `None` where it had not come to any.
+    Finds the checkpoint from which a run resumes; `None` if it had not written any.
 
     Args:
         folder: Of the run.
         resume: `true`, or the path of a checkpoint.
-        given: The options with which it is to go on.
-        epochs: For how long.
+        given: The options with which it is to resume.
+        epochs: How many it shall have in the end.
 
     Raises:
         CheckpointError: It is not whole.

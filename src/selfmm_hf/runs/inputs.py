@@ -1,4 +1,4 @@
-"""What a run learns from: the splits of its data, the tokenizer of their texts, the recipe of their features."""
+"""Loads the inputs of a run: the splits of its data, the tokenizer of their texts, the recipe of their features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ def _learnable(modalities: list[str], splits: Splits, tell: Callable[[str], None
     if lacking and not there:
         raise ValueError(f"The training clips have no {', '.join(lacking)}: there is nothing to learn from.")
     for name in lacking:
-        tell(f"No training clip has {name}: it is left out, as by --modalities {' '.join(there)}.")
+        tell(f"No training clip has {name}: it is left out, as with --modalities {' '.join(there)}.")
     return there
 
 
@@ -125,7 +125,7 @@ def _tokenizer(options: RunOptions, splits: Splits) -> PreTrainedTokenizerBase |
             instead = (
                 "train on the word vectors, without --text_encoder"
                 if "word_vectors" in there
-                else f"leave the text out by --modalities {' '.join(there)}"
+                else f"leave the text out with --modalities {' '.join(there)}"
             )
             raise ValueError(f"The training clips have no words for a text encoder to read: {instead}.")
         return tokenizer
@@ -152,7 +152,7 @@ def _extractor(options: RunOptions, splits: Splits) -> SelfMMFeatureExtractor:
         if extractor.known_width(name) not in (None, width):
             raise ValueError(
                 f"The {name} features of {options.data} are {width} wide, but its recipe makes "
-                f"{extractor.known_width(name)} columns: they are not of this recipe."
+                f"{extractor.known_width(name)} columns: they come from another recipe."
             )
     extractor.fit_normalization({name: train.frames(name, row) for name in widths} for row in range(len(train)))
     for samples in splits.values():

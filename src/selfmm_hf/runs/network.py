@@ -92,6 +92,6 @@ def tokens_at_once(model: SelfMMModel, options: RunOptions, inputs: Inputs) -> i
     if longer := int((lengths > readable).sum()):
         raise ValueError(
             f"The text encoder reads {readable} tokens at most, and {longer} texts have more, up to "
-            f"{lengths.max()}: cut them by --max_text_tokens {readable}, or name another text encoder."
+            f"{lengths.max()}: cut them with --max_text_tokens {readable}, or name another text encoder."
         )
     return readable

@@ -30,7 +30,7 @@ MAX_LORA_RANK = 1024
 @dataclass
 class RunOptions:
     """
-    What is trained on what.
+    The options for the data, the text encoder and LoRA.
 
     Args:
         dataset: `demo`, the corpus that the project generates, `mosi`, `mosei`, `sims`, `simsv2`, `iemocap` or
@@ -124,8 +124,8 @@ def option_parser() -> HfArgumentParser:
         (RunOptions, ModelOptions, SelfMMTrainingArguments),
         allow_abbrev=False,
         usage="selfmm train [--config FILE.yaml or PRESET] [--option value ...], likewise train.py and selfmm demo",
-        description="First what is trained on what, then the model, then the training: Self-MM's own options, and "
-        "after them those of every Trainer of transformers.",
+        description="First the data and the text encoder, then the model, then the training: Self-MM's own options, "
+        "and after them those of every Trainer of transformers.",
     )
     parser.add_argument("--config", help="YAML file or preset of options; those on the command line come first")
     for action in parser._actions:

@@ -1,4 +1,4 @@
-"""What is kept of a training: its results, its predictions and the labels that it generated."""
+"""The results of a training, its predictions and the labels that it generated."""
 
 import math
 from collections.abc import Collection

@@ -63,7 +63,7 @@ class Run:
     before anything is written; `train` does the rest.
 
     Args:
-        options: What is trained on what.
+        options: Those for the data, the text encoder and LoRA.
         model_options: Options of [`SelfMMConfig`]. Feature widths are read off the data where they are not given.
         args: Options of the training.
         test: Whether the test split is read, once training is over. Without, nothing can learn anything of it: it is
@@ -112,10 +112,10 @@ class Run:
 
     def _checkpoint(self) -> Path | None:
         """
-        From where the run goes on, if from anywhere.
+        Finds the checkpoint from which the run resumes, if there is one.
 
         Raises:
-            ValueError: It can neither begin nor go on in its folder.
+            ValueError: It can neither start nor resume in its folder.
         """
         check_writable(self.folder)
         check_free(self.folder)

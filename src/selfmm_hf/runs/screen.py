@@ -1,4 +1,4 @@
-"""What a training shows: a bar while it works, and one line for each look at the validation split."""
+"""The terminal output of a training: a bar while it works, and one line for each evaluation on the validation split."""
 
 from typing import Any
 

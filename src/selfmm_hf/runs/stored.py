@@ -1,4 +1,4 @@
-"""What a run has left in its folder, read back."""
+"""Reads the files that a run has left in its folder."""
 
 import json
 import math

@@ -34,7 +34,7 @@ class CheckpointError(OSError):
 
 
 def begin(checkpoint: Path) -> None:
-    """To be called before anything in `checkpoint` is written, or written again."""
+    """Must be called before anything in `checkpoint` is written, or written again."""
     checkpoint.mkdir(parents=True, exist_ok=True)
     write_json(checkpoint / MANIFEST, {})
     (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
@@ -43,7 +43,7 @@ def begin(checkpoint: Path) -> None:
 @contextmanager
 def written(checkpoint: Path, begins: bool) -> Iterator[None]:
     """
-    Within, `checkpoint` is written; at the end it is on the disk. Whatever goes wrong but the disk keeps its own name.
+    Guards the writing of `checkpoint`, which is on the disk at the end. Only errors of the disk are translated.
 
     Args:
         begins: Whether this process is the one that makes it.
@@ -67,7 +67,7 @@ def written(checkpoint: Path, begins: bool) -> Iterator[None]:
         last = last_whole(folder)
         raise CheckpointError(
             f"{checkpoint} cannot be written: {' '.join(str(error).split())} ({free:,} bytes were free). "
-            + (f"{last} is whole: make room, and resume from it." if last else "Name another output_dir.")
+            + (f"{last} is complete: free some space, and resume from it." if last else "Name another output_dir.")
         ) from error
 
 
@@ -88,7 +88,7 @@ def seal(checkpoint: Path) -> None:
 
 
 def fault(checkpoint: Path) -> str | None:
-    """What is wrong with `checkpoint`: nothing where a run can go on from it exactly where it was."""
+    """Says what is wrong with `checkpoint`; `None` if a run can resume from it exactly where it was."""
     try:
         sizes = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
         if not sizes:
@@ -118,10 +118,10 @@ def fault(checkpoint: Path) -> str | None:
 def check(checkpoint: Path) -> None:
     """
     Raises:
-        CheckpointError: No run can go on from `checkpoint`.
+        CheckpointError: No run can resume from `checkpoint`.
     """
     if wrong := fault(checkpoint):
-        kept = " Its weights are whole, and are kept: load them, or begin anew in another output_dir."
+        kept = " Its weights are complete and are kept: load them, or start again in another output_dir."
         raise CheckpointError(
             f"{checkpoint} is not a complete checkpoint, and a run cannot be resumed from it: {wrong}."
             + (kept if has_weights(checkpoint) else "")
@@ -148,7 +148,7 @@ def _is_whole(file: Path) -> bool:
 
 
 def _is_unfinished(checkpoint: Path) -> bool:
-    """Whether a run was interrupted that was writing `checkpoint`, and which writes it again when it goes on."""
+    """Whether a run was interrupted while it wrote `checkpoint`, and will write it again when it resumes."""
     try:
         return json.loads((checkpoint / MANIFEST).read_text("utf-8")) == {}
     except (OSError, ValueError):
@@ -172,7 +172,7 @@ def last_whole(folder: Path) -> Path | None:
 
 def to_resume(folder: Path) -> Path | None:
     """
-    The checkpoint from which the run in `folder` goes on; `None` where none had been completed.
+    Finds the checkpoint from which the run in `folder` resumes; `None` if none is complete.
 
     Raises:
         CheckpointError: There are completed ones, and none of them will do.
@@ -187,8 +187,8 @@ def to_resume(folder: Path) -> Path | None:
 
 def clear(folder: Path) -> list[str]:
     """
-    Takes away what no run can go on from: `Trainer` counts checkpoints by their names. What has no whole weights is
-    deleted, other checkpoints are renamed, and those that the run was writing when it was interrupted are left, as it
+    Removes checkpoints from which no run can resume: `Trainer` counts checkpoints by their names. Those without whole
+    weights are deleted, others are renamed, and those that the run was writing when it was interrupted are left, as it
     writes them again.
 
     Returns:
@@ -199,11 +199,11 @@ def clear(folder: Path) -> list[str]:
         wrong = fault(checkpoint)
         if wrong and not has_weights(checkpoint):
             discard(checkpoint)
-            done.append(f"{checkpoint} is not whole and deleted: {wrong}.")
+            done.append(f"{checkpoint} was incomplete and is deleted: {wrong}.")
         elif wrong and not _is_unfinished(checkpoint):
             kept = _free_name(aside(checkpoint))
             checkpoint.rename(kept)
-            done.append(f"{checkpoint}, from which no run can go on, is {kept.name} now: {wrong}.")
+            done.append(f"{checkpoint} is renamed to {kept.name}, as no run can resume from it: {wrong}.")
     return done
 
 

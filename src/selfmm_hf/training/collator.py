@@ -70,7 +70,7 @@ def _padded(rows: list, dtype: type, padding: int, *width: int) -> torch.Tensor:
             values = np.asarray(row, dtype)
             if values.shape[1:] != width:
                 raise ValueError(
-                    f"Frames of one sequence must be of one width, got {[*width]} and {[*values.shape[1:]]}."
+                    f"Frames of one sequence must have one width, got {[*width]} and {[*values.shape[1:]]}."
                 )
             line[: len(row)] = values
     return torch.from_numpy(padded)

@@ -62,18 +62,18 @@ def text_rate_warning(
     if lora and max(rates) <= TEXT_RATE < args.learning_rate:
         return (
             f"LoRA learns at {max(rates):g}, the rate of a whole text encoder. It begins at zero, and {usual:g} is "
-            'usual, as by learning_rates={"encoders.text": 2e-4}.'
+            'usual, as in learning_rates={"encoders.text": 2e-4}.'
         )
     if max(rates) > HIGHEST_TEXT_RATE and not lora:
         return (
             f"The pretrained text encoder learns at {max(rates):g}, which destroys what it knows: {TEXT_RATE:g} is "
-            'usual, as by learning_rates={"encoders.text": 5e-5}.'
+            'usual, as in learning_rates={"encoders.text": 5e-5}.'
         )
     if max(rates) == usual < args.learning_rate and not any(TEXT.startswith(f"{one}.") for one in args.learning_rates):
         return (
-            f"{'LoRA of the' if lora else 'The'} pretrained text encoder learns at {usual:g}, as learning_rate, "
-            f"{args.learning_rate:g}, would destroy what it knows; "
-            'learning_rates={"encoders.text": ...} names another rate.'
+            f"{'LoRA of the' if lora else 'The'} pretrained text encoder learns at {usual:g}, because "
+            f"learning_rate, {args.learning_rate:g}, would destroy what it knows; "
+            'learning_rates={"encoders.text": ...} sets another rate.'
         )
     return None
 

@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 
 class FolderInUse(ValueError):
-    """Another process is at work in a folder, or nothing can keep it from being so."""
+    """Another process is at work in a folder, or none can be kept out of it."""
 
 
 class FirstProcessFailed(OSError, ValueError):

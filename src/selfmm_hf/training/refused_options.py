@@ -7,13 +7,13 @@ import torch
 from transformers import TrainingArguments
 
 SAME_STEPS = (
-    "its steps would be of fewer samples. For less memory divide per_device_train_batch_size, multiply "
+    "its steps would have fewer samples. For less memory divide per_device_train_batch_size, multiply "
     "gradient_accumulation_steps by the same number, and set fold_accumulation to false: the steps stay as they are"
 )
-SAVED_PRECISION = "predictions would be those of another model than the one that is saved; bf16 computes in bfloat16"
+SAVED_PRECISION = "predictions would come from another model than the saved one; bf16 computes in bfloat16"
 NOT_EXACT = "a resumed run would not equal one that was not stopped"
-IN_ORDER = "evaluations would be in another order than their clips, and " + NOT_EXACT
-WHOLE_SPLIT = "metrics are of all predictions of a split"
+IN_ORDER = "evaluations would not be in the order of their clips, and " + NOT_EXACT
+WHOLE_SPLIT = "metrics need all predictions of a split"
 
 # Of each option, the values that it may have, and why. Older versions of transformers lack some.
 VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -29,7 +29,7 @@ VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "label_names": ((["labels"],), "the collator calls them so"),
     "label_smoothing_factor": ((0,), "labels are numbers, not classes"),
     "neftune_noise_alpha": ((None,), "texts lie in rows together, whose lengths would set the noise"),
-    "prediction_loss_only": ((False,), "the validation loss is computed of the predictions"),
+    "prediction_loss_only": ((False,), "the validation loss is computed from the predictions"),
     "remove_unused_columns": ((False,), "the collator needs columns the model does not take"),
     "train_sampling_strategy": (("random", "sequential"), IN_ORDER),
     "use_liger_kernel": ((False,), "this model has no such kernels"),

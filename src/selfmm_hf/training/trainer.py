@@ -169,8 +169,8 @@ class SelfMMTrainer(Trainer):
         loss = super().training_step(model, inputs, *args, **kwargs)
         if self._batch is None:
             raise TypeError(
-                f"{type(self).__name__}.compute_loss must call that of SelfMMTrainer, from which the generated labels "
-                "learn of the batch: `loss, outputs = super().compute_loss(model, inputs, return_outputs=True)`."
+                f"{type(self).__name__}.compute_loss must call that of SelfMMTrainer, which hands the batch to the "
+                "label generation: `loss, outputs = super().compute_loss(model, inputs, return_outputs=True)`."
             )
         (index, representations, present, first), self._batch = self._batch, None
         if first is not None:
@@ -231,7 +231,7 @@ class SelfMMTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """
-        Trains, or goes on with a run.
+        Trains, or resumes a run.
 
         Args:
             resume_from_checkpoint: A checkpoint's folder, or `True` for the last whole one in `output_dir`.
@@ -375,7 +375,7 @@ class SelfMMTrainer(Trainer):
         state = load_file(os.path.join(checkpoint, PSEUDO_LABELS_FILE))
         if (samples := int(state.pop("samples_per_step"))) != self._samples_per_step:
             raise CheckpointError(
-                f"{checkpoint} is of a run with {samples} samples per step, batch size x accumulated batches x "
+                f"{checkpoint} comes from a run with {samples} samples per step, batch size x accumulated batches x "
                 f"processes; this one has {self._samples_per_step}."
             )
         self.pseudo_labels.load_state_dict(state)

@@ -91,7 +91,7 @@ class Folder:
                 table, row = first
                 self.widths[kind] = table.read(kind, row).shape[1]
                 if not self.widths[kind]:
-                    table._fail(kind, f"{table.have[row][kind]}: frames of no values", row)
+                    table._fail(kind, f"{table.have[row][kind]}: frames without values", row)
             elif kind in SEQUENCES:
                 raise DataError(
                     f"{self.root / kind}: no file in this folder belongs to a clip; expected e.g. "
@@ -177,12 +177,12 @@ class FolderTable(FeatureTable):
         if len(missing) == len(ORDER):
             return {}
         if missing:
-            self._fail(missing[0], "missing; video and position tell together what is said before; name both, or none")
+            self._fail(missing[0], "missing; video and position belong together; give both, or neither")
         videos, positions = self._strings("video"), self._cells("position")
         seen: dict[tuple[str, float], int] = {}
         for row, place in enumerate(zip(videos, positions, strict=True)):
             if not place[0].strip():
-                self._fail("video", "expected the video that the clip is of, got nothing", row)
+                self._fail("video", "expected the video that the clip belongs to, got nothing", row)
             if (first := seen.setdefault(place, row)) != row:
                 where = f"{self.source['position'][row]} of the video {place[0]!r:.80}"
                 self._fail("position", f"{self.ids[first]!r:.80} is at {where}, too; positions must differ", row)

@@ -17,7 +17,7 @@ TASK_FILE = "task.yaml"
 
 def table_task(table: Path, columns: dict[str, list[Any]], problem_type: str | None = None) -> Task | None:
     """
-    What the labels of a table are:
+    Finds the task of a table's labels:
 
     - a column `label` of numbers: one score; of text: classes, those of the training split;
     - columns `label:NAME`: several scores, with the scale of each in `task.yaml`; or, with `problem_type:

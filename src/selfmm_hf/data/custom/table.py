@@ -99,7 +99,7 @@ def read_splits(path: Path, config: str | None = None) -> dict[str, list[Any]]:
     if "" in subjects:
         row = subjects.index("")
         where = f"{path}, column 'subject', row {row} (id {columns['id'][row]!r:.80})"
-        raise DataError(f"{where}: expected whose clip it is, got nothing")
+        raise DataError(f"{where}: expected the person in the clip, got nothing")
     try:
         folds = _given_folds(columns, subjects, wanted[1]) if "fold" in columns else folds_of(subjects, wanted[1])
         columns["split"] = fold_splits(subjects, folds, wanted[0])

@@ -1,4 +1,4 @@
-"""The counts behind an inspection: what is kept of a split while its clips go by, and what is said of it."""
+"""The counts behind an inspection, collected clip by clip and summarised for each split."""
 
 import math
 import re

@@ -52,7 +52,7 @@ def find_runs(paths: list[Path]) -> list[StoredRun]:
         )
         if not found:
             what = "holds no run: there is no options.yaml in it" if path.is_dir() else "is not the folder of a run"
-            raise RunError(f"{path} {what}; name what `selfmm train` has been given as --output_dir.")
+            raise RunError(f"{path} {what}; name the --output_dir of `selfmm train`.")
         folders |= {folder.resolve(): folder for folder in found}
     return [_finished_with_test(StoredRun.read(folder)) for folder in folders.values()]
 
@@ -138,7 +138,7 @@ class Data:
                 self._loaded[key] = f"The data, {_place(key[1])}, cannot be read any more from where the run had them."
         splits = self._loaded[key]
         if not isinstance(splits, str) and splits["train"]["id"] != run.train_ids:
-            return f"The data, {_place(key[1])}, are other ones by now than the run was trained on."
+            return f"The data, {_place(key[1])}, have changed since the run was trained on them."
         return splits
 
 

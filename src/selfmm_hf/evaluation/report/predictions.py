@@ -1,4 +1,4 @@
-"""What the predictions for the test split are worth."""
+"""Shows how good the predictions for the test split are."""
 
 import numpy as np
 from numpy.typing import NDArray

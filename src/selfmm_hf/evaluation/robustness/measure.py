@@ -155,7 +155,7 @@ def _predictions(
                 title = {"mae": "mean absolute error", "acc": "accuracy"}[name]
                 raise ValueError(
                     f"On the complete data the {title} is {value:.3f}, but the run found {expected:.3f}: "
-                    "these are not the data that it was tested on. Name them by --dataset and --data."
+                    "these are not the data that it was tested on. Name them with --dataset and --data."
                 )
     return predictions
 

@@ -79,8 +79,8 @@ def predict(
     pad_token_id: int = 0,
 ) -> NDArray[np.float32]:
     """
-    What the model says of each clip, (clips,), or, of several targets, as [`Task.predictions`], (clips, targets), where
-    data are missing as `condition` says.
+    Predicts each clip, (clips,), or, for several targets, as [`Task.predictions`], (clips, targets), with data missing
+    as `condition` says.
 
     Args:
         model: In eval mode.

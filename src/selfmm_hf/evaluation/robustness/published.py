@@ -13,7 +13,7 @@ FILE = CONFIGS / "published" / "robustness.yaml"
 @dataclass(frozen=True)
 class Published:
     """
-    What a paper prints of one method on one data set.
+    The figures that a paper prints for one method on one data set.
 
     Args:
         protocol: `random` or `subsets`.
