@@ -94,7 +94,7 @@ def extracted(clips, forked_workers, tmp_path_factory):
 def trained(extracted, text_encoder, tmp_path_factory):
     """A model trained on the prepared folder of the extracted features."""
     prepared, run = tmp_path_factory.mktemp("prepared") / "data", tmp_path_factory.mktemp("run") / "run"
-    cli.main(["data", "prepare", "custom", "--file", str(extracted), "--output_dir", str(prepared)])
+    cli.main(["data", "prepare", "custom", "--data", str(extracted), "--output_dir", str(prepared)])
     options = {
         "dataset": "custom", "data": prepared, "text_encoder": text_encoder, "output_dir": run, "num_train_epochs": 2,
         "per_device_train_batch_size": 2, "disable_tqdm": "true", "use_cpu": "true",

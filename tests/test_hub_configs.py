@@ -226,7 +226,7 @@ def test_the_card_of_a_space(folder):
     assert {data["colorFrom"], data["colorTo"]} <= colors and len(data["emoji"]) == 1
     assert len(data["short_description"]) <= 60 and data["license"] == "mit"
     assert data["sdk"] == "gradio" and (folder / data["app_file"]).is_file()
-    assert re.fullmatch(r"6\.\d+\.\d+", data["sdk_version"]) and data["python_version"] == "3.11"
+    assert re.fullmatch(r"6\.\d+\.\d+", data["sdk_version"]) and data["python_version"] == "3.12"
     assert card.text.lstrip().startswith("# ")
 
 

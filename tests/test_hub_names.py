@@ -71,7 +71,7 @@ COMMANDS = {
     "train --data": ["train", "--dataset", "mosi", "--data"],
     "data inspect": ["data", "inspect"],
     "data verify": ["data", "verify"],
-    "data prepare": ["data", "prepare", "mosi", "--output_dir", "out", "--file"],
+    "data prepare": ["data", "prepare", "mosi", "--output_dir", "out", "--data"],
     "predict --model": ["predict", "--text", "good", "--model"],
     "predict --transcriber": ["predict", "--text", "good", "--model", "a/b", "--transcriber"],
     "export": ["export", "--output", "model.onnx"],

@@ -157,7 +157,7 @@ def test_a_data_set_tells_nothing_of_where_it_lay(hub, tmp_path):  # noqa: F811
     for name in ("clip1", "clip2", "misspelt"):
         np.save(folder / "audio" / f"{name}.npy", np.ones((3, 2), np.float32))
     out = tmp_path / "out"
-    assert data("prepare", "custom", "--file", folder, "--output_dir", out, "--label_range", 1) == 0
+    assert data("prepare", "custom", "--data", folder, "--output_dir", out, "--label_range", 1) == 0
     for content in contents(out).values():
         assert SECRET.encode() not in content and str(tmp_path).encode() not in content
     notices = json.loads((out / "default" / "origin.json").read_text())["notices"]

@@ -109,7 +109,7 @@ def test_a_published_file_is_known_under_another_name(tmp_path, monkeypatch, cap
     file = mmsa_file(tmp_path / "file.pkl")
     config = FeatureConfig(name="unaligned", checksums=("0" * 64, checksums(file)["sha1"]))
     monkeypatch.setattr(Mosi, "BUILDER_CONFIGS", (config,))
-    assert data("prepare", "custom", "--file", file, "--output_dir", tmp_path / "out") == 0
+    assert data("prepare", "custom", "--data", file, "--output_dir", tmp_path / "out") == 0
     assert "These are clips of CMU-MOSI, for research use" in capsys.readouterr().out
     (origin,) = origins(tmp_path / "out")
     assert (origin["dataset"], origin["research"]) == ("custom", "CMU-MOSI")

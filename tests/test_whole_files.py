@@ -269,7 +269,7 @@ UNWRITTEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 def test_preparing_on_a_full_disk(tmp_path, capsys, size):
     source, out = mmsa_file(tmp_path / "file.pkl"), tmp_path / "deep" / "out"
     with full_disk(size):
-        code, line = ended(capsys, "data", "prepare", "mosi", "--file", source, "--output_dir", out)
+        code, line = ended(capsys, "data", "prepare", "mosi", "--data", source, "--output_dir", out)
     assert code == 2 and line.startswith(f"selfmm: error: {out} cannot be written: ")
     assert os.listdir(out.parent) == []
 
