@@ -103,7 +103,7 @@ def test_the_table_of_emotions_has_the_means_and_each_beside_the_constant_and_wh
     assert "|  | default | constant | published: CorrKD | published: benchmark list, words alone |" in lines
     assert "| F1, sad | 50.0 | 25.0 | 86.70 | 68.70 |" in lines and "| Accuracy, sad | 50.0 | 25.0 |  |  |" in lines
     assert any(line.startswith("- CorrKD: Trained by the authors of CorrKD") for line in lines)
-    assert "\nPublished figures of IEMOCAP are of other trainings" in text and "(of the runs here: MiniLM):\n" in text
+    assert "\nPublished figures of IEMOCAP come from other" in text and "(of the runs here: MiniLM):\n" in text
     assert "ublished" not in table_markdown.markdown(content(known(task), [], {}))
 
 

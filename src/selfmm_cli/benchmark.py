@@ -88,7 +88,7 @@ def ensemble(
     output_dir: Annotated[Path, Option("--output_dir", help="Model folder to write; a new one.")],
     configuration: Annotated[str | None, Option(help="Of the sweep; needed if it has several.")] = None,
 ) -> None:
-    """Make one model of all seeds of a configuration, which predicts the mean of their predictions."""
+    """Make one model from all seeds of a configuration, which predicts the mean of their predictions."""
     with end_in_one_line():
         from selfmm_hf.evaluation.ensemble import Ensemble
 

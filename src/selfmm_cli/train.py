@@ -21,7 +21,7 @@ published, take `official`."""
 ABOUT_DEMO = """Train on the synthetic corpus, draw the run, load the saved model in a fresh process, and predict.
 
 Takes the options of `selfmm train`, except --dataset and --data."""
-TRAINER = "The options of every Trainer of transformers are options, too: see --help-all."
+TRAINER = "All options of transformers' Trainer are accepted, too: see --help-all."
 
 
 def train(context: typer.Context) -> None:

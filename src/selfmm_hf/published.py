@@ -16,13 +16,13 @@ OWN = {"emer": {"face", "eye", "fixation"}}  # data sets that are read as custom
 @dataclass(frozen=True)
 class PublishedFigures:
     """
-    What one source prints.
+    The figures that one source prints.
 
     Args:
         dataset: What the data set is called.
         name: Of the source, short.
-        seeds: How many the figures are the mean of; `None` where it is not told.
-        of: What they are of, and where they are printed: what to know before comparing.
+        seeds: Number of seeds over which the figures are means; `None` if unknown.
+        of: What they describe, and where they are printed: what to know before comparing.
         metrics: By name and in the units of `metrics.py`; never empty.
     """
 
@@ -80,6 +80,6 @@ def published_in_words(rows: Collection[PublishedFigures], encoders: Collection[
     if rows:
         dataset = next(iter(rows)).dataset
         own = f" (of the runs here: {', '.join(encoders)})" if encoders else ""
-        yield f"Published figures of {dataset} are of other trainings, and perhaps other features and encoders{own}:"
+        yield f"Published figures of {dataset} come from other trainings, and perhaps other features and encoders{own}:"
     for row in rows:
         yield f"- {row.name}: {row.of}"

@@ -11,13 +11,13 @@ VALIDATION_SHARE = 0.1  # of the clips of the training part, in whole subjects
 
 
 def fold_name(number: int, count: int) -> str:
-    """What a fold is called as a configuration (`--data_config`) of a data set."""
+    """The name of a fold as a configuration (`--data_config`) of a data set."""
     return f"fold{number}of{count}"
 
 
 def read_fold(name: str | None) -> tuple[int, int] | None:
     """
-    Number and count of a fold, of its name.
+    Reads number and count from the name of a fold.
 
     Raises:
         DataError: It begins as one, but there is no such fold.

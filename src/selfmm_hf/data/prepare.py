@@ -143,7 +143,7 @@ def card_configs(facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def card_fault(folder: Path, facts: list[dict[str, Any]]) -> str | None:
-    """What is wrong with the card of a prepared folder, by which others load it, where anything is."""
+    """Says what is wrong with the card of a prepared folder, by which others load it; `None` if nothing is."""
     try:
         configs = read_card(folder / "README.md").get("configs")
     except CardError as error:

@@ -31,7 +31,7 @@ TEXTS_AT_ONCE = 1000
 
 class Samples:
     """
-    The clips of one split, a data set as torch takes it, of which only what was just read is in memory.
+    The clips of one split, a data set for torch that holds only what was just read in memory.
 
     `samples[5]` is a dict as [`SelfMMCollator`] takes it: `audio`, `vision`, `word_vectors` (as `text`) and sequences
     of any other name where there are any, float32 (frames, width), views of the file, or normalised where an

@@ -8,7 +8,7 @@ Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, which i
   would not reproduce it.
 
 Here each trial is a [`Run`] that has never loaded the test split. Optuna keeps the trials in a journal, and draws each
-with a seed of its number, so that a search that was killed goes on as if it had not been.
+with a seed of its number, so that a search that was killed resumes as if it had not been.
 """
 
 from collections.abc import Callable

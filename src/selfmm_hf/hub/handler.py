@@ -43,7 +43,7 @@ class EndpointHandler:
             data: `inputs` and `parameters`, as above.
 
         Returns:
-            What the pipeline says of the clip.
+            The result of the pipeline for the clip.
 
         Raises:
             ValueError: The request is wrong, or the clip cannot be read or judged; the message says why.

@@ -245,8 +245,8 @@ class SelfMMFeatureExtractor(FeatureExtractionMixin):
                 from which it is resampled to that of the recipe; `vision`: a file, or frames (height, width, 3) uint8,
                 RGB, at the recipe's `frame_rate`. Or either as what this method has returned of it, (frames, width), as
                 are the modalities of other names.
-            progress (`Callable`, *optional*): Told, frame by frame, how many seconds of picture are done.
-            deadline ([`Deadline`], *optional*): Give the clip up where it is not read by then.
+            progress (`Callable`, *optional*): Called, frame by frame, with the seconds of picture that are done.
+            deadline ([`Deadline`], *optional*): Give up the clip if it is not read by then.
 
         Returns:
             By modality, (frames, width) float32, and, for each that is absent (0, width), why. Edges of the clip

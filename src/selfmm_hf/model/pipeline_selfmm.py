@@ -75,7 +75,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             for which none are given.
         window_seconds (`float`, *optional*): Score pieces of this length too, for a timeline.
         progress (`Callable`, *optional*):
-            Called while a clip is read: with what is being done, how far it is, and how far there is to go, if known:
+            Called while a clip is read, with the name of the step, how much is done, and how much there is, if known:
             `"download"` in bytes, `"picture"` in seconds.
         max_work_seconds (`float`, *optional*):
             Give up a clip that takes longer than this to read, for a service that strangers use: a short clip with

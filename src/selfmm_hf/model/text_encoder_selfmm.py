@@ -60,8 +60,8 @@ def load_text_encoder(
         layer: As [`SelfMMConfig`] takes `text_layer`: with the number of a layer, the encoder ends there.
 
     Returns:
-        The encoder, the configuration by which `AutoModel` makes another, of which [`encoder_of`] is such a one, and
-        the pooling.
+        The encoder, the configuration from which `AutoModel` makes a model with such an encoder, see [`encoder_of`],
+        and the pooling.
 
     Raises:
         ValueError: It cannot be loaded, lacks weights, or is none that the model can read by, or not by this pooling;
@@ -192,8 +192,8 @@ def why_unreadable(
     encoder: nn.Module, config: PreTrainedConfig, pooling: str = "cls", layer: int | str = -1
 ) -> str | None:
     """
-    Why what `encoder` gives for a text, by this pooling and of this layer, does not stand for the whole text, if it
-    does not.
+    Says why the output of `encoder` for a text, with this pooling and layer, does not stand for the whole text; `None`
+    if it does.
     """
     every = layer != -1  # also an encoder that was cut tells by them how many layers it has
     try:

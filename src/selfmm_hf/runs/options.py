@@ -45,16 +45,17 @@ class RunOptions:
             a small one.
         text_encoder_revision: Revision of the text encoder's repository.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
-        context_utterances: How many utterances before its own, of the same video and split, a text is read with: what
-            they say is seen, and the tokens of the text alone are read. Ids are `VIDEO$_$3` or `VIDEO/3`, or a table
-            of your own has the columns `video` and `position`.
-        lora_rank: Train the pretrained text encoder by LoRA of this rank, in all of its linear layers, instead of by
-            all of its weights; 0 for no LoRA. The saved model has the updates in its weights. Needs the extra `peft`.
-        lora_alpha: By how much the updates of LoRA count, before they are divided by the rank; twice the rank where it
+        context_utterances: How many earlier utterances, of the same video and split, a text is read with: the encoder
+            sees them, but only the tokens of the text itself are read. Ids are `VIDEO$_$3` or `VIDEO/3`, or a table of
+            your own has the columns `video` and `position`.
+        lora_rank: Train the pretrained text encoder with LoRA of this rank, in all of its linear layers, instead of all
+            of its weights; 0 for no LoRA. The saved model has the updates in its weights. Needs the extra `peft`.
+        lora_alpha: Scale of the updates of LoRA, before they are divided by the rank; twice the rank where it
             is not given.
         max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
-            the others miss each token or frame by a rate drawn for the clip, up to this one; 1 in LNLN, 0 for complete
-            data. Validation misses as much, always the same; the results are of complete data. See `selfmm robustness`.
+            the others miss each token or frame with a rate drawn for the clip, up to this one; 1 in LNLN, 0 for
+            complete data. Validation misses as much, always the same; the results are of complete data. See
+            `selfmm robustness`.
         overwrite_output_dir: Delete the results of an earlier run in `output_dir` first.
 
     Attributes:

@@ -19,7 +19,7 @@ from .refused_options import check_optimizer, check_options
 class SelfMMTrainingArguments(TrainingArguments):
     r"""
     [`TrainingArguments`] with the defaults of the official code (`config_regression.py`) and Self-MM's own options.
-    Those that a training of Self-MM cannot follow are refused, see `refused_options.py`.
+    Options that Self-MM cannot follow are refused, see `refused_options.py`.
 
     Args:
         convention (`str`, defaults to `"default"`):

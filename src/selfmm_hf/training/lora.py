@@ -11,8 +11,8 @@ from ..model.modeling_selfmm import SelfMMModel
 
 def add_lora(model: SelfMMModel, rank: int, alpha: float | None = None) -> None:
     """
-    Puts `B A alpha / rank` beside the weight of each linear layer of the text encoder, of which nothing else learns
-    then. `B` begins at zero, so that the model predicts what it did. [`merge_lora`] takes them away again.
+    Adds `B A alpha / rank` to the weight of each linear layer of the text encoder; its own weights no longer learn. `B`
+    begins at zero, so that the model predicts what it did. [`merge_lora`] takes them away again.
 
     Args:
         model: With a text encoder.

@@ -26,8 +26,8 @@ class FirstProcessFailed(OSError, ValueError):
 
 def by_first_process(do: Callable[[], Answer]) -> Answer:
     """
-    What `do` returns in the first of the processes that train together, in all of them. None goes on before it is done,
-    however late one of them comes.
+    Runs `do` in the first of the processes that train together, and returns its result in all of them. None continues
+    before it is done, however late one of them comes.
 
     Raises:
         FirstProcessFailed: In the others, where `do` raises anything in the first.

@@ -274,11 +274,10 @@ class SelfMMTrainer(Trainer):
         **kwargs,
     ):
         """
-        As [`Trainer.hyperparameter_search`], but that a trial counts by its best epoch, which it keeps, where
-        `compute_objective` is not given: by `metric_for_best_model`, the validation loss by default, the more or the
-        less of it the better, as `greater_is_better` says. It needs `model_init`. Accumulated batches are not folded,
-        so that trials may draw their size. `selfmm search` can be interrupted, and leaves options that reproduce a
-        trial.
+        As [`Trainer.hyperparameter_search`], but without `compute_objective` a trial counts by its best epoch, which it
+        keeps: by `metric_for_best_model`, the validation loss by default, in the direction that `greater_is_better`
+        gives. It needs `model_init`. Accumulated batches are not folded, so that trials may draw their size. `selfmm
+        search` can be interrupted, and leaves options that reproduce a trial.
 
         Raises:
             ValueError: `direction` is the other one.

@@ -152,7 +152,7 @@ def confusions(groups: list[Group]) -> Figure:
             tables.append(Table(head, rows, title))
     text = (
         "Rows are the true classes, columns the predicted ones, numbers the clips of the test split; the stronger the "
-        "colour of a cell, the larger its share of its row. What is right lies on the diagonal, framed."
+        "colour of a cell, the larger its share of its row. Right predictions lie on the diagonal, framed."
     )
     if any(len(group.finished) > 1 for group in groups):
         text += " The predictions of all seeds are counted together."

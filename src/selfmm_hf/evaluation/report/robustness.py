@@ -26,7 +26,7 @@ def robustness(groups: list[Group]) -> Figure:
     """Curves over the rate of missing data, one for each group of runs that have been measured."""
     measured = {group.name: found for group in groups if (found := list(_measured(group)))}
     if not measured:
-        told = "Not measured: what selfmm robustness leaves in the folder of a run, robustness.json, is drawn here."
+        told = "Not measured: selfmm robustness writes robustness.json, which is drawn here, into the folder of a run."
         return Figure("robustness", "Missing data", told)
     first = groups[0].finished[0]
     names = headlines(first.task)[:2]
@@ -55,7 +55,7 @@ def robustness(groups: list[Group]) -> Figure:
         "seeds: the mean, and a band from the lowest to the highest."
     )
     if of_each(first.task):
-        text += " What is drawn are means; each of them is in robustness.md of the run."
+        text += " The curves are means; each of them is in robustness.md of the run."
     if any(published_rates(beside, name) for name in names):
         text += " Published figures are of other features, and were chosen otherwise."
     return Figure("robustness", "Missing data", text, panels, tables)

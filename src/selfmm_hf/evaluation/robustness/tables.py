@@ -114,7 +114,7 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
         sources = dict.fromkeys(f"- {row.paper}: {row.source}" for row in rows)
         parts += [
             "## Published figures",
-            "They are of models with other features, trained and chosen otherwise; the figures of one paper compare "
+            "They come from models with other features, trained and chosen otherwise; the figures of one paper compare "
             "with each other alone:",
             "\n".join(sources),
         ]
