@@ -162,7 +162,7 @@ def test_features_of_another_recipe_are_refused(clips, extracted, text_encoder, 
     arguments = ["extract", clips, "--table", clips / "labels.csv", "--output_dir", extracted, "--audio", "none"]
     with pytest.raises(SystemExit) as exit_info:
         cli.main([*map(str, arguments)])
-    assert exit_info.value.code == 2 and "of another recipe" in capsys.readouterr().err
+    assert exit_info.value.code == 2 and "from another recipe" in capsys.readouterr().err
     wrong = tmp_path / "wrong"
     lines = ["id,text,label,split"]
     for name in ("audio", "vision"):

@@ -201,7 +201,7 @@ def test_a_run_of_which_only_weights_are_left_does_not_begin_anew(run, spoil):
     for checkpoint in checkpoints.checkpoints(run):
         spoil(checkpoint)
     before = weights(run)
-    with pytest.raises(CheckpointError, match=r"checkpoint-9 is not a complete .*Its weights are whole, and are"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-9 is not a complete .*Its weights are complete and are"):
         checkpoints.to_resume(run)
     assert weights(run) == before
 

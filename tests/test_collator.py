@@ -95,8 +95,8 @@ def test_a_collated_batch_goes_through_the_model(tiny_model):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([{"audio": frames(3)}, {"audio": frames(2, 1)}], r"of one width, got \[5\] and \[1\]"),
-        ([{"audio": frames(3)}, {"audio": frames(2, 4)}], r"of one width, got \[5\] and \[4\]"),
+        ([{"audio": frames(3)}, {"audio": frames(2, 1)}], r"have one width, got \[5\] and \[1\]"),
+        ([{"audio": frames(3)}, {"audio": frames(2, 4)}], r"have one width, got \[5\] and \[4\]"),
         ([{"input_ids": [1, 2, 3]}, {"input_ids": [1, 2], "attention_mask": [1]}], "attention_mask must have a value"),
     ],
 )

@@ -201,7 +201,7 @@ def test_what_fails_fails_alone_and_is_told(extracted):
         header, *rows = csv.reader(file)
     assert header == ["id", "clip", "reason"] and [tuple(row) for row in rows] == result.failures
     reasons = {clip: (file, reason) for clip, file, reason in rows}
-    assert reasons["text"][0] == "text.mp4" and "no sound or video file" in reasons["text"][1]
+    assert reasons["text"][0] == "text.mp4" and "not a sound or video file" in reasons["text"][1]
     assert "is empty (0 bytes)" in reasons["zero"][1]
     died = "the process that read it died (SIGSEGV; some library: assertion failed)"
     assert reasons["dies"] == ("dies.mp4", died)

@@ -348,7 +348,7 @@ def test_layers_travel_from_the_clips_to_a_prediction(tmp_path, forked_workers):
         (["--audio_layer", "2"], "--audio_layer is for a model, and --audio is librosa33"),
         (["--vision", "none", "--vision_layer", "2"], "--vision_layer is for a model, and --vision is none"),
         (["--audio", "FOLDER", "--audio_layer", "0"], "--audio_layer must be 'weighted', -1, or"),
-        (["--recipe", "FOLDER", "--audio_layer", "2"], "--recipe says what --audio and --vision are, and their layers"),
+        (["--recipe", "FOLDER", "--audio_layer", "2"], "--recipe sets --audio, --vision and their layers"),
     ],
 )
 def test_options_of_layers_that_say_nothing_are_refused(tmp_path, capsys, options, message):

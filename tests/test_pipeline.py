@@ -365,7 +365,7 @@ def test_urls_are_downloaded_and_leave_nothing(pipe, path, server, tmp_path, mon
     assert pipe({"audio": f"{server}/clip.mp4"})["score"] == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match=r"cannot be downloaded: .*404"):
         pipe(f"{server}/nothing.mp4")
-    with pytest.raises(ValueError, match="no sound or video file"):
+    with pytest.raises(ValueError, match="not a sound or video file"):
         pipe(f"{server}/page.mp4")
     with pytest.raises(ValueError, match=r"broken.mp4 broke off after 4 of 9999 bytes; try again"):
         pipe(f"{server}/broken.mp4")

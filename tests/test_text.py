@@ -1,4 +1,4 @@
-"""What a text encoder reads of a text: tokens, parts of long texts, unknown words; of tokenizers of several kinds."""
+"""The tokens that a text encoder reads: words, parts of long texts, unknown words; of tokenizers of several kinds."""
 
 import pytest
 import torch

@@ -209,7 +209,7 @@ def test_a_run_that_saved_weights_alone_does_not_begin_anew(tmp_path, capsys):
             (folder / "all_results.json").unlink()
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         message = refused(capsys, *again, "--resume_from_checkpoint", "true")
-        assert "it holds weights alone" in message and "begin anew in another output_dir" in message
+        assert "it holds weights alone" in message and "start again in another output_dir" in message
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
