@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, limit):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # the nearest to a full disk that a test may have
     one = trainer(tmp_path, AtSecondSave(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))))
     try:
-        with pytest.raises(CheckpointError, match=r"checkpoint-6 cannot be written: .*checkpoint-3 is whole"):
+        with pytest.raises(CheckpointError, match=r"checkpoint-6 cannot be written: .*checkpoint-3 is complete"):
             one.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

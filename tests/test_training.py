@@ -219,7 +219,7 @@ def test_weights_that_a_resumed_run_cannot_use_are_kept(run, caplog):
     last = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     (last / "optimizer.pt").unlink()
     train("--output_dir", folder, "--save_total_limit", 3, "--resume_from_checkpoint", "true")
-    assert f"is kept-{last.name} now: optimizer.pt is missing" in caplog.text
+    assert f"is renamed to kept-{last.name}, as no run can resume from it: optimizer.pt is missing" in caplog.text
     kept, again = (path / "model.safetensors" for path in (folder / f"kept-{last.name}", last))
     assert kept.read_bytes() == again.read_bytes()
 
