@@ -98,8 +98,11 @@ NO_CARD = "This model has no description. Do not use it to make decisions about 
 # A button presses one of two that nobody sees: words alone do not wait for clips.
 JUDGE = "(clip) => { document.getElementById(clip ? 'judge-clip' : 'judge-words').click(); }"
 
-# In view, where the page is higher than the screen: a click on an example is made far below the answer.
-SHOW = "() => { document.querySelector('.picture').scrollIntoView({ behavior: 'smooth', block: 'nearest' }); }"
+# Its first sentence in view, where the page is higher than the screen: examples are far below, on a phone far above.
+SHOW = """() => {
+  const answer = document.querySelector(".picture"), { top } = answer.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) answer.scrollIntoView({ behavior: "smooth" });
+}"""
 
 # A click on the timeline plays the clip from there.
 HEAD = """<script>

@@ -745,6 +745,7 @@ def test_the_page_opens_with_an_answer_and_a_click_below_leads_to_it(page, serve
     opened.locator(".spoken").get_by_text("the food was awful").wait_for()
     assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
     assert not opened.get_by_text("The true labels").is_visible()
+    opened.evaluate("scrollTo({ top: 250, behavior: 'instant' })")
     opened.get_by_text("Somebody hooting").click()
     opened.get_by_text(truth).wait_for()
     assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
