@@ -224,7 +224,8 @@ def why_unreadable(
         token, others = ("last", "come before it") if pooling == "last" else ("first", "come after it, as in decoders")
         return (
             f"text_pooling {pooling} reads the state of its {token} token, which is the same whatever words {others}; "
-            "take another text_pooling, cls, mean or last, or an encoder that reads both ways, such as BERT"
+            "take another text_pooling, cls, mean or last, or an encoder that reads both ways, such as BERT; if it has "
+            "just been trained, the training has collapsed: train again with a lower learning rate"
         )
     if (alone - beside).abs().max() > ROUNDING * size:
         return "its output for a text depends on the padding, so a score would depend on the other texts of the batch"
