@@ -68,7 +68,7 @@ def extract(
     with end_in_one_line():
         check_engine(engine, ray_address, gpus_per_worker)
         from selfmm_hf.clips.extract import extract_clips
-        from selfmm_hf.environment import check_device, cores
+        from selfmm_hf.environment import cores
         from selfmm_hf.storage.hub_names import take_from_hub
 
         check_seconds(max_seconds)
@@ -103,6 +103,20 @@ def check_seconds(seconds: float | None) -> None:
     """
     if seconds is not None and not 0 < seconds < float("inf"):
         raise ValueError(f"--max_seconds must be a positive number of seconds, got {seconds:g}.")
+
+
+def check_device(name: str) -> None:
+    """
+    Raises:
+        ValueError: PyTorch has no such device here.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name} cannot be used: {reason}. Expected cpu, cuda, cuda:1 or mps.") from error
 
 
 def _extractor(

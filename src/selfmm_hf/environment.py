@@ -38,20 +38,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_device(name: str) -> None:
-    """
-    Raises:
-        ValueError: PyTorch has no such device here.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {name} cannot be used: {reason}. Expected cpu, cuda, cuda:1 or mps.") from error
-
-
 @cache
 def code_hash() -> str:
     """SHA-256 over the names and contents of the package's Python files."""

@@ -21,7 +21,7 @@ from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
 from .mosi import Mosi
 from .prepared import find_prepared, on_hub
-from .samples import Samples
+from .samples import Samples, as_trained
 from .sims import Sims
 from .simsv2 import SimsV2
 from .synthetic import demo_corpus
@@ -181,10 +181,10 @@ def fit_processor(
     """
     extractor, train = extractor or SelfMMFeatureExtractor(), splits["train"]
     extractor.fit_normalization({name: train.frames(name, row) for name in train.widths} for row in range(len(train)))
+    processor = SelfMMProcessor(extractor, tokenizer, max_tokens)
     for samples in splits.values():
-        samples.tokenize(tokenizer, max_tokens)
-        samples.extractor = extractor
-    return SelfMMProcessor(extractor, tokenizer, max_tokens)
+        as_trained(samples, processor)
+    return processor
 
 
 def open_splits(splits: DatasetDict, data: str, wanted: Sequence[str] = SPLITS, task: Task | None = None) -> Splits:
