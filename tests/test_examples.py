@@ -179,7 +179,9 @@ def notebook(monkeypatch, tmp_path):
     module.SVG = module.Video = module.Markdown = Shown
     shown = []
     module.display = lambda *ones: shown.extend(ones)
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    ipython = types.ModuleType("IPython")
+    ipython.version_info = (8, 24)  # matplotlib asks for it
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     monkeypatch.chdir(tmp_path)
 
