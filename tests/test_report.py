@@ -18,7 +18,7 @@ import selfmm_cli as cli
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.evaluation.report.clips import _widest
-from selfmm_hf.evaluation.report.data import Group, find_runs, group_runs
+from selfmm_hf.evaluation.report.data import Group, _slugs, find_runs, group_runs
 from selfmm_hf.evaluation.report.drawing import Table, axis_ends
 from selfmm_hf.evaluation.report.learning import _confidence, _trust_panels
 from selfmm_hf.evaluation.report.page import RIGHT, _table
@@ -182,13 +182,13 @@ def test_every_figure_is_there_and_the_page_needs_nothing_else(full_report):
     pictures = {link for link in page.links if link.endswith(".png")}
     assert pictures == {file.name for file in full_report.glob("*.png")}
     assert len(page.drawings) == len(pictures) and all(len(words) > 30 for words in page.drawings)
-    for name in ("learning-1", "labels-1-text", "moved-1", "clips-1-test", "confusion-1-7", "residuals-1", "sign-1"):
+    for name in ("learning", "labels-text", "moved", "clips-test", "confusion-7", "residuals", "sign"):
         assert f"{name}.png" in pictures
     assert set(re.findall(r"https?://[^\s\"]+", page.source)) <= {
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
-    assert "space-1-fusion.png" not in pictures and "cannot be read any more" in page.source
+    assert "space-fusion.png" not in pictures and "cannot be read any more" in page.source
     inline = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
     assert not re.findall(r"#[0-9a-f]{6}\b", inline), "a colour that does not follow the page"
 
@@ -246,7 +246,8 @@ def test_several_seeds_and_configurations(tmp_path, sketched):
     maes = [one["test_mae"] for one in values]
     assert f"{np.mean(maes):.3f} ± {np.std(maes, ddof=1):.3f}" in page.cells
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
-    assert {"results-mae.png", "learning-2.png", "labels-2-vision.png", "confusion-2-7.png"} <= pictures
+    assert {"results-mae.png", "learning-convention-official.png", "labels-convention-official-vision.png"} <= pictures
+    assert "confusion-convention-default-7.png" in pictures
     assert "Convention official: seeds 1111, 1112" in page.source
     (tmp_path / "sweep" / "sweep.yaml").touch()
     assert [group.name for group in group_runs(find_runs([tmp_path / "sweep"]))] == ["a", "b"]
@@ -270,7 +271,7 @@ def test_what_runs_tell_of_conflict_and_of_their_confidence(tmp_path, sketched):
     write_run(tmp_path / "old", convention="official")  # which has no confidence, and tells nothing of conflict
     page = report(tmp_path / "both", tmp_path / "a", tmp_path / "old")
     pictures = {file.name for file in (tmp_path / "both").glob("*.png")}
-    assert "trust-1.png" in pictures and "trust-2.png" not in pictures
+    assert "trust-convention-default.png" in pictures and "trust-convention-official.png" not in pictures
     heads = page.cells.index("MAE, conflict")
     assert page.cells[heads + 1] == "convention default" and "0.700 ± 0.000" in page.cells
     old = page.cells.index("convention official")
@@ -291,7 +292,7 @@ def test_the_confidence_in_each_of_several_targets_is_drawn():
     group = Group("", [finished(1, 0.0), finished(2, 0.2)])
     trust = _confidence(group)
     assert len(trust) == 6 and trust["audio, valence"] == [[0.0, 0.5], [0.0, 0.7]]
-    valence, arousal = _trust_panels(group, 1, trust, {name: of[0][-1] for name, of in trust.items()}, 1)
+    valence, arousal = _trust_panels(group, trust, {name: of[0][-1] for name, of in trust.items()}, 1)
     assert (valence.title, arousal.title) == ("Confidence in the labels: valence", "Confidence in the labels: arousal")
     assert "text adds nothing: " in arousal.alt and "text adds nothing" not in valence.alt and "vision" in valence.alt
     axes = Figure().subplots()
@@ -308,7 +309,7 @@ def test_modalities_of_any_name_have_a_look_of_their_own(tmp_path, sketched):
     looks = looks_of(["fusion", *names])
     assert all(len(set(of)) == 5 for of in list(zip(*looks.values(), strict=True))[::2])
     page = report(tmp_path / "out", write_run(tmp_path / "run", modalities=names))
-    assert {f"labels-1-{name}.png" for name in names} <= {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert {f"labels-{name}.png" for name in names} <= {file.name for file in (tmp_path / "out").glob("*.png")}
     assert page.sections == SECTIONS
     draw_spread(Figure().subplots(), StoredRun.read(tmp_path / "run").generated)
 
@@ -348,6 +349,20 @@ def test_the_same_run_in_two_sweeps_counts_once(tmp_path, sketched, capsys):
     assert "not the same predictions" in refused(capsys, tmp_path / "first", tmp_path / "fourth")
 
 
+@pytest.mark.parametrize(
+    "names, slugs",
+    [
+        ([""], [""]),
+        (["official", "M-T A (sweep)"], ["official", "m-t-a-sweep"]),
+        (["a", "A"], ["1-a", "2-a"]),  # one file where capital letters do not count
+        (["!", "?"], ["1", "2"]),
+        (["x" * 300, "x" * 301], ["1-" + "x" * 60, "2-" + "x" * 60]),
+    ],
+)
+def test_pictures_are_named_by_what_sets_the_runs_apart(names, slugs):
+    assert _slugs(names) == slugs
+
+
 def test_a_smaller_report_leaves_no_pictures_of_the_larger_one(tmp_path, sketched):
     write_run(tmp_path / "a"), write_run(tmp_path / "b", convention="paper")
     report(tmp_path / "out", tmp_path / "a", tmp_path / "b")
@@ -370,16 +385,16 @@ def test_runs_with_fewer_modalities_or_tasks(tmp_path, tasks, sketched):
     page = report(tmp_path / "out", write_run(tmp_path / "run", modalities=["text", "audio"], **options))
     assert page.sections == SECTIONS
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
-    shown = {name for name in MODALITIES if f"labels-1-{name}.png" in pictures}
+    shown = {name for name in MODALITIES if f"labels-{name}.png" in pictures}
     assert shown == set(["text", "audio"] if tasks is None else tasks)
-    assert ("clips-1-test.png" in pictures) == (tasks is None)
+    assert ("clips-test.png" in pictures) == (tasks is None)
     assert ("learns from" in page.source) == (tasks == [])
 
 
 def test_labels_of_sims(tmp_path, sketched):
     page = report(tmp_path / "out", write_run(tmp_path / "run", limit=1.0, dataset="sims", data="gone.pkl"))
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
-    assert {"confusion-1-5.png", "confusion-1-3.png"} <= pictures and "confusion-1-7.png" not in pictures
+    assert {"confusion-5.png", "confusion-3.png"} <= pictures and "confusion-7.png" not in pictures
     assert "predicted ≤ -0.7" in page.cells or "predicted ≤ \N{MINUS SIGN}0.7" in page.cells
 
 
@@ -563,8 +578,8 @@ def test_a_whole_run_with_its_data_and_its_model(tmp_path, monkeypatch, sketched
     page = report(tmp_path / "out", folder)
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
     for task in ("fusion", *MODALITIES):
-        assert f"space-1-{task}.png" in pictures
-    assert {"corr-1.png", "error-1.png"} <= pictures
+        assert f"space-{task}.png" in pictures
+    assert {"corr.png", "error.png"} <= pictures
     results = json.loads((folder / "all_results.json").read_text())
     assert f"{results['generated_label_text_corr']:.3f}" in page.cells
     assert any(sentence in page.cells for sentence in demo.demo_corpus()["test"]["text"])

@@ -28,7 +28,7 @@ def case_study(groups: list[Group], data: Data) -> Figure:
             rows = _widest(np.array([columns[name] for name in first.tasks]))
             found = {name: of[rows] for name, of in columns.items()}
             title, draw = group.titled(kind), _strips(found, first.label_range)
-            panels.append(Panel(f"clips-{number}-{split}", title, _said(found), draw, number, (4.0, 4.2)))
+            panels.append(Panel(group.picture("clips", split), title, _said(found), draw, number, (4.0, 4.2)))
             words = {}
             if not isinstance(splits, str):
                 by_id = dict(zip(splits[split]["id"], splits[split]["text"], strict=True))

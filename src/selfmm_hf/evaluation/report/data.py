@@ -1,6 +1,7 @@
 """The runs of a report, in groups that differ only in their seeds, and their data."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,26 @@ LONGEST = 30  # letters that fit beside a drawing
 
 @dataclass
 class Group:
-    """Runs that differ by their seeds alone, in the order of these, and what sets them apart from the others."""
+    """
+    Runs that differ only in their seeds.
+
+    Args:
+        name: What sets them apart from the other groups; empty if there is no other group.
+        runs: In the order of their seeds.
+        slug: `name` as a part of file names.
+    """
 
     name: str
     runs: list[StoredRun]
+    slug: str = ""
 
     def titled(self, what: str) -> str:
         """`what` of these runs."""
         return f"{what} ({self.name})" if self.name else what
+
+    def picture(self, kind: str, *parts: str) -> str:
+        """The name of a picture of these runs, such as `labels-official-audio`."""
+        return "-".join(filter(None, [kind, self.slug, *parts]))
 
     @property
     def finished(self) -> list[StoredRun]:
@@ -78,7 +91,8 @@ def group_runs(runs: list[StoredRun]) -> list[Group]:
         recipe = _recipe(run) | {"data": run.environment.get("data")}  # what is in them, wherever they lie
         alike.setdefault(json.dumps(recipe, sort_keys=True, default=str), []).append(run)
     groups = [_once(runs) for runs in alike.values()]
-    return [Group(name, runs) for name, runs in zip(_names([runs[0] for runs in groups]), groups, strict=True)]
+    names = _names([runs[0] for runs in groups])
+    return [Group(*of) for of in zip(names, groups, _slugs(names), strict=True)]
 
 
 def _recipe(run: StoredRun) -> dict[str, Any]:
@@ -119,6 +133,14 @@ def _names(runs: list[StoredRun]) -> list[str]:
         name if names.count(name) == 1 else f"{name} ({place.name})".lstrip()
         for name, place in zip(names, places, strict=True)
     ]
+
+
+def _slugs(names: list[str]) -> list[str]:
+    """The names as parts of file names, which differ even where capital letters do not count."""
+    slugs = [re.sub(r"\W+", "-", name.casefold()).strip("-")[:60] for name in names]
+    if len(set(slugs)) == len(slugs):
+        return slugs
+    return [f"{number}-{slug}".strip("-") for number, slug in enumerate(slugs, start=1)]
 
 
 class Data:

@@ -35,13 +35,13 @@ def learning_curves(groups: list[Group]) -> Figure:
         [1.05 * max(np.nanmax([0, *run.losses(name)]) for run in group.runs for name in LOSSES) for group in groups]
     )
 
-    def panel(number: int, group: Group) -> Panel:
+    def panel(group: Group, top: float) -> Panel:
         runs = [run for run in group.runs if run.log_history]
 
         def draw(axes) -> None:
             losses = [[run.losses(name) for run in runs] for name in LOSSES]
             draw_losses(axes, *losses, [run.results.get("best_epoch") for run in runs], runs[0].task)
-            axes.set(ylim=(0, tops[number - 1]))
+            axes.set(ylim=(0, top))
 
         said = "; ".join(
             f"seed {run.seed}: validation error {losses[0]:.3f} after the first epoch, lowest {np.nanmin(losses):.3f} "
@@ -49,7 +49,7 @@ def learning_curves(groups: list[Group]) -> Figure:
             for run in runs
             if np.isfinite(losses := run.losses("eval_selection_loss")).any()
         )
-        return Panel(f"learning-{number}", group.titled("Losses"), f"Losses by epoch. {said}.", draw)
+        return Panel(group.picture("learning"), group.titled("Losses"), f"Losses by epoch. {said}.", draw)
 
     rows = [
         (f"{group.name} seed {run.seed}".strip(), epoch, *losses)
@@ -58,7 +58,7 @@ def learning_curves(groups: list[Group]) -> Figure:
         for epoch, losses in enumerate(zip(*(run.losses(name) for name in LOSSES), strict=False), start=1)
     ]
     table = Table(["run", "epoch", "training, all tasks", "validation, fusion"], rows)
-    panels = [panel(number, group) for number, group in enumerate(groups, start=1)]
+    panels = list(map(panel, groups, tops))
     return Figure("learning", "Learning curves", text, panels, [table])
 
 
@@ -83,7 +83,7 @@ def label_distributions(groups: list[Group]) -> Figure:
             )
             panels.append(
                 Panel(
-                    f"labels-{number}-{modality}",
+                    group.picture("labels", modality),
                     group.titled(modality),
                     alt,
                     _ridges(labels, shown, modality, look.colour),
@@ -173,18 +173,19 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
             alt = f"{title}, of the labels of the last epoch (of the fused labels): "
             alt += ", ".join(f"{name} {last:.3f} ({first:.3f})" for name, (first, last) in ends.items()) + "."
             draw = _by_modality(of, unit, reach, dotted=slug != "moved")
-            panels.append(Panel(f"{slug}-{number + 1}", group.titled(title), alt, draw, row if len(groups) > 1 else 1))
+            panels.append(Panel(group.picture(slug), group.titled(title), alt, draw, row if len(groups) > 1 else 1))
             rows += [
                 (title, *[group.name] * bool(groups[0].name), name, *_epoch_means(seeds)) for name, seeds in of.items()
             ]
     if not rows:
         return Figure("quality", "Do the labels mean anything?", NO_TASKS)
-    for number, group in enumerate(groups):
+    for number, group in enumerate(groups, start=1):
         if not (trust := _confidence(group)):
             continue
         chosen = [chosen_confidence(run.results) for run in group.finished]
         at_best = {name: float(np.mean([one[name] for one in chosen])) for name in trust}
-        panels += _trust_panels(group, number + 1, trust, at_best, len(drawn) + 1 if len(groups) > 1 else 1)
+        row = (len(drawn) + 1 if len(groups) > 1 else 1) + (number if len(by_target(trust)) > 1 else 0)
+        panels += _trust_panels(group, trust, at_best, row)
         rows += [(TRUST, *[group.name] * bool(groups[0].name), name, *_epoch_means(of)) for name, of in trust.items()]
         notes.append(f"{group.titled('After the chosen epoch')}, {'; '.join(trust_in_words(at_best))}.")
     text = "How far the labels of each modality move away from the fused label, on average." + SEEDS
@@ -212,16 +213,16 @@ def _confidence(group: Group) -> dict[str, list[list[float]]]:
 
 
 def _trust_panels(
-    group: Group, number: int, trust: dict[str, list[list[float]]], at_best: dict[str, float], row: int
+    group: Group, trust: dict[str, list[list[float]]], at_best: dict[str, float], row: int
 ) -> Iterator[Panel]:
-    """A panel of each target, in rows of their own where there are several."""
+    """A panel of each target."""
     targets, chosen = by_target(trust), by_target(at_best)
     for place, (target, of) in enumerate(targets.items(), start=1):
         about = f"{TRUST}: {target}" if target else TRUST
         alt = f"{about}, after the chosen epoch: {'; '.join(trust_in_words(chosen[target]))}."
         draw = _by_modality(of, "confidence", (0.0, 1.0), dotted=False)
-        name, line = (f"trust-{number}-{place}", row + number) if len(targets) > 1 else (f"trust-{number}", row)
-        yield Panel(name, group.titled(about), alt, draw, line)
+        name = group.picture("trust", *[str(place)] * (len(targets) > 1))
+        yield Panel(name, group.titled(about), alt, draw, row)
 
 
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:

@@ -139,7 +139,7 @@ def confusions(groups: list[Group]) -> Figure:
             )
             panels.append(
                 Panel(
-                    f"confusion-{number}-{count}",
+                    group.picture("confusion", str(count)),
                     title,
                     alt,
                     _matrix(matrix, names),
@@ -193,7 +193,7 @@ def outcomes(groups: list[Group]) -> Figure:
 
         metrics = metrics_of(task, test["fusion"], test["label"])
         said = ", ".join(f"{metric_name(name)[1]} {value:.3f}" for name, value in metrics.items())
-        panels.append(Panel(f"outcome-{number}", group.titled("Test split"), f"{said}.", draw, number, (5.4, 4.6)))
+        panels.append(Panel(group.picture("outcome"), group.titled("Test split"), f"{said}.", draw, number, (5.4, 4.6)))
     return Figure("outcome", "Predictions", "What was predicted for the clips of the test split.", panels)
 
 
@@ -229,9 +229,9 @@ def scatter(groups: list[Group]) -> Figure:
             f"difference {residuals.mean():+.3f}."
         )
         said = ", ".join(f"{middle:+.1f}: {of[1]:+.2f}" for middle, of in zip(middles, quartiles, strict=True))
-        panels.append(Panel(f"predicted-{number}", group.titled("Predicted against true"), alt, draw, number))
+        panels.append(Panel(group.picture("predicted"), group.titled("Predicted against true"), alt, draw, number))
         alt = f"Residuals against labels. Medians by label: {said}."
-        panels.append(Panel(f"residuals-{number}", group.titled("Residuals"), alt, draw_residuals, number))
+        panels.append(Panel(group.picture("residuals"), group.titled("Residuals"), alt, draw_residuals, number))
         rows += [
             (*[group.name] * bool(groups[0].name), names[one], int((of_labels == one).sum()), middle, *of)
             for one, middle, of in zip(found, middles, quartiles, strict=True)
@@ -272,11 +272,11 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
     tops = axis_ends(
         [1.12 * max(max(max(of), 1e-3) for pair in errors.values() for of in pair if of) for _, errors, _ in measured]
     )
-    for number, ((group, errors, clips), top) in enumerate(zip(measured, tops, strict=True), start=1):
+    for (group, errors, clips), top in zip(measured, tops, strict=True):
         said = ", ".join(f"{task} {np.mean(of):.3f}" for task, (of, _) in errors.items() if of)
         alt = f"Mean absolute error against the label of the clip: {said}."
         panels.append(
-            Panel(f"modalities-{number}", group.titled("Error by task"), alt, _errors(errors, top), 1, (4.0, 3.2))
+            Panel(group.picture("modalities"), group.titled("Error by task"), alt, _errors(errors, top), 1, (4.0, 3.2))
         )
         for task, (of, own) in errors.items():
             cells = [f"{np.mean(values):.3f}" if values else "" for values in (of, own)[: 1 + known]]

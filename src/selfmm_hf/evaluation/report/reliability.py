@@ -59,7 +59,7 @@ def calibration(groups: list[Group]) -> Figure:
         alt = (
             f"Mean label against mean prediction in {len(bins)} bins; the slope of label on prediction is {slope:.2f}."
         )
-        panels.append(Panel(f"calibration-{number}", group.titled("Does the size hold?"), alt, draw, number))
+        panels.append(Panel(group.picture("calibration"), group.titled("Does the size hold?"), alt, draw, number))
         columns = [*means.T, spread, sizes]
         head = ["bin", "mean prediction", "mean label", "±", "clips"]
         rows = [(place, *row) for place, row in enumerate(zip(*columns, strict=True), start=1)]
@@ -68,7 +68,7 @@ def calibration(groups: list[Group]) -> Figure:
             continue
         alt = "Share of predictions with the right sign, from the smallest to the largest: "
         alt += ", ".join(f"{share:.0%}" for share in shares[:, 1]) + "."
-        panels.append(Panel(f"sign-{number}", group.titled("Does the sign hold?"), alt, draw_sign, number))
+        panels.append(Panel(group.picture("sign"), group.titled("Does the sign hold?"), alt, draw_sign, number))
         columns = [*shares.T, low, high, map(len, sign_bins)]
         rows = [(place, *row) for place, row in enumerate(zip(*columns, strict=True), start=1)]
         head = ["bin", "mean size", "right sign", "from", "to", "clips"]

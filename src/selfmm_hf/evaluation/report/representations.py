@@ -51,7 +51,7 @@ def representations(groups: list[Group], data: Data) -> Figure:
                 f"class are {across:.2f} apart."
             )
             draw = _draw(points, labels[chosen][here], middles, shares)
-            panels.append(Panel(f"space-{number}-{task}", group.titled(task), alt, draw, number))
+            panels.append(Panel(group.picture("space", task), group.titled(task), alt, draw, number))
             named = [*[group.name] * bool(groups[0].name), task, int(here.sum())]
             rows.append((*named, f"{shares[0]:.1%}", f"{shares[1]:.1%}", across, *middles.ravel()))
     text = (
