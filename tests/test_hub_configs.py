@@ -166,10 +166,10 @@ def test_accelerate_knows_every_key(file):
 def test_how_each_configuration_launches():
     configs = {file.stem: load_config_from_file(str(file)) for file in LAUNCHES}
     assert {name: (one.distributed_type.value, one.mixed_precision) for name, one in configs.items()} == {
-        "cpu": ("NO", "no"), "gpu_bf16": ("NO", "bf16"), "gpu_fp16": ("NO", "fp16"),
+        "cpu": ("NO", "no"), "cpu_bf16": ("NO", "bf16"), "gpu_bf16": ("NO", "bf16"), "gpu_fp16": ("NO", "fp16"),
         "multi_gpu": ("MULTI_GPU", "bf16"), "fsdp": ("FSDP", "bf16"),
     }  # fmt: skip
-    assert {name for name, one in configs.items() if one.use_cpu} == {"cpu"}
+    assert {name for name, one in configs.items() if one.use_cpu} == {"cpu", "cpu_bf16"}
     # -1: accelerate asks for --num_processes
     several = {"multi_gpu", "fsdp"}
     assert {name: one.num_processes for name, one in configs.items()} == {n: -1 if n in several else 1 for n in configs}
@@ -178,7 +178,7 @@ def test_how_each_configuration_launches():
 @pytest.mark.parametrize(
     ("name", "launch", "more", "expected"),
     [
-        ("cpu", [], [], "NO 1 cpu no"),
+        ("cpu_bf16", [], [], "NO 1 cpu bf16"),
         ("multi_gpu", ["--num_processes=2", "--main_process_port=0"], ["--use_cpu"], "MULTI_CPU 2 cpu bf16"),
     ],
 )
