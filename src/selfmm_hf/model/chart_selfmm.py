@@ -1,4 +1,4 @@
-"""Emotions, classes and several scores, as a picture and as a sentence. This file travels to the Hub."""
+"""Draws and describes predicted emotions, classes or several scores. This file travels to the Hub."""
 
 import math
 import textwrap
@@ -29,8 +29,8 @@ from .drawing_selfmm import (
 )
 
 REGRESSION, MULTI_LABEL, SINGLE_LABEL = "regression", "multi_label_classification", "single_label_classification"
-APART = 1 / 3  # of a scale, or of all probability: from here on modalities disagree
-MOST_TARGETS = 10  # that are drawn; more would be none to read
+APART = 1 / 3  # share of the scale, or of all probability, from which modalities disagree
+MOST_TARGETS = 10  # drawn at most; more could not be read
 BESIDE = 4  # columns of bars
 ROW, PIECE_ROW = 26, 30
 PLANE = 230  # side of the valence-arousal plane
@@ -42,17 +42,18 @@ Columns = list[tuple[str, Scores | None, str]]
 
 def chart_svg(result: dict[str, Any], title: str | None = None) -> str:
     """
-    Draws the scores of a clip by emotion, class or target: a column of bars for all together and for each modality.
+    Draws the scores of a clip by emotion, class or target: one column of bars for all modalities together and one for
+    each modality.
 
-    Full bars are what each says: the most probable class, the emotions above 50 %, numbers that are not negative. Two
-    scores, such as valence and arousal, are points of a plane too: all together a ring, the modalities their marks.
+    A full bar marks what each says: the most probable class, an emotion above 50 %, a number that is not negative. Two
+    scores, such as valence and arousal, are also points of a plane: a ring for all together, a mark for each modality.
 
     Args:
-        result (`dict`): Of the pipeline, for one clip, of any task but that of one score in [-range, range].
-        title (`str`, *optional*): Written above.
+        result (`dict`): Result of the pipeline for one clip, of any task except one score in [-range, range].
+        title (`str`, *optional*): Written above the chart.
 
     Returns:
-        One `<svg>` element, which needs nothing else.
+        One self-contained `<svg>` element.
     """
     columns, targets = [("together", finite(result["scores"]), ""), *columns_of(result)], targets_of(result)
     parts, top = heading(title, *_headline(result))
@@ -76,9 +77,9 @@ def chart_sentence(result: dict[str, Any]) -> str | None:
     """
     Says which modalities disagree the most, as in "The words say happy (80%), but the voice says angry (62%)."
 
-    Modalities disagree that have other classes, or an emotion above 50 % in the one and not in the other, or other
-    numbers, where half the sum of the differences of all probabilities, the difference of those of the emotion, or of
-    the numbers relative to their scale, is a third or more. `None` where they do not.
+    Modalities disagree if they name different classes or numbers, or if only one of them puts an emotion above 50 %,
+    and the difference is a third or more: half the sum of the differences of all probabilities, the difference of the
+    emotion's probabilities, or the difference of the numbers relative to their scale. Returns `None` if none disagree.
     """
     alone = {name: scores for name, scores, _ in columns_of(result) if scores is not None}
     if result["task"] == SINGLE_LABEL:
@@ -87,7 +88,7 @@ def chart_sentence(result: dict[str, Any]) -> str | None:
 
 
 def said(result: dict[str, Any], scores: Scores | None) -> str:
-    """What all together or one modality say: the class, the emotions, or the numbers."""
+    """Returns what one modality, or all together, say: the class, the emotions, or the numbers."""
     if scores is None:
         return "-"
     if result["task"] == SINGLE_LABEL:
@@ -98,14 +99,14 @@ def said(result: dict[str, Any], scores: Scores | None) -> str:
 
 
 def columns_of(result: dict[str, Any]) -> Columns:
-    """Each modality, its scores, and, where it has none, why."""
+    """Returns the name and the scores of each modality, and the reason if it has no scores."""
     why = result.get("absent") or {}
     rows = [(name, finite(scores)) for name, scores in result["unimodal"].items()]
     return [(name, scores, "" if scores is not None else why.get(name, "not there")) for name, scores in rows]
 
 
 def targets_of(result: dict[str, Any]) -> list[str]:
-    """The targets in their order; of many, those that are the most probable for anything."""
+    """Returns the targets in their order; of more than `MOST_TARGETS`, those that are most probable in any column."""
     names = list(result["scores"])
     if result["task"] == REGRESSION or len(names) <= MOST_TARGETS:
         return names
@@ -115,13 +116,13 @@ def targets_of(result: dict[str, Any]) -> list[str]:
 
 
 def scale_of(result: dict[str, Any], name: str) -> tuple[float, float]:
-    """The lowest and the highest score of a target."""
+    """Returns the lowest and the highest score of a target."""
     low, high = result["scales"][name] if result["task"] == REGRESSION else (0.0, 1.0)
     return low, high
 
 
 def value_text(result: dict[str, Any], name: str, value: float | None, digits: int | None = None) -> str:
-    """A probability in percent, or a number, with its sign where the scale has negative ones."""
+    """Formats a probability in percent, or a number, with its sign if the scale has negative values."""
     if value is None:
         return number_text(None, 1)
     if result["task"] != REGRESSION:
@@ -174,7 +175,7 @@ def _other_values(result: dict[str, Any], alone: Mapping[str, Scores]) -> str | 
                 f"{_verb([lowest])} {texts[lowest]}."
             )
             continue
-        # Beside the extreme one, those that are well on its side.
+        # The extreme modality of each side, and others that are clearly on the same side.
         yes = [one for one, value in values.items() if one == highest or value >= 0.5 + APART / 2]
         no = [one for one, value in values.items() if one == lowest or value <= 0.5 - APART / 2]
         some, others = (", ".join(texts[one] for one in side) for side in (yes, no))
@@ -205,13 +206,13 @@ def _bars(
     result: dict[str, Any], columns: Columns, begin: int, targets: list[str], top: float,
     ring: bool,
 ) -> Iterator[str]:  # fmt: skip
-    """Columns from the one that is number `begin` on; a row for each target, which has its own scale."""
+    """Draws the columns from number `begin` on: a row for each target, on the target's own scale."""
     for number, name in enumerate(targets):
         yield svg_text(MARGIN, top + 27 + ROW * number, shortened(name, 11))
     step = (EDGE - LEFT + 10) / min(BESIDE, len(columns))
     for place, (modality, scores, reason) in enumerate(columns[begin : begin + BESIDE]):
         left, right = LEFT + step * place, LEFT + step * (place + 1) - 10
-        end, number = right - WIDE_NUMBER, begin + place - 1  # that of the modality
+        end, number = right - WIDE_NUMBER, begin + place - 1  # index of the modality; -1 for all together
         colour = "currentColor" if number < 0 else COLOURS.get(modality, OTHER_COLOUR)
         faint = {"opacity": 0.75} if scores is None else {}
         indent = 0 if number < 0 and not ring else 12
@@ -245,7 +246,7 @@ def _bars(
 
 
 def _plane(result: dict[str, Any], columns: Columns, top: float) -> Iterator[str]:
-    """The first target to the right, the second one upwards."""
+    """Draws the plane: the first target to the right, the second one upwards."""
     across, upwards = result["scores"]
 
     def place(right: float, up: float) -> tuple[float, float]:
@@ -266,7 +267,7 @@ def _plane(result: dict[str, Any], columns: Columns, top: float) -> Iterator[str
         if scores is not None
     ]
     for number, colour, x, y in points:
-        if points[0][0] < 0 <= number:  # from all together to each modality
+        if points[0][0] < 0 <= number:  # a line from all together to each modality
             yield svg_path(f"M{points[0][2]} {points[0][3]}L{x} {y}", width=1.5, colour=colour, dash="2 4")
     for number, colour, x, y in points:
         yield _ring(x, y, 10, 3) if number < 0 else svg_mark(number, x, y, colour, 6)
@@ -277,7 +278,7 @@ def _ring(x: float, y: float, size: float, width: float) -> str:
 
 
 def _shares(result: dict[str, Any], name: str, *values: float) -> list[float]:
-    """How far up its scale each value is, in [0, 1]; beyond its ends, the end."""
+    """Returns how far up its scale each value is, in [0, 1]; a value beyond the scale counts as its end."""
     low, high = scale_of(result, name)
     return [(min(max(value, low), high) - low) / (high - low) for value in values]
 
@@ -287,7 +288,7 @@ def _tick(result: dict[str, Any], name: str, value: float) -> str:
 
 
 def _over_time(result: dict[str, Any], targets: list[str], top: float) -> Iterator[str]:
-    """The scores of all together in each piece, a row for each target."""
+    """Draws the scores of all modalities together in each piece, a row for each target."""
     pieces = [(piece["begin"], piece["end"], finite(piece["scores"])) for piece in result["timeline"]]
     begin = min(begin for begin, *_ in pieces)
     end = max(*(end for _, end, _ in pieces), begin + 1e-3)
@@ -314,14 +315,14 @@ def _over_time(result: dict[str, Any], targets: list[str], top: float) -> Iterat
         yield f'<path d="{"".join(steps)}" fill-opacity="0.6"/>'
     for second in time_ticks(begin, end):
         yield svg_path(f"M{across(second)} {bottom}v4", width=1, opacity=0.5)
-        anchor = "end" if across(second) > EDGE - 9 else "middle"  # else it would be cut off
+        anchor = "end" if across(second) > EDGE - 9 else "middle"  # otherwise the text would be cut off
         yield svg_text(across(second), bottom + 17, seconds_text(second), size=12, anchor=anchor, opacity=0.8)
     yield svg_text(LEFT - 14, bottom + 17, "seconds", size=12, anchor="end", opacity=0.8)
     yield svg_span(begin, end, top + 8, bottom - top - 8)
 
 
 def _description(result: dict[str, Any]) -> Iterator[str]:
-    """The picture in words."""
+    """Describes the picture in words."""
     targets = targets_of(result)
     for name, scores, reason in [("all together", finite(result["scores"]), "no number"), *columns_of(result)]:
         if scores is None:
@@ -340,7 +341,7 @@ def _description(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _course(result: dict[str, Any], pieces: list[dict[str, Any]]) -> Iterator[str]:
-    """From when to when it is which class, or between which numbers it goes."""
+    """Says from when to when which class is predicted, or between which numbers each score lies."""
     if result["task"] == REGRESSION:
         for name in targets_of(result):
             values = [piece["scores"][name] for piece in pieces]
@@ -353,7 +354,7 @@ def _course(result: dict[str, Any], pieces: list[dict[str, Any]]) -> Iterator[st
 
 
 def _spoken(result: dict[str, Any], name: str, value: float) -> str:
-    """As a screen reader shall say it."""
+    """Writes a value as a screen reader should say it."""
     return value_text(result, name, value).replace("+", "plus ").replace("\N{MINUS SIGN}", "minus ")
 
 

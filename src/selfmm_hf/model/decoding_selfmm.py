@@ -1,10 +1,9 @@
 """
-Sound and picture of a local media file, by PyAV (FFmpeg's libraries, in the process). This file travels to the Hub.
+Decodes sound and picture of a local media file with PyAV (FFmpeg, in the process). This file travels to the Hub.
 
-Both live on one clock, which starts where the first of them starts, as in a player: sound that begins later, or is
-missing on the way, is silence, and a picture that begins later, or is missing on the way, is `None`. Streams that begin
-within 50 ms of each other count as beginning together, as containers round times, and encoders put a frame in front of
-the sound (AAC at 44.1 kHz: 23 ms).
+Both share one clock, which starts with the first of them, as in a player. Sound that is missing, at the start or on the
+way, is silence; a missing picture is `None`. Streams that begin within 50 ms of each other count as beginning together,
+because containers round times, and encoders put a frame in front of the sound (AAC at 44.1 kHz: 23 ms).
 
 Uploads are not trusted: only a plain local file of a known media format is opened. FFmpeg's playlists (HLS, DASH,
 concat...), which name further files and addresses, its devices, and every protocol but `file` are switched off.
@@ -32,7 +31,7 @@ try:
 except ImportError:
     soxr = None
 
-# Metadata in another encoding than UTF-8 are no error. From PyAV 19 on, they never are, and the option is gone.
+# Metadata in another encoding than UTF-8 is no error. PyAV 19 never takes it for one, and has no such option.
 ANY_METADATA = {"metadata_errors": "replace"} if av and int(av.__version__.partition(".")[0]) < 19 else {}
 # FFmpeg's names of the formats that are read. All hold their own media: none names other files.
 FORMATS = (
@@ -41,41 +40,41 @@ FORMATS = (
     "tta", "w64", "wav", "wv",
 )  # fmt: skip
 
-# Of these, FFmpeg guesses the duration from the file's size.
+# For these, FFmpeg guesses the duration from the file's size.
 UNTIMED = {"aac", "ac3", "amr", "amrnb", "amrwb", "eac3", "h264", "hevc", "m4v", "mjpeg", "mpegvideo"}
-# These write it down: where less than that can be decoded, the file is cut off.
+# These state it: if less can be decoded, the file is cut off.
 TIMED = {"aiff", "asf", "au", "flac", "flv", "matroska", "mov", "tta"}
 
-# Streams that begin within this of each other begin together.
+# Streams that begin this close to each other count as beginning together.
 TOGETHER_SECONDS = 0.05
-# Sound that lags behind its own times by more than this has lost packets; less is jitter.
+# If the next frame's time is later than the sound so far by more than this, packets were lost; less is jitter.
 SOUND_HOLE_SECONDS = 0.05
-# A frame stands for longer than this and than so many usual frames of its clip where later ones are lost. A slideshow
-# usually has long frames; a lone still has nothing to be compared with.
+# Frames were lost after a frame that would last longer than this and longer than so many mean frames of its clip. The
+# frames of a slideshow are all long, so they pass; a single still has nothing to be compared with.
 STILL_SECONDS = 1.0
 STILL_FRAMES = 4
-# A clock that runs back by more than this has been set anew, as where files were joined.
+# A clock that jumps back by more than this was reset, as where files were joined.
 BACK_SECONDS = 1.0
-# A longer hole, one that also leads out of the file's stated duration, is a damaged time.
+# A jump ahead by more than this, beyond the file's stated duration, is a damaged time.
 HOLE_SECONDS = 60.0
 
 # A clip may pass `max_seconds` by this much: encoders pad a stream's end.
 GRACE_SECONDS = 0.25
 # A frame counts from this long before its time: Matroska rounds times to milliseconds, MP4 does not.
 TIME_TOLERANCE = 1e-3
-# Files that are written into a pipe claim more than this.
+# A file that was written to a pipe claims a larger size than this.
 MAX_RIFF = 2**31 - 2**16
-# Beyond 8K: a file of a few kilobytes may claim frames that fill the memory.
+# 8K. A file of a few kilobytes may claim larger frames, which would fill the memory.
 MAX_PIXELS = 8192 * 4608
 # Image models enlarge a frame by its shorter side: one of 8192 x 2 pixels would become 600 MB.
 MAX_ASPECT_RATIO = 20
 # Pixels may be this far from square: sizes are rounded.
 SQUARE_TOLERANCE = 0.01
-# Pixels per second, 8K at 60 frames: a file of a few megabytes may hold frames for an hour of decoding in a second.
+# Pixels per second, 8K at 60 frames: without a limit, one second of a small file may take an hour to decode.
 MAX_PIXEL_RATE = 60 * 8192 * 4608
-# In all frames of a clip, minutes of work for a core: 13 minutes of 1080p at 30 frames/s, 200 s of 4K, 50 s of 8K.
+# Pixels in all frames of a clip, minutes of work for a core: 13 minutes of 1080p at 30 frames/s, 200 s of 4K, 50 of 8K.
 MAX_CLIP_PIXELS = 50_000_000_000
-# Loudest sample; full scale is 1. Unscaled 32-bit samples pass, what would overflow float32 in a spectrum does not.
+# Loudest sample; full scale is 1. Unscaled 32-bit samples pass; what would overflow float32 in a spectrum is clipped.
 MAX_AMPLITUDE = 2.0**31
 
 CONVERT = "convert it, for instance to MP4 with H.264 and AAC"
@@ -104,7 +103,7 @@ class Deadline:
     def check(self, name: str = "the clip") -> None:
         """
         Args:
-            name: Of the clip, as it may be shown.
+            name: The clip's name, as it may be shown.
 
         Raises:
             ClipError: The time is up.
@@ -144,7 +143,7 @@ def decode_audio(
     path: str | os.PathLike, sampling_rate: int, max_seconds: float | None = None, deadline: Deadline | None = None
 ) -> np.ndarray | None:
     """
-    The sound of a file, mono, resampled by soxr ("HQ"), as `librosa.load` does.
+    Decodes the sound of a file to mono, resampled by soxr ("HQ"), as `librosa.load` does.
 
     Of several tracks the default one is read. Two channels become their mean, or half their difference where they
     cancel each other, with a [`ClipWarning`]. More channels are mixed as ITU-R BS.775 has it: the centre keeps its
@@ -152,12 +151,12 @@ def decode_audio(
     the file does not say which channel is which, they become their mean. Integer samples are scaled to [-1, 1); float
     samples stay as they are, but those that are not finite become 0.
 
-    Time runs from where sound or picture begins, whichever is first: silence stands for sound that begins later, and
-    for a hole of more than 50 ms, which lost packets leave.
+    Time runs from where sound or picture begins, whichever is first. Silence stands for sound that begins later, and
+    for holes of more than 50 ms, which lost packets leave.
 
     Args:
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
-        sampling_rate (`int`): Wanted, Hz.
+        sampling_rate (`int`): Wanted sampling rate, Hz.
         max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
         deadline ([`Deadline`], *optional*): Refuse a clip that is not read by then.
 
@@ -191,12 +190,12 @@ def decode_audio(
 
 def resample(samples: np.ndarray, sampling_rate: int, new_rate: int) -> np.ndarray:
     """
-    Resamples sound as [`decode_audio`] would, from a file that holds these samples.
+    Resamples sound as [`decode_audio`] would resample that of a file with these samples.
 
     Args:
         samples (`np.ndarray`): (samples,) float, mono.
-        sampling_rate (`int`): What they have, Hz.
-        new_rate (`int`): Wanted, Hz.
+        sampling_rate (`int`): Their sampling rate, Hz.
+        new_rate (`int`): Wanted sampling rate, Hz.
 
     Returns:
         (samples,) float32.
@@ -215,19 +214,19 @@ def decode_video(
     path: str | os.PathLike, frame_rate: float, max_seconds: float | None = None, deadline: Deadline | None = None
 ) -> Iterator[np.ndarray | None]:
     """
-    The picture of a file at a steady rate: at each time `k / frame_rate` the frame then shown.
+    Decodes the picture of a file at a steady rate: at each time `k / frame_rate`, the frame that is shown then.
 
     Time runs from where sound or picture begins, whichever is first, to the end of the last frame. `None` stands where
     there is no picture: before one that begins later than the sound, and in a hole. A hole follows a frame that would
-    stand for longer than 1 s and than four times the mean frame of the clip so far.
+    otherwise last longer than 1 s and longer than four times the mean frame of the clip so far.
 
     Of several streams the default one is read; the cover of a music file is none. Frames are turned upright, mirrored,
-    and stretched to square pixels, as the file demands. They are decoded as they are asked for. A frame that is shown
-    at several times is yielded as the very same array: do not change it.
+    and stretched to square pixels, as the file demands. They are decoded only when they are asked for. A frame that is
+    shown at several times is the same array each time: do not change it.
 
     Args:
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
-        frame_rate (`float`): Wanted, frames per second.
+        frame_rate (`float`): Wanted frames per second.
         max_seconds (`float`, *optional*): Refuse a longer clip, if possible before anything is decoded.
         deadline ([`Deadline`], *optional*): Refuse a clip that is not read by then.
 
@@ -265,6 +264,7 @@ def decode_video(
 
 def clip_facts(path: str | os.PathLike) -> ClipFacts:
     """
+    Reads the facts that a file states about itself.
     Args:
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
 
@@ -288,7 +288,7 @@ def clip_facts(path: str | os.PathLike) -> ClipFacts:
 
 @contextmanager
 def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]:
-    """The file's `av.container.InputContainer`."""
+    """Opens a file that may be read as a clip, as PyAV's `InputContainer`."""
     if av is None:
         raise ImportError("Clips are decoded by PyAV, which is not installed: pip install 'av>=17.1'")
     name, path = _name(path), os.fsdecode(path)
@@ -321,7 +321,7 @@ def _opened(path: str | os.PathLike, max_seconds: float | None) -> Iterator[Any]
 
 
 def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None) -> Iterator[Any]:
-    """The frames of a stream, less those in damaged packets."""
+    """Yields the frames of a stream, except those in damaged packets."""
     kind = "sound" if stream.type == "audio" else "picture"
     if stream.codec_context is None:
         raise ClipError(f"{_name(path)} has a {kind} in an unknown encoding; {CONVERT}")
@@ -330,7 +330,7 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
         _check_size(width, height, path)
         _check_pixels(stream.frames * width * height, path)  # 0 where the file's head does not count its frames
     decoder = _Decoder(container, stream)
-    # All packets are read, for how far the file goes, but only those of this stream are decoded.
+    # All packets are read, to learn how far the file goes, but only those of this stream are decoded.
     packets, packet, damage, found, reached = container.demux(), True, None, 0, 0.0
     while packet is not None:
         if deadline is not None:
@@ -341,14 +341,14 @@ def _decoded(container: Any, stream: Any, path: str | os.PathLike, deadline: Dea
         except av.error.FFmpegError as error:
             damage = error
         except IndexError:
-            pass  # PyAV, at the end, where a stream turned up that the file's head does not name
+            pass  # PyAV raises it at the end if a stream turned up that the file's head does not name
         if packet is not None:
             reached = max(reached, _end(packet))
             if packet.stream.index != stream.index:
                 continue
         frames = []
         try:
-            frames = decoder(packet)  # None: what the decoder still holds
+            frames = decoder(packet)  # None flushes what the decoder still holds
         except av.error.EOFError:
             pass  # it holds nothing
         except av.error.FFmpegError as error:
@@ -369,8 +369,8 @@ class _Decoder:
     """
     Decodes the packets of one stream.
 
-    AVI tells when a picture is decoded, not when it is shown. FFmpeg guesses that, wrongly where pictures are stored in
-    another order. They are shown as they come out of the decoder, less the packets that it needs to begin.
+    AVI states when a picture is decoded, not when it is shown. FFmpeg guesses that, and errs where pictures are stored
+    in another order. So pictures are timed as they leave the decoder, minus the packets that it needs to begin.
     """
 
     def __init__(self, container: Any, stream: Any):
@@ -382,7 +382,7 @@ class _Decoder:
             self.untold = container.format.name == "avi"
 
     def __call__(self, packet: Any | None) -> list[Any]:
-        """The frames that come out; all that are still to come for `None`. Raises FFmpeg's errors."""
+        """Returns the frames that come out; for `None`, all that remain. Raises FFmpeg's errors."""
         if packet is not None and packet.dts is not None:
             self.read += 1
         frames = [frame for frame in self.context.decode(packet) if _holds_something(frame)]
@@ -398,15 +398,15 @@ def _holds_something(frame: Any) -> bool:
 
 
 def _cut_off(container: Any, path: str | os.PathLike, reached: float) -> bool:
-    """Whether a file, whose packets end at `reached` on its own clock, ends before its head says."""
+    """Checks whether a file, whose packets end at `reached` on its own clock, ends before its head says."""
     formats = set(container.format.name.split(","))
     with open(path, "rb") as file:
         head = file.read(10)
-        if formats & {"avi", "wav"}:  # FFmpeg believes the file's size, not its head
+        if formats & {"avi", "wav"}:  # FFmpeg goes by the file's size, not by its head
             size = int.from_bytes(head[4:8], "little")
             return size < MAX_RIFF and os.path.getsize(path) < 0.95 * size
         timed = TIMED & formats
-        if "mp3" in formats:  # without such a mark, FFmpeg guesses the duration
+        if "mp3" in formats:  # without one of these marks, FFmpeg guesses the duration
             if head.startswith(b"ID3"):
                 file.seek(10 + int("".join(f"{byte:07b}" for byte in head[6:10]), 2))
             start = file.read(4096)
@@ -417,11 +417,11 @@ def _cut_off(container: Any, path: str | os.PathLike, reached: float) -> bool:
 
 class _Clock:
     """
-    The clip's time of a stream's frames, in seconds.
+    Converts the times of a stream's frames to seconds of the clip.
 
     Args:
-        zero: When the clip begins, on the file's clock; where nothing tells, it begins with the stream's first frame.
-        duration: Of the file, where it tells.
+        zero: When the clip begins on the file's clock; `None` if that is with the stream's first frame.
+        duration: Of the file, if it states one.
     """
 
     def __init__(self, zero: float | None, duration: float | None):
@@ -429,8 +429,8 @@ class _Clock:
 
     def __call__(self, frame: Any, reached: float, step: float = 0.0) -> float:
         """
-        When a frame begins. The one before began, or the sound so far ends, at `reached`; `reached + step` is when this
-        one is expected, should its time be missing or absurd.
+        Returns when a frame begins. The one before began, or the sound so far ends, at `reached`. If the frame's time
+        is missing or absurd, it begins at `reached + step`.
         """
         expected = reached + step
         if frame.pts is None:
@@ -446,17 +446,17 @@ class _Clock:
 
 def _zero(path: str | os.PathLike, kind: str) -> float | None:
     """
-    When the clip begins on the file's clock, for its sound ("audio") or picture ("video"): the two differ where streams
-    that begin a little apart count as beginning together. `None`: with the first frame of this kind.
+    Returns when the clip begins on the file's clock, for its sound ("audio") or its picture ("video"). The two differ
+    where streams begin a little apart but count as beginning together. `None` means: with the first frame of this kind.
     """
-    frames: dict[str, list[tuple[float, float]]] = {"audio": [], "video": []}  # when each begins, and its length
+    frames: dict[str, list[tuple[float, float]]] = {"audio": [], "video": []}  # begin and length of each
     wanted = {"audio": 2, "video": 1}
     with _opened(path, None) as container:
         both = _sound(container), _picture(container)
         if any(stream is None or stream.codec_context is None for stream in both):
             return None
         decoders = {stream.type: _Decoder(container, stream) for stream in both}
-        with suppress(av.error.FFmpegError, IndexError):  # whoever decodes all of it tells of damage
+        with suppress(av.error.FFmpegError, IndexError):  # damage is reported where the whole stream is decoded
             for packet in container.demux(*both):
                 found = frames[packet.stream.type]
                 if len(found) < wanted[packet.stream.type]:
@@ -470,7 +470,7 @@ def _zero(path: str | os.PathLike, kind: str) -> float | None:
     if not all(frames.values()):
         return None
     begins = {kind: found[0][0] for kind, found in frames.items()}
-    if len(frames["audio"]) > 1:  # a fragmented MP4 without edit lists begins at 0, by a first frame that is drawn out
+    if len(frames["audio"]) > 1:  # without edit lists, a fragmented MP4 stretches its first frame back to 0
         (_, length), (following, _) = frames["audio"][:2]
         begins["audio"] = max(begins["audio"], following - length)
     late = begins[kind] - min(begins.values())
@@ -481,10 +481,10 @@ def _heard(
     container: Any, path: str | os.PathLike, max_seconds: float | None, deadline: Deadline | None
 ) -> Iterator[tuple[np.ndarray, int]]:
     """
-    The sound of a file from the clip's begin on, without holes.
+    Yields the sound of a file from the start of the clip, with holes filled by silence.
 
     Yields:
-        (samples, 1) float32, or (samples, 2), the mean of two channels and half their difference; and the Hz.
+        (samples, 1) float32, or (samples, 2): the mean of two channels and half their difference; and the rate, Hz.
     """
     stream = _sound(container)
     if stream is None:
@@ -505,11 +505,11 @@ def _heard(
 def _shown(
     container: Any, stream: Any, path: str | os.PathLike, deadline: Deadline | None
 ) -> Iterator[tuple[Any, float, float]]:
-    """Each frame of a video stream, and from when to when it is shown, in seconds since the clip's begin."""
+    """Yields each frame of a video stream, and from when to when it is shown, in seconds since the clip began."""
     clock = _Clock(_zero(path, "video"), _duration(container))
     step = 1 / float(stream.average_rate or 25)
     before, begin, pixels = None, 0.0, 0
-    steps, seconds = 0, 0.0  # frames that another one followed without a hole, and how long they stood in all
+    steps, seconds = 0, 0.0  # frames that another one followed without a hole, and their total duration
     for frame in _decoded(container, stream, path, deadline):
         pixels += frame.width * frame.height
         _check_pixels(pixels, path)
@@ -530,18 +530,18 @@ def _shown(
 
 
 def _until(begin: float, end: float, steps: int, seconds: float) -> float:
-    """When a frame ends that would stand from `begin` to `end`, after so many frames that stood so long in all."""
+    """Returns when a frame ends that would last from `begin` to `end`; `steps` frames before took `seconds` in all."""
     hole = steps and end - begin > max(STILL_SECONDS, STILL_FRAMES * seconds / steps)
     return begin + seconds / steps if hole else end
 
 
 def _aspect(stream: Any) -> float:
-    """The width of a pixel over its height, as the container says, else the picture itself."""
+    """Returns the width of a pixel over its height, as the container says, else the picture itself."""
     return float(stream.sample_aspect_ratio or 1)
 
 
 def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathLike) -> np.ndarray:
-    """A frame as it is to be seen, (height, width, 3) uint8. `aspect`: the width of its pixels over their height."""
+    """Returns a frame as it is to be seen, (height, width, 3) uint8; `aspect` is a pixel's width over its height."""
     width, height = frame.width, frame.height
     _check_size(width, height, path)
     if abs(aspect - 1) > SQUARE_TOLERANCE:  # to the larger size, so that nothing is lost
@@ -553,7 +553,7 @@ def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathL
         image = converter.reformat(frame, width, height, "rgb24").to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError(f"{_name(path)} has a picture in an unusual pixel format; {CONVERT}") from error
-    # Not `frame.side_data`, which holds the frame that holds it: each would stay until the garbage collector comes by.
+    # Not `frame.side_data`: it holds the frame that holds it, and each would stay until the garbage collector runs.
     side_data = SideDataContainer(frame)  # ty: ignore[too-many-positional-arguments]
     matrix = side_data.get("DISPLAYMATRIX")
     if matrix is not None:
@@ -566,7 +566,7 @@ def _upright_rgb(frame: Any, converter: Any, aspect: float, path: str | os.PathL
 
 
 def _mixed(frame: Any, mixers: dict[tuple, Any]) -> np.ndarray:
-    """(samples, 1) or (samples, 2) as [`_heard`] yields it. `mixers` keeps what mixes more channels."""
+    """Mixes a frame to (samples, 1) or (samples, 2) as [`_heard`] yields it. `mixers` keeps mixers of many channels."""
     known = all(channel.name != "NONE" for channel in frame.layout.channels)
     if known and frame.layout.nb_channels > 2:
         key = frame.format.name, frame.layout.name, frame.sample_rate
@@ -586,14 +586,14 @@ def _mixed(frame: Any, mixers: dict[tuple, Any]) -> np.ndarray:
 
 
 class _Kept:
-    """Sound of one column or two, chunk by chunk, each sample once in memory."""
+    """Keeps sound of one or two columns, chunk by chunk, with each sample once in memory."""
 
     def __init__(self):
         self.columns = [array("f")]
-        self.count, self.sums, self.squares = 0, 0.0, 0.0  # of two columns
+        self.count, self.sums, self.squares = 0, 0.0, 0.0  # of chunks with two columns
 
     def add(self, chunk: np.ndarray) -> None:
-        """Takes (samples, 1) or (samples, 2) float32; of one column, it counts for both."""
+        """Adds (samples, 1) or (samples, 2) float32; a single column counts for both."""
         if chunk.shape[1] == 2:
             self.count += len(chunk)
             self.sums += chunk.sum(axis=0, dtype=np.float64)
@@ -605,7 +605,7 @@ class _Kept:
 
     @property
     def cancels(self) -> bool:
-        """Whether half the difference of two channels has more than twice the energy of their mean: it is the sound."""
+        """Checks whether half the difference of two channels has over twice the energy of their mean."""
         if not self.count:
             return False
         energy = self.squares / self.count - (self.sums / self.count) ** 2
@@ -618,7 +618,7 @@ class _Kept:
 
 
 class _Resampler:
-    """Resamples a stream, (samples, columns), chunk by chunk, with the very result of resampling it at once."""
+    """Resamples a stream, (samples, columns), chunk by chunk, with the same result as resampling it at once."""
 
     def __init__(self, rate: int, new_rate: int, columns: int):
         if soxr is None:
@@ -636,26 +636,26 @@ class _Resampler:
         return resampled
 
     def rest(self) -> np.ndarray:
-        """What is still to come; all in all `ceil(read * new_rate / rate)` samples, as librosa has it."""
+        """Returns what is still to come; in all, that makes `ceil(read * new_rate / rate)` samples, as in librosa."""
         rest = self(np.zeros((0, self.columns), np.float32), last=True)
         missing = -(-self.read * self.new_rate // self.rate) - self.written
         return rest[: len(rest) + missing] if missing < 0 else np.pad(rest, ((0, missing), (0, 0)))
 
 
 def _sound(container: Any) -> Any | None:
-    """The sound stream that is read."""
+    """Returns the sound stream to read."""
     return _chosen(container.streams.audio)
 
 
 def _picture(container: Any) -> Any | None:
-    """The video stream that is read: one that moves."""
+    """Returns the video stream to read: one that moves."""
     kinds = av.stream.Disposition
     still = kinds.attached_pic | kinds.timed_thumbnails
     return _chosen([stream for stream in container.streams.video if not stream.disposition & still])
 
 
 def _chosen(streams: Any) -> Any | None:
-    """The default stream, as a player has it; rather one without commentary or the like; else the first."""
+    """Chooses the default stream, as players do; else one without commentary or the like; else the first."""
     kinds = av.stream.Disposition
     others = kinds.comment | kinds.visual_impaired | kinds.karaoke | kinds.clean_effects | kinds.descriptions
 
@@ -666,16 +666,16 @@ def _chosen(streams: Any) -> Any | None:
 
 
 def _duration(container: Any) -> float | None:
-    """What the file says, in seconds."""
+    """Returns the duration that the file states, in seconds."""
     formats = set(container.format.name.split(","))
     if container.duration is None or UNTIMED & formats:
         return None
-    # Matroska writes the time of the end, the others how long the clip lasts.
+    # Matroska states when the clip ends, the others how long it lasts.
     return (container.duration - (container.start_time or 0) * ("matroska" in formats)) / 1e6
 
 
 def _packets_duration(container: Any) -> float | None:
-    """Until when the packets last, in seconds: browsers record WebM without a duration."""
+    """Returns how long the packets last, in seconds: browsers record WebM without a duration."""
     begin, end = None, 0.0
     try:
         for packet in container.demux():
@@ -688,7 +688,7 @@ def _packets_duration(container: Any) -> float | None:
 
 
 def _end(packet: Any) -> float:
-    """When a packet ends on the file's clock, in seconds; 0 where it does not say."""
+    """Returns when a packet ends on the file's clock, in seconds; 0 if it does not say."""
     return 0.0 if packet.pts is None else float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
@@ -700,7 +700,7 @@ def _check_size(width: int, height: int, path: str | os.PathLike, what: str = "a
 
 
 def _check_pixels(pixels: int, path: str | os.PathLike) -> None:
-    """Of all frames, or of those up to now."""
+    """Checks the pixels of all frames, or of those so far."""
     if pixels > MAX_CLIP_PIXELS:
         raise ClipError(
             f"{_name(path)} has more than {MAX_CLIP_PIXELS / 1e9:g} billion pixels in all its frames; scale it down, "
@@ -714,5 +714,5 @@ def _too_long(path: str | os.PathLike, max_seconds: float, duration: float | Non
 
 
 def _name(path: str | os.PathLike) -> str:
-    """The file's name as it may be shown: quoted, control characters escaped."""
+    """Returns the file's name as it may be shown: quoted, with control characters escaped."""
     return repr(os.path.basename(os.path.normpath(os.fsdecode(path))))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 # Okabe and Ito's colours, which colour-blind people can tell apart; all stand out from white and from black.
 COLOURS = {"text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
 OTHER_COLOUR = "#CC79A7"
-# What people call them, and the verb.
+# What people call each modality, and the verb that follows.
 NAMES = {"text": ("words", "are"), "audio": ("voice", "is"), "vision": ("face", "is")}
 
 # The picture is this wide, in its own units, so that its letters can still be read on a phone.
@@ -23,8 +23,8 @@ FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def svg(parts: Iterable[str], height: float, title: str, description: Iterable[str]) -> str:
-    """One `<svg>` element, which needs nothing else; letters take the colour of the page."""
-    # A picture by itself is on white paper: its letters would be black on black else. Within a page this has no effect.
+    """Returns one self-contained `<svg>` element; letters take the colour of the page."""
+    # A picture opened by itself gets white paper, or a dark viewer would show black on black. No effect within a page.
     style = "<style>svg:root { color: #1a1a1a; background: #fff; }</style>"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" '
@@ -35,7 +35,7 @@ def svg(parts: Iterable[str], height: float, title: str, description: Iterable[s
 
 
 def heading(title: str | None, said: str, number: str = "") -> tuple[list[str], float]:
-    """The title, small, and below it what is said of the clip; and how far down that goes."""
+    """Draws the title in small letters and the prediction below it; also returns where they end."""
     top = 40 if title else 14
     parts = [svg_text(MARGIN, 28, shortened(title, 50), size=15, opacity=0.8)] if title else []
     parts.append(svg_text(MARGIN, top + 26, said, size=24 if len(said) <= 28 else 17, weight=700))
@@ -45,7 +45,7 @@ def heading(title: str | None, said: str, number: str = "") -> tuple[list[str], 
 
 
 def number_text(value: float | None, limit: float, digits: int | None = None) -> str:
-    """With its sign, and no more places than mean something: one, or two where the scale ends at 1."""
+    """Formats a number with its sign and, unless `digits` is given, one decimal, or two if the scale ends below 2."""
     if value is None:
         return "\N{EN DASH}"
     digits = (1 if limit >= 2 else 2) if digits is None else digits
@@ -55,7 +55,7 @@ def number_text(value: float | None, limit: float, digits: int | None = None) ->
 
 
 def spoken(value: float | None, limit: float) -> str:
-    """As a screen reader shall say it."""
+    """Writes a number as a screen reader should say it."""
     if value is None:
         return "no number"
     return number_text(value, limit).replace("+", "plus ").replace("\N{MINUS SIGN}", "minus ")
@@ -70,14 +70,14 @@ def tick(value: float) -> str:
 
 
 def time_ticks(begin: float, end: float) -> list[float]:
-    """At most seven round times."""
+    """Returns at most seven round times."""
     steps = (size * 10**power for power in range(-3, 9) for size in (1, 2, 5))
     step = next(step for step in steps if (end - begin) / step <= 6)
     return [number * step for number in range(math.ceil(begin / step), math.floor(end / step + 1e-6) + 1)]
 
 
 def svg_mark(number: int, x: float, y: float, colour: str, size: float, opacity: float = 1) -> str:
-    """A circle, a square, a triangle or a diamond: the modalities differ not by colour alone."""
+    """Draws a circle, a square, a triangle or a diamond, so that modalities do not differ by colour alone."""
     attributes = f'fill="{colour}" opacity="{opacity}"'
     if number % 4 == 0:
         return f'<circle cx="{x}" cy="{y}" r="{size}" {attributes}/>'
@@ -98,7 +98,7 @@ def svg_path(
 
 
 def svg_span(begin: float, end: float, top: float, height: float) -> str:
-    """Where a timeline is, unseen: a page may go to the second of a click."""
+    """Marks the area of a timeline, invisibly, so that a page can jump to the second that is clicked."""
     line = f"M{LEFT} {top}H{EDGE}V{top + height}H{LEFT}Z"
     return f'<path d="{line}" fill-opacity="0" data-begin="{begin:.3f}" data-end="{end:.3f}"/>'
 
@@ -114,7 +114,7 @@ def svg_text(
 
 
 def modality_name(modality: str) -> str:
-    """What people call it, and what the field does."""
+    """Returns the everyday name of a modality, and the field's name."""
     return f"{NAMES[modality][0]} ({modality})" if modality in NAMES else modality
 
 
@@ -123,7 +123,7 @@ def sentence_case(text: str) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """With the middle left out where it is too long: the end of a file's name matters too."""
+    """Leaves out the middle of a text that is too long: the end of a file's name matters too."""
     if len(text) <= length:
         return text
     return f"{text[: length // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(length // 2 - 1) :]}"

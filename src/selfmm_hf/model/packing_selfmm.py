@@ -1,8 +1,8 @@
-"""Makes encoders skip padding, and tokens that nobody reads. This file travels to the Hub.
+"""Lets encoders skip padding, and tokens that are never read. This file travels to the Hub.
 
-On a CPU, where padding costs as much as words and frames do, texts lie end to end in rows if the encoder allows it, and
-other sequences are encoded in groups of similar lengths. Where one token of a text is read, the last layer of a text
-encoder computes no other.
+On a CPU, padding costs as much as words and frames do. There, texts are packed end to end in rows if the encoder allows
+it, and other sequences are encoded in groups of similar lengths. If only one token of a text is read, the last layer of
+a text encoder computes no other.
 """
 
 import inspect
@@ -14,27 +14,27 @@ from functools import partial
 import torch
 from torch import nn
 
-# Text encoders whose tokens know of each other by absolute positions and the attention mask alone. Positions are those
-# of columns, or count the tokens that are not padding, from the position after that of the padding token on.
+# Text encoders whose tokens know of each other only by absolute positions and the attention mask. Positions are those
+# of the columns, or count the tokens that are not padding, starting after the position of the padding token.
 BY_COLUMN = {"bert", "electra"}
 AFTER_PADDING = {"roberta", "xlm-roberta", "camembert"}
-# The modules that such an encoder consists of, and each of its layers. Where there are others, another version of
-# transformers computes something else, and the encoder is called as it is.
+# The modules of such an encoder, and of each of its layers. If there are others, this version of transformers computes
+# something else, and the encoder is called as a whole.
 EMBEDDINGS = {"word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm", "dropout"}
 LAYER = {"attention", "intermediate", "intermediate.dense", "intermediate.intermediate_act_fn"}
 LAYER |= {"attention.self", *(f"attention.self.{name}" for name in ("query", "key", "value", "dropout"))}
 LAYER |= {
     f"{part}{name}" for part in ("output", "attention.output") for name in ("", ".dense", ".LayerNorm", ".dropout")
 }
-# What PEFT puts into a linear layer, which makes no more of a token than the layer did.
+# The parts that PEFT adds to a linear layer; they still treat each token by itself.
 LORA = re.compile(r"\.(base_layer|lora_\w+)(\.|$)")
-# Padding that is not worth the trouble: a tenth of the real tokens.
+# Padding is skipped if it is more than a tenth of the real tokens.
 WORTHWHILE = 1.1
 CLIPS_AT_ONCE = 16
 
 
 def may_look(values: torch.Tensor) -> bool:
-    """Whether values may decide what is computed: where nothing waits for a look at them, and nothing is traced."""
+    """Checks that values may decide what is computed: reading them makes no device wait, and nothing is traced."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
@@ -44,10 +44,10 @@ def by_length(lengths: torch.Tensor, encode: Callable[[torch.Tensor, int], torch
 
     Args:
         lengths: (batch,), on the CPU.
-        encode: Given some clips, (clips,), and the longest length among them, returns what it makes of each of them.
+        encode: Takes the indices of some clips, (clips,), and their greatest length, and returns their encodings.
 
     Returns:
-        What `encode` has made, in the order of the batch.
+        The encodings, in the order of the batch.
     """
     order = lengths.argsort()
     groups = [encode(clips, int(lengths[clips[-1]])) for clips in order.split(CLIPS_AT_ONCE)]
@@ -57,13 +57,13 @@ def by_length(lengths: torch.Tensor, encode: Callable[[torch.Tensor, int], torch
 @dataclass
 class PackedTexts:
     """
-    Where the tokens of a batch of texts lie in rows that are as long as its longest text.
+    Places the tokens of a batch of texts in rows that are as long as the longest text.
 
     Args:
-        source: Clip and column of each real token, two of shape (tokens,).
-        target: Its place, counted through the rows, (tokens,).
-        start: The place of each clip's first token, (batch,).
-        shape: Rows and their length.
+        source: Clip and column of each real token, two tensors of shape (tokens,).
+        target: Place of each real token, counted through the rows, (tokens,).
+        start: Place of each clip's first token, (batch,).
+        shape: Number of rows, and their length.
     """
 
     source: tuple[torch.Tensor, torch.Tensor]
@@ -73,11 +73,11 @@ class PackedTexts:
 
     @classmethod
     def of(cls, attention_mask: torch.Tensor) -> "PackedTexts":
-        """`attention_mask` (batch, tokens) is on the CPU, and each clip has a token."""
+        """Packs texts; `attention_mask` (batch, tokens) is on the CPU, and each clip has a token."""
         real = attention_mask.bool()
         lengths = real.sum(-1).tolist()
         longest = max(lengths)
-        room: list[int] = []  # what is left of each row
+        room: list[int] = []  # free places of each row
         places = [0] * len(lengths)
         for clip in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):  # first fit, the longest first
             row = next((row for row, left in enumerate(room) if left >= lengths[clip]), len(room))
@@ -91,37 +91,37 @@ class PackedTexts:
         return cls((clip, column), target, start, (len(room), longest))
 
     def rows(self, values: torch.Tensor, padding: int = 0) -> torch.Tensor:
-        """`values` of each clip's tokens, (batch, tokens), in rows."""
+        """Arranges `values` of each clip's tokens, (batch, tokens), in rows."""
         rows = values.new_full(self.shape, padding)
         rows.view(-1)[self.target] = values[self.source]
         return rows
 
     def attention_mask(self) -> torch.Tensor:
-        """Each token sees those of its own text, (rows, 1, length, length)."""
+        """Lets each token see those of its own text, (rows, 1, length, length)."""
         clips = torch.full(self.shape, -1)
         clips.view(-1)[self.target] = self.source[0]
         return (clips.unsqueeze(-1) == clips.unsqueeze(-2)).unsqueeze(1)
 
     def mean(self, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Of each clip's tokens that are `wanted`, (batch, tokens), in `states`, (rows, length, dim); (batch, dim)."""
+        """Averages each clip's `wanted` tokens, (batch, tokens), of `states`, (rows, length, dim), to (batch, dim)."""
         chosen = wanted[self.source]
         tokens = states.flatten(0, 1)[self.target[chosen]].float()
         sums = tokens.new_zeros(len(wanted), tokens.shape[1]).index_add(0, self.source[0][chosen], tokens)
         return (sums / wanted.sum(-1, keepdim=True)).to(states.dtype)
 
     def place(self, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and column at which the token lies that is at `column`, (batch,), of each clip."""
+        """Returns row and column of the token that is at `column`, (batch,), of each clip."""
         at = self.target[(self.source[1] == column[self.source[0]]).nonzero().squeeze(-1)]
         return at // self.shape[1], at % self.shape[1]
 
 
 def is_plain(encoder: nn.Module) -> bool:
-    """Whether `encoder` is one whose layers [`_through`] can run: of a structure that it knows, not sharded."""
+    """Checks that [`_through`] can run the layers of `encoder`: it knows their structure, and they are not sharded."""
     config = encoder.config
     if config.model_type not in BY_COLUMN | AFTER_PADDING or not type(encoder).__module__.startswith("transformers."):
         return False
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    sharded = hasattr(next(encoder.parameters()), "to_local")  # FSDP puts weights together where a layer is called
+    sharded = hasattr(next(encoder.parameters()), "to_local")  # FSDP gathers weights only where a layer is called
     as_known = absolute and not config.is_decoder and config._attn_implementation == "sdpa" and not sharded
     return as_known and _is_known(encoder)
 
@@ -150,8 +150,9 @@ def read_texts(
         input_ids, attention_mask: (batch, tokens); each text has a token.
         pooling: `"cls"`, the state of its first token; `"last"`, that of its last one; `"mean"`, the mean of all.
         every_layer: Whether all hidden states are read, from the embeddings on: (batch, layers + 1, hidden_size).
-        context_mask: Which tokens the others see, but are not read themselves, (batch, tokens); not all of a text's.
-        inputs: Further ones of the shape of `input_ids`.
+        context_mask: Tokens that the others see but that are not read themselves, (batch, tokens); never all of a
+            text's.
+        inputs: Further inputs of the shape of `input_ids`.
     """
     real = attention_mask.bool()
     wanted = real if context_mask is None else real & ~context_mask.bool()
@@ -183,8 +184,8 @@ def read_texts(
 def _called(
     encoder: nn.Module, columns: dict[str, torch.Tensor], wanted: torch.Tensor, pooling: str, every_layer: bool
 ) -> torch.Tensor:
-    """As [`read_texts`], by an encoder as it is; `wanted` are the tokens that are read, (batch, tokens)."""
-    decodes = "use_cache" in inspect.signature(encoder.forward).parameters  # nothing is read a second time
+    """Does the same as [`read_texts`] by calling an encoder; `wanted` are the tokens to read, (batch, tokens)."""
+    decodes = "use_cache" in inspect.signature(encoder.forward).parameters  # no second step would use the cache
     options = {"use_cache": False} if decodes else {}
     if every_layer:
         states = encoder(**columns, **options, output_hidden_states=True).hidden_states
@@ -193,7 +194,7 @@ def _called(
 
 
 def _place(real: torch.Tensor, pooling: str) -> torch.Tensor:
-    """The column of the first or of the last token of each text, (batch,), of `real`, (batch, tokens)."""
+    """Returns the column of the first or the last token of each text, (batch,); `real` is (batch, tokens)."""
     if pooling == "last":
         return (real * torch.arange(real.shape[1], device=real.device)).amax(-1)
     return real.int().argmax(-1)  # not 0 where the tokenizer pads on the left
@@ -220,8 +221,8 @@ def _through(
     Args:
         columns: The inputs of the embeddings, (rows, length).
         seen: Which tokens each token sees, (rows, 1, length, length).
-        where: Row and column of the one token that is read of each text, (batch,) each. `None` for all of them, which
-        average: makes one of: of states (rows, length, hidden_size), (batch, hidden_size).
+        where: Row and column of the one token that is read of each text, (batch,) each; `None` if `average` reads all.
+        average: Pools all tokens of each text: (rows, length, hidden_size) to (batch, hidden_size).
         every_layer: See [`read_texts`].
     """
     hidden = encoder.embeddings(**columns)
@@ -246,8 +247,8 @@ def _alone(
     layer: nn.Module, hidden: torch.Tensor, seen: torch.Tensor, row: torch.Tensor, column: torch.Tensor
 ) -> torch.Tensor:
     """
-    What the last layer, of which nothing else is read, makes of the tokens at `row` and `column`, both (batch,). The
-    others take part by their keys and values.
+    Runs the last layer only for the tokens at `row` and `column`, both (batch,), because nothing else of it is read.
+    The other tokens take part by their keys and values.
     """
     own = hidden[row, column].unsqueeze(1)  # (batch, 1, hidden_size)
     attention = layer.attention.self
@@ -267,10 +268,10 @@ def _alone(
 
 
 def one_of_each(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """`values` (batch, length, dim) of each clip at its `place`, (batch,); gives (batch, dim)."""
+    """Returns `values` (batch, length, dim) of each clip at its `place`, (batch,), as (batch, dim)."""
     return values.gather(1, place.long().view(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(1)
 
 
 def mean(values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Of `values` (batch, length, dim) where `real`, (batch, length); each clip has one. Gives (batch, dim)."""
+    """Averages `values` (batch, length, dim) where `real`, (batch, length), to (batch, dim); each clip has a place."""
     return values.masked_fill(~real.unsqueeze(-1), 0.0).sum(1) / real.sum(-1, keepdim=True)
