@@ -18,12 +18,12 @@ from .model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 
 def metrics_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """
-    What the field reports for the task: of one score in [-3, 3] as for CMU-MOSI, in [-1, 1] as for CH-SIMS; else see
-    [`regression_metrics`], [`emotion_metrics`] and [`class_metrics`].
+    Returns what the field reports for the task: for one score in [-3, 3] the metrics of CMU-MOSI, in [-1, 1] those of
+    CH-SIMS; for other tasks see [`regression_metrics`], [`emotion_metrics`] and [`class_metrics`].
 
     Args:
         predictions: As [`Task.predictions`] makes them, (clips, targets).
-        labels: As a data set holds them: of classes their numbers, (clips,), or probabilities.
+        labels: As a data set holds them; classes as numbers, (clips,), or as probabilities.
     """
     if task.label_range in METRICS:
         return METRICS[task.label_range](predictions, labels)
@@ -33,7 +33,7 @@ def metrics_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[st
 
 def thresholds_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """
-    Of emotions, by name, [`weighted_accuracy_thresholds`]; nothing of another task.
+    Returns the [`weighted_accuracy_thresholds`] of emotions by name; nothing for another task.
 
     Args:
         predictions, labels: Of the validation split, as in [`metrics_of`].
@@ -44,7 +44,7 @@ def thresholds_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict
 
 
 def metrics_at(task: Task, thresholds: dict[str, float], predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """`wa_chosen`, `f1_chosen_NAME`, ...: the `wa` and `f1` of emotions that are present above these thresholds."""
+    """Returns `wa_chosen`, `f1_chosen_NAME`, ...: `wa` and `f1` if emotions count as present above these thresholds."""
     if not thresholds:
         return {}
     limits = np.array([thresholds[name] for name in task.names], np.float32)
@@ -58,12 +58,12 @@ def metrics_at(task: Task, thresholds: dict[str, float], predictions: ArrayLike,
 
 
 def main_metric(task: Task) -> str:
-    """The one that runs are compared by: the mean of the clips' [`errors_of`], or 1 minus it."""
+    """Returns the metric that runs are compared by: the mean of the clips' [`errors_of`], or 1 minus it."""
     return "mae" if task.problem_type == REGRESSION else "acc"
 
 
 def errors_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> NDArray[np.float32]:
-    """Of each clip, (clips,): the absolute error, or the share of the emotions that are wrong, 0 or 1 of classes."""
+    """Returns each clip's error, (clips,): absolute, or the share of emotions that are wrong, or 0 or 1 for a class."""
     if task.label_range in METRICS:
         return absolute_errors(predictions, labels, task.label_range)
     predicted, true = (np.asarray(one, dtype=np.float32).reshape(len(one), -1) for one in (predictions, labels))
@@ -77,12 +77,12 @@ def errors_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> NDArray[
 
 def constant_predictions(task: Task, labels: NDArray, clips: int) -> NDArray[np.float64]:
     """
-    What says the same of each clip, (clips, targets): the median of the training labels, the most frequent class, or
-    whether an emotion is present in most clips.
+    Predicts the same for each clip, (clips, targets): the median of the training labels, the most frequent class, or
+    the emotions that most clips have.
 
     Args:
         labels: Of the training split, as a data set holds them.
-        clips: How many.
+        clips: How many clips to predict.
     """
     rows = np.asarray(labels, dtype=np.float64).reshape(len(labels), -1)
     if task.problem_type == REGRESSION:

@@ -13,7 +13,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..storage.whole_files import hidden
 from ..training import checkpoints
 
-# They name places, or change nothing of what is learned.
+# These name places, or do not affect what is learned.
 UNLEARNED_OPTIONS = re.compile(
     "output_dir|overwrite_output_dir|resume_from_checkpoint|save_total_limit|disable_tqdm|report_to|run_name"
     "|push_to_hub|hub_.*|log.*|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
@@ -36,6 +36,7 @@ FILES = [
 
 def check_writable(folder: Path) -> None:
     """
+    Checks that `folder` can be made and written to.
     Raises:
         ValueError: `folder` cannot be made or written to.
     """
@@ -46,12 +47,13 @@ def check_writable(folder: Path) -> None:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a run has left anything in `folder`."""
+    """Checks whether a run has left anything in `folder`."""
     return (folder / OPTIONS_FILE).exists() or bool(checkpoints.checkpoints(folder))
 
 
 def check_new(folder: Path) -> None:
     """
+    Checks that `folder` holds no run yet.
     Raises:
         ValueError: `folder` holds a run already.
     """
@@ -67,14 +69,14 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
     Finds the checkpoint from which a run resumes; `None` if it had not written any.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         resume: `true`, or the path of a checkpoint.
         given: The options with which it is to resume.
-        epochs: How many it shall have in the end.
+        epochs: How many the run should have in the end.
 
     Raises:
-        CheckpointError: It is not whole.
-        ValueError: There is no such checkpoint, or it is of a run that had other options or is done.
+        CheckpointError: The checkpoint is not whole.
+        ValueError: There is no such checkpoint, or its run had other options or is done.
     """
     if resume.lower() in ("true", "1", "yes"):
         if not has_begun(folder):
@@ -115,15 +117,15 @@ def checkpoint_of(folder: Path, resume: str, given: dict[str, Any], epochs: floa
 
 
 def _options(folder: Path, otherwise: dict[str, Any]) -> dict[str, Any]:
-    """Of the run in `folder`; `otherwise` where it has left none."""
+    """Reads the options of the run in `folder`; returns `otherwise` if it has left none."""
     file = folder / OPTIONS_FILE
     return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else otherwise
 
 
 def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str | None:
     """
-    The first option that is another one in `now` and matters for what is learned; those named `free` do not, nor does
-    the place of the data, which tell themselves whether they are others.
+    Returns the first option that differs in `now` and affects what is learned. Options named `free` may differ, and so
+    may `data`, which is only a place: other data are noticed by their content.
     """
     for name in sorted(before.keys() | now.keys()):
         if name not in ("data", *free) and not UNLEARNED_OPTIONS.fullmatch(name) and before.get(name) != now.get(name):

@@ -20,12 +20,14 @@ from .options import RunOptions
 @dataclass
 class Inputs:
     """
+    The inputs of a run.
+
     Args:
-        splits: Only with the modalities that are learned from, texts tokenized.
-        modalities: Those.
+        splits: The data, with tokenized texts, and only the modalities that are learned from.
+        modalities: The names of these modalities.
         left_out: Modalities of the field and of the data that are not learned from.
-        tokenizer: Of the text encoder; nothing without one.
-        extractor: It computes the features of a new clip as those of the data were, normalised by the training split.
+        tokenizer: Of the text encoder; `None` without one.
+        extractor: Computes the features of a new clip as those of the data, normalised by the training split.
     """
 
     splits: Splits
@@ -43,11 +45,12 @@ def read_inputs(
     tell: Callable[[str], None],
 ) -> Inputs:
     """
+    Reads the inputs of a run.
     Args:
-        modalities: To learn from; by default text, audio and vision, or what the data have if this is something else.
+        modalities: To learn from; by default text, audio and vision, or those of the data if these are others.
         label_range: As in [`load_splits`].
         wanted: The splits to read.
-        tell: Is called with what the user should know.
+        tell: Called with what the user should know.
 
     Raises:
         ValueError: The options do not fit each other or the data, or there is nothing to learn from.
@@ -86,7 +89,7 @@ def read_inputs(
 
 
 def _own_modalities(splits: Splits, options: RunOptions) -> list[str]:
-    """Those of data that have others than text, audio and vision, or text alone."""
+    """Returns the modalities of data that have others than text, audio and vision, or have text alone."""
     sequences = ["text" if name == "word_vectors" else name for name in splits["train"].widths]
     if sequences and not set(sequences) - set(MODALITIES):
         return []
@@ -100,8 +103,8 @@ def _with(modalities: list[str], splits: Splits) -> Splits:
 
 def _learnable(modalities: list[str], splits: Splits, tell: Callable[[str], None]) -> list[str]:
     """
-    Those that any training clip has: nothing can be learned of the others, so that they would speak untrained in the
-    test.
+    Returns the modalities that any training clip has. Nothing can be learned of the others: their encoders would still
+    be untrained in the test.
     """
     train = splits["train"]
     columns = {"text" if name == "word_vectors" else name: name for name in train.widths}

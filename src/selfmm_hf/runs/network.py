@@ -1,4 +1,4 @@
-"""The network of a run, by its options and its data."""
+"""Builds the network of a run from its options and its data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +20,10 @@ def build_model(
     options: RunOptions, model_options: dict[str, Any], inputs: Inputs, tell: Callable[[str], None]
 ) -> SelfMMModel:
     """
+    Builds the model of a run.
     Args:
-        model_options: Of [`SelfMMConfig`]. Feature widths, the task and modalities are read off the data.
-        tell: Is called with what the user should know.
+        model_options: Options of [`SelfMMConfig`]. Feature widths, the task and the modalities come from the data.
+        tell: Called with what the user should know.
 
     Raises:
         ValueError: The options do not fit the data, or the text encoder cannot be loaded.
@@ -65,7 +66,7 @@ def build_model(
 
 
 def task_options(task: Task) -> dict[str, Any]:
-    """The options of [`SelfMMConfig`] that say what is predicted."""
+    """Returns the options of [`SelfMMConfig`] that say what is predicted."""
     names = {"id2label": dict(enumerate(task.names))}
     if task.label_range is not None:
         return {"label_range": task.label_range, **({} if task.names == Task().names else names)}
@@ -75,7 +76,7 @@ def task_options(task: Task) -> dict[str, Any]:
 
 def tokens_at_once(model: SelfMMModel, options: RunOptions, inputs: Inputs) -> int:
     """
-    How many tokens of a text the model reads at once.
+    Returns how many tokens of a text the model reads at once.
 
     Raises:
         ValueError: The text encoder does not know all tokens of its tokenizer, or cannot read texts of this length.

@@ -21,7 +21,7 @@ from ..storage.scrub import scrub
 from ..training.arguments import SelfMMTrainingArguments
 from .folder import UNLEARNED_OPTIONS
 
-# Taken where no --config is named, by what is said of --dataset.
+# The data set, and the preset of the same name, for which no --config has to be given.
 TAKEN_BY_ITSELF = "custom"
 PRESETS = named()
 MAX_LORA_RANK = 1024
@@ -61,10 +61,9 @@ class RunOptions:
     Attributes:
         given: All options, of the model and the training too, that are not the defaults, as a file for `--config` has
             them; without those that say what becomes of an earlier run.
-        presets: The configuration files, name and text, and
-        overrides: the options of the command line that make the recipe, both without names of local folders: for the
-            model card.
-        preset_taken: Whether the preset was taken without having been named.
+        presets: Name and text of each configuration file, without names of local folders, for the model card.
+        overrides: The options of the command line that belong to the recipe, likewise.
+        preset_taken: Whether the preset was taken without being named.
     """
 
     dataset: str = "demo"
@@ -87,7 +86,7 @@ class RunOptions:
 
 
 def _model_options() -> type:
-    """A dataclass of the options that [`SelfMMConfig`] documents; those left out keep its defaults."""
+    """Makes a dataclass of the options that [`SelfMMConfig`] documents; those not given keep its defaults."""
     parameters = inspect.signature(SelfMMConfig.__init__).parameters.values()
     hints = typing.get_type_hints(SelfMMConfig.__init__)
     left_out = {"self", "text_config", "id2label", "label_scales", "members", "kwargs"}
@@ -99,14 +98,14 @@ ModelOptions = _model_options()
 
 
 class _Parser(HfArgumentParser):
-    """Raises its complaints, instead of printing the usage of some 200 options."""
+    """Raises errors instead of printing the usage of some 200 options."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 class _Merged:
-    """Reads JSON objects, each of which adds to and overrides those that came before, from a file or an option."""
+    """Reads JSON objects, from a file or an option; each one adds to those before it and overrides them."""
 
     def __init__(self):
         self.merged: dict[str, Any] = {}
@@ -120,7 +119,7 @@ class _Merged:
 
 
 def option_parser() -> HfArgumentParser:
-    """The parser of all options: what is trained on what, the model, the training; ours come first."""
+    """Returns the parser of all options: data, model and training; Self-MM's come before those of the Trainer."""
     parser = _Parser(
         (RunOptions, ModelOptions, SelfMMTrainingArguments),
         allow_abbrev=False,
@@ -143,7 +142,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     one's own, `--dataset custom`, the preset `custom` is read where none is named.
 
     Returns:
-        What to train on what, the options of the model (fields of [`SelfMMConfig`]), and those of the training.
+        The options of the run, those of the model (fields of [`SelfMMConfig`]), and those of the training.
 
     Raises:
         ValueError: A key or option is unknown or its value is of the wrong type; the nearest right one is named.
@@ -184,14 +183,14 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
 
 
 def _dataset(arguments: list[str]) -> str | None:
-    """What the command line says of --dataset."""
+    """Returns the value of --dataset on the command line."""
     parser = _Parser((), add_help=False, allow_abbrev=False)
     parser.add_argument("--dataset", nargs="?")
     return parser.parse_known_args(arguments)[0].dataset
 
 
 def _recipe(arguments: list[str]) -> Iterator[str]:
-    """The options that say how a model came about, rather than where it went."""
+    """Yields the options that say how a model was made, not where it was stored."""
     told = True
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -206,10 +205,10 @@ def _recipe(arguments: list[str]) -> Iterator[str]:
 
 def find_file(name: str, known: dict[str, Path], missing: str) -> Path:
     """
-    A file, or one of those that come along by its name.
+    Returns a file, or the one of the `known` files that has this name.
 
     Raises:
-        ValueError: It is neither; `missing` begins the sentence that ends with the names of those that come along.
+        ValueError: It is neither. `missing` begins the message, which ends with the names of the `known` files.
     """
     if Path(name).is_file():
         return Path(name)
@@ -224,10 +223,10 @@ def _file(name: str) -> Path:
 
 def read_map(file: Path, what: str) -> dict[Any, Any]:
     """
-    The map that a YAML file holds, empty where the file is.
+    Reads the map in a YAML file; an empty file gives an empty map.
 
     Raises:
-        ValueError: It holds something else; `what` it should is said.
+        ValueError: It holds something else; the message says `what` it should hold.
     """
     try:
         values = yaml.safe_load(file.read_text("utf-8-sig")) or {}
@@ -248,7 +247,7 @@ def _from_yaml(file: Path, known: list[str]) -> list[str]:
 
 
 def as_arguments(options: dict[str, Any]) -> list[str]:
-    """Options as a YAML file has them, for the command line; those that are `None` are not given."""
+    """Turns the options of a YAML file into arguments of the command line; leaves out those that are `None`."""
     arguments = []
     for key, value in options.items():
         if value is None:

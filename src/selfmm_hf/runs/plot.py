@@ -1,4 +1,4 @@
-"""The drawings that the picture of a run and the report have in common; each fills one axes."""
+"""Drawings that the picture of a run and the report share; each function fills one axes."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from ..task_metrics import errors_of, main_metric, metrics_of
 from .stored import losses_by_epoch, read_generated, read_predictions
 
 COLOURS = {"fusion": "#000000", **OF_MODALITIES}
-# Of runs or groups of them, in one drawing.
+# Styles of runs, or of groups of runs, in one drawing.
 STYLES = [
     ("#0072B2", "-", "o"),
     ("#D55E00", "--", "s"),
@@ -32,7 +32,7 @@ GREY, FAINT = "#767676", "#CCCCCC"
 
 
 class Look(NamedTuple):
-    """How a modality is drawn, as matplotlib takes it."""
+    """How a modality is drawn, in matplotlib's terms."""
 
     colour: str
     line: str | tuple
@@ -48,7 +48,7 @@ Labels = dict[str, NDArray[np.float64]]
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
-    """The look of the fusion and of each modality; those of other names have looks of their own, in their order."""
+    """Returns the look of the fusion and of each modality; other names get looks of their own, in order."""
     others = itertools.cycle(STYLES[len(LOOKS) - 1 :])
     return {name: LOOKS[name] if name in LOOKS else Look(*next(others)) for name in names}
 
@@ -58,10 +58,10 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     Draws learning curves, predictions against labels, and the generated labels over the epochs.
 
     Args:
-        folder: Of the run: `predictions.parquet` and `pseudo_labels.parquet` are read there, `run.png` is written.
-        log_history: Of the trainer's state.
+        folder: Folder of the run. Holds `predictions.parquet` and `pseudo_labels.parquet`; `run.png` is written there.
+        log_history: Log history of the trainer's state.
         best_epoch: The epoch that validation chose.
-        splits: The data. Where they know the unimodal labels, the generated ones are held against them.
+        splits: The data. If they have true unimodal labels, the generated ones are compared with them.
 
     Returns:
         The picture's file.
@@ -110,11 +110,11 @@ def draw_losses(
     axes, training: Sequence[list[float]], validation: Sequence[list[float]], chosen: Sequence[int | None], task: Task
 ) -> None:
     """
-    Losses over the epochs.
+    Draws losses over the epochs.
 
     Args:
-        training, validation: Of each seed, epoch by epoch.
-        chosen: The epoch that validation chose, of each seed; none where it has not come to that.
+        training, validation: Losses of each seed, epoch by epoch.
+        chosen: The epoch of each seed that validation chose; `None` if it has not chosen yet.
         task: What is learned.
     """
     draw_over_epochs(axes, training, color=GREY, linestyle="--", label="training, all tasks")
@@ -133,8 +133,8 @@ def draw_losses(
 
 def draw_over_epochs(axes, seeds: Sequence[ArrayLike], **style) -> None:
     """
-    One value per epoch: of several seeds the mean, and a band from the lowest to the highest, as far as all of them
-    went; beyond that, those that went further as thin lines.
+    Draws one value per epoch. For several seeds, draws the mean and a band from the lowest to the highest, as far as
+    all seeds went, and then a thin line for each seed that went further.
     """
     seeds = [np.asarray(values, dtype=float) for values in seeds if len(values)]
     if not seeds:
@@ -155,7 +155,7 @@ def draw_over_epochs(axes, seeds: Sequence[ArrayLike], **style) -> None:
 
 
 def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
-    """Predictions against labels, and the line on which both are the same."""
+    """Draws predictions against labels, and the line on which both are the same."""
     limit = max(np.abs(labels).max(), np.abs(predictions).max(), 1e-3) * 1.05
     axes.plot([-limit, limit], [-limit, limit], color=GREY, linewidth=1)
     axes.scatter(labels, predictions, s=14, alpha=0.5, color=COLOURS["text"], linewidths=0)
@@ -163,7 +163,7 @@ def draw_predictions(axes, labels: NDArray, predictions: NDArray) -> None:
 
 
 def draw_outcome(axes, task: Task, labels: NDArray, predictions: NDArray) -> None:
-    """What was predicted, against the labels: scores as points, classes as a table of counts, emotions as their F1."""
+    """Draws predictions against labels: scores as points, classes as a table of counts, emotions by their F1."""
     if task.label_range is not None:
         draw_predictions(axes, labels, predictions)
     elif task.problem_type == REGRESSION:
@@ -180,7 +180,7 @@ def draw_outcome(axes, task: Task, labels: NDArray, predictions: NDArray) -> Non
         counts = np.zeros((len(task.names),) * 2, dtype=int)
         np.add.at(counts, (true, predicted), 1)
         shares = counts / counts.sum(1, keepdims=True).clip(1)
-        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)  # a picture of `imshow` would not show in the report
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)  # the report would not show a picture of `imshow`
         for row, column in np.ndindex(*counts.shape):
             dark = counts[row, column] > counts[row].sum() / 2
             axes.text(
@@ -211,7 +211,7 @@ def draw_outcome(axes, task: Task, labels: NDArray, predictions: NDArray) -> Non
 
 
 def draw_labels(axes, task: Task, generated: Labels) -> None:
-    """How the labels of the last epoch are distributed: their shares, or means, by emotion, class or target."""
+    """Draws the labels of the last epoch: a histogram of one score, otherwise means by emotion, class or target."""
     if task.label_range is not None:
         draw_spread(axes, generated)
         return
@@ -230,11 +230,11 @@ def draw_labels(axes, task: Task, generated: Labels) -> None:
 
 def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool = False) -> None:
     """
-    Something of the generated labels over the epochs.
+    Draws a measure of the generated labels over the epochs.
 
     Args:
-        curves: Of each modality and seed, epoch by epoch.
-        dotted: Whether a dotted line carries on the first value, that of the fused label.
+        curves: Values by modality and seed, epoch by epoch.
+        dotted: Whether a dotted line continues the first value, which is that of the fused label.
     """
     looks = looks_of(curves)
     for modality, seeds in curves.items():
@@ -249,10 +249,10 @@ def draw_by_modality(axes, curves: dict[str, Sequence[ArrayLike]], dotted: bool 
 
 
 def draw_spread(axes, generated: Labels) -> None:
-    """How the labels of the last epoch are distributed, before the fused ones, which are those of the first epoch."""
+    """Draws a histogram of the last epoch's labels over one of the fused labels, which are those of the first epoch."""
     fused = next(iter(generated.values()))[0]
     limit = max(np.abs(fused).max(), max(np.abs(labels[-1]).max() for labels in generated.values()), 1e-3)
-    bins = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
+    bins = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # so that labels, steps of 0.2, lie in the middle of bins
     axes.hist(fused, bins, color=FAINT, label="fused")
     looks = looks_of(generated)
     for modality, labels in generated.items():
@@ -263,7 +263,7 @@ def draw_spread(axes, generated: Labels) -> None:
 
 
 def legend(axes, columns: int = 4) -> None:
-    """Below the axes, where nothing is drawn."""
+    """Puts a legend below the axes, where nothing is drawn."""
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17)}
     drawn = axes.legend(
         frameon=False, ncols=columns, fontsize=9, columnspacing=1.3, handlelength=2.2, markerscale=1.2, **place

@@ -23,17 +23,17 @@ from ..task_metrics import constant_predictions, errors_of, metrics_at, metrics_
 from ..training.trainer import SelfMMTrainer
 
 Outputs = dict[str, PredictionOutput]
-"""Of the trainer's `predict`, by split."""
+"""Outputs of the trainer's `predict`, by split."""
 
 
 def results_of(splits: Splits, trainer: SelfMMTrainer, outputs: Outputs, modalities: list[str]) -> dict[str, Any]:
     """
-    The best epoch by the validation loss; the metrics of each split, also over the clips whose modalities agree and
+    Returns the best epoch by validation loss; the metrics of each split, also over the clips whose modalities agree and
     those in conflict; how good the generated labels are, and how far they are trusted.
     """
     state = trainer.state
     epochs = len(trainer.pseudo_labels.history)
-    # Without that of `eval_on_start`, which is of no model that may be chosen.
+    # Without the evaluation of `eval_on_start`: the untrained model is never chosen.
     evaluations = [one for one in state.log_history if "eval_selection_loss" in one and one["epoch"] > 0]
     best = min(evaluations, key=lambda entry: entry["eval_selection_loss"], default={"epoch": epochs})
     task = trainer.task
@@ -55,14 +55,14 @@ def results_of(splits: Splits, trainer: SelfMMTrainer, outputs: Outputs, modalit
 
 
 def _predicted(task: Task, output: PredictionOutput, samples: Samples) -> tuple[NDArray, NDArray]:
-    """Predictions and labels, as [`metrics_of`] takes them."""
+    """Returns predictions and labels as [`metrics_of`] takes them."""
     return predicted(task, output.predictions[0]), samples.labels
 
 
 def constant_results(split: str, splits: Splits, task: Task) -> dict[str, float]:
     """
-    `SPLIT_constant_METRIC`, the metrics of saying the same of each clip, but for the one score of the field's data
-    sets, for which it is known. Of rare emotions, rows near these say nothing.
+    Returns `SPLIT_constant_METRIC`, the metrics of predicting the same for each clip. For rare emotions, results close
+    to these say nothing. Nothing is returned for the one score of the field's data sets, for which they are known.
     """
     if task.label_range is not None:
         return {}
@@ -75,9 +75,9 @@ def conflict_results(
     split: str, samples: Samples, output: PredictionOutput, tasks: Collection[str], task: Task
 ) -> dict[str, Any]:
     """
-    `conflict_by`, `"labels"` where the data know the unimodal labels, of whichever modalities the model has, else
-    `"predictions"`; and what [`conflict_errors`] says of that division of the clips. Nothing where there are neither
-    labels nor predictions of two modalities, nor of a task of several targets.
+    Returns `conflict_by`, and what [`conflict_errors`] says of the clips in agreement and in conflict. `conflict_by` is
+    `"labels"` if the data have true unimodal labels, also of modalities that the model lacks, else `"predictions"`.
+    Returns nothing if fewer than two modalities have labels or predictions, or if the task is not one score.
     """
     if task.label_range is None:
         return {}
@@ -95,8 +95,9 @@ def conflict_results(
 
 def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str], task: Task) -> pa.Table:
     """
-    `id`, `split`, `label`, `fusion`, and a column for each modality, null where a clip lacks it. Predictions of several
-    targets are lists, those of a classification probabilities; the label of a class is its number.
+    Makes the table of predictions: `id`, `split`, `label`, `fusion`, and a column for each modality, null where a clip
+    lacks it. Predictions of several targets are lists, those of a classification are probabilities; the label of a
+    class is its number.
     """
     tables = []
     for split, output in outputs.items():
@@ -116,12 +117,12 @@ def predictions_table(splits: Splits, outputs: Outputs, modalities: list[str], t
 
 
 def predicted(task: Task, logits: NDArray) -> NDArray:
-    """[`Task.predictions`] of what the trainer returns, (clips, targets)."""
+    """Applies [`Task.predictions`] to what the trainer returns, (clips, targets)."""
     return task.predictions(torch.from_numpy(logits)).numpy()
 
 
 def parquet_column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
-    """Numbers, (clips,) or (clips, 1), or lists of them, (clips, targets)."""
+    """Makes a column of numbers from (clips,) or (clips, 1), or of lists from (clips, targets)."""
     values = np.asarray(values, dtype=np.float32)
     if values.ndim == 1 or values.shape[1] == 1:
         return pa.array(values.reshape(-1), mask=lacking)
@@ -131,8 +132,8 @@ def parquet_column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
 
 def pseudo_labels_table(splits: Splits, trainer: SelfMMTrainer, modalities: list[str]) -> pa.Table:
     """
-    `id`, `epoch` from 1 on, the annotated `label`, and the generated labels of each modality, for all training clips;
-    of several targets or classes, lists.
+    Makes the table of generated labels of all training clips: `id`, `epoch` from 1 on, the annotated `label`, and a
+    column for each modality; the labels of several targets or classes are lists.
     """
     ids, fused = splits["train"]["id"], parquet_column(splits["train"].labels)
     tables = [
@@ -155,7 +156,7 @@ def write_parquet(file: Path, table: pa.Table) -> None:
 
 
 def hardware(trainer: SelfMMTrainer) -> str:
-    """What it was trained on, in words."""
+    """Says in words what hardware the model was trained on."""
     device, processes = trainer.accelerator.device, trainer.accelerator.num_processes
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     precision = {"no": "float32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision)

@@ -59,22 +59,22 @@ logger = logging.get_logger(__name__)
 
 class Run:
     """
-    One training run. Making it reads the data and builds the model, so that whatever is wrong with the input shows
-    before anything is written; `train` does the rest.
+    One training run. Making it reads the data and builds the model, so that errors in the input show before anything is
+    written; `train` does the rest.
 
     Args:
-        options: Those for the data, the text encoder and LoRA.
+        options: Options for the data, the text encoder and LoRA.
         model_options: Options of [`SelfMMConfig`]. Feature widths are read off the data where they are not given.
         args: Options of the training.
-        test: Whether the test split is read, once training is over. Without, nothing can learn anything of it: it is
-            not even loaded.
+        test: Whether the test split is read once training is over. If not, it is not even loaded, so that nothing can
+            learn from it.
 
     Raises:
         ValueError: The options do not fit each other or the data, or the text encoder cannot be loaded.
     """
 
     def __init__(self, options: RunOptions, model_options: dict, args: SelfMMTrainingArguments, test: bool = True):
-        args = copy(args)  # another run may be made of what is changed here
+        args = copy(args)  # changed here, while the caller may use it for another run
         self.options, self.args = options, args
         self.folder = Path(args.output_dir)
         self.resumes = (args.resume_from_checkpoint or "false").lower() not in ("false", "0", "no")
@@ -87,7 +87,7 @@ class Run:
         set_seed(args.seed)
         self.model = build_model(options, model_options, self.inputs, self._tell)
         self.max_text_tokens = tokens_at_once(self.model, options, self.inputs)
-        parameter_groups(self.model, args, [])  # complains of prefixes that match nothing
+        parameter_groups(self.model, args, [])  # raises an error for prefixes that match nothing
         unimodal_tasks(args, self.model.config.modalities)
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)
@@ -98,8 +98,8 @@ class Run:
 
     def _adjust_rates(self) -> None:
         """
-        Forgets the rates of a preset for modalities that are not learned from; and, of the preset that is taken by
-        itself, the rate for a pretrained text encoder where the encoder begins untrained, on word vectors.
+        Drops a preset's rates for modalities that are not learned from. If the preset was taken by itself and the text
+        is read from word vectors, also drops the rate for a pretrained text encoder.
         """
         untrained = self.options.preset_taken and self.tokenizer is None
         if self.options.preset_taken:
@@ -115,7 +115,7 @@ class Run:
         Finds the checkpoint from which the run resumes, if there is one.
 
         Raises:
-            ValueError: It can neither start nor resume in its folder.
+            ValueError: The run can neither start nor resume in its folder.
         """
         check_writable(self.folder)
         check_free(self.folder)
@@ -129,12 +129,12 @@ class Run:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """
-        Keeps other trainings out of the folder, as `train` does by itself: for what comes before and after it. May be
-        nested, and entered only while `train` has not been called.
+        Keeps other trainings out of the folder. `train` does so itself; this is for what comes before and after it. May
+        be nested, but must be entered before `train` is called.
 
         Raises:
             FolderInUse: Another process is at work there.
-            ValueError: One has been there since this run was made.
+            ValueError: Another process has been there since this run was made.
         """
         with occupied(self.folder):
             self.checkpoint = by_first_process(self._checkpoint)
@@ -143,9 +143,8 @@ class Run:
     def train(self) -> dict[str, Any]:
         """
         Trains, chooses the epoch with the best validation loss, then reads the test split, once. Leaves in the output
-        folder `all_results.json`, `environment.json`, `predictions.parquet`, `pseudo_labels.parquet`,
-        `trainer_state.json`, and `model/` and, where matplotlib is there, `run.png`; without the test split, neither of
-        these two, which tell its results.
+        folder `all_results.json`, `environment.json`, `predictions.parquet`, `pseudo_labels.parquet` and
+        `trainer_state.json`; if the test split is read, also `model/` and, if matplotlib is installed, `run.png`.
 
         Returns:
             What `all_results.json` holds.
@@ -190,7 +189,7 @@ class Run:
             self._read_texts(trainer, splits)
         trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
         lora = self._lora()
-        if not trainer.is_fsdp_enabled:  # so that the results are those of the model that is saved
+        if not trainer.is_fsdp_enabled:  # so that the results are those of the saved model
             merge_lora(self.model)
         outputs = {split: trainer.predict(samples, metric_key_prefix=split) for split, samples in splits.items()}
         self.model = trainer.whole_model()
@@ -226,7 +225,7 @@ class Run:
         return results
 
     def _lora(self) -> dict[str, float]:
-        """What the results say of LoRA, if there is any."""
+        """Returns what the results say of LoRA, if it is used."""
         if not self.options.lora_rank:
             return {}
         parameters = list(self.model.encoders["text"].parameters())
@@ -238,10 +237,10 @@ class Run:
         }
 
     def _read_texts(self, trainer: SelfMMTrainer, splits: dict[str, FrozenText]) -> None:
-        """Once, where one process has the whole encoder; else they are read in each batch."""
+        """Reads the texts once, if one process has the whole encoder; otherwise each batch reads its own."""
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             return
-        if self.checkpoint is not None:  # the encoder of then, whatever has become of its source
+        if self.checkpoint is not None:  # the encoder as it was then, even if its source has changed
             load_model(self.model, self.checkpoint / SAFE_WEIGHTS_NAME)
         progress = not self.args.disable_tqdm and trainer.is_local_process_zero()
         for samples in splits.values():
@@ -249,10 +248,10 @@ class Run:
 
     def publish(self) -> Pushed | None:
         """
-        Pushes the model where `--push_to_hub` asks for it, once, by one process, after `train`.
+        Pushes the model, once, from one process, after `train`, if `--push_to_hub` asks for it.
 
         Raises:
-            PushError: That failed; the run is whole still.
+            PushError: Pushing failed; the run is still whole.
         """
         if self.destination is None or self.args.process_index != 0:
             return None
@@ -280,11 +279,11 @@ class Run:
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
 
     def data_fingerprint(self) -> dict[str, str]:
-        """By split: runs of other data have others."""
+        """Returns a fingerprint of each split; other data have others."""
         return {split: samples.fingerprint() for split, samples in self.splits.items()}
 
     def _facts(self, results: dict, trainer: SelfMMTrainer) -> dict:
-        """What the model card says of this run."""
+        """Returns what the model card says of this run."""
         names = ("data", "data_config", "data_revision", "text_encoder_revision", "presets", "overrides")
         return {
             **results,
@@ -295,14 +294,14 @@ class Run:
 
 
 def _told(task: Task) -> dict[str, Any]:
-    """A task other than one score, for files of the run."""
+    """Returns the entry for the run's files of a task other than one score."""
     return {} if task.label_range is not None else {"task": task_to_json(task)}
 
 
 def _check_selection(args: SelfMMTrainingArguments) -> None:
     """
     Raises:
-        ValueError: Something else than the validation loss would choose the model.
+        ValueError: Something other than the validation loss would choose the model.
     """
     expected = {
         "load_best_model_at_end": True,

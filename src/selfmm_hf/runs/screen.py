@@ -21,7 +21,7 @@ def show_epochs(trainer: SelfMMTrainer) -> None:
 
 
 class _Bars(ProgressCallback):
-    """Without what [`ProgressCallback`] prints."""
+    """Shows the bars of [`ProgressCallback`], but not the logs that it prints."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -30,7 +30,7 @@ class _Bars(ProgressCallback):
 class _Lines(TrainerCallback):
     """Prints a line for each evaluation."""
 
-    training_loss: float | None = None  # the last that was logged
+    training_loss: float | None = None  # the last one that was logged
 
     def on_log(
         self,
@@ -45,7 +45,7 @@ class _Lines(TrainerCallback):
         if "eval_selection_loss" not in logs or not state.is_world_process_zero:
             return
         loss, epoch = logs["eval_selection_loss"], logs["epoch"]
-        # What is looked at before training, by `eval_on_start`, is not chosen.
+        # The evaluation before training, by `eval_on_start`, is never the best.
         best = epoch > 0 and (state.best_metric is None or loss < state.best_metric)
         trained = [] if self.training_loss is None else [f"loss {self.training_loss:.3f}"]
         metrics = [f"{METRIC_NAMES[name][1]} {logs[f'eval_{name}']:.3f}" for name in SHOWN if f"eval_{name}" in logs]

@@ -31,16 +31,16 @@ class RunError(ValueError):
 @dataclass
 class StoredRun:
     """
-    One run.
+    A run, as read from its folder.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         options: As `options.yaml` has them.
-        log_history: Of the trainer; of an unfinished run, as its last whole checkpoint has it.
+        log_history: Log of the trainer; of an unfinished run, from its last whole checkpoint.
         environment: As `environment.json` has it.
-        results: As `all_results.json` has them; empty where the run has not come to its end, as is all that follows.
-        predictions: `id`, `split`, `label`, `fusion` and each modality, (clips,), or, of several targets, (clips,
-            targets), NaN where a clip lacks one; of validation and test.
+        results: As `all_results.json` has them; empty for an unfinished run.
+        predictions: `id`, `split`, `label`, `fusion` and each modality, for the clips of validation and test, (clips,),
+            or (clips, targets) for several targets, NaN where a clip lacks the modality; empty for an unfinished run.
     """
 
     folder: Path
@@ -95,23 +95,23 @@ class StoredRun:
 
     @property
     def label_range(self) -> float | None:
-        """Of one score; `None` of another task."""
+        """The label range of one score; `None` for another task."""
         return self.task.label_range
 
     @property
     def modalities(self) -> list[str]:
-        """What the model was given; of a finished run."""
+        """The modalities that the model was given; only for a finished run."""
         return [name for name in self.predictions if name not in ("id", "split", "label", "fusion")]
 
     @property
     def text_encoder(self) -> str | None:
-        """Its name, without its owner or the folders in which it lies; `None` where none was pretrained."""
+        """The name of the pretrained text encoder, without its owner or folder; `None` without one."""
         name = self.results.get("text_encoder")
         return None if name is None else Path(name).name
 
     @property
     def train_ids(self) -> list[str]:
-        """Of the training clips."""
+        """The ids of the training clips."""
         return self._generated[0]
 
     @property
@@ -125,31 +125,31 @@ class StoredRun:
 
     @property
     def tasks(self) -> list[str]:
-        """The modalities with a task of their own, which alone have something to say."""
+        """The modalities with a task of their own; the predictions of the others mean nothing."""
         learned = self.options.get("unimodal_tasks")
         return [name for name in self.generated if learned is None or name in learned]
 
     @property
     def fused(self) -> NDArray[np.float64]:
-        """The fused labels of the training clips: each modality's, in the first epoch."""
+        """The fused labels of the training clips, which each modality has in the first epoch."""
         return next(iter(self.generated.values()))[0]
 
     def losses(self, name: str) -> list[float]:
-        """As [`losses_by_epoch`]."""
+        """Returns [`losses_by_epoch`] of this run."""
         return losses_by_epoch(self.log_history, name)
 
     def same_clips(self, other: "StoredRun") -> bool:
-        """Whether both were trained and scored on the same clips."""
+        """Checks that both were trained and scored on the same clips."""
         predicted = np.array_equal(self.predictions["id"], other.predictions["id"])
         return predicted and self.train_ids == other.train_ids
 
     def of_split(self, split: str) -> dict[str, NDArray]:
-        """The predictions for one split."""
+        """Returns the predictions for one split."""
         rows = self.predictions["split"] == split
         return {name: values[rows] for name, values in self.predictions.items()}
 
     def metrics(self, split: str) -> dict[str, float]:
-        """The field's, of the fused prediction; of the test split of emotions also with thresholds of validation."""
+        """Returns the metrics of the fused prediction; for emotions on test, also with thresholds from validation."""
         rows = self.of_split(split)
         metrics = metrics_of(self.task, rows["fusion"], rows["label"])
         if split != "test":
@@ -159,26 +159,26 @@ class StoredRun:
         return metrics | metrics_at(self.task, thresholds, rows["fusion"], rows["label"])
 
     def errors(self, split: str) -> NDArray[np.float32]:
-        """Of the fused predictions, (clips,): see [`errors_of`]."""
+        """Returns the errors of the fused predictions, (clips,), see [`errors_of`]."""
         rows = self.of_split(split)
         return errors_of(self.task, rows["fusion"], rows["label"])
 
 
 def losses_by_epoch(log_history: list[dict[str, Any]], name: str) -> list[float]:
     """
-    `loss` of training or `eval_selection_loss` of validation from the first epoch on: of what was logged within each,
-    the mean in training, the lowest in validation, as it chooses the model; NaN where nothing was.
+    Returns `loss` of training or `eval_selection_loss` of validation for each epoch. If an epoch has several values,
+    takes the mean in training and the lowest in validation, which chooses the model; NaN if it has none.
     """
     logged: dict[int, list[float]] = {}
     for entry in log_history:
-        if name in entry and entry["epoch"] > 0:  # not of `eval_on_start`
+        if name in entry and entry["epoch"] > 0:  # skips `eval_on_start`
             logged.setdefault(math.ceil(entry["epoch"]), []).append(entry[name])
     one = np.min if name.startswith("eval_") else np.mean
     return [float(one(logged.get(epoch, math.nan))) for epoch in range(1, max(logged, default=0) + 1)]
 
 
 def read_predictions(folder: Path) -> dict[str, NDArray]:
-    """Columns of `predictions.parquet` without the training clips, which runs of before did not have."""
+    """Reads the columns of `predictions.parquet` without the training clips, which older runs do not have."""
     table = _table(folder / PREDICTIONS_FILE, "id", "split", "label", "fusion")
     table = table.filter(pc.field("split") != "train")
     columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in ("id", "split")}
@@ -191,7 +191,7 @@ def read_predictions(folder: Path) -> dict[str, NDArray]:
 
 
 def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-    """The ids of the training clips, and their generated labels by modality, (epochs, clips) or with targets."""
+    """Reads the ids of the training clips, and their generated labels by modality, (epochs, clips[, targets])."""
     file = folder / GENERATED_FILE
     table = _table(file, "id", "epoch")
     epochs = _numbers(file, table, "epoch")
