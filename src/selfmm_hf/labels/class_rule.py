@@ -1,21 +1,21 @@
 """The default rule for classes: estimates a modality's label from its positions and from the labels of whole clips.
 
-An emotion that a clip has or has not is two classes. Nothing here depends on the order of the classes.
+The presence of an emotion is two classes, absent and present. Nothing here depends on the order of the classes.
 """
 
 import torch
 
 SHARP = (1.0, 0.3, 0.1, 0.03, 0.01)  # temperatures, one after the other
-STEPS = 30  # of a temperature, and of the mixture
-RIDGE = 1e-3  # of the variance within classes, in that of the positions
-OPTIMISM = 8.0  # by how much the mixture underrates its errors at the most: positions are not normally distributed
+STEPS = 30  # iterations at each temperature, and of the mixture
+RIDGE = 1e-3  # added to the variance within classes, relative to that of the positions
+OPTIMISM = 8.0  # the mixture underrates its errors by this factor at most: positions are not normally distributed
 TINY = 1e-12
 
 
 def as_classes(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    Carries positions onto classes, as [`on_label_scale`] carries them onto scores: each clip to the class at which it
-    lies farthest above a limit of the class' own. With these limits, each class has as many clips as by the labels.
+    Turns positions into classes, as [`on_label_scale`] turns them into scores: each clip gets the class whose limit its
+    position exceeds most. The limits are such that each class gets as many clips as it has by the labels.
 
     Args:
         position: (samples, classes), finite.
@@ -36,23 +36,24 @@ def as_classes(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def class_said(position: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The probability that a modality says each class, given its position and the label, and how far to believe it.
+    Estimates the probability that a modality says each class, given its position and the label, and how far to
+    trust it.
 
-    The label is a noisy one of what the modality says: with probability `rho` it has come from elsewhere, drawn by the
-    shares of the classes. Positions are normally distributed about a mean for each class, with one covariance. Means,
-    covariance, shares and `rho` are estimated by expectation and maximisation, beginning with the labels themselves.
-    So a clip that lies amid another class than its label is believed to say that one, and a clip between classes keeps
-    its label.
+    The label is taken for a noisy copy of what the modality says: with probability `rho` it comes from elsewhere, drawn
+    by the shares of the classes. Positions are normally distributed about a mean for each class, with one covariance.
+    Means, covariance, shares and `rho` are estimated by expectation and maximisation, which starts with the labels
+    themselves. So a clip that lies amid another class than its label is taken to say that class, and a clip between
+    classes keeps its label.
 
     Args:
         position: (samples, classes), finite.
         labels: `y_m`, probabilities of the classes, (samples, classes).
 
     Returns:
-        (samples, classes), float64; and a share in [0, 1]: that of the differences between positions and labels which
-        are no errors. By the mixture, a clip between classes is taken for the wrong one with some probability. Eight
-        times their mean is taken for the share of errors, because the mixture is surer than it should be where
-        positions have long tails. Classes that lie well apart are believed, then, and overlapping ones are not.
+        (samples, classes), float64; and the trust, in [0, 1]: the share of the differences between positions and labels
+        that are no errors. The mixture gives each clip a probability of being put into the wrong class. Eight times
+        their mean counts as the share of errors, because the mixture is too sure where positions have long tails. So
+        classes that lie well apart are trusted, and overlapping ones are not.
     """
     labels = labels.double()
     position = position.double() - position.double().mean(0)
@@ -64,9 +65,9 @@ def class_said(position: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
         means = said.T @ position / weight.unsqueeze(-1)
         within = (position.T @ position - means.T @ (weight.unsqueeze(-1) * means)) / len(position)
         axes = torch.linalg.pinv(within + RIDGE * torch.eye(classes).to(within), hermitian=True) @ means.T
-        fit = position @ axes - (means * axes.T).sum(-1) / 2 + weight.log()  # of a class, up to a constant
+        fit = position @ axes - (means * axes.T).sum(-1) / 2 + weight.log()  # of each class, up to a constant
         elsewhere = rho * labels @ share
-        likely = (1 - rho) * labels + elsewhere.unsqueeze(-1)  # the label, for each class that may be said
+        likely = (1 - rho) * labels + elsewhere.unsqueeze(-1)  # of the label, for each class that may be said
         alone = fit.softmax(-1)
         said = alone * likely
         said = said / said.sum(-1, keepdim=True).clamp(min=TINY)

@@ -1,4 +1,4 @@
-"""Clips whose modalities agree, and clips whose modalities are in conflict; the definition is this project's."""
+"""Divides clips into those whose modalities agree and those in conflict; the definition is this project's."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# On the synthetic corpus, a third of the clips is in conflict then, and 3 % of those that are made to agree.
+# A third of the synthetic corpus is then in conflict, and so are 3 % of its clips that are made to agree.
 SHARE = 1 / 3
-ROUNDING = 1e-6  # float32 labels in steps of .2 must not be in conflict by rounding
+ROUNDING = 1e-6  # so that float32 labels in steps of .2 are not in conflict by rounding
 SOURCES = {"labels": "true unimodal labels", "predictions": "unimodal predictions"}
 
 
@@ -29,7 +29,7 @@ def in_conflict(scores: NDArray, label_range: float) -> NDArray[np.float64]:
 
 
 def ranges(scores: NDArray) -> NDArray[np.float64]:
-    """By how much the highest of (modalities, clips) differs from the lowest, (clips,); NaN of fewer than two."""
+    """Returns the difference of the highest and the lowest of (modalities, clips), (clips,); NaN for fewer than two."""
     known = np.isfinite(scores)
     highest, lowest = np.where(known, scores, -np.inf).max(0), np.where(known, scores, np.inf).min(0)
     return np.subtract(highest, lowest, out=np.full(scores.shape[1], np.nan), where=known.sum(0) > 1)
@@ -37,11 +37,11 @@ def ranges(scores: NDArray) -> NDArray[np.float64]:
 
 def conflict_errors(errors: NDArray, conflict: NDArray) -> dict[str, float]:
     """
-    `mae_agreement` and `mae_conflict`, and `conflict_share`, that of the clips in conflict among those of both groups;
-    not a number where a group is empty.
+    Returns `mae_agreement` and `mae_conflict`, the mean errors of both groups, and `conflict_share`, the share of clips
+    in conflict among both; NaN if there are no clips.
 
     Args:
-        errors: Of the fused predictions, absolute, (clips,).
+        errors: Absolute errors of the fused predictions, (clips,).
         conflict: As [`in_conflict`] returns it, (clips,).
     """
     groups = {"mae_agreement": errors[conflict == 0], "mae_conflict": errors[conflict == 1]}

@@ -9,21 +9,21 @@ class Convention:
     Every choice in which the paper, the official code and this project differ.
 
     Args:
-        distance: `"euclidean"` (official), `"squared"`, which is squared and divided by sqrt(dim) (paper), or
-            `"axis"`, the position between the class centres, from which the labels are made once an
-            epoch, see default_rule.py (this project).
+        distance: `"euclidean"` (official), `"squared"`, which is squared and divided by sqrt(dim) (paper), or `"axis"`,
+            the position between the class centres, from which labels are made once an epoch, see default_rule.py
+            (this project).
         zero_is_positive: Whether a label of exactly 0 belongs to the positive class.
         unseen_in_centres: Whether samples not yet seen count as zero vectors in the centres.
         clamp: Whether generated labels are clamped to the label range.
         agreement_weight: `W_s` of a clip whose modalities agree. The paper's formula makes it 0, so that the unimodal
-            heads learn nothing in the first two epochs, and later only from the clips in disagreement. 1 for no weight
-            adjustment: all clips count alike (paper, ablation).
-        relative_weights: Whether `W_s` is that of labels in [-3, 3], MOSI's, whatever the label range. In label units,
-            nearly no clip of a range of 1 is in disagreement.
+            heads learn nothing in the first two epochs, and later only from the clips in disagreement. At 1, all clips
+            count alike, without weight adjustment (paper, ablation).
+        relative_weights: Whether `W_s` is computed as for labels in [-3, 3], MOSI's, whatever the label range. In label
+            units, hardly any clip of a range of 1 would be in disagreement.
         momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
-            epoch is dropped, rather than each sample counting once.
-        mean_of_batch_means: Whether the validation loss is the mean of the batches' means, rather than of the samples.
+            epoch is dropped; otherwise each sample counts once.
+        mean_of_batch_means: Whether the validation loss is the mean of the batches' means, not of all samples.
     """
 
     distance: str = "axis"

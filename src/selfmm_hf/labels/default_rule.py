@@ -1,10 +1,10 @@
-"""From positions between class centres to labels: the default convention's label generation.
+"""Turns positions between class centres into labels: the label generation of the default convention.
 
-The paper's rule shifts `y_m` by the difference of two relative distances. These are ratios with a scale of their own,
-unbounded near a centre, and mean nothing before the representations do; measured against known unimodal sentiments,
+The paper's rule shifts `y_m` by the difference of two relative distances. These ratios have a scale of their own, are
+unbounded near a centre, and mean nothing before the representations do. Measured against known unimodal sentiments,
 its labels are worse than `y_m` for many epochs, and on the wrong scale to the end (docs/method.md).
-Here the labels borrow their scale from `y_m`, and a modality is believed as far as its difference from `y_m` is more
-than noise. Nothing here depends on the unit of the labels.
+Here the labels take their scale from `y_m`, and a modality is trusted as far as its difference from `y_m` is more than
+noise. Nothing here depends on the unit of the labels.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ import torch
 
 from .class_rule import as_classes, class_said
 
-SMALL = 3.0  # the squared difference, in those of the noise, of which half is believed
+SMALL = 3.0  # squared difference, relative to the noise, of which half is kept
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """Where float64 is computed for `device`: there, or on the CPU where it has none, as Apple's MPS has not."""
+    """Returns `device`, or the CPU if that device has no float64, like Apple's MPS."""
     try:
         torch.ones(2, dtype=torch.float64, device=device).sum()
         return device
@@ -27,7 +27,7 @@ def float64_device(device: torch.device) -> torch.device:
 
 def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """
-    `(||F* - C^n||^2 - ||F* - C^p||^2) / ||C^p - C^n||^2`: 1 at the positive centre, -1 at the negative one.
+    Returns `(||F* - C^n||^2 - ||F* - C^p||^2) / ||C^p - C^n||^2`: 1 at the positive centre, -1 at the negative one.
 
     The paper's relative distance divides by the distance to one of the centres, this one by the distance between
     them: it is linear in `F*`, symmetric in the classes and without a pole.
@@ -37,7 +37,7 @@ def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
         centres: `C^p` and `C^n`, (2, targets, dim).
 
     Returns:
-        (batch, targets); not a number where a class is empty or the centres coincide.
+        (batch, targets); NaN if a class is empty or the centres coincide.
     """
     positive, negative = centres  # (targets, dim)
     axis = positive - negative
@@ -47,7 +47,7 @@ def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
 
 def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    Carries positions onto the scale of the labels: to the same quantile.
+    Maps positions to the scale of the labels: to the same quantile.
 
     Args:
         position: (samples, 1), finite, any scale, in the direction of the labels.
@@ -63,27 +63,27 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 def confidence(covariance: torch.Tensor) -> torch.Tensor:
     """
-    How far to believe the calibrated position `q_s` of each modality in place of `y_m`: the share of their mean
+    Returns how far to trust the calibrated position `q_s` of each modality in place of `y_m`: the share of their mean
     squared difference `D_s` that is not noise, `c_s = 1 - N_s / D_s`, in [0, 1].
 
-    A modality's noise shows in the errors of what is predicted from all modalities. Let the label be what the
-    modalities say, weighted, `y_m = sum_s w_s t_s`, with weights that sum to 1, and `q_s = t_s + e_s` with noise `e_s`
-    of its own. A prediction `f = sum_s w_s q_s` then has the error `f - y_m = sum_s w_s e_s`, and
-    `Cov(q_s - y_m, f - y_m) = w_s Var(e_s)`: disagreement between modalities drops out. Two predictions are at hand.
-    The least-squares one has the weights `b_s`, and for it that covariance is its mean squared error `E` for each
-    modality. The model's own, the calibrated position of the fusion, has the weights `w_s` (by least squares, too; at
+    A modality's noise shows in the errors of a prediction from all modalities. Let the label be the weighted mean of
+    what the modalities say, `y_m = sum_s w_s t_s`, with weights that sum to 1, and let `q_s = t_s + e_s`, with
+    independent noise `e_s`. A prediction `f = sum_s w_s q_s` then has the error `f - y_m = sum_s w_s e_s`, and
+    `Cov(q_s - y_m, f - y_m) = w_s Var(e_s)`: disagreement between modalities drops out. Two predictions are available.
+    The least-squares one has the weights `b_s`, and this covariance is its mean squared error `E` for each modality.
+    The model's own prediction, the calibrated position of the fusion, has the weights `w_s` (by least squares, too; at
     most `b_s`, because a model may listen to what predicts nothing) and the covariance `C_s`. Together,
     `N_s = g (C_s + E) / (w_s + b_s)`.
 
-    `g = E / E_0`, at most 1, is the share of the error that has to be noise. `E_0` is the error that would be left if
-    all modalities were noisy copies of the label. Modalities that differ in what they say leave less.
+    `g = E / E_0`, at most 1, is the share of the error that must be noise. `E_0` is the error that would remain if all
+    modalities were noisy copies of the label. Modalities that say different things leave less.
 
-    A modality that predicts nothing has no weight and no confidence. Nor has any modality in the first epochs, as long
-    as `E` is large.
+    A modality that predicts nothing has no weight and gets no confidence. Nor does any modality in the first epochs,
+    while `E` is large.
 
     Args:
-        covariance: Of the calibrated positions of the modalities, that of the fusion and `y_m`, in this order,
-            (modalities + 2, modalities + 2).
+        covariance: Covariance of the calibrated positions of the modalities, that of the fusion, and `y_m`, in this
+            order, (modalities + 2, modalities + 2).
 
     Returns:
         (modalities,).
@@ -104,16 +104,17 @@ def confidence(covariance: torch.Tensor) -> torch.Tensor:
 
 def spread(covariance: torch.Tensor) -> torch.Tensor:
     """
-    By how much the modalities' own scale is wider than that of `y_m`, at least 1; `covariance` as in [`confidence`].
+    Returns how much wider the modalities' own scale is than that of `y_m`, at least 1; `covariance` as in
+    [`confidence`].
 
-    The mean of modalities that disagree has a smaller variance than each of them, and so have positions with the
-    quantiles of `y_m`. It shows in weights that sum to more than 1.
+    The mean of modalities that disagree has a smaller variance than each of them. So do positions with the quantiles of
+    `y_m`. This shows in weights that sum to more than 1.
     """
     return least_squares_weights(covariance).clamp(min=0).sum().clamp(min=1)
 
 
 def least_squares_weights(covariance: torch.Tensor) -> torch.Tensor:
-    """`b_s`, with which the calibrated positions predict `y_m` best, (modalities,)."""
+    """Returns `b_s`, the weights with which the calibrated positions predict `y_m` best, (modalities,)."""
     return _solve(covariance[:-2, :-2], covariance[:-2, -1])
 
 
@@ -121,19 +122,18 @@ def calibrated_labels(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The labels of all modalities: `y_m`, moved towards what the modalities say, by [`_moved_scores`] or
+    Returns the labels of all modalities: `y_m`, moved towards what each modality says, by [`_moved_scores`] or
     [`_moved_classes`].
 
     Args:
-        positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); not a number where a clip
-            lacks it.
+        positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); NaN where a clip lacks it.
         fusion: That of the fusion, (samples, 1 or classes).
-        labels: `y_m`, (samples, 1 or classes): of a target of a regression, or the probabilities of all classes.
+        labels: `y_m`, (samples, 1 or classes): one target of a regression, or the probabilities of all classes.
 
     Returns:
-        (samples, modalities, 1 or classes), not a number where the position is not, and the confidence, (modalities,),
-        0 where nothing can be known: of a modality without clips, or with one position for all, and of those that so
-        few clips have together with the others that nothing can be estimated.
+        (samples, modalities, 1 or classes), NaN where the position is; and the confidence, (modalities,). It is 0 for a
+        modality without clips, for one with the same position for all, and for one that too few clips have together
+        with the others.
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
@@ -146,11 +146,11 @@ def _moved_scores(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)` with the calibrated position `q_s`, `d = q_s - y_m`, its mean
-    square `D_s` and the [`confidence`] `c_s`.
+    Returns `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)`, with `d = q_s - y_m` for the calibrated position `q_s`,
+    its mean square `D_s`, and the [`confidence`] `c_s`.
 
-    `(1 - c_s) D_s` is the noise. Most clips agree, and there a small difference is noise; a difference that exceeds the
-    noise is what a modality says. So the same confidence moves a clip the farther, the more it differs.
+    `(1 - c_s) D_s` is the noise. Most clips agree, and their small differences are noise; a difference that exceeds the
+    noise is what a modality says. So at the same confidence, a clip moves the farther, the more it differs.
 
     Before that, the positions are spread about their mean, see [`spread`].
     """
@@ -164,8 +164,8 @@ def _moved_classes(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    `y_s = y_m + c_s (p_s - y_m)`, where `p_s` is what [`class_said`] finds; `c_s` is what it says of how far to believe
-    that, or twice the [`confidence`], whichever is larger.
+    Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`], and `c_s` is its trust
+    in them or twice the [`confidence`], whichever is larger.
     """
     calibrated, trust, _ = _calibrated(positions, fusion, labels, as_classes)
     known = calibrated.isfinite().all(-1)  # (samples, modalities)
@@ -185,8 +185,8 @@ def _calibrated(
     carry: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """
-    The calibrated positions `q_s`, which `carry` makes of the positions and labels of the clips that have a modality;
-    their [`confidence`]; and the covariance that it is computed from, summed over classes, `None` where there is none.
+    Returns the calibrated positions `q_s`, which `carry` makes of the positions and labels of the clips that have a
+    modality; their [`confidence`]; and the covariance behind it, summed over classes, or `None` if there is none.
     """
     calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=positions.device)
     for column, here in enumerate(positions.isfinite().all(-1).T):
@@ -206,10 +206,10 @@ def _calibrated(
 
 def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
     """
-    What is left of differences between positions and `y_m` once noise is taken out, see [`_moved_scores`].
+    Takes noise out of the differences between positions and `y_m`, see [`_moved_scores`].
 
     Args:
-        difference: (samples, modalities, classes or 1), not a number where a clip lacks the modality.
+        difference: (samples, modalities, classes or 1), NaN where a clip lacks the modality.
         confidence: (modalities,).
     """
     square = difference.square().sum(-1)
@@ -220,14 +220,14 @@ def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
 
 def enough_together(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Which modalities enough clips have together to estimate a covariance: more than it has numbers. The rarest modality
-    is left out until there are enough.
+    Finds the modalities that enough clips have together to estimate a covariance: more clips than it has numbers.
+    Leaves out the rarest modality until there are enough.
 
     Args:
         present: (samples, modalities).
 
     Returns:
-        Which modalities, (modalities,), and which clips have all of these, (samples,).
+        The modalities that are kept, (modalities,), and the clips that have all of them, (samples,).
     """
     counts = present.sum(0)
     told = counts > 0
@@ -240,18 +240,18 @@ def enough_together(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _solve(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """The smallest solution, where modalities say the same and there are many."""
+    """Returns the smallest solution; there are many if modalities say the same."""
     return torch.linalg.pinv(matrix, hermitian=True) @ vector
 
 
 def _levels(counts: torch.Tensor) -> torch.Tensor:
-    """The quantile in (0, 1) at which each of some ascending values lies in the middle of its own weight."""
+    """Returns the quantile in (0, 1) of each of some ascending values: the middle of its own weight."""
     counts = counts.double()
     return (counts.cumsum(0) - counts / 2) / counts.sum()
 
 
 def _interpolate(at: torch.Tensor, levels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The piecewise linear function through (levels, values), constant beyond its ends."""
+    """Evaluates the piecewise linear function through (levels, values), constant beyond its ends."""
     right = torch.searchsorted(levels, at).clamp(1, max(len(levels) - 1, 1))
     left, right = right - 1, right.clamp(max=len(levels) - 1)
     width = (levels[right] - levels[left]).clamp(min=torch.finfo(levels.dtype).tiny)

@@ -7,7 +7,7 @@ import torch
 
 def loss_weights(difference: torch.Tensor, at_agreement: float) -> torch.Tensor:
     """
-    `W_s = tanh(|y_s - y_m|)`, which makes the subtasks look at the samples where the modalities disagree, raised to
-    the range [at_agreement, 1].
+    Returns `W_s = tanh(|y_s - y_m|)`, raised to the range [at_agreement, 1]. It makes the subtasks look at the samples
+    where the modalities disagree.
     """
     return at_agreement + (1 - at_agreement) * difference.abs().tanh()

@@ -14,9 +14,9 @@ from .default_rule import axis_position, calibrated_labels, float64_device
 from .loss_weights import loss_weights
 
 EPS = 1e-8  # official `MIN`
-LARGE = 50_000  # samples, from which on representations are stored in half precision
+LARGE = 50_000  # samples from which on representations are stored in half precision
 BY_EPOCH = ("history", "confidence")
-CHUNK = 65536  # samples whose stored representations are widened at a time
+CHUNK = 65536  # samples whose stored representations are converted at a time
 
 
 def relative_distance(features: torch.Tensor, centres: torch.Tensor, squared: bool) -> torch.Tensor:
@@ -50,20 +50,21 @@ class PseudoLabels:
     """
     The state of the label generation over a training set, updated batch by batch.
 
-    Class centres are running sums: each sample's last representation is stored, so that a step takes out what the
-    sample added before and adds what it adds now. The cost is that of the batch, whatever the size of the set. The
-    sums are float64, which keeps them equal to a full recomputation. The representations of large sets are stored as
-    float16, which moves no label of the default convention by more than 1e-3; in small ones, where samples lie far from
-    each other, it could, and so it does in the other conventions, whose relative distances have poles.
+    Class centres are running sums: each sample's last representation is stored, so that a step subtracts what the
+    sample added before and adds what it adds now. The cost is that of the batch, whatever the size of the set. The sums
+    are float64, which keeps them equal to a full recomputation. The representations of large sets are stored as
+    float16, which moves no label of the default convention by more than 1e-3. In small sets, where samples lie far from
+    each other, it could move them more, and it does in the other conventions, whose relative distances have poles;
+    these keep float32.
 
-    Everything lies on the device of `labels`, or on the CPU where that device has no float64. What is asked for by
-    `index` comes on the device of `index`.
+    Everything lies on the device of `labels`, or on the CPU if that device has no float64. Results for an `index` come
+    on the device of `index`.
 
     Args:
         labels: Fused labels `y_m` of the training set, as [`Task.targets`] takes them, finite.
         dims: Width of the representation of `fusion` and of each modality.
         convention: See [`Convention`].
-        task: What the labels are.
+        task: The task that the labels are of.
     """
 
     def __init__(self, labels: torch.Tensor, dims: dict[str, int], convention: Convention, task: Task):
@@ -76,12 +77,12 @@ class PseudoLabels:
         self.task = task
         scales = torch.tensor(task.limits, device=self.device)  # (targets, 2)
         self._middle, self._half = scales.mean(-1), (scales[:, 1] - scales[:, 0]) / 2
-        self._unit = 1.0 if task.problem_type == REGRESSION else 0.5  # of a label, in those of the signed ones
+        self._unit = 1.0 if task.problem_type == REGRESSION else 0.5  # a signed score is (label - middle) / unit
         self.modalities = [task for task in dims if task != "fusion"]
-        self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was seen
-        self.history: list[torch.Tensor] = []  # at the end of each epoch, (samples, modalities, targets)
+        self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was last seen
+        self.history: list[torch.Tensor] = []  # labels at the end of each epoch, (samples, modalities, targets)
         self.confidence: list[torch.Tensor] = []  # of the default rule, by epoch, (modalities, targets or 1)
-        # Side by side what a sample has of all tasks: in a large set each look at another place is a wait for memory.
+        # All that a sample has lies side by side: in a large set, each look at another place waits for memory.
         stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
         labels = fused.unsqueeze(1).repeat(1, len(dims), 1)
         features = fused.new_zeros(len(fused), sum(dims.values()), dtype=stored)
@@ -95,26 +96,26 @@ class PseudoLabels:
             self._recompute_centres(task)
 
     def centres(self, task: str) -> torch.Tensor:
-        """`C^p` and `C^n` of `task`, (2, targets, dim), float32; not a number for a class without samples."""
+        """Returns `C^p` and `C^n` of `task`, (2, targets, dim), float32; NaN for a class without samples."""
         return (self._sums[task] / self._counts[task].unsqueeze(-1)).float()
 
     def seen(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
-        """Which of the samples `index` have been taken in in `epoch` already, (batch,)."""
+        """Checks which of the samples `index` were already taken in during `epoch`, (batch,)."""
         return (self._last_epoch[index.to(self.device)] == epoch).to(index.device)
 
     def targets(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`y_s` of each modality for the samples `index`, (batch, targets)."""
+        """Returns `y_s` of each modality for the samples `index`, (batch, targets)."""
         rows = index.to(self.device)
         return {task: self.labels[task][rows].to(index.device) for task in self.modalities}
 
     def weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`W_s` of each modality for the samples `index`, (batch, targets); of a single-label task (batch, 1)."""
+        """Returns `W_s` of each modality for the samples `index`, (batch, targets); (batch, 1) for a single label."""
         rows, floor = index.to(self.device), self.convention.agreement_weight
         unit = self._half / 3 if self.convention.relative_weights else self._unit
         weights, fused = {}, self.labels["fusion"][rows] / unit
         for task in self.modalities:
             difference = self.labels[task][rows] / unit - fused
-            if self.task.problem_type == SINGLE_LABEL:  # what one class gains, another one loses
+            if self.task.problem_type == SINGLE_LABEL:  # what one class gains, another loses
                 difference = difference.abs().sum(-1, keepdim=True) / 2
             weights[task] = loss_weights(difference, floor).to(index.device)
         return weights
@@ -127,7 +128,7 @@ class PseudoLabels:
         epoch: int,
     ) -> None:
         """
-        Takes in one batch, in the order of the official code: labels from the centres as they stand (from the second
+        Takes in one batch, in the order of the official code: first labels from the current centres (from the second
         epoch on), then the representations, then the centres.
 
         Args:
@@ -160,9 +161,9 @@ class PseudoLabels:
 
     def end_epoch(self, epoch: int) -> None:
         """
-        Closes an epoch: the default rule generates its labels here, once for the whole set, because it looks at the
-        distribution of all positions, and adds how far it believes them to `confidence`. Adds the labels as they stand
-        to `history`.
+        Closes an epoch. The default rule generates its labels here, once for the whole set, because it needs the
+        distribution of all positions, and appends its confidence in them to `confidence`. The current labels are
+        appended to `history`.
         """
         if self.convention.distance == "axis":
             untouched = torch.zeros(len(self.modalities), self.task.columns)
@@ -179,12 +180,12 @@ class PseudoLabels:
         }
 
     def _positions(self, task: str) -> torch.Tensor:
-        """[`axis_position`] of all samples, (samples, targets)."""
+        """Returns [`axis_position`] of all samples, (samples, targets)."""
         chunks = self._features[task].split(CHUNK)
         return torch.cat([axis_position(chunk.float(), self.centres(task)) for chunk in chunks])
 
     def _calibrate(self, epoch: int) -> torch.Tensor:
-        """Returns the confidence, (modalities, targets)."""
+        """Generates the labels of the default rule; returns the confidence, (modalities, targets)."""
         positions = {task: self._positions(task) for task in self.labels}
         fused, fusion = self.labels["fusion"], positions.pop("fusion")
         of_modalities = torch.stack(list(positions.values()), dim=1)  # (samples, modalities, targets)
@@ -206,7 +207,7 @@ class PseudoLabels:
         return torch.stack(confidence, dim=-1)
 
     def _together(self) -> list[list[int]]:
-        """The columns of labels that are calibrated at once: each of its own, or all classes that there are."""
+        """Returns the columns of labels that are calibrated together: each by itself, or all classes that occur."""
         fused = self.labels["fusion"]
         if self.task.problem_type != SINGLE_LABEL:
             return [[column] for column in range(fused.shape[1])]
@@ -216,9 +217,9 @@ class PseudoLabels:
         if self.convention.clamp or self.task.problem_type != REGRESSION:
             new = new.clamp(self._middle - self._half, self._middle + self._half)
         if self.task.problem_type == SINGLE_LABEL:
-            new = new / new.sum(-1, keepdim=True)  # not a number where there is no class left
+            new = new / new.sum(-1, keepdim=True)  # NaN if no class is left
         previous = self.labels[task][index]
-        # Without centres, at alpha_m = 0 or without the modality there is nothing to learn: the label stays.
+        # Without centres, at alpha_m = 0, or without the modality, nothing can be learned: the label stays.
         finite = new.isfinite()
         if self.task.problem_type == SINGLE_LABEL:
             finite = finite.all(-1, keepdim=True)
@@ -227,7 +228,7 @@ class PseudoLabels:
         self.labels[task][index] = torch.where(valid, moved, previous)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """All that a resumed run needs, by names that safetensors can store."""
+        """Returns all that a resumed run needs, by names that safetensors can store."""
         state = {
             f"{name}.{task}": value.contiguous()
             for name, values in self._tensors().items()
@@ -272,7 +273,7 @@ class PseudoLabels:
         }
 
     def _recompute_centres(self, task: str) -> None:
-        """From all samples."""
+        """Recomputes the centres from all samples."""
         stored = (self.labels[task], self._counted[task], self._features[task])
         chunks = zip(*(values.split(CHUNK) for values in stored), strict=True)
         sums, counts = zip(*(self._contribution(*chunk) for chunk in chunks), strict=True)
@@ -281,7 +282,7 @@ class PseudoLabels:
     def _contribution(
         self, labels: torch.Tensor, counted: torch.Tensor, features: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What samples add to the sums (2, targets, dim) and counts (2, targets) of the task they are of."""
+        """Returns what samples add to the sums (2, targets, dim) and counts (2, targets) of their task."""
         if self.task.problem_type == REGRESSION:
             signed = labels - self._middle
             positive = signed >= 0 if self.convention.zero_is_positive else signed > 0

@@ -12,8 +12,8 @@ from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 
 def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list[str]) -> dict[str, float]:
     """
-    Correlation (of a classification, accuracy) and mean absolute error of generated unimodal labels against the true
-    ones, beside those of `y_m`, where the data have true ones (the demo corpus, SIMS).
+    Returns correlation (for a classification, accuracy) and mean absolute error of generated unimodal labels against
+    the true ones, and those of `y_m`, if the data have true ones (the demo corpus, SIMS).
 
     Args:
         labels: (training samples, modalities, targets).
@@ -32,8 +32,8 @@ def generated_label_quality(splits: Splits, labels: np.ndarray, modalities: list
 
 def true_labels(samples: Samples, modalities: Iterable[str]) -> dict[str, NDArray[np.float64]]:
     """
-    The true labels of each of `modalities` for which the data have any, as many numbers as `label` has; NaN for a
-    clip without one.
+    Returns the true labels of each of `modalities` for which the data have any, in the shape of `label`; NaN for a clip
+    without one.
     """
     columns = unimodal_labels(samples.widths)
     there = [name for name in modalities if columns.get(name) in samples.column_names]
@@ -41,7 +41,7 @@ def true_labels(samples: Samples, modalities: Iterable[str]) -> dict[str, NDArra
 
 
 def as_targets(task: Task, labels: NDArray) -> NDArray[np.float64]:
-    """Labels as the generated ones are, (clips, targets): a class becomes a probability of 1."""
+    """Converts labels to the form of generated ones, (clips, targets): a class becomes a probability of 1."""
     labels = np.asarray(labels, dtype=float)
     if task.problem_type == SINGLE_LABEL and labels.ndim == 1:
         rows = np.eye(len(task.names))[np.nan_to_num(labels).astype(int)]
@@ -50,33 +50,33 @@ def as_targets(task: Task, labels: NDArray) -> NDArray[np.float64]:
 
 
 def correlation(one: NDArray, other: NDArray) -> float:
-    """Pearson's, (clips,); of several targets, (clips, targets), the mean; NaN where any is constant."""
+    """Returns Pearson's correlation, (clips,); the mean over targets of (clips, targets); NaN if any is constant."""
     pairs = zip(one.reshape(len(one), -1).T, other.reshape(len(other), -1).T, strict=True)
     return float(np.mean([np.corrcoef(a, b)[0, 1] if np.ptp(a) and np.ptp(b) else np.nan for a, b in pairs]))
 
 
 def mean_error(one: NDArray, other: NDArray) -> float:
-    """Mean absolute difference."""
+    """Returns the mean absolute difference."""
     return float(np.abs(one - other).mean())
 
 
 def same_class(one: NDArray, other: NDArray) -> float:
-    """How often the same class is the most likely, (clips, classes)."""
+    """Returns how often the same class is the most likely, (clips, classes)."""
     return float((one.argmax(-1) == other.argmax(-1)).mean())
 
 
 def same_emotions(one: NDArray, other: NDArray) -> float:
-    """How often an emotion is present in both or in none, (clips, emotions)."""
+    """Returns how often an emotion is present in both or in neither, (clips, emotions)."""
     return float(((one > 0.5) == (other > 0.5)).mean())
 
 
 def measures(task: Task) -> dict[str, Callable[[NDArray, NDArray], float]]:
-    """By the name that it has in results, what tells how near labels come to the true ones."""
+    """Returns the measures of how close labels come to the true ones, by their names in results."""
     first = {REGRESSION: ("corr", correlation), SINGLE_LABEL: ("acc", same_class)}
     return dict([first.get(task.problem_type, ("acc", same_emotions)), ("mae", mean_error)])
 
 
 def quality(labels: NDArray, truth: NDArray, measure) -> list[float]:
-    """`measure`, such as [`correlation`], of one modality's generated labels, epoch by epoch."""
+    """Applies `measure`, such as [`correlation`], to one modality's generated labels, epoch by epoch."""
     known = np.isfinite(truth).reshape(len(truth), -1).all(-1)
     return [measure(epoch[known], truth[known]) for epoch in labels]

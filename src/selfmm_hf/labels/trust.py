@@ -11,8 +11,8 @@ Value = TypeVar("Value")
 
 def label_confidence(state: PseudoLabels, tasks: Collection[str]) -> dict[str, list[float]]:
     """
-    The confidence of the default rule in each modality that has a task of its own, in [0, 1], by epoch; nothing for the
-    other conventions, which have none. Of several scores or emotions, each has its own: `text, valence`.
+    Returns the confidence of the default rule in each modality that has a task of its own, in [0, 1], by epoch; nothing
+    for the other conventions, which have none. Each of several scores or emotions has its own: `text, valence`.
     """
     targets = [f", {name}" for name in state.task.names] if state.task.columns > 1 else [""]
     return {
@@ -24,12 +24,12 @@ def label_confidence(state: PseudoLabels, tasks: Collection[str]) -> dict[str, l
 
 
 def chosen_confidence(results: dict[str, Any]) -> dict[str, float]:
-    """[`label_confidence`] after the chosen epoch, by its names; `results` as `all_results.json` has them."""
+    """Returns [`label_confidence`] after the chosen epoch; `results` as `all_results.json` has them."""
     return {name: of[results["best_epoch"] - 1] for name, of in results.get("label_confidence", {}).items()}
 
 
 def by_target(confidence: dict[str, Value]) -> dict[str, dict[str, Value]]:
-    """What [`label_confidence`] names, by target and modality; the target of the one score and of classes is `""`."""
+    """Groups [`label_confidence`] by target and modality; the target is `""` for one score and for classes."""
     found: dict[str, dict[str, Value]] = {}
     for name, value in confidence.items():
         modality, _, target = name.partition(", ")
@@ -38,7 +38,7 @@ def by_target(confidence: dict[str, Value]) -> dict[str, dict[str, Value]]:
 
 
 def trust_in_words(confidence: dict[str, float]) -> Iterator[str]:
-    """A line or two for each modality, from the confidence in [0, 1] by the names of [`label_confidence`]."""
+    """Yields a line or two for each modality; `confidence` has the names of [`label_confidence`]."""
     targets = by_target(confidence)
     for modality in dict.fromkeys(name for of in targets.values() for name in of):
         known = {target: of[modality] for target, of in targets.items() if modality in of}
