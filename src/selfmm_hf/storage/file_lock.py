@@ -1,4 +1,4 @@
-"""A lock that is a file. Whoever holds it deletes it at the end; the system lifts it from a process that is killed."""
+"""A lock on a file. Its holder deletes the file at the end; the system releases the lock of a killed process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-# What was killed may leave processes that have inherited the lock: those of a data loader end within five seconds.
+# A killed process may leave others that inherited the lock: those of a data loader end within five seconds.
 PATIENCE = 6.0
 
 
 @contextmanager
 def held(file: Path) -> Iterator[None]:
     """
-    For one process, and one thread of it, at a time. May be nested. The folder is made where it is not there.
+    Holds the lock for one process, and one thread of it, at a time. May be nested. Makes the folder if it is missing.
 
     Raises:
         filelock.Timeout: Another process holds it.
@@ -34,7 +34,7 @@ def held(file: Path) -> Iterator[None]:
 
 
 def _acquire(lock: FileLock, file: Path) -> None:
-    """Takes the lock of the file that is there: whoever ends deletes his, while others may have opened it already."""
+    """Locks the file that is there now: a holder deletes his file at the end, which others may have opened already."""
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -51,5 +51,5 @@ def _acquire(lock: FileLock, file: Path) -> None:
 
 @cache
 def _lock(file: Path) -> FileLock:
-    """The same object for the same file, so that a thread knows whether it has the lock already."""
+    """Returns the same object for the same file, so that a thread knows whether it already has the lock."""
     return FileLock(file)

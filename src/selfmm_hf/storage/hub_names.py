@@ -17,7 +17,7 @@ FILE = re.compile(
 
 def check_name(name: str, here: str = "folder", owner: bool = True) -> None:
     """
-    Raises an error where `name` is neither a path that exists nor, by its spelling, a repository on the Hub.
+    Checks that `name` is a path that exists or, by its spelling, a repository on the Hub.
 
     Args:
         here: What it could be on this machine.
@@ -52,10 +52,10 @@ def _could_be_repository(name: str, owner: bool) -> bool:
 
 def take_from_hub(name: str, what: str, revision: str | None = None, here: str = "folder", owner: bool = True) -> bool:
     """
-    Whether `name` will be taken from the Hub, which is then told; not where it is a path on this machine.
+    Checks whether `name` will be taken from the Hub, and if so, logs it; a path on this machine will not.
 
     Args:
-        what: It is, for the message, such as "the data set".
+        what: What it is, for the message, such as "the data set".
         revision: Of the repository.
         here, owner: As [`check_name`] takes them.
 
@@ -65,7 +65,7 @@ def take_from_hub(name: str, what: str, revision: str | None = None, here: str =
     check_name(name, here, owner)
     if os.path.exists(name):
         return False
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+    if os.environ.get("RANK", "0") == "0":  # only one of several processes says it
         logger.warning(
             f"There is no {here} {name} here: {what} is taken from the Hub, repository {name}, revision "
             f"{revision or 'main'}."

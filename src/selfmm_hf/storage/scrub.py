@@ -10,29 +10,29 @@ from urllib.parse import quote
 
 from huggingface_hub import get_token
 
-# Of the Hub: today's, of 34 letters and digits, and what else begins so, but for names such as `hf_hub_download`.
+# The Hub's tokens: today's, of 34 letters and digits, and others like them, but not names such as `hf_hub_download`.
 TOKEN = re.compile(
     r"(?:hf|api_org)_(?:[a-z]+_)?[A-Za-z0-9]{20,}[\w.-]*"
     r"|(?<![A-Za-z0-9])hf_(?=[A-Za-z]*[0-9]|[a-z]*[A-Z])[A-Za-z0-9]{8,}"
 )
-# Of a URL: the user, with or without a password, and the values in its query that open doors.
+# In a URL: the user, with or without a password, and values of the query that grant access.
 USER = re.compile(r"\A(?:[^/?#\s]*@|[^/?#\s@:]*:(?!\d*(?:[/?#]|\Z))[^\s@]*@)")
 SECRET = re.compile(
     r"(?i)((?:^|[?&#;])(?:[\w.-]*(?:token|signature|sig|secret|passw(?:or)?d|passwd|pwd|credential|auth|api-?key|[_-]key"
     r"|keyid)[\w.-]*|key)=)[^&#;\s]+"
 )
-HOMES = {"home", "users", "documents and settings"}  # folders of people's folders
+HOMES = {"home", "users", "documents and settings"}  # folders that hold people's home folders
 
 SEPARATOR = r"(?:/|\\)++"
-# Of a path, up to its last separator. A folder may have spaces and punctuation in its name; it ends where a sentence, a
-# list or a quotation goes on.
+# The folders of a path, up to its last separator. Their names may have spaces and punctuation; a path ends where a
+# sentence, a list or a quotation goes on.
 FOLDERS = rf"""(?:(?:
     [^\s/\\"'`<>|:,;()\[\]{{}}] | [ ](?=[^\s/]) | [',:;)\]}}](?=\w) | (?<![ ])[(\[{{](?=[^\s/\\])
     | \([^()\n/\\"]*\) | \[[^\[\]\n/\\"]*\] | \{{[^{{}}\n/\\"]*\}}
 )++{SEPARATOR})*+"""
 NAME = r"""[^\s/\\"'`<>|:,;()\[\]{}]*+"""
-MACHINE = "file|smb|cifs|nfs|afp|sftp|ssh|scp|rsync"  # schemes of URLs of a place on some machine
-# How a path begins: from a root, from home, or from where one is; by scp; on Windows, or another's machine.
+MACHINE = "file|smb|cifs|nfs|afp|sftp|ssh|scp|rsync"  # schemes of URLs that name a place on a machine
+# How a path begins: at a root, at home, or at the current folder; with a host, as for scp; on Windows or a share.
 ROOT = rf"""(?<![^\s"'`(=:,;|\[{{<>@])(?:
     (?:[\w.-]{{1,64}}@[\w.-]{{1,64}}:)?(?:(?:~(?:[A-Za-z_][\w.-]*)?|\.{{1,2}})/+|/+(?=[\w.$%@(\[{{+~\\-]))
     | \.{{1,2}}\\+(?=\w) | (?:\\\\+[?.]\\+)?[A-Za-z]:{SEPARATOR}(?=[\w.$%@(\[{{+~-]) | \\\\+(?=[\w.$?-]+\\)
@@ -42,12 +42,12 @@ HOME = rf"(?:/home|(?:[A-Za-z]:{SEPARATOR}|/)[Uu]sers){SEPARATOR}(?=[\w.-]+{{end
 
 def scrub(text: str, certain: bool = False) -> str:
     """
-    Text without paths of a machine, of which the last name stays; without names and passwords in URLs, and without
-    tokens. What it returns it leaves as it is.
+    Removes from a text the paths of a machine, except for their last name, names and passwords in URLs, and tokens. Its
+    result is never changed by scrubbing it again.
 
     Args:
-        certain: Whether only that is touched which can be nothing else, whatever it stands in: what lies in somebody's
-            home, or where this process runs, rather than whatever begins with a slash.
+        certain: Whether to remove only what can be nothing but a path: what lies in somebody's home, or where this
+            process runs. Otherwise, whatever begins with a slash is taken for a path.
     """
     pattern = _pattern(_places(), certain)
     while (scrubbed := pattern.sub(_scrubbed, _without_tokens(text))) != text:
@@ -56,14 +56,14 @@ def scrub(text: str, certain: bool = False) -> str:
 
 
 def private(text: str, certain: bool = False) -> Iterator[str]:
-    """What [`scrub`] would change, piece by piece, but for tokens."""
+    """Yields the pieces that [`scrub`] would change, except for tokens."""
     for match in _pattern(_places(), certain).finditer(text):
         if _scrubbed(match) != match[0]:
             yield match[0]
 
 
 def holds_token(text: str) -> bool:
-    """Whether there is a token of the Hub, or what this process is logged in by."""
+    """Checks whether the text holds a token of the Hub, or the one that this process is logged in with."""
     return _without_tokens(text) != text
 
 
@@ -88,10 +88,10 @@ def _scrubbed(match: re.Match) -> str:
 
 
 def _name(path: str) -> str:
-    """What may be told of a path: the last name in it, unless that is somebody's."""
+    """Returns what may be told of a path: its last name, unless that is a person's."""
     *folders, name = [part for part in re.split(r"[/\\]+", path) if part] or [path]
     if not folders and "." not in name and re.match("/[^/]", path) and path.rstrip("/") not in _homes():
-        return path  # of an address, such as /predict
+        return path  # part of an address, such as /predict
     above = folders[-1].casefold() if folders else ""
     if above in HOMES or path.rstrip("/\\") in _homes():
         return "~"
@@ -103,7 +103,7 @@ def _homes() -> set[str]:
 
 
 def _places() -> tuple[str, ...]:
-    """Where this process runs, in all spellings, the longest first."""
+    """Returns the places where this process runs, in all spellings, the longest first."""
     places = {Path.home(), Path.cwd(), Path(tempfile.gettempdir())}
     far = [place for place in places if len(place.parts) > 2 or place == Path.home() != Path(place.anchor)]
     return tuple(sorted({form for place in far for form in _forms(place)}, key=lambda form: (-len(form), form)))

@@ -1,4 +1,4 @@
-"""A file or a folder appears whole or not at all: written beside its place, brought to the disk, and moved there."""
+"""Writes files and folders whole or not at all: beside their place, synced to the disk, and then moved there."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from .file_lock import held
 
 LOCK = "lock"
-UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}  # of file systems that bring no folder to the disk
+UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}  # of file systems that cannot sync a folder
 
 
 class CannotWrite(OSError):
@@ -26,10 +26,11 @@ class CannotWrite(OSError):
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
     """
-    Where to write a file or a folder. It comes to its place, and an earlier one goes, when the block has ended well.
+    Yields where to write a file or a folder. It is moved to its place, and replaces an earlier one, if the block ends
+    well.
 
     Args:
-        target: Its place. An earlier file or folder there is replaced, a link itself, not what it leads to.
+        target: Its place. An earlier file or folder there is replaced; of a link, only the link itself.
 
     Raises:
         CannotWrite: It cannot be written, or another process is writing it.
@@ -42,7 +43,7 @@ def whole(target: Path) -> Iterator[Path]:
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
     """
-    An empty hidden folder beside `target`, to write in before things are moved: see [`scratch`].
+    Yields an empty hidden folder beside `target`, to write in before things are moved: see [`scratch`].
 
     Raises:
         CannotWrite: Something cannot be written there, or another process is writing `target`.
@@ -57,7 +58,7 @@ def beside(target: Path) -> Iterator[Path]:
 @contextmanager
 def scratch(folder: Path) -> Iterator[None]:
     """
-    Keeps a folder for one process at a time. What a killed one left is deleted at the begin, everything at the end.
+    Keeps a folder for one process at a time. Deletes what a killed one has left, and at the end everything.
 
     Raises:
         filelock.Timeout: Another process has it.
@@ -77,17 +78,17 @@ def scratch(folder: Path) -> Iterator[None]:
 
 
 def hidden(target: Path) -> Path:
-    """The folder in which a file or a folder is written, until it is whole."""
+    """Returns the folder in which a file or a folder is written until it is whole."""
     return target.absolute().with_name(f".{target.name}.part")
 
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
     """
-    Names what is written where a disk is full: most libraries tell no path, and some raise errors of their own.
+    Names the path and the free space in errors of writing: most libraries name no path, and some have their own errors.
 
     Raises:
-        CannotWrite: For whatever goes wrong with files.
+        CannotWrite: Writing failed.
     """
     try:
         yield
@@ -107,7 +108,7 @@ def move(made: Path, target: Path) -> None:
     Moves a file or a folder to its place once it is on the disk.
 
     Args:
-        made: In a scratch folder of the same disk.
+        made: The file or folder, in a scratch folder of the same disk.
         target: Its place. What was there goes to the scratch folder.
     """
     sync(made)
@@ -120,7 +121,7 @@ def move(made: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Brings a file, or a folder with all that is in it, to the disk."""
+    """Syncs a file, or a folder with all that is in it, to the disk."""
     if path.is_dir():
         for child in path.iterdir():
             if not child.is_symlink():
@@ -134,12 +135,12 @@ def write_text(file: Path, text: str) -> None:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """With `null` for NaN, which JSON does not know."""
+    """Writes JSON with `null` for NaN, which JSON does not know."""
     write_text(file, json.dumps(as_json(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def as_json(value: Any) -> Any:
-    """`value` with `None` for NaN, and lists for tuples."""
+    """Returns `value` with `None` for NaN, and lists for tuples."""
     if isinstance(value, dict):
         return {str(key): as_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -149,7 +150,7 @@ def as_json(value: Any) -> Any:
 
 def _sync(path: Path) -> None:
     is_folder = path.is_dir()
-    if is_folder and os.name == "nt":  # which does so by itself
+    if is_folder and os.name == "nt":  # Windows does so by itself
         return
     try:
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
