@@ -1,12 +1,11 @@
 """A corpus that the project generates itself, in which the sentiment of each modality is known.
 
-No real English data set has labels per modality, so nothing else can measure generated unimodal labels. Each
-utterance has a sentiment in its words, its voice and its face, usually one and the same, in about a third of the
-utterances not: sarcasm, a flat voice, a poker face, a masking smile. The fused label is what an annotator would say
-who trusts the words most, in steps of 0.2 as in CMU-MOSI.
+No real English data set has labels per modality, so nothing else can measure generated unimodal labels. Each utterance
+has a sentiment in its words, its voice and its face. Usually the three agree; in about a third of the utterances they
+do not: sarcasm, a flat voice, a poker face, a masking smile. The fused label is that of an annotator who trusts the
+words most, in steps of 0.2 as in CMU-MOSI.
 
-The voice is synthesised sound, the face a landmark mesh that moves. Both become features by the recipe by which those
-of real clips are computed.
+The voice is synthesised sound, the face a moving landmark mesh. Both become features by the recipe for real clips.
 """
 
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from .words import demo_text_config, demo_tokenizer, sentence
 
 SIZES = {"train": 1000, "validation": 200, "test": 300}
 FUSION_WEIGHTS = {"text": 0.5, "audio": 0.25, "vision": 0.25}
-# How an utterance's modalities relate, with probabilities.
+# How the modalities of an utterance relate, and how often.
 SITUATIONS = {
     "agreement": 0.62,
     "sarcasm": 0.14,
@@ -44,8 +43,8 @@ class Utterance:
     Args:
         text: The words.
         sound: (samples,) float32, 22050 Hz.
-        landmarks: For each of 10 frames a second (468, 3), or `None` where the face is not seen.
-        sentiment: Of `text`, `audio` and `vision`, in [-3, 3].
+        landmarks: (468, 3) for each of 10 frames a second, or `None` where the face is not seen.
+        sentiment: Sentiment of `text`, `audio` and `vision`, in [-3, 3].
         situation: One of `SITUATIONS`.
     """
 
@@ -57,13 +56,13 @@ class Utterance:
 
     @property
     def label(self) -> float:
-        """The annotated one, in [-3, 3]: a weighted mean of what the modalities say, in steps of 0.2."""
+        """The annotated label, in [-3, 3]: a weighted mean of the modalities' sentiments, in steps of 0.2."""
         fused = sum(weight * self.sentiment[modality] for modality, weight in FUSION_WEIGHTS.items())
         return round(round(fused / 0.2) * 0.2, 1)
 
 
 def utterance(seed: int, split: str, row: int) -> Utterance:
-    """One of the corpus, the same whatever others are made."""
+    """Makes one utterance of the corpus, which does not depend on the others."""
     random = np.random.default_rng([seed, list(SIZES).index(split), row])
     situation = str(random.choice(list(SITUATIONS), p=list(SITUATIONS.values())))
     sentiment = _sentiments(random, situation)
@@ -81,13 +80,13 @@ class DemoConfig(BuilderConfig):
         sizes: Utterances by split.
     """
 
-    version: Version | str | None = "2.0.0"  # to be raised where the rows change, or a cache keeps the old ones
+    version: Version | str | None = "2.0.0"  # must be raised if the rows change, or caches keep the old ones
     seed: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
 
 
 class Demo(GeneratorBasedBuilder):
-    """The corpus as features, rendered once: afterwards it comes from the cache of `datasets`."""
+    """The corpus as features. It is rendered once; afterwards it comes from the cache of `datasets`."""
 
     BUILDER_CONFIG_CLASS = DemoConfig
 
@@ -97,7 +96,7 @@ class Demo(GeneratorBasedBuilder):
         return DatasetInfo(features=types)
 
     def _split_generators(self, dl_manager) -> list[SplitGenerator]:
-        # The lists are what `datasets` divides among its processes.
+        # `datasets` divides these lists among its processes.
         return [
             SplitGenerator(name=split, gen_kwargs={"split": split, "rows": list(range(size))})
             for split, size in self.config.sizes.items()
@@ -122,7 +121,7 @@ class Demo(GeneratorBasedBuilder):
 
 def demo_corpus(seed: int = 0, sizes: dict[str, int] | None = None) -> DatasetDict:
     """
-    The corpus, the same for the same seed. Rendering it whole takes about a minute, the first time.
+    Returns the corpus, which is the same for the same seed. Rendering all of it takes about a minute, the first time.
 
     Args:
         seed: Any integer.

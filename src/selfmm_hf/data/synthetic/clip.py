@@ -1,4 +1,4 @@
-"""Sound and pictures -> a clip that every browser plays: MP4 with H.264 and AAC, by PyAV."""
+"""Writes sound and pictures as a clip that every browser plays: MP4 with H.264 and AAC, by PyAV."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ try:
 except ImportError:
     av = None
 
-# Drawn faces look right with these, and 3 s of them are some 40 kB.
+# With these, drawn faces look right, and 3 s of them take some 40 kB.
 VIDEO_OPTIONS = {"crf": "23", "preset": "slow", "tune": "animation"}
 AUDIO_BIT_RATE = 48_000
 
@@ -75,11 +75,11 @@ def write_clip(
 
 
 def render(utterance: Utterance, path: str | os.PathLike) -> None:
-    """One utterance of the corpus as a clip to be watched, its face drawn."""
-    speaker = len(utterance.sound)  # any number that is the same for the same utterance
+    """Renders an utterance of the corpus as a clip, with its face drawn."""
+    speaker = len(utterance.sound)  # any number that depends on the utterance alone
     seen = next(landmarks for landmarks in utterance.landmarks if landmarks is not None)
     pictures = []
     for landmarks in utterance.landmarks:
-        seen = seen if landmarks is None else landmarks  # where the face was lost, it stands still
+        seen = seen if landmarks is None else landmarks  # a lost face stands still
         pictures.append(draw_face(seen, speaker=speaker))
     write_clip(path, utterance.sound, pictures)

@@ -1,8 +1,8 @@
 """
-A face that speaks and shows a known sentiment: landmarks of its 468 points in each frame, and pictures of it.
+A face that speaks and shows a known sentiment: its 468 landmarks in each frame, and pictures of it.
 
 The neutral face is MediaPipe's canonical face model (model/face_networks/NOTICE). Muscles move it: each is a smooth
-field of displacements about some landmarks, and what a face does is a sum of them, so a clip is one matrix product.
+field of displacements around some landmarks. A moving face is a sum of these, so that a clip is one matrix product.
 Lengths are in distances of the centres of the eyes; x to the speaker's left, y down, z backward, from between the eyes.
 """
 
@@ -28,7 +28,7 @@ LID_CREASE = (247, 30, 29, 27, 28, 56)
 UPPER_BROW, LOWER_BROW = (70, 63, 105, 66, 107), (46, 53, 52, 65, 55)
 EAR, CHEEK, CORNER, NOSTRIL, NOSE_WING, LIP_PEAK, JAW = 234, 50, 61, 98, 129, 37, (172, 136)
 
-# Muscles that pull the skin about some landmarks: those of the right side, how far it reaches, where it pulls.
+# Muscles that pull the skin around some landmarks: those of the right side, their reach, and the pull.
 PULLS = {
     "brows_up": ((*UPPER_BROW, *LOWER_BROW), 0.14, (0, -1, 0)),
     "brow_inner_up": ((55, 107), 0.15, (0, -1, 0)),
@@ -47,8 +47,8 @@ PULLS = {
     "jaw_narrow": (JAW, 0.4, (1, 0, 0)),
     "forehead_back": ((FOREHEAD,), 0.6, (0, 0, 1)),
 }
-# How faces at rest differ: mean and deviation over speakers. The means lead from the canonical face to what the
-# landmark network sees in faces.
+# How faces at rest differ: mean and deviation over speakers. The means turn the canonical face into what the landmark
+# network sees in faces.
 SPEAKERS = {
     "brows_up": (-0.045, 0.045),
     "brow_inner_up": (0, 0.005),
@@ -76,7 +76,7 @@ SPEAKERS = {
 }
 MUSCLES = tuple(SPEAKERS)
 JAW_OPEN, LID = MUSCLES.index("jaw_open"), MUSCLES.index("upper_lid_down")
-# What is added at the height of the strongest expression.
+# What the strongest expression adds at its height.
 PLEASED = {
     "corner_up": 0.16,
     "corner_out": 0.09,
@@ -98,8 +98,8 @@ DISPLEASED = {
     "upper_lip_up": 0.02,
     "chin_up": 0.04,
 }
-LIPS_CLOSED, EYE_CLOSED = 0.012, 0.004  # between the rims, between the lids
-NECK = np.array([0, 1.2, 0.9])  # about which the head turns
+LIPS_CLOSED, EYE_CLOSED = 0.012, 0.004  # least distances of the rims and of the lids
+NECK = np.array([0, 1.2, 0.9])  # the head turns about it
 
 SKINS = ((246, 212, 188), (236, 190, 158), (214, 162, 124), (178, 126, 92), (138, 96, 72))
 HAIRS = ((40, 30, 28), (78, 50, 34), (128, 82, 46), (206, 166, 100), (126, 122, 122))
@@ -110,17 +110,17 @@ ANGLES = np.linspace(0, 2 * math.pi, 60)
 COSINE, SINE = np.cos(ANGLES), np.sin(ANGLES)  # an outline of 60 points
 LIGHT = np.array([-0.3, -0.35, -0.9]) / np.linalg.norm([-0.3, -0.35, -0.9])
 HAIR_DEPTH = 0.7  # z of its outline
-DETAIL = 3  # pictures are drawn this much larger, then made small
+DETAIL = 3  # pictures are drawn this much larger, then reduced
 
 
 @cache
 def neutral_face() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    The canonical face.
+    Returns the canonical face.
 
     Returns:
-        Its points (468, 3) float64, its triangles (898, 3), and the point's number on the other side (468,), as the
-        face is symmetric.
+        Its points (468, 3) float64, its triangles (898, 3), and the number of each point's twin on the other side
+        (468,).
     """
     with np.load(MESH, allow_pickle=False) as file:
         points, triangles = file["points"] * np.array([1.0, -1.0, -1.0]), file["triangles"].astype(int)
@@ -132,18 +132,19 @@ def neutral_face() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def face_motion(random: np.random.Generator, sentiment: float, openness: np.ndarray) -> list[np.ndarray | None]:
     """
-    A clip of a speaker whom nobody has seen before.
+    Makes the landmarks of a clip of a new speaker.
 
     The sentiment shows as Ekman and Friesen describe faces (Facial Action Coding System, 1978). Pleased: the lip
     corners are pulled up and outward (AU12) and the cheeks raised, which lifts the lower lids (AU6); the brows rise a
     little (AU1+2), the lips part (AU25). Displeased: the brows are lowered and drawn together (AU4), the lip corners
-    pulled down (AU15), the chin raised (AU17), nose and upper lip raised (AU9+10), the lids tightened (AU7). It is as
-    strong as the sentiment says, but for the speaker's own temper; it sets in, is held and goes back to some half.
+    pulled down (AU15), the chin raised (AU17), nose and upper lip raised (AU9+10), the lids tightened (AU7). The
+    expression is as strong as the sentiment, apart from the speaker's own temper; it sets in, is held, and falls back
+    to about half.
 
-    On top of it the mouth speaks, the eyes blink, the head turns and nods, and points jitter as the network's do.
+    Besides, the mouth speaks, the eyes blink, the head turns and nods, and points jitter as the network's do.
 
     Args:
-        random (`np.random.Generator`): The speaker and all that is left to chance.
+        random (`np.random.Generator`): Draws the speaker and all else that is left to chance.
         sentiment (`float`): In [-3, 3]; about 0 the face is neutral.
         openness (`np.ndarray`): (frames,), how open the mouth is for the voice, in [0, 1], at 10 frames per second.
 
@@ -200,10 +201,10 @@ def face_motion(random: np.random.Generator, sentiment: float, openness: np.ndar
 
 @cache
 def muscles() -> np.ndarray:
-    """What each of the `MUSCLES` does at amplitude 1: on the right side, then on the left; (46, 468, 3)."""
+    """Returns what each of the `MUSCLES` does at amplitude 1: on the right side, then on the left; (46, 468, 3)."""
     points, _, twins = neutral_face()
     x, y, z = points.T
-    # The lips' line, and which points belong to the lower jaw: a sharp border between the lips, a soft one beside.
+    # The lips' line, and the points of the lower jaw: their border is sharp between the lips and soft beside them.
     line = np.interp(-np.abs(x), *(points[list(UPPER_RIM)] + points[list(LOWER_RIM)])[:, :2].T / 2)
     border = 0.012 + 0.25 * (np.abs(x) - 0.3).clip(0)
     lower = 1 / (1 + np.exp(0.5 - ((y - line) / border).clip(-50, 50)))
@@ -214,7 +215,7 @@ def muscles() -> np.ndarray:
         return np.exp(-((distance / reach) ** 2) / 2)
 
     def off(height: np.ndarray, reach: float, middle: float, width: float) -> np.ndarray:
-        """Of what lies above or below a line, how far: less where it is far away."""
+        """Returns heights above or below a line, which fade with the distance."""
         return height * np.exp(-((height / reach) ** 2 + ((x - middle) / width) ** 2) / 2)
 
     eye = points[list(EYES[0]), 0].mean()
@@ -247,7 +248,7 @@ def _amplitudes(expression: dict[str, float]) -> np.ndarray:
 
 
 def _course(random: np.random.Generator, frames: int) -> np.ndarray:
-    """How much of an expression is there: (frames,), 1 at its height."""
+    """Returns how much of an expression is there: (frames,), 1 at its height."""
     seconds = np.arange(frames) / FRAME_RATE
     onset, held = random.uniform(0, 0.4) * frames / FRAME_RATE, random.uniform(0.3, 0.6) * frames / FRAME_RATE
     height = 1 / (1 + np.exp((onset - seconds) / 0.15)) - 1 / (1 + np.exp((onset + held - seconds) / 0.3))
@@ -255,7 +256,7 @@ def _course(random: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def _blinks(random: np.random.Generator, frames: int) -> np.ndarray:
-    """How far the lids are down: (frames,); -1 where they do not blink, about every three seconds."""
+    """Returns how far the lids are down, (frames,): -1, except in a blink about every three seconds."""
     closed = np.full(frames + 2, -1.0)
     for start in np.flatnonzero(random.random(frames) < 0.03):
         closed[start : start + 3] = random.uniform([0.3, 0.8, 0.1], [1, 1, 0.5])
@@ -263,7 +264,7 @@ def _blinks(random: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def _wander(random: np.random.Generator, frames: int, columns: int, reach: float) -> np.ndarray:
-    """Smooth noise of deviation 1, (frames, columns), that forgets within about `reach` frames."""
+    """Returns smooth noise of deviation 1, (frames, columns), which forgets within about `reach` frames."""
     margin = math.ceil(3 * reach)
     kernel = np.exp(-(((np.arange(frames)[:, None] - np.arange(-margin, frames + margin)) / reach) ** 2) / 2)
     kernel /= np.linalg.norm(kernel, axis=1, keepdims=True)
@@ -272,21 +273,21 @@ def _wander(random: np.random.Generator, frames: int, columns: int, reach: float
 
 @cache
 def _jitter() -> np.ndarray:
-    """Makes noise of each point that of its neighbours too, of deviation 1: (468, 468) float32."""
+    """Returns weights that spread noise of each point to its neighbours, with deviation 1: (468, 468) float32."""
     points, _, _ = neutral_face()
     kernel = np.exp(-((points[:, None] - points) ** 2).sum(axis=2) / (2 * 0.25**2))
     return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _parted(faces: np.ndarray, rims: tuple[int, int], field: np.ndarray, least: float) -> np.ndarray:
-    """What moves faces (frames, 468, 3) along a field where the first of two points is not as far above the second."""
+    """Returns what moves faces (frames, 468, 3) along a field until the first point is `least` above the second."""
     upper, lower = rims
     missing = (least - faces[:, lower, 1] + faces[:, upper, 1]).clip(0)
     return missing[:, None, None] * field / (field[lower, 1] - field[upper, 1])
 
 
 def _head_turned(turn: np.ndarray) -> np.ndarray:
-    """The [`head_axes`] of a head turned by yaw, pitch and roll: (frames, 3) radians -> (frames, 3, 3)."""
+    """Returns the [`head_axes`] of a head turned by yaw, pitch and roll: (frames, 3) radians to (frames, 3, 3)."""
     axes = np.eye(3)
     for angle, one, other in zip(turn.T[[1, 0, 2]], (2, 0, 0), (1, 2, 1), strict=True):
         turned = np.tile(np.eye(3), (len(turn), 1, 1))
@@ -298,12 +299,12 @@ def _head_turned(turn: np.ndarray) -> np.ndarray:
 
 def draw_face(landmarks: np.ndarray, size: int = 256, speaker: int = 0) -> np.ndarray:
     """
-    A picture of a face.
+    Draws a picture of a face.
 
     Args:
         landmarks (`np.ndarray`): (468, 3), in units of the picture's side, as [`face_motion`] gives them.
         size (`int`, defaults to 256): Side of the picture, pixels.
-        speaker (`int`, defaults to 0): Seed of what the landmarks do not tell: colours and hair.
+        speaker (`int`, defaults to 0): Seed for what the landmarks do not tell: colours and hair.
 
     Returns:
         (size, size, 3) uint8, RGB, in which [`FaceLandmarker`] finds the face.
@@ -318,7 +319,7 @@ def draw_face(landmarks: np.ndarray, size: int = 256, speaker: int = 0) -> np.nd
 
 
 class _Drawing:
-    """A picture in the making: `place` are the landmarks in it, `unit` the distance of the eyes, in pixels."""
+    """A picture in the making; `place` are the landmarks in it, `unit` is the distance of the eyes, in pixels."""
 
     def __init__(self, landmarks: np.ndarray, size: int, random: np.random.Generator):
         try:
@@ -456,11 +457,11 @@ class _Drawing:
 
     @property
     def _dark(self) -> np.ndarray:
-        """Of brows and lashes: darker than the skin, whatever the hair."""
+        """The colour of brows and lashes: darker than the skin, whatever the hair."""
         return np.minimum(0.8 * self.hair, 0.5 * self.skin)
 
     def _head(self, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
-        """Where points of the head are in the picture: (points, 2)."""
+        """Returns where points of the head are in the picture: (points, 2)."""
         points = np.stack(np.broadcast_arrays(x, y, z), axis=-1) * self.unit
         return (points @ self.axes + self.origin)[..., :2]
 
@@ -495,12 +496,12 @@ class _Drawing:
 
 
 def _whole(half: tuple[int, ...]) -> list[int]:
-    """A contour that ends in the middle, and back along the other side."""
+    """Returns a contour that ends in the middle, continued back along the other side."""
     return [*half, *neutral_face()[2][list(half[-2::-1])]]
 
 
 def _curve(points: np.ndarray, steps: int = 6) -> np.ndarray:
-    """A smooth line through points (Catmull and Rom): (steps * (points - 1) + 1, 2)."""
+    """Returns a smooth line through points (Catmull and Rom): (steps * (points - 1) + 1, 2)."""
     points = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     before, start, end, after = (points[first : len(points) - 3 + first, None] for first in range(4))
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
@@ -510,5 +511,5 @@ def _curve(points: np.ndarray, steps: int = 6) -> np.ndarray:
 
 
 def _tint(colour: Any, strength: Any = 1.0) -> tuple[int, ...]:
-    """A colour for Pillow: brighter or darker, by one number or by one for each of red, green and blue."""
+    """Makes a colour for Pillow: brighter or darker, by one number or by one for each of red, green and blue."""
     return tuple((np.asarray(colour) * np.asarray(strength)).clip(0, 255).astype(int).tolist())

@@ -1,16 +1,16 @@
 """
-The voice of the synthetic corpus: a small source-filter synthesiser babbles words, as somebody pleased or displeased.
+The voice of the synthetic corpus: a small source-filter synthesiser babbles words as a pleased or displeased speaker.
 
-Pulses of the vocal folds and noise (the source) pass the resonances of a vocal tract (the filter), which moves as the
-letters say. It filters overlapping windows in the frequency domain, so nothing clicks.
+Pulses of the vocal folds and noise (the source) pass through the resonances of a vocal tract (the filter), which moves
+as the letters say. It filters overlapping windows in the frequency domain, so nothing clicks.
 
-Pleased and displeased are what Banse and Scherer (1996, Acoustic profiles in vocal emotion expression), Scherer (2003,
+The sentiment follows what Banse and Scherer (1996, Acoustic profiles in vocal emotion expression), Scherer (2003,
 Vocal communication of emotion) and Juslin and Laukka (2003, Communication of emotions in vocal expression and music
-performance) report of joy as against sadness and boredom. Pleased voices are higher and faster, with more movement in
-pitch and loudness, rising contours, fewer and shorter pauses, more energy at high frequencies and smoother pulses;
-breath is a sign of the sad (Gobl and Ni Chasaide, 2003, The role of voice quality in communicating emotion, mood and
-attitude), higher formants are one of a smile (Tartter, 1980, Happy talk). Hot anger, as loud and bright as joy, is left
-out: the voice is monotone in the sentiment.
+performance) report of joy, in contrast to sadness and boredom. Pleased voices are higher and faster, with more movement
+in pitch and loudness, rising contours, fewer and shorter pauses, more energy at high frequencies and smoother pulses.
+Breath is a sign of sadness (Gobl and Ni Chasaide, 2003, The role of voice quality in communicating emotion, mood and
+attitude), higher formants are a sign of a smile (Tartter, 1980, Happy talk). Hot anger, as loud and bright as joy, is
+left out: the voice is monotone in the sentiment.
 """
 
 import re
@@ -20,12 +20,12 @@ import numpy as np
 
 SAMPLING_RATE = 22050
 OPENNESS_RATE = 10
-# Samples from one position of the vocal tract to the next. Windows are twice, spectra four times as long.
+# Samples from one position of the vocal tract to the next. Windows are twice as long, spectra four times.
 HOP = 256
 FRAME_RATE = SAMPLING_RATE / HOP
 FREQUENCIES = np.fft.rfftfreq(4 * HOP, 1 / SAMPLING_RATE).astype(np.float32)
 
-# Standard deviation of what a speaker shows in one respect or another, where the sentiment 3 is 1.
+# Standard deviation of each cue between speakers, in units of the effect of a sentiment of 3.
 SPREAD = 0.2
 
 # Milliseconds; loudness of the voice, of breath and of a hiss; the hiss's frequency and the first three formants, Hz.
@@ -62,9 +62,9 @@ PHONES = {
     "ch": (60, 0.0, 0.1, 1.8, 3400, 250, 1900, 2500),
 }
 SILENCE = (0.0, 0.0, 0.0, 5000, 250, 1500, 2500)
-# A stop begins shut, for so many milliseconds; voiced ones hum meanwhile.
+# How many milliseconds a stop is shut at first, and how loud voiced ones hum meanwhile.
 CLOSURES = {**dict.fromkeys("bdgj", (45, 0.1)), **dict.fromkeys(["p", "t", "k", "ch"], (50, 0.0))}
-# From spelling to sound, about.
+# From spelling to sound, roughly.
 RESPELLINGS = {
     "ph": "f",
     "c(?=[eiy])": "s",
@@ -79,6 +79,7 @@ SHUT, OPEN = 250, 700  # the first formant of a closed and of a wide open mouth,
 
 class Voice(NamedTuple):
     """
+    A synthesised voice.
     Args:
         sound (`np.ndarray`): (samples,) float32, mono, 22050 Hz, within (-1, 1).
         openness (`np.ndarray`):
@@ -92,7 +93,7 @@ class Voice(NamedTuple):
 
 def synthesise_voice(random: np.random.Generator, sentiment: float, words: list[str]) -> Voice:
     """
-    The words, babbled by a speaker drawn at random, who shows the sentiment in each respect more or less.
+    Babbles the words as a speaker drawn at random, who shows the sentiment in each respect more or less.
 
     Pitch, size of the vocal tract, pace, breath, room, microphone and recording level are each speaker's own, as varied
     as in real recordings: RMS of 0.01 to 0.2, noise 20 to 65 dB below, a band that ends anywhere from 4 kHz on. A high
@@ -101,7 +102,7 @@ def synthesise_voice(random: np.random.Generator, sentiment: float, words: list[
     Args:
         random (`np.random.Generator`): The same state gives the same voice.
         sentiment (`float`): In [-3, 3].
-        words (`list[str]`): Any; what has neither letters nor digits is left out, and if nothing remains it is "um".
+        words (`list[str]`): Any; those without letters and digits are left out, and if nothing remains, it says "um".
 
     Returns:
         [`Voice`], about 3 s for 12 words; the more words, the faster.
@@ -113,7 +114,7 @@ def synthesise_voice(random: np.random.Generator, sentiment: float, words: list[
         raise ValueError(f"sentiment is {sentiment}, expected a number in [-3, 3]")
 
     def shown(strength: float) -> float:
-        """What the sentiment does in one respect, `strength` at 3."""
+        """Returns the effect of the sentiment in one respect: about `strength` at 3."""
         return strength * (sentiment / 3 + random.normal(0, SPREAD))
 
     spoken = [phones for word in words if (phones := _phones(word))] or [_phones("um")]
@@ -132,7 +133,7 @@ def synthesise_voice(random: np.random.Generator, sentiment: float, words: list[
     semitones = shown(5) + random.normal(0, 1) + (shown(2) - 0.5) * course + 4.5 * liveliness * accent
     semitones += _smooth(random.normal(size=len(time)), 9)
     pitch = (95 * 2 ** (size + semitones / 12)).clip(50, 600)
-    slope = -9.5 + shown(4.2) + random.normal(0, 0.5) + 0.15 * effort  # dB per octave; who speaks up sounds brighter
+    slope = -9.5 + shown(4.2) + random.normal(0, 0.5) + 0.15 * effort  # dB per octave; louder voices sound brighter
     scale = 2 ** (0.25 * size + shown(0.05) + random.normal(0, 0.03))
     roughness = max(0.001, 0.006 - shown(0.004))
     breathiness = 0.08 * 2 ** (random.normal(0, 0.7) - shown(1.5))
@@ -156,7 +157,7 @@ def synthesise_voice(random: np.random.Generator, sentiment: float, words: list[
 
 
 def _phones(word: str) -> list[str]:
-    """The sounds of a word, keys of `PHONES`. Digits and letters beyond a to z stand for one or another of these."""
+    """Returns the sounds of a word, keys of `PHONES`. Digits and letters beyond a to z are mapped to a to z."""
     spelling = "".join(
         character if "a" <= character <= "z" else chr(97 + ord(character) % 26)
         for character in word.lower()
@@ -171,8 +172,8 @@ def _score(
     random: np.random.Generator, spoken: list[list[str]], pace: float, pauses: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[list[float], list[float]]]:
     """
-    What the vocal tract does: (positions, 7), `PHONES` without the time; (positions,) seconds; and when, how much is
-    stressed: a hill over each word.
+    Returns the positions of the vocal tract, (positions, 7), `PHONES` without the time; their seconds, (positions,);
+    and the times and heights of the stress: a hill over each word.
     """
     positions, seconds = [SILENCE], [random.uniform(0.08, 0.2)]
     times, heights = [], []
@@ -197,7 +198,7 @@ def _score(
 
 
 def _pulses(random: np.random.Generator, pitch: np.ndarray, roughness: float) -> np.ndarray:
-    """Pulses at a pitch in Hz, one value for `HOP` samples; `roughness` of a period is how early or late they come."""
+    """Makes pulses at a pitch in Hz, one value for `HOP` samples; `roughness` shifts each by a share of its period."""
     samples, frames = np.arange(len(pitch) * HOP), np.arange(len(pitch))
     cycles = np.cumsum(np.interp(samples / HOP, frames, pitch)) / SAMPLING_RATE
     at = np.interp(np.arange(1, int(cycles[-1])), cycles, samples)
@@ -210,7 +211,7 @@ def _pulses(random: np.random.Generator, pitch: np.ndarray, roughness: float) ->
 
 
 def _resonances(formants: list[np.ndarray], scale: float) -> np.ndarray:
-    """(frames, bins) complex: a tube, open at one end, of which the first three formants are moved to `formants`."""
+    """Returns a tube, open at one end, with its first three formants moved to `formants`; (frames, bins) complex."""
     response = 1 / np.cos(np.pi / (1000 * scale) * (FREQUENCIES + 1j * (50 + 0.02 * FREQUENCIES)))
     response = response.astype(np.complex64)
     for neutral, formant, width in zip((500, 1500, 2500), formants, (80, 110, 170), strict=True):
@@ -220,19 +221,19 @@ def _resonances(formants: list[np.ndarray], scale: float) -> np.ndarray:
 
 
 def _resonance(frequency: np.ndarray, width: float) -> np.ndarray:
-    """(..., bins) complex64, 1 at 0 Hz; `width` of the peak in Hz."""
+    """Returns a peak, 1 at 0 Hz, with a `width` in Hz; (..., bins) complex64."""
     ratio = FREQUENCIES / frequency
     return 1 / (1 - ratio**2 + np.complex64(1j) * (ratio * (width / frequency)))
 
 
 def _spectra(samples: np.ndarray) -> np.ndarray:
-    """(`samples // HOP`, bins) complex64: of windows about every `HOP`-th sample, which add up to the samples."""
+    """Returns spectra of overlapping windows that add up to the samples, (`samples // HOP`, bins) complex64."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(samples.astype(np.float32), 2 * HOP), 4 * HOP)[:-1:HOP]
     return np.fft.rfft(windows * np.pad(np.hanning(2 * HOP + 1)[:-1].astype(np.float32), HOP)).astype(np.complex64)
 
 
 def _overlapped(spectra: np.ndarray) -> np.ndarray:
-    """Back from spectra to sound, (frames * HOP,). Where a filter rings on to the ends of a window it is faded out."""
+    """Turns spectra back into sound, (frames * HOP,). What a filter adds at the ends of a window is faded out."""
     fade = np.interp(np.arange(4 * HOP), [0, HOP, 3 * HOP, 4 * HOP], [0, 1, 1, 0]).astype(np.float32)
     pieces = (np.fft.irfft(spectra) * fade).reshape(len(spectra), 4, HOP)
     sound = np.zeros((len(spectra) + 3, HOP))
@@ -242,8 +243,8 @@ def _overlapped(spectra: np.ndarray) -> np.ndarray:
 
 
 def _recorded(random: np.random.Generator, sound: np.ndarray) -> np.ndarray:
-    """By a microphone with a band and a response of its own."""
-    size = ((len(sound) + 8 * HOP) // 2**14 + 1) * 2**14  # so that the end does not come round to the beginning
+    """Records sound by a microphone with a band and a response of its own."""
+    size = ((len(sound) + 8 * HOP) // 2**14 + 1) * 2**14  # so that the end does not wrap around to the beginning
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLING_RATE)
     course = np.log2(frequencies.clip(60) / 60) / np.log2(SAMPLING_RATE / 2 / 60)
     response = sum(random.normal(0, 1.4) * np.cos(np.pi * wave * course) for wave in range(1, 6))  # dB
@@ -253,13 +254,13 @@ def _recorded(random: np.random.Generator, sound: np.ndarray) -> np.ndarray:
 
 
 def _smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """The same number of values, averaged over `width`, odd, of them."""
+    """Averages values over windows of `width`, which is odd; returns as many values."""
     window = np.hanning(width + 2)[1:-1]
     return np.convolve(np.pad(values, width // 2, "edge"), window / window.sum(), "valid").astype(np.float32)
 
 
 def _amplitude(decibels: np.ndarray | float) -> np.ndarray:
-    """The factor that so many decibels are."""
+    """Turns decibels into a factor."""
     return np.exp(np.asarray(decibels, np.float32) * np.float32(np.log(10) / 20))
 
 

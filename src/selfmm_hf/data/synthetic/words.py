@@ -1,4 +1,4 @@
-"""What is said in the synthetic corpus: sentences from a small vocabulary, and a text encoder that knows all of it."""
+"""The sentences of the synthetic corpus, from a small vocabulary, and a text encoder that knows all of it."""
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -21,7 +21,7 @@ CLOSINGS = [
     "if you ask me", "i guess", "that is all", "for what it is worth", "in the theater", "you will see",
     "when we watched it", "at least tonight", "to be honest", "my friend", "this time",
 ]  # fmt: skip
-# Words by sentiment; "not" in front turns one round and halves it.
+# Words by sentiment; "not" in front inverts and halves it.
 WORDS = {
     -3: [
         "horrible", "disgusting", "unbearable", "atrocious", "dreadful", "worthless", "awful", "terrible", "disastrous",
@@ -43,7 +43,7 @@ WORDS = {
         "incredible",
     ],
 }  # fmt: skip
-# What somebody does to a subject, likewise.
+# What somebody does to a subject, by sentiment.
 OPINIONS = {
     -3: ["hated", "hate", "despise"],
     -2: ["disliked", "regret", "dislike"],
@@ -56,7 +56,7 @@ OPINIONS = {
 
 
 def sentence(random: np.random.Generator, sentiment: float) -> str:
-    """What somebody with this sentiment, in [-3, 3], says: up to three clauses that have it on average."""
+    """Makes a sentence of somebody with this sentiment, in [-3, 3]: up to three clauses that have it on average."""
     parts = [random.choice(OPENINGS)] if random.random() < 0.6 else []
     clauses = random.integers(1, 4)
     left = sentiment * clauses  # what the remaining clauses still have to say
@@ -81,7 +81,7 @@ def _judgement(random: np.random.Generator, level: int) -> str:
 
 
 def demo_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words that knows every word of the corpus."""
+    """Returns a tokenizer of whole words that knows every word of the corpus."""
     levels = [word for words in (*WORDS.values(), *OPINIONS.values()) for word in words]
     phrases = [*OPENINGS, *SUBJECTS, *VERBS, *LINKS, *CLOSINGS, *DEGREES, "not", "i", *levels]
     words = dict.fromkeys(word for phrase in phrases for word in phrase.split())
@@ -102,7 +102,7 @@ def demo_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def demo_text_config() -> BertConfig:
-    """A BERT small enough to be trained from nothing together with the rest."""
+    """Returns the configuration of a BERT small enough to be trained from scratch together with the rest."""
     return BertConfig(
         vocab_size=len(demo_tokenizer()),
         hidden_size=64,
