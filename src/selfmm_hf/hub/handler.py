@@ -6,10 +6,10 @@ Serves this repository on Hugging Face Inference Endpoints, which look for the c
     {"inputs": {"text": "what is said", "audio": [[...], [...]]}}       words and features, (frames, columns)
     {"inputs": "https://..."}, {"inputs": "BASE64"}, a body of bytes    a clip, without its words
 
-`"parameters": {"window_seconds": 1.0}` adds a timeline. What comes back is what the pipeline returns, as JSON.
+`"parameters": {"window_seconds": 1.0}` adds a timeline. The answer is what the pipeline returns, as JSON.
 
-An address is fetched only by https, from a public host, and up to 500 MB: else anybody who may call the endpoint could
-read what is inside its network. No text is ever taken for a path.
+An address is fetched only by https, from a public host, and up to 500 MB. Otherwise anybody who may call the endpoint
+could read what is inside its network. No text is ever taken for a path.
 """
 
 import base64
@@ -29,8 +29,9 @@ PARAMETERS = {"window_seconds"}
 
 class EndpointHandler:
     """
+    Answers requests with the pipeline of a repository.
     Args:
-        path: The folder of the repository; by default that of this file.
+        path: Folder of the repository; by default that of this file.
     """
 
     def __init__(self, path: str = ""):
@@ -39,6 +40,7 @@ class EndpointHandler:
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """
+        Runs the pipeline on one request.
         Args:
             data: `inputs` and `parameters`, as above.
 

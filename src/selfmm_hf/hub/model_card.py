@@ -53,10 +53,10 @@ LIBRARIES = {
 
 def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, picture: bool = False) -> ModelCard:
     """
-    The card, with the results of the run as a table and as metadata (`model-index`).
+    Makes the card, with the results of the run as a table and as metadata (`model-index`).
 
     Args:
-        facts: See `Run._facts`.
+        facts: Facts of the run, see `Run._facts`.
         picture: Whether the folder holds `run.png`.
     """
     config, builder = model.config, BUILDERS.get(facts["dataset"])
@@ -117,7 +117,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
 
 
 def libraries(processor: SelfMMProcessor) -> list[str]:
-    """What, beside transformers and torch, computes the features of the recipe."""
+    """Returns the libraries, besides transformers and torch, that compute the features of the recipe."""
     kinds = {one["kind"] for one in processor.feature_extractor.recipe.values()} - {"features"}
     return sorted({name for kind in kinds for name in LIBRARIES[kind]})
 
@@ -128,7 +128,7 @@ def _template() -> Template:
 
 
 def _chosen(facts: dict) -> str:
-    """Which model it is, of those that were trained."""
+    """Says which of the trained models this is."""
     if "seeds" not in facts:
         return (
             f"Seed {facts['seed']}, epoch {facts['best_epoch']} of {facts['epochs']}, selected by the validation loss "
@@ -143,7 +143,7 @@ def _chosen(facts: dict) -> str:
 
 
 def _lora(facts: dict) -> str | None:
-    """How the text encoder was trained, if by LoRA."""
+    """Says how the text encoder was trained, if by LoRA."""
     if "lora_rank" not in facts:
         return None
     return (
@@ -153,12 +153,12 @@ def _lora(facts: dict) -> str | None:
 
 
 def preset_name(number: int) -> str:
-    """The file of the folder that holds the preset given as the `number`th, from 0."""
+    """Returns the name of the file that holds the `number`th preset, from 0."""
     return "preset.yaml" if number == 0 else f"preset_{number + 1}.yaml"
 
 
 def _predicts(task: Task) -> str:
-    """What the model predicts, for "This model predicts ..."."""
+    """Says what the model predicts, for "This model predicts ..."."""
     if task.problem_type == SINGLE_LABEL:
         return f"which one of these classes a clip is of: {', '.join(task.names)}"
     if task.problem_type == MULTI_LABEL:
@@ -167,7 +167,7 @@ def _predicts(task: Task) -> str:
 
 
 def _result(task: Task) -> str:
-    """What the pipeline says of a clip beside its modalities."""
+    """Says what the pipeline returns for a clip, besides its modalities."""
     if task.problem_type == SINGLE_LABEL:
         return "the probabilities of all classes (`scores`), the most probable one (`label`)"
     if task.problem_type == MULTI_LABEL:
@@ -180,7 +180,7 @@ def _scales(task: Task) -> list[str]:
 
 
 def pipeline_tag(processor: SelfMMProcessor, task: Task) -> str | None:
-    """The task by which the Hub lists the model; it knows none for scores, or for features of another program."""
+    """Returns the task by which the Hub lists the model; it has none for scores, or for features of another program."""
     kinds = {name: one["kind"] for name, one in processor.feature_extractor.recipe.items()}
     if task.problem_type == REGRESSION or "features" in kinds.values():
         return None
@@ -189,14 +189,14 @@ def pipeline_tag(processor: SelfMMProcessor, task: Task) -> str | None:
 
 def _metadata(facts: dict, title: str, task: Task, tag: str | None) -> ModelCardData:
     builder = BUILDERS.get(facts["dataset"])
-    # What is learned of data is no freer than they are.
+    # A model is no freer than the data from which it learned.
     licence = {"license": "mit"} if builder is None else {"license": "unknown"}
     if builder is not None and builder.CITATION:
         licence = {"license": "other", "license_name": "research-use", "license_link": builder.HOMEPAGE}
     repository = facts["data"] if _is_repository(facts["data"]) else None
     results = [
         EvalResult(
-            task_type="other",  # the Hub has none of its own for it
+            task_type="other",  # the Hub has no type for it
             task_name=TASK_NAMES[task.problem_type] if task.label_range is None else "Multimodal sentiment analysis",
             dataset_type=repository or facts["dataset"],
             dataset_name=title,
@@ -229,7 +229,7 @@ def _reported(facts: dict) -> list[str]:
 
 
 def _rows(facts: dict, published: list[PublishedFigures]) -> Iterator[list[str]]:
-    """The table of results: a head, a row for each split, and the published ones for the test split."""
+    """Yields the table of results: a head, a row for each split, and the published results for the test split."""
     names = _reported(facts)
     yield ["", *(METRIC_NAMES[name][1] for name in names)]
     for split in SPLITS:
@@ -249,7 +249,7 @@ def _command(facts: dict) -> str:
 
 
 def _calls(processor: SelfMMProcessor) -> list[str]:
-    """Examples of the use of the pipeline."""
+    """Returns examples of calls of the pipeline."""
     recipe = processor.feature_extractor.recipe
     given = {name: one["dim"] for name, one in recipe.items() if one["kind"] == "features"}
     parts = {name: "FRAMES" for name in given}
@@ -287,7 +287,7 @@ def _encoder_name(config: SelfMMConfig, name: str | None, revision: str | None) 
         return "none, words come as vectors" if "text" in config.modalities else "none, the model reads no words"
     if name is None:
         return "a small BERT trained with the rest"
-    # The name of a folder is enough; where it lay on somebody's machine is nobody's business.
+    # The name of a folder is enough; its place on somebody's machine is private.
     if _is_repository(name):
         return f"`{name}`" + (f" at `{revision}`" if revision else "")
     return f"`{Path(name).resolve().name}` (a local folder)"

@@ -1,4 +1,4 @@
-"""One complete model folder: weights, configuration, remote code, processor, card, recipe and licence."""
+"""Writes a complete model folder: weights, configuration, remote code, processor, card, recipe and licence."""
 
 import json
 import shutil
@@ -17,19 +17,19 @@ def save_model_folder(
     folder: Path, model: SelfMMModel, processor: SelfMMProcessor, facts: dict, picture: Path | None = None
 ) -> None:
     """
-    Writes the folder, which is there whole or not at all.
+    Writes the model folder, which appears whole or not at all.
 
     Args:
-        folder: Where to, within that of the run; an earlier one is replaced.
-        model: Its weights are saved as safetensors, its code with it.
-        processor: Of what the model takes.
-        facts: Of the training run, for the model card: see `Run._facts`.
-        picture: Of the run, if there is one.
+        folder: Where to write, within the folder of the run; an earlier one is replaced.
+        model: Its weights are saved as safetensors, with its code.
+        processor: Prepares the inputs of the model.
+        facts: Facts of the training run, for the model card: see `Run._facts`.
+        picture: Picture of the run, if there is one.
     """
     with whole(folder) as part:
         save_loadable(part, model, processor)
         shutil.copy(LICENCE, part / "LICENSE")
-        shutil.copy(handler.__file__, part / "handler.py")  # of Inference Endpoints, which install the requirements
+        shutil.copy(handler.__file__, part / "handler.py")  # for Inference Endpoints, which install the requirements
         lines = ["transformers>=5.9", *libraries(processor)]
         (part / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for number, (_, text) in enumerate(facts["presets"]):
@@ -38,13 +38,13 @@ def save_model_folder(
             shutil.copy(picture, part / PICTURE)
         model_card(model, processor, facts, picture=(part / PICTURE).is_file()).save(part / "README.md")
         for file in part.glob("*.safetensors"):
-            shutil.copymode(part / "config.json", file)  # safetensors lets nobody else read it
+            shutil.copymode(part / "config.json", file)  # safetensors lets only the owner read it
 
 
 def save_loadable(folder: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
     """
     Saves what `AutoModel`, `AutoProcessor` and `pipeline` load with `trust_remote_code=True`, and an example by which
-    the commands see whether it is still the same.
+    the commands check that the model is still the same.
 
     Raises:
         ValueError: Model and processor do not belong together; nothing is written.

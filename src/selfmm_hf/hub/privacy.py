@@ -1,4 +1,4 @@
-"""The files that are published, as others may see them: scrubbed, or refused."""
+"""Makes files ready to be seen by others: scrubs them, or refuses them."""
 
 import fnmatch
 import json
@@ -13,12 +13,12 @@ import yaml
 from ..data.card import parse_card
 from ..storage.scrub import holds_token, private, scrub
 
-# What only tells people something: a path in it may be another text. Other files would not do any more what they do, so
-# that only their user can take it out.
+# Files that only tell people something: a path in them may be replaced. Other files might then no longer work, so that
+# only their user can take it out.
 TELLING = ("README.md", "LICENSE", "*/LICENSE", "*/NOTICE", "preset*.yaml", "examples/*.txt", "examples/*.json")
 TELLING_JSON = ("*/origin.json", "*/dataset_info.json")
 TELLING_KEYS = {"name_or_path", "_name_or_path"}
-# Each text in them is a name, an option or a path. In all others, anything may begin with a slash.
+# In these, each text is a name, an option or a path. In all others, other things may begin with a slash, too.
 SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json", "*.index.json", "*requirements.txt")
 METADATA = "its metadata"
 
@@ -29,13 +29,13 @@ class PrivateError(ValueError):
 
 def publishable(name: str, source: Path | bytes) -> Path | bytes:
     """
-    A file, or its content, as it may be published: see [`scrub`].
+    Returns a file, or its content, as it may be published: see [`scrub`].
 
     Args:
-        name: In the repository.
+        name: Its path in the repository.
 
     Raises:
-        PrivateError: It holds a token, or a path or a login that cannot be taken out without breaking it.
+        PrivateError: It holds a token, or a path or a login that cannot be removed without breaking it.
     """
     _check(name, "its name", name, certain=True)
     if _is(name, TELLING):
@@ -81,7 +81,7 @@ def _told(name: str, source: Path | bytes) -> Path | bytes:
 
 
 def _shape(read: Callable[[str], Any], text: str) -> Any:
-    """The keys of what a text holds; `None` where it cannot be read."""
+    """Returns the keys of what a text holds; `None` if it cannot be read."""
 
     def keys(value: Any) -> Any:
         if isinstance(value, dict):
@@ -100,7 +100,7 @@ def _json(name: str, source: Path | bytes) -> Path | bytes:
     strings = list(_strings(content, name))
     _check_tokens(name, "\n".join(text for _, text, _ in strings))
     working = [(key, text) for key, text, tells in strings if not (tells or (all_tells and key))]
-    if next(private("\n".join(text for _, text in working), certain), None):  # a vocabulary has 50,000
+    if next(private("\n".join(text for _, text in working), certain), None):  # all at once: a vocabulary has 50,000
         for key, text in working:
             _check(name, f"the value of {key!r}" if key else "a key", text, certain)
 
@@ -116,7 +116,7 @@ def _json(name: str, source: Path | bytes) -> Path | bytes:
 
 
 def _strings(value: Any, key: str, tells: bool = False) -> Iterator[tuple[str, str, bool]]:
-    """The texts in JSON, each with its key, and whether it only tells something; keys as texts without one."""
+    """Yields the texts in JSON with their keys, and whether each only tells something; keys are texts without a key."""
     if isinstance(value, str):
         yield key, value, tells
     elif isinstance(value, dict):
@@ -129,7 +129,7 @@ def _strings(value: Any, key: str, tells: bool = False) -> Iterator[tuple[str, s
 
 
 def _texts(name: str, source: Path | bytes) -> Iterator[tuple[str, str]]:
-    """What may be read in a file, and where."""
+    """Yields the texts that may be read in a file, and where each is."""
     if isinstance(source, Path) and name.endswith(".safetensors"):
         with source.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))

@@ -27,7 +27,7 @@ PLACEHOLDER = "NAME/selfmm-demo"  # the model of a Space, until it is pushed
 
 
 class PublicationError(ValueError):
-    """A folder that is not to be pushed as it is."""
+    """A folder cannot be pushed as it is."""
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Publication:
     The content of a push.
 
     Args:
-        kind: Of the repository: `model`, `dataset` or `space`.
+        kind: Kind of the repository: `model`, `dataset` or `space`.
         identity: What it is, see [`identity`]; another push must find the same in its repository.
-        files: By their path in the repository, a file or its content.
-        owned: Patterns of what we have put there.
-        research: The title of data that are for research use, if it is such a data set.
+        files: Files, or their contents, by their path in the repository.
+        owned: Patterns of the files that our pushes put there.
+        research: The title of the data set, if it is one for research use.
         metric: Whether it is a metric of `evaluate`, which looks for a module of the repository's name.
         left: Files of the folder that are not sent.
         scrubbed: Files that are sent without the paths and logins that they hold here.
@@ -56,7 +56,7 @@ class Publication:
     scrubbed: tuple[str, ...] = ()
 
     def stale(self, names: Collection[str]) -> list[str]:
-        """Those of the files `names` of the repository that an earlier push put there and this one does not have."""
+        """Returns the files `names` of the repository that an earlier push put there and this one does not have."""
         return sorted(
             name
             for name in set(names) - self.files.keys()
@@ -69,7 +69,7 @@ def read_publication(folder: Path, repository: str, model: str | None = None) ->
     Checks a folder: that of a model or of a run, one that `selfmm data prepare` has made, or a Space.
 
     Args:
-        repository: Where it will be, by which the card that is sent calls it.
+        repository: Where it will be; the card that is sent uses this name.
         model: The repository of the model that a Space shows.
 
     Raises:
@@ -115,11 +115,11 @@ def identity(kind: str, names: Collection[str], read: Callable[[str], bytes]) ->
     Identifies a folder or repository: a type of model, the name of a data set, the title of a Space.
 
     Args:
-        names: Of its files.
-        read: Of one of them, the content.
+        names: Names of its files.
+        read: Returns the content of one of them.
 
     Returns:
-        Nothing where it is not of this kind.
+        `None` if it is not of this kind.
     """
     origin = min((name for name in names if name.endswith(f"/{ORIGIN_FILE}")), default="")
     file = {"model": "config.json", "dataset": origin, "space": "README.md"}[kind]
@@ -138,14 +138,14 @@ def identity(kind: str, names: Collection[str], read: Callable[[str], bytes]) ->
 
 
 def _called(dataset: str, research: str | None) -> str:
-    """What a data set is; one of its user's own that holds clips for research use is not one without them."""
+    """Names a data set; a user's own with clips for research use is named differently from one without."""
     builder = BUILDERS.get(dataset)
     own = builder is None or not builder.CITATION
     return f"the data set {dataset!r}" + (f", clips of {research}" if research and own else "")
 
 
 def loading_code(publication: Publication, repository: str, commit: str) -> str:
-    """The lines of Python that load what was pushed, as it was pushed."""
+    """Returns the Python code that loads exactly what was pushed."""
     pinned = f'"{repository}", revision="{commit}"'
     if publication.kind == "model":
         return (
@@ -168,7 +168,7 @@ def _content(source: Path | bytes) -> bytes:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files of a folder, by their path in it; what is hidden does not count."""
+    """Returns the files of a folder by their path in it, without hidden ones."""
     paths = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = (path.relative_to(folder).as_posix() for path in paths)
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
@@ -176,10 +176,10 @@ def _names(folder: Path) -> list[str]:
 
 def _sent(folder: Path, names: Collection[str], patterns: Collection[str]) -> dict[str, Path | bytes]:
     """
-    The files whose names fit one of the patterns, level by level.
+    Returns the files whose names fit one of the patterns, level by level.
 
     Raises:
-        PublicationError: One is a link to something outside, which nobody who looks at the folder would expect to send.
+        PublicationError: A file is a link to something outside the folder, which nobody would expect to send.
     """
     found: dict[str, Path | bytes] = {}
     for name in names:
@@ -196,7 +196,7 @@ def _sent(folder: Path, names: Collection[str], patterns: Collection[str]) -> di
 
 
 def _card(folder: Path) -> dict[str, Any] | None:
-    """The metadata of the card, if there is one."""
+    """Reads the metadata of the card, if there is one."""
     file = folder / "README.md"
     if not file.is_file():
         return None
@@ -210,7 +210,7 @@ def _card(folder: Path) -> dict[str, Any] | None:
 
 
 def _model(folder: Path, names: Collection[str], card: dict[str, Any]) -> Publication:
-    """Its code is all there, and its weights and processor load, by the package's code."""
+    """Checks that all code of a model is there, and that its weights and processor load by the package's code."""
     named = identity("model", names, lambda name: (folder / name).read_bytes())
     if named != "a model of the type 'selfmm'":
         raise PublicationError(f"{folder / 'config.json'} is not of Self-MM; it describes {named or 'no model'}.")
@@ -227,7 +227,7 @@ def _model(folder: Path, names: Collection[str], card: dict[str, Any]) -> Public
 
 def _code(folder: Path, names: Collection[str]) -> set[str]:
     """
-    The files of the modules that a configuration names, and of all that these import.
+    Returns the files of the modules that a configuration names, and of all modules that these import.
 
     Raises:
         PublicationError: One of them is missing, or is not Python.
@@ -265,7 +265,7 @@ def _code(folder: Path, names: Collection[str]) -> set[str]:
 
 
 def _dataset(folder: Path, names: Collection[str], _: dict[str, Any]) -> Publication:
-    """Its files are those that were made, and the card tells `load_dataset` of them."""
+    """Checks that a data set has the files that were made, and a card that describes them to `load_dataset`."""
     try:
         facts = origins(folder)
     except DataError as error:
@@ -284,7 +284,7 @@ def _dataset(folder: Path, names: Collection[str], _: dict[str, Any]) -> Publica
 
 
 def _research(folder: Path, origin: dict[str, Any]) -> str | None:
-    """The title of the data set for research use that this is, by its name, what was noted of it, or its content."""
+    """Returns the title of the research data set that this is, by its name, by what was noted, or by its content."""
     builder = BUILDERS.get(origin["dataset"])
     if builder is not None and builder.CITATION:
         return builder.TITLE
@@ -299,7 +299,7 @@ def _research(folder: Path, origin: dict[str, Any]) -> str | None:
 
 
 def _space(folder: Path, names: Collection[str], card: dict[str, Any], model: str | None) -> Publication:
-    """It has what the Hub starts it with, and in the copy that is sent the name of its model."""
+    """Checks that the Hub can start a Space, and writes the name of its model into the copy that is sent."""
     if card["sdk"] != "gradio" or not card.get("title"):
         raise PublicationError(f"{folder / 'README.md'} must say `sdk: gradio` and have a `title`.")
     script = str(card.get("app_file", "app.py"))

@@ -1,4 +1,4 @@
-"""A folder becomes a repository of the Hub, by one commit."""
+"""Pushes a folder to a repository of the Hub, by one commit."""
 
 import shlex
 import tempfile
@@ -26,7 +26,7 @@ from ..version import __version__
 from .publication import Publication, identity, loading_code, read_publication
 
 MAIN = "main"
-# What the Hub itself puts into a new repository: there is nothing yet that anybody could load.
+# What the Hub itself puts into a new repository: there is nothing that anybody could load yet.
 UNFINISHED = {".gitattributes", "README.md"}
 RESEARCH = (
     "{data} is for research use and must not be public. Push it to a private repository, without --public. The "
@@ -43,7 +43,7 @@ REMEDIES = {
 
 
 class PushError(ValueError):
-    """A push that was refused or broke off; the repository is as it was."""
+    """A push was refused or broke off."""
 
 
 class Destination(NamedTuple):
@@ -86,7 +86,7 @@ class Plan(NamedTuple):
 
 
 class _Remote(NamedTuple):
-    """A repository as it was seen: the head of the branch, its files, whether only its owner sees it."""
+    """A repository as it was seen: the head of the branch, its files, and whether it is private."""
 
     head: str
     names: set[str]
@@ -101,7 +101,7 @@ def plan(folder: str | Path, repository: str, *, model: str | None = None) -> Pl
         folder, repository, model: As in [`push`].
 
     Raises:
-        PublicationError: The folder is not whole, or a file holds what is nobody's business.
+        PublicationError: The folder is not whole, or a file holds something private.
     """
     publication = _checked(folder, repository, model)
     sizes = {
@@ -121,21 +121,22 @@ def push(
     model: str | None = None,
 ) -> Pushed:
     """
-    Pushes a folder as one commit: nobody ever sees half of it in the repository.
+    Pushes a folder as one commit, so that nobody ever sees half of it in the repository.
 
     The token is that of the environment (`HF_TOKEN`) or of the login. A new repository is private. Files that an
     earlier push put there and the folder does not have are deleted by the same commit; others stay.
 
     Args:
-        folder: Of a model or a run, a data set that `selfmm data prepare` has made, or a Space.
+        folder: Folder of a model or a run, a data set that `selfmm data prepare` has made, or a Space.
         repository: `NAME/REPOSITORY`.
-        public: Whether everybody shall see it, once the commit is there. An existing one stays as visible as it is.
-        revision: The branch; made from `main` where there is none.
+        public: Whether everybody may see it once the commit is there. If not, an existing repository stays as visible
+            as it is.
+        revision: The branch; made from `main` if it does not exist.
         message: Of the commit.
         model: The repository of the model that a Space shows.
 
     Raises:
-        PublicationError: The folder is not whole, or a file holds what is nobody's business.
+        PublicationError: The folder is not whole, or a file holds something private.
         PushError: It cannot be pushed, or the push broke off.
     """
     publication = _checked(folder, repository, model)
@@ -192,10 +193,10 @@ def _checked(folder: str | Path, repository: str, model: str | None) -> Publicat
 
 def take_destination(args: SelfMMTrainingArguments) -> Destination | None:
     """
-    Takes `--push_to_hub` out of the hands of [`Trainer`], which would push repositories that do not load.
+    Takes `--push_to_hub` over from [`Trainer`], which would push repositories that do not load.
 
     Raises:
-        PushError: The run could not be pushed there, as one sees before it begins.
+        PushError: The run could not be pushed there.
     """
     if not args.push_to_hub:
         return None
@@ -218,10 +219,10 @@ def _check_model_destination(destination: Destination) -> None:
 
 def push_run(folder: Path, destination: Destination) -> Pushed:
     """
-    Pushes the model of a run that is whole.
+    Pushes the model of a complete run.
 
     Raises:
-        PushError: It is whole still, and the error names the command that completes the push.
+        PushError: The push failed. The run is still complete, and the error names the command that pushes it.
     """
     try:
         return push(folder, **destination._asdict())
@@ -232,7 +233,7 @@ def push_run(folder: Path, destination: Destination) -> Pushed:
 
 
 def _check_destination(api: HfApi, kind: str, repository: str, revision: str | None) -> _Remote | None:
-    """The repository as it is, if it is there; an error where it could not be written to."""
+    """Returns the repository as it is, if it exists. Raises an error if it could not be written to."""
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
@@ -289,7 +290,7 @@ def _check_identity(api: HfApi, kind: str, expected: str, repository: str, remot
 
 
 def _check_shown(api: HfApi, model: str, public: bool) -> str:
-    """The model of a Space is there, and whoever sees the Space may load it."""
+    """Checks that a Space's model exists and may be loaded by whoever sees the Space; returns what is left to do."""
     remote = _look(api, "model", model, None)
     if remote is None or "config.json" not in remote.names:
         raise PushError(f"There is no model {model} on the Hub: push it before its Space.")
@@ -300,7 +301,7 @@ def _check_shown(api: HfApi, model: str, public: bool) -> str:
 
 @contextmanager
 def _explained(repository: str, so_far: str = "Nothing was committed.") -> Iterator:
-    """Whatever goes wrong between here and the Hub ends in one line that says what to do."""
+    """Turns whatever goes wrong with the Hub into an error of one line that says what to do."""
     try:
         yield
     except PushError:
@@ -315,7 +316,7 @@ def _explained(repository: str, so_far: str = "Nothing was committed.") -> Itera
 
 def _reason(error: BaseException, repository: str) -> str:
     while error.__cause__ is not None and not isinstance(error, HfHubHTTPError):
-        error = error.__cause__  # of an upload that broke off, the error itself tells the name of the file alone
+        error = error.__cause__  # the error of an upload that broke off names only the file
     if not isinstance(error, HfHubHTTPError):
         return f"{repository}: {type(error).__name__}: {str(error).rstrip('.')}. Push again."
     status = error.response.status_code

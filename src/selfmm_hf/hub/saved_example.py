@@ -1,6 +1,6 @@
 """
 An example that is saved with a model: some words and frames, and the model's output for them. It detects a folder in
-which somebody replaced a valid value by another valid one, such as the numbers of the words.
+which somebody replaced a valid value by another valid one, such as the ids of the words.
 """
 
 import json
@@ -19,10 +19,10 @@ from ..model.text_selfmm import some_words, tokenize
 EXAMPLE_FILE = "example.json"
 
 WORDS = 64
-MOST_TOKENS = 512  # that are compared
-READ = 12  # by the model
+MOST_TOKENS = 512  # compared at most
+READ = 12  # tokens that the model reads
 FRAMES = 5
-STATES = 32  # of the text encoder's, which show what a score hardly does
+STATES = 32  # numbers of the text's state, which show what a score hardly does
 TOLERANCE = 1e-4  # of the largest number; rounding is far below
 OTHERWISE = f"something was changed after that. If it was meant to be, delete {EXAMPLE_FILE} from the folder"
 
@@ -48,16 +48,16 @@ def example_of(model: SelfMMModel, processor: SelfMMProcessor) -> dict[str, Any]
 
 def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) -> None:
     """
-    Compares a model, on the CPU and in eval mode, with its example; in another precision than float32 the tokens alone.
+    Compares a model, on the CPU and in eval mode, with its example; in another precision than float32, only the tokens.
 
     Raises:
-        ValueError: It says something else, or that is no example.
+        ValueError: Its output differs, or the file is no example.
     """
     saved = json.loads(file.read_text("utf-8"))
     text, expected = saved["text"], saved["numbers"]
     if _tokens(processor, text) != saved["tokens"]:
         raise ValueError(f"the tokenizer is not the one that the model was saved with: {OTHERWISE}")
-    if "task" not in saved and model.config.label_range != saved["label_range"]:  # of earlier versions
+    if "task" not in saved and model.config.label_range != saved["label_range"]:  # earlier versions
         raise ValueError(f"label_range is not the one that the model was saved with: {OTHERWISE}")
     if saved.get("task", _task(model)) != _task(model):
         raise ValueError(
@@ -70,7 +70,7 @@ def check_example(file: Path, model: SelfMMModel, processor: SelfMMProcessor) ->
 
 
 def _task(model: SelfMMModel) -> dict[str, Any]:
-    """As JSON has it."""
+    """Returns the task as JSON holds it."""
     return json.loads(json.dumps(asdict(model.config.task)))
 
 
@@ -82,7 +82,7 @@ def _tokens(processor: SelfMMProcessor, text: str | None, most: int = MOST_TOKEN
 
 @torch.no_grad()
 def _numbers(model: SelfMMModel, processor: SelfMMProcessor, text: str | None) -> list[float]:
-    """What the model says of some words and frames: scores, and some of the state that stands for the text."""
+    """Returns the model's output for some words and frames: scores, and a part of the state of the text."""
     tokens = {name: torch.tensor([row]) for name, row in _tokens(processor, text, READ).items()}
     batch = dict(tokens)
     for name in model.config.sequences:

@@ -1,4 +1,4 @@
-"""A saved model with its processor, as every command loads it: whole, able to read, or refused in one line."""
+"""Loads a saved model with its processor, as every command does, or refuses it in one line."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,8 @@ from .saved_example import EXAMPLE_FILE, check_example
 
 def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[SelfMMModel, SelfMMProcessor]:
     """
-    A model in eval mode, on the CPU, and its processor, by the package's own code: none is taken from the repository.
+    Loads a model, in eval mode and on the CPU, and its processor, by the package's own code; the repository's is not
+    run.
 
     Args:
         name: Folder of a model or of its run, or a repository on the Hub.
@@ -31,7 +32,7 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     take_from_hub(name, "the model", revision)
     try:
         with quiet(), silent():
-            # With peft, transformers takes the weights that this names.
+            # With peft, transformers would load the weights that this file names.
             if file_of(name, ADAPTER_CONFIG_NAME, revision):
                 raise ValueError(f"it holds an adapter, {ADAPTER_CONFIG_NAME}: merge it into the model, and save that")
             with reading("config.json"):
@@ -40,7 +41,7 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
                 model = SelfMMModel.from_pretrained(name, config=config, revision=revision)
             processor = SelfMMProcessor.from_pretrained(name, revision=revision)
             processor.fit(model)
-            if example := file_of(name, EXAMPLE_FILE, revision):  # what others saved, or earlier versions, has none
+            if example := file_of(name, EXAMPLE_FILE, revision):  # earlier versions, and others, saved none
                 with reading(EXAMPLE_FILE):
                     check_example(example, model, processor)
     except Exception as error:  # a damaged file raises anything
@@ -56,7 +57,7 @@ def load_pipeline(
     max_seconds: float | None = None,
 ) -> MultimodalSentimentPipeline:
     """
-    The pipeline of what [`load_model`] loads.
+    Loads the pipeline of a model as [`load_model`] loads it.
 
     Args:
         transcriber, window_seconds: As the pipeline takes them.
@@ -73,6 +74,6 @@ def load_pipeline(
 
 
 def model_of(folder: Path) -> Path:
-    """The model of a run, where `folder` is that of a run; else `folder`."""
+    """Returns the folder of the model, if `folder` is that of a run; else `folder`."""
     model = folder / "model"
     return model if (model / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file() else folder

@@ -4,9 +4,9 @@ from ..data.recipe import RECIPE_FILE
 from ..model.face_landmarks_selfmm import MODEL_FILES
 from .saved_example import EXAMPLE_FILE
 
-NETWORKS = ("face_networks", "models")  # the second is of folders that were saved once
+NETWORKS = ("face_networks", "models")  # the second is of earlier versions
 
-# The files that a push sends, by pattern; it leaves all others. Of a model also its code and the tokenizer's files, of
+# The files that a push sends, by pattern; it leaves all others. A model also sends its code and the tokenizer's files,
 # a data set those that `origin.json` names.
 SENT = {
     "model": (
@@ -26,7 +26,7 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
 
-# What we have put into a repository, by pattern: what is not in the folder any more is deleted with the next push.
+# The files of a repository that pushes own, by pattern: the next push deletes those that the folder no longer has.
 OWNED = {
     "model": ("*.py", "*.safetensors", "*.safetensors.index.json", "preset*.yaml", "run.png", "requirements.txt",
               "*token*", EXAMPLE_FILE, *(f"{folder}/*" for folder in NETWORKS)),
