@@ -101,7 +101,7 @@ class SelfMMTrainingArguments(TrainingArguments):
             raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         check_options(self)
         if self.coupled_weight_decay:
-            self.optim = None  # what is logged is what was asked for
+            self.optim = None  # the log shows what was asked for
         else:
             check_optimizer(self)
         if self.hub_token is not None:
@@ -136,7 +136,7 @@ class SelfMMTrainingArguments(TrainingArguments):
         return self.device.type == "cpu" if self.fold_accumulation is None else self.fold_accumulation
 
     def folded(self) -> "SelfMMTrainingArguments":
-        """The same, with the batches of a step as one. What is logged is what was asked for."""
+        """Returns the same arguments with the batches of a step as one. The log still shows what was asked for."""
         args = copy(self)
         args._given = self
         args.per_device_train_batch_size *= args.gradient_accumulation_steps
@@ -145,7 +145,7 @@ class SelfMMTrainingArguments(TrainingArguments):
 
     @property
     def given(self) -> "SelfMMTrainingArguments":
-        """These, as they were before they were folded."""
+        """These arguments, as they were before they were folded."""
         return vars(self).get("_given", self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,12 +157,13 @@ class SelfMMTrainingArguments(TrainingArguments):
 
 def _check_deepspeed(given: dict | str | None) -> None:
     """
+    Checks what DeepSpeed is asked for.
     Args:
-        given: The option `deepspeed`: a configuration, as JSON too, or the path of its file. Without, `accelerate
-            launch` may ask for DeepSpeed by variables of the environment.
+        given: The option `deepspeed`: a configuration, also as JSON, or the path of its file. Without it, `accelerate
+            launch` may ask for DeepSpeed by environment variables.
 
     Raises:
-        ValueError: DeepSpeed is asked for, and is not there, or is to split the weights.
+        ValueError: DeepSpeed is asked for, but is not installed or would split the weights.
     """
     launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("true", "1", "yes", "y", "on", "t")
     if given is None and not launched:

@@ -19,11 +19,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..storage.whole_files import sync, write_json
 
-# The names and sizes of all files of a checkpoint but the trainer's state, which is written after it. While it is being
-# written, of none.
+# The names and sizes of all files of a checkpoint except the trainer's state, which is written after it. Empty while
+# the checkpoint is being written.
 MANIFEST = "files.json"
 PSEUDO_LABELS_FILE = "pseudo_labels.safetensors"
-# What `torch.save` says, which knows no other error than RuntimeError.
+# Messages of `torch.save`, which raises every error as a RuntimeError.
 TORCH_CANNOT_WRITE = re.compile(
     "PytorchStreamWriter|inline_container|Parent directory .* does not exist|cannot be opened"
 )
@@ -34,7 +34,7 @@ class CheckpointError(OSError):
 
 
 def begin(checkpoint: Path) -> None:
-    """Must be called before anything in `checkpoint` is written, or written again."""
+    """Marks `checkpoint` as unfinished; must be called before anything in it is written, or written again."""
     checkpoint.mkdir(parents=True, exist_ok=True)
     write_json(checkpoint / MANIFEST, {})
     (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
@@ -43,13 +43,13 @@ def begin(checkpoint: Path) -> None:
 @contextmanager
 def written(checkpoint: Path, begins: bool) -> Iterator[None]:
     """
-    Guards the writing of `checkpoint`, which is on the disk at the end. Only errors of the disk are translated.
+    Guards the writing of `checkpoint`, and syncs it to the disk at the end. Translates only errors of the disk.
 
     Args:
-        begins: Whether this process is the one that makes it.
+        begins: Whether this process is the one that makes the checkpoint.
 
     Raises:
-        CheckpointError: The disk does not take it.
+        CheckpointError: The disk cannot take the checkpoint.
     """
     folder = checkpoint.parent
     try:
@@ -72,14 +72,14 @@ def written(checkpoint: Path, begins: bool) -> Iterator[None]:
 
 
 def _is_of_a_disk(error: Exception) -> bool:
-    """Memory that is short, other processes and devices have errors of the same classes."""
+    """Checks whether an error comes from a disk: lack of memory, processes and devices raise the same classes."""
     if isinstance(error, OSError):
         return not isinstance(error, ConnectionError | TimeoutError) and error.errno != errno.ENOMEM
     return isinstance(error, SafetensorError) or bool(TORCH_CANNOT_WRITE.search(str(error)))
 
 
 def seal(checkpoint: Path) -> None:
-    """Lists the files that are in `checkpoint`, once all processes have written theirs."""
+    """Lists the files of `checkpoint` in its manifest, once all processes have written theirs."""
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
     left_out = (MANIFEST, TRAINER_STATE_NAME)
     sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
@@ -117,6 +117,7 @@ def fault(checkpoint: Path) -> str | None:
 
 def check(checkpoint: Path) -> None:
     """
+    Checks that a run can resume from `checkpoint`.
     Raises:
         CheckpointError: No run can resume from `checkpoint`.
     """
@@ -129,7 +130,7 @@ def check(checkpoint: Path) -> None:
 
 
 def has_weights(checkpoint: Path) -> bool:
-    """Whether any weights in `checkpoint` are whole, as far as can be told without knowing the model."""
+    """Checks whether any weights in `checkpoint` are whole, as far as one can tell without the model."""
     files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != PSEUDO_LABELS_FILE]
     return any(
         (path.suffix == ".safetensors" and _is_whole(path))
@@ -148,7 +149,7 @@ def _is_whole(file: Path) -> bool:
 
 
 def _is_unfinished(checkpoint: Path) -> bool:
-    """Whether a run was interrupted while it wrote `checkpoint`, and will write it again when it resumes."""
+    """Checks whether a run was interrupted while it wrote `checkpoint`, and will write it again when it resumes."""
     try:
         return json.loads((checkpoint / MANIFEST).read_text("utf-8")) == {}
     except (OSError, ValueError):
@@ -156,7 +157,7 @@ def _is_unfinished(checkpoint: Path) -> bool:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Whole and other checkpoints of a run, by their steps."""
+    """Returns the checkpoints of a run, whole or not, by their steps."""
     found = {
         int(match[1]): path
         for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
@@ -166,7 +167,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The latest checkpoint of a run that is whole."""
+    """Returns the latest checkpoint of a run that is whole."""
     return next((path for path in reversed(checkpoints(folder)) if fault(path) is None), None)
 
 
@@ -175,7 +176,7 @@ def to_resume(folder: Path) -> Path | None:
     Finds the checkpoint from which the run in `folder` resumes; `None` if none is complete.
 
     Raises:
-        CheckpointError: There are completed ones, and none of them will do.
+        CheckpointError: There are completed checkpoints, but no run can resume from any of them.
     """
     last = last_whole(folder)
     if last is None:
@@ -187,12 +188,12 @@ def to_resume(folder: Path) -> Path | None:
 
 def clear(folder: Path) -> list[str]:
     """
-    Removes checkpoints from which no run can resume: `Trainer` counts checkpoints by their names. Those without whole
-    weights are deleted, others are renamed, and those that the run was writing when it was interrupted are left, as it
-    writes them again.
+    Removes checkpoints from which no run can resume, because `Trainer` counts checkpoints by their names. Deletes those
+    without whole weights, renames others, and leaves those that the run was writing when it was interrupted, as it will
+    write them again.
 
     Returns:
-        What was done, a line each.
+        What was done, one line each.
     """
     done = []
     for checkpoint in checkpoints(folder):
@@ -208,7 +209,7 @@ def clear(folder: Path) -> list[str]:
 
 
 def aside(checkpoint: Path) -> Path:
-    """Where a checkpoint is, once it has been renamed."""
+    """Returns where a checkpoint lies once it has been renamed."""
     return checkpoint.with_name(f"kept-{checkpoint.name}")
 
 
@@ -218,6 +219,6 @@ def _free_name(wanted: Path) -> Path:
 
 
 def discard(checkpoint: Path) -> None:
-    """Deletes what was not written to its end, which makes room where a disk is full."""
+    """Deletes a checkpoint that was not written to its end, which makes room on a full disk."""
     (checkpoint / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""From samples to a batch."""
+"""Makes batches of samples."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class SelfMMCollator:
 
     Args:
         sequences: Names of the sequences, the modalities that are not tokens.
-        pad_token_id: The tokenizer's.
+        pad_token_id: The tokenizer's id of padding.
     """
 
     sequences: tuple[str, ...] = ("audio", "vision")
@@ -47,7 +47,7 @@ class SelfMMCollator:
 
     def _tokens(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         lengths = [0 if sample.get("input_ids") is None else len(sample["input_ids"]) for sample in samples]
-        # The padding of each column, and what fills it for a sample that has tokens, but not this column.
+        # For each column, its padding, and the value for samples that have tokens but not this column.
         columns = {"input_ids": (self.pad_token_id, 0), "attention_mask": (0, 1)}
         for name in ("token_type_ids", "context_mask"):
             if any(sample.get(name) is not None for sample in samples):
@@ -63,7 +63,7 @@ class SelfMMCollator:
 
 
 def _padded(rows: list, dtype: type, padding: int, *width: int) -> torch.Tensor:
-    """Sequences one below the other, as long as the longest, (rows, length, *width)."""
+    """Stacks sequences, padded to the longest, (rows, length, *width)."""
     padded = np.full((len(rows), max(map(len, rows)), *width), padding, dtype)
     for line, row in zip(padded, rows, strict=True):
         if len(row):

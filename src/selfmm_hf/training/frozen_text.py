@@ -13,7 +13,7 @@ from .collator import SelfMMCollator
 
 
 class FrozenText(Dataset):
-    """Samples, with `text_embeds` as [`SelfMMModel`] takes them once they have been read; without until then."""
+    """Samples, which have `text_embeds` for [`SelfMMModel`] once their texts have been read."""
 
     def __init__(self, samples: Samples):
         self.samples = samples
@@ -21,14 +21,15 @@ class FrozenText(Dataset):
 
     def read(self, model: SelfMMModel, collator: SelfMMCollator, batch_size: int, progress: bool = True) -> None:
         """
+        Encodes all texts.
         Args:
-            model: Whose text encoder reads, on the device where it is.
-            collator: Of the training.
+            model: Its text encoder reads, on the device where it is.
+            collator: The collator of the training.
             batch_size: Texts read at once.
             progress: Whether a bar is shown.
         """
         embeds = np.zeros((len(self), *model.text_shape), dtype=np.float32)
-        order = self.samples.lengths("text").argsort()  # as little padding as can be
+        order = self.samples.lengths("text").argsort()  # for as little padding as possible
         batches = np.split(order, range(batch_size, len(order), batch_size))
         for rows in tqdm(batches, desc="Reading texts", disable=not progress):
             batch = collator([{name: tokens[row] for name, tokens in self.samples.tokens.items()} for row in rows])

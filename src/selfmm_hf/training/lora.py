@@ -11,13 +11,13 @@ from ..model.modeling_selfmm import SelfMMModel
 
 def add_lora(model: SelfMMModel, rank: int, alpha: float | None = None) -> None:
     """
-    Adds `B A alpha / rank` to the weight of each linear layer of the text encoder; its own weights no longer learn. `B`
-    begins at zero, so that the model predicts what it did. [`merge_lora`] takes them away again.
+    Adds `B A alpha / rank` to the weight of each linear layer of the text encoder, whose own weights no longer learn.
+    `B` starts at zero, so that the model's predictions do not change yet. [`merge_lora`] removes these layers again.
 
     Args:
-        model: With a text encoder.
+        model: A model with a text encoder.
         rank: Rows of `A` and columns of `B`.
-        alpha: By how much the updates count; twice the rank where it is not given.
+        alpha: Scale of the updates; twice the rank by default.
 
     Raises:
         ValueError: PEFT is not installed, there is no text encoder, or it is frozen or has updates already.
@@ -36,25 +36,25 @@ def add_lora(model: SelfMMModel, rank: int, alpha: float | None = None) -> None:
     linear = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules=linear)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "fan_in_fan_out")  # of GPT-2's layers, for which PEFT sets it
+        warnings.filterwarnings("ignore", "fan_in_fan_out")  # for GPT-2's layers, for which PEFT sets it
         inject_adapter_in_model(config, encoder)
 
 
 def add_same_lora(model: SelfMMModel, other: SelfMMModel) -> None:
-    """[`add_lora`] as in `other`, if it has LoRA."""
+    """Adds LoRA as in `other`, if that has LoRA."""
     if lora_layers(other):
         config = other.encoders["text"].peft_config["default"]
         add_lora(model, config.r, config.lora_alpha)
 
 
 def lora_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """By name, the layers that [`add_lora`] has put in the place of linear ones."""
+    """Returns the layers that [`add_lora`] has put in the place of linear ones, by name."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
 
 
 @torch.no_grad()
 def merge_lora(model: SelfMMModel) -> None:
-    """Adds the updates to the weights, after which the text encoder is one like any other, and all of it may learn."""
+    """Adds the updates to the weights; the text encoder is then like any other, and all of it may learn."""
     if not (layers := lora_layers(model)):
         return
     for name, layer in layers.items():

@@ -1,9 +1,9 @@
 """Training with missing data.
 
 Source: LNLN (NeurIPS 2024, arXiv 2409.20012), Haoyu-ha/LNLN, core/dataset.py, `MMDataset.__getitem__`: for each
-modality on its own, half of the clips are complete, and the others miss each token or frame with a probability that is
-drawn for the clip, uniform in [0, 1). There, masks change only in that worker process which reads clip 0; here, all of
-them change with each epoch.
+modality separately, half of the clips are complete, and the others miss each token or frame with a probability drawn
+for the clip, uniform in [0, 1). In LNLN, masks change only in the worker process that reads clip 0; here, all masks
+change in each epoch.
 """
 
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ from ..data.masking import Tokens, with_missing
 
 class MissingData(Dataset):
     """
-    Samples of which parts are missing, other parts in each epoch.
+    Samples with missing parts, which are others in each epoch.
 
     What is missing from a clip depends on the seed, the epoch and the clip's place in the data set, and on nothing
     else: not on the order, the worker or the process in which it is read, nor on whether the run was resumed.
 
     Args:
-        samples: As [`SelfMMTrainer`] takes them, a list or with columns.
+        samples: Samples as [`SelfMMTrainer`] takes them, a list or a data set with columns.
         tokens: What a missing token becomes, where samples have `input_ids`.
         max_rate: Rates are uniform in [0, max_rate); 1 in LNLN.
         seed: Of the training.
 
     Attributes:
-        epoch: From 1 in training, which [`EpochOf`] sets; 0 at first, and for data that stay the same, as validation.
+        epoch: From 1 in training, set by [`EpochOf`]; 0 at first, and for data that stay the same, such as validation.
     """
 
     def __init__(self, samples: Sequence[dict[str, Any]], tokens: Tokens | None, max_rate: float, seed: int):
         self.samples, self.tokens, self.max_rate, self.seed = samples, tokens, max_rate, seed
-        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # with workers that outlive an epoch
+        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # shared with workers that outlive an epoch
         self._rates: tuple[int, NDArray[np.float64]] | None = None
 
     @property
@@ -53,7 +53,7 @@ class MissingData(Dataset):
         return len(self.samples)
 
     def rates(self) -> NDArray[np.float64]:
-        """Of each clip and modality in this epoch, (clips, 3), in [0, max_rate); half of each column is 0."""
+        """Returns the rates of this epoch, (clips, modalities), in [0, max_rate); half of each column is 0."""
         epoch = self.epoch
         if self._rates is None or self._rates[0] != epoch:
             random = np.random.default_rng([self.seed, epoch])

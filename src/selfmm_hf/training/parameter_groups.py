@@ -9,11 +9,11 @@ from .lora import lora_layers
 
 TEXT = "encoders.text."
 
-# Of a pretrained text encoder, for which none is named: that of the official code, for all of its data sets.
+# Rate of a pretrained text encoder for which none is named: that of the official code for all of its data sets.
 TEXT_RATE = 5e-5
-# Of LoRA beside it, which begins at zero: that of QLoRA (arXiv 2305.14314) for models of up to 13 billion parameters.
+# Rate of its LoRA, which starts at zero: that of QLoRA (arXiv 2305.14314) for models of up to 13 billion parameters.
 LORA_RATE = 2e-4
-# The highest that the authors of BERT fine-tuned with, for its small models (README of google-research/bert).
+# The highest rate with which the authors of BERT fine-tuned its small models (README of google-research/bert).
 HIGHEST_TEXT_RATE = 3e-4
 
 
@@ -21,9 +21,9 @@ def parameter_groups(
     model: torch.nn.Module, args: SelfMMTrainingArguments, decay_names: list[str]
 ) -> list[dict[str, Any]]:
     """
-    Groups by learning rate and weight decay. In the text encoder, biases and normalisation layers have no weight
-    decay (those not in `decay_names`), everywhere else they have, as in the official code. A pretrained text encoder
-    for which no rate is named learns at `TEXT_RATE` at most, LoRA of it at `LORA_RATE`.
+    Groups parameters by learning rate and weight decay. In the text encoder, biases and normalisation layers (those not
+    in `decay_names`) have no weight decay; everywhere else they have it, as in the official code. A pretrained text
+    encoder for which no rate is named learns at `TEXT_RATE` at most, its LoRA at `LORA_RATE`.
 
     Raises:
         ValueError: A prefix of `learning_rates` or `weight_decays` matches no parameter.
@@ -79,12 +79,12 @@ def text_rate_warning(
 
 
 def _usual_rate(model: torch.nn.Module) -> float:
-    """Of a pretrained text encoder."""
+    """Returns the usual rate of a pretrained text encoder."""
     return LORA_RATE if lora_layers(model) else TEXT_RATE
 
 
 def _text_is_pretrained(model: torch.nn.Module) -> bool:
-    """Whether the text encoder came with weights, alone or with the whole model."""
+    """Checks whether the text encoder came with weights, alone or with the whole model."""
     model = getattr(model, "module", model)
     words = "text" in model.config.modalities and not model.config.is_sequence("text")
     return words and (model.pretrained_text or bool(model.name_or_path))

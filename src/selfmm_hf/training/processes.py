@@ -1,4 +1,4 @@
-"""One training to a folder: other processes are kept out of it, and those of one training begin it together."""
+"""Keeps a folder for one training: other processes stay out of it, and those of one training begin it together."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,11 +15,11 @@ Answer = TypeVar("Answer")
 
 
 class FolderInUse(ValueError):
-    """Another process is at work in a folder, or none can be kept out of it."""
+    """Another process is working in a folder, or the folder cannot be locked."""
 
 
 class FirstProcessFailed(OSError, ValueError):
-    """The first of several processes has failed, and says why; the others end with it."""
+    """The first of several processes has failed; the others end with its message."""
 
     is_told = True
 
@@ -30,7 +30,7 @@ def by_first_process(do: Callable[[], Answer]) -> Answer:
     before it is done, however late one of them comes.
 
     Raises:
-        FirstProcessFailed: In the others, where `do` raises anything in the first.
+        FirstProcessFailed: In the other processes, if `do` raises an error in the first.
     """
     from torch import distributed
 
@@ -45,7 +45,7 @@ def by_first_process(do: Callable[[], Answer]) -> Answer:
             failure, outcome[1] = error, f"{type(error).__name__}: {error}"
     distributed.broadcast_object_list(outcome)
     if outcome[1] is not None:
-        distributed.barrier()  # else the first may be gone before the others have heard of it
+        distributed.barrier()  # otherwise the first may be gone before the others have heard of it
         raise failure or FirstProcessFailed(outcome[1])
     return outcome[0]
 
@@ -53,8 +53,8 @@ def by_first_process(do: Callable[[], Answer]) -> Answer:
 @contextmanager
 def occupied(folder: Path) -> Iterator[None]:
     """
-    Keeps every other training out of `folder`, which is made where it is not there. May be nested. Of the processes
-    that train together, the first holds the lock. The system lifts it from a process that is killed.
+    Keeps every other training out of `folder`, which is made if it is missing. May be nested. Of the processes that
+    train together, the first holds the lock. The system releases the lock of a killed process.
 
     Raises:
         FolderInUse: Another process is at work there, or the folder cannot be locked.
@@ -66,7 +66,7 @@ def occupied(folder: Path) -> Iterator[None]:
 
 def check_free(folder: Path) -> None:
     """
-    Writes nothing where no training has been.
+    Checks that no training is running in `folder`; writes nothing if there has been none.
 
     Raises:
         FolderInUse: Another process is at work in `folder`.
@@ -77,7 +77,7 @@ def check_free(folder: Path) -> None:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing is in `folder`, if there is one, but its lock."""
+    """Checks that `folder` is missing, or holds nothing but its lock."""
     return not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir())
 
 

@@ -15,7 +15,7 @@ NOT_EXACT = "a resumed run would not equal one that was not stopped"
 IN_ORDER = "evaluations would not be in the order of their clips, and " + NOT_EXACT
 WHOLE_SPLIT = "metrics need all predictions of a split"
 
-# Of each option, the values that it may have, and why. Older versions of transformers lack some.
+# The values that each option may have, and why. Older versions of transformers lack some options.
 VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "auto_find_batch_size": ((False,), SAME_STEPS),
     "batch_eval_metrics": ((False,), WHOLE_SPLIT),
@@ -39,12 +39,13 @@ OF_ACCELERATE: dict[str, tuple[tuple[Any, ...], str]] = {
     "split_batches": ((False,), "batches would be smaller than per_device_train_batch_size"),
     "use_seedable_sampler": ((True,), NOT_EXACT),
 }
-# They replace the parameter groups, and so the learning rates and weight decays by module.
+# These replace the parameter groups, and so the learning rates and weight decays by module.
 OWN_GROUPS = ("adalomo", "apollo", "galore", "lomo")
 
 
 def check_options(args: TrainingArguments) -> None:
     """
+    Checks the options of a training.
     Raises:
         ValueError: `args` have a value that would be ignored, or would make results wrong.
     """
@@ -59,10 +60,10 @@ def check_options(args: TrainingArguments) -> None:
 
 def check_optimizer(args: TrainingArguments) -> None:
     """
-    Of arguments without `coupled_weight_decay`.
+    Checks the optimizer of arguments without `coupled_weight_decay`.
 
     Raises:
-        ValueError: `optim` is not installed, or has no learning rates and weight decays by module.
+        ValueError: `optim` is not installed, or cannot have learning rates and weight decays by module.
     """
     from transformers import Trainer  # slow to import, and seldom needed
 
@@ -86,7 +87,7 @@ def check_parts(
     **others: Any,
 ) -> None:
     """
-    Of what `Trainer` is made with.
+    Checks what a `Trainer` is made with.
 
     Raises:
         ValueError: The training would ignore one of them.

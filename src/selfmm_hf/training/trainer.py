@@ -43,9 +43,9 @@ class SelfMMTrainer(Trainer):
 
     - the loss is [`multitask_loss`] with the unimodal labels of [`PseudoLabels`], which each batch updates after
       its backward pass; they are saved in every checkpoint, so that a resumed run equals one that was not stopped;
-    - every sample counts once, however a batch is split into accumulated batches or over processes, and though
-      processes fill up an epoch's last batch with samples that they have seen (in the official convention: as the
-      official code has it);
+    - every sample counts once, however a batch is split into accumulated batches or over processes, although
+      processes fill up an epoch's last batch with samples that they have seen (the official convention follows the
+      official code);
     - a checkpoint counts only when it is whole (see `checkpoints.py`), and an older one is deleted only then;
     - `eval_selection_loss`, the loss of the fused prediction on the validation split, chooses the best model and
       stops early;
@@ -102,7 +102,7 @@ class SelfMMTrainer(Trainer):
         self._begin(self.model.config)
 
     def _begin(self, config: SelfMMConfig) -> None:
-        """All that a training changes beside the model, as it is before the first step."""
+        """Resets all that a training changes besides the model."""
         if config.members > 1:
             raise ValueError("An ensemble is not trained, its members are: leave members out of the configuration.")
         self.unimodal_tasks = unimodal_tasks(self.args, config.modalities)
@@ -141,9 +141,9 @@ class SelfMMTrainer(Trainer):
             loss = task.losses(outputs.logits, task.targets(labels)).mean()
             return (loss, outputs) if return_outputs else loss
         if self.convention.sum_accumulated:
-            count = len(labels) * task.columns  # the mean of each batch, and the gradients add up
+            count = len(labels) * task.columns  # the mean of each batch; the gradients add up
         else:
-            # Of a full step of this process, so that the few samples of an epoch's last step weigh no more than others.
+            # Of a full step of this process, so that the few samples of an epoch's last step count no more than others.
             step = self.args.train_batch_size * self.args.gradient_accumulation_steps
             count = min(step, len(self.train_dataset) / self.args.world_size) * task.columns
         first = self._first_in_epoch(index)
@@ -161,7 +161,7 @@ class SelfMMTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _weights(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`W_s`; 0 for the tasks that are not learned."""
+        """Returns `W_s`, which is 0 for the tasks that are not learned."""
         weights = self.pseudo_labels.weights(index)
         return {name: w if name in self.unimodal_tasks else torch.zeros_like(w) for name, w in weights.items()}
 
@@ -184,13 +184,13 @@ class SelfMMTrainer(Trainer):
             self.convention.sum_accumulated
             and self.current_gradient_accumulation_steps < self.args.gradient_accumulation_steps
         ):
-            # The official code never takes the step of an incomplete group; optimizers skip what has no gradient.
+            # The official code never takes the step of an incomplete group. Optimizers skip what has no gradient.
             model.zero_grad(set_to_none=True)
         return loss
 
     def _first_in_epoch(self, index: torch.Tensor) -> torch.Tensor | None:
         """
-        Which samples of this process's batch are seen for the first time in this epoch, (batch,); `None` for all.
+        Finds the samples of this process's batch that are new in this epoch, (batch,); `None` if all are.
 
         Processes fill up the last batches of an epoch with samples from its start, so that all have the same number.
         """
@@ -222,7 +222,7 @@ class SelfMMTrainer(Trainer):
         logits, labels = torch.from_numpy(prediction.predictions[0]), torch.from_numpy(prediction.label_ids)
         error = self.task.losses(logits, self.task.targets(labels)).mean(-1).numpy()
         if self.convention.mean_of_batch_means:
-            size = self.args.train_batch_size  # of all the official loaders
+            size = self.args.train_batch_size  # the batch size of all the official loaders
             selection = np.mean([error[start : start + size].mean() for start in range(0, len(error), size)])
         else:
             selection = error.mean()
@@ -241,7 +241,7 @@ class SelfMMTrainer(Trainer):
             FolderInUse: Another process trains in the folder to which checkpoints are to be written.
         """
         folder = Path(self._get_output_dir(trial=kwargs.get("trial")))
-        if self._names_runs:  # else what is predicted after a training would be another run, whatever its name
+        if self._names_runs:  # otherwise predictions after a training would be another run
             self.args = copy(self.args)
             self.args.run_name = f"{folder.resolve().name}-{token_hex(4)}"
         with nullcontext() if self.args.save_strategy == SaveStrategy.NO else occupied(folder):
@@ -263,7 +263,7 @@ class SelfMMTrainer(Trainer):
 
     def call_model_init(self, trial: Any = None) -> SelfMMModel:
         model = super().call_model_init(trial)
-        if getattr(self, "is_in_train", False):  # and is not being made
+        if getattr(self, "is_in_train", False):  # not while it is being made
             self._begin(model.config)
         return model
 
@@ -274,13 +274,13 @@ class SelfMMTrainer(Trainer):
         **kwargs,
     ):
         """
-        As [`Trainer.hyperparameter_search`], but without `compute_objective` a trial counts by its best epoch, which it
-        keeps: by `metric_for_best_model`, the validation loss by default, in the direction that `greater_is_better`
-        gives. It needs `model_init`. Accumulated batches are not folded, so that trials may draw their size. `selfmm
-        search` can be interrupted, and leaves options that reproduce a trial.
+        Does what [`Trainer.hyperparameter_search`] does, but without `compute_objective`, a trial counts by its best
+        epoch, which it keeps: by `metric_for_best_model`, the validation loss by default, in the direction of
+        `greater_is_better`. Needs `model_init`. Accumulated batches are not folded, so that trials may draw their size.
+        `selfmm search` can be interrupted, and leaves options that reproduce a trial.
 
         Raises:
-            ValueError: `direction` is the other one.
+            ValueError: `direction` is the opposite one.
         """
         self.args = self.args.given
         metric = (self.args.metric_for_best_model or "selection_loss").removeprefix("eval_")
@@ -300,15 +300,15 @@ class SelfMMTrainer(Trainer):
         return super().hyperparameter_search(hp_space, compute_objective or best_epoch, **kwargs)
 
     def init_hf_repo(self, *args, **kwargs) -> NoReturn:
-        """What [`Trainer`] begins to push with; see `push_to_hub`."""
+        """Refuses to push as well: [`Trainer`] calls this first, see `push_to_hub`."""
         self.push_to_hub()
 
     def push_to_hub(self, *args, **kwargs) -> NoReturn:
         """
-        [`Trainer`] pushes repositories that do not load, without processor, code and card, and that everybody may see.
+        Refuses to push: [`Trainer`] pushes public repositories without processor, code and card, which do not load.
 
         Raises:
-            ValueError: Always; it says how else to push.
+            ValueError: Always; the message says how else to push.
         """
         raise ValueError(
             "SelfMMTrainer does not push, because it knows the model alone, which does not load from the Hub without "
@@ -318,13 +318,13 @@ class SelfMMTrainer(Trainer):
         )
 
     def whole_model(self) -> SelfMMModel | None:
-        """The trained model, put together again where processes share it; for the first process, but called by all."""
+        """Returns the trained model, gathered if processes share it, in the first process; must be called by all."""
         if not self.is_fsdp_enabled:
             return self.accelerator.unwrap_model(self.model)
         weights = self.accelerator.get_state_dict(self.model)
         if not self.is_world_process_zero():
             return None
-        model = SelfMMModel(self.model.config)  # sharding has made another class of the old one
+        model = SelfMMModel(self.model.config)  # sharding has changed the class of the old one
         add_same_lora(model, self.model)
         model.load_state_dict(weights)
         return model.eval()
@@ -352,7 +352,7 @@ class SelfMMTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
         if _internal_call and self.args.save_only_model and self.args.should_save:
-            checkpoints.seal(Path(output_dir))  # there is nothing more to come
+            checkpoints.seal(Path(output_dir))  # nothing more is written
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -385,7 +385,7 @@ class SelfMMTrainer(Trainer):
 
 
 def stopped_early(state: TrainerState) -> bool:
-    """Whether early stopping had ended the run that left `state`."""
+    """Checks whether early stopping had ended the run that left `state`."""
     stored = state.stateful_callbacks.get("EarlyStoppingCallback", [])
     return any(
         one["attributes"]["early_stopping_patience_counter"] >= one["args"]["early_stopping_patience"]
@@ -395,7 +395,7 @@ def stopped_early(state: TrainerState) -> bool:
 
 def unimodal_tasks(args: SelfMMTrainingArguments, modalities: list[str]) -> list[str]:
     """
-    The modalities whose own task is learned.
+    Returns the modalities whose own task is learned.
 
     Raises:
         ValueError: `args` name one that the model does not have.
@@ -407,7 +407,7 @@ def unimodal_tasks(args: SelfMMTrainingArguments, modalities: list[str]) -> list
 
 
 def _with_every_modality(inputs: dict[str, torch.Tensor], config: Any, batch: int) -> dict[str, torch.Tensor]:
-    """Each modality that the whole batch lacks, as one of no length: processes that share weights all need them."""
+    """Adds each modality that the whole batch lacks, with length 0: processes that share weights need all of them."""
     device = next(iter(inputs.values())).device
     nothing = torch.zeros(batch, dtype=torch.long, device=device)
     filled = dict(inputs)
@@ -422,10 +422,10 @@ def _with_every_modality(inputs: dict[str, torch.Tensor], config: Any, batch: in
 
 class _Indexed(Dataset):
     """
-    The samples with their positions, by which they have their generated labels.
+    The samples with their positions, by which their generated labels are stored.
 
     Raises:
-        TypeError: They have none.
+        TypeError: The samples have no positions.
     """
 
     def __init__(self, samples):
@@ -439,14 +439,14 @@ class _Indexed(Dataset):
 
     def labels(self) -> NDArray[np.float32]:
         """
-        Of all samples, (samples,) or (samples, targets).
+        Returns the labels of all samples, (samples,) or (samples, targets).
 
         Raises:
-            ValueError: Some have none.
+            ValueError: Some samples have none.
         """
         try:
             try:
-                labels = self.samples["label"][:]  # a data set with columns does not read its frames for this
+                labels = self.samples["label"][:]  # a data set with columns reads no frames for this
             except (TypeError, IndexError):
                 labels = [self.samples[row]["label"] for row in range(len(self))]
         except (KeyError, ValueError) as error:
@@ -464,7 +464,7 @@ class _Indexed(Dataset):
 
 
 class _Epochs(TrainerCallback):
-    """Closes each epoch of the pseudo-labels with its last step, so that a checkpoint of that step has it closed."""
+    """Ends each epoch of the pseudo-labels with its last step, so that a checkpoint of that step includes it."""
 
     def __init__(self, trainer: SelfMMTrainer):
         self.trainer = trainer
@@ -472,8 +472,8 @@ class _Epochs(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not (args.load_best_model_at_end and state.best_global_step):
             return
-        # `Trainer` knows it by its path, and goes on without it where the folder of the run has been moved. It may also
-        # be in another folder, where the run began. Only its weights are needed.
+        # `Trainer` knows it by its path, and continues without it if the folder of the run was moved. It may also be in
+        # another folder, where the run began. Only its weights are needed.
         name, folder = f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}", Path(args.output_dir)
         places = [folder / name, checkpoints.aside(folder / name), Path(state.best_model_checkpoint or folder / name)]
         best = next((place for place in places if checkpoints.has_weights(place)), None)
