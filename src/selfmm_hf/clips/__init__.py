@@ -1,1 +1,1 @@
-"""From folders of clips to data sets of features."""
+"""Makes data sets of features from folders of clips."""

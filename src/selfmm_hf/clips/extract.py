@@ -1,4 +1,4 @@
-"""From a folder of clips and a table of labels to a data set of features."""
+"""Makes a data set of features from a folder of clips and a table of labels."""
 
 import time
 from contextlib import closing
@@ -24,7 +24,7 @@ class Extraction:
     Args:
         texts: Words by id.
         done: The clips of the data set by id.
-        gone: How many of them have no media file any more.
+        gone: How many of them no longer have a media file.
         heard: How many have words from a transcriber.
         computed: How many were computed now.
         failures: Id, media file if there is one, and reason of each clip that is left out.
@@ -51,19 +51,19 @@ def extract_clips(
     time_limit: float = TIME_LIMIT,
 ) -> Extraction:
     """
-    Makes a data set of one's own, see [`read_folder`], of media files. Started again, it resumes where it stopped: only
+    Makes a data set of your own, see [`read_folder`], of media files. Started again, it resumes where it stopped: only
     a clip whose media file has changed is computed again.
 
-    A clip that cannot be read is left out, as is one without a media file, and listed in `failures.csv`.
+    Clips that cannot be read or have no media file are left out, and listed in `failures.csv`.
 
     Args:
         clips: The folder of the media files.
         table: See [`read_clips`].
         out: A new folder, or one to resume. `table.csv` is written last.
-        extractor: Its recipe is kept in the folder.
-        transcriber: A model for "automatic-speech-recognition", for clips without `text`. What was heard in an earlier
-            run stays where this one names none.
-        workers: Processes.
+        extractor: Computes the features; its recipe is kept in the folder.
+        transcriber: A model for "automatic-speech-recognition", for clips without `text`. Without it, what an earlier
+            run heard stays.
+        workers: Number of processes.
         device: Where the encoders and the transcriber run; all processes share it.
         time_limit: Seconds that one clip may take. A clip that takes longer fails.
 
@@ -115,7 +115,7 @@ def extract_clips(
 
 
 def recipe_alone(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
-    """The extractor without what belongs to a model or takes memory, but with the checksums of its encoders."""
+    """Returns the extractor without what belongs to a model or takes memory, but with the checksums of its encoders."""
     if not extractor.recipe:
         raise ExtractionError("Neither audio nor vision is to be computed; name a recipe for one of them.")
     for name, recipe in extractor.recipe.items():
@@ -150,7 +150,7 @@ def _compute(tasks: list[Task], job: Job, workers: int, folder: ExtractionFolder
 def _finish(
     columns: dict[str, list[Any]], transcriber: str | None, folder: ExtractionFolder, result: Extraction
 ) -> None:
-    """Puts everything in the order of the table, and writes the table of the clips that there are."""
+    """Puts everything in the order of the table, and writes the table of the clips that are left."""
     order = {clip: row for row, clip in enumerate(columns["id"])}
     result.done = {clip: result.done[clip] for clip in order if clip in result.done}
     result.failures.sort(key=lambda failure: order[failure[0]])

@@ -26,7 +26,7 @@ from .job import WorkError
 JOURNAL = "extraction.jsonl"
 TABLE = "table.csv"
 FAILURES = "failures.csv"
-PART = ".part"  # what is being written, and the lock
+PART = ".part"  # folder of the lock, and of what is being written
 
 
 class ExtractionError(WorkError):
@@ -39,13 +39,13 @@ class Extracted:
     The result for one clip: a line of the journal.
 
     Args:
-        id: Of the row, by which its feature files are named.
+        id: Id of the row, which names its feature files.
         clip: The media file, relative to the folder of the clips.
-        size: Of the media file, bytes.
+        size: Size of the media file, bytes.
         mtime_ns: When it was last changed.
-        seconds: How long it lasts, if it tells.
-        frames: By modality; 0: there is no feature file.
-        absent: By modality, why there are none.
+        seconds: How long it lasts, if the file states it.
+        frames: Number of frames by modality; 0 means that there is no feature file.
+        absent: By modality, why it is absent.
         face_share: The share of the pictures that show a face, if faces were looked for and there are pictures.
         warnings: What was damaged.
         transcriber: The model that wrote `transcript`.
@@ -65,7 +65,7 @@ class Extracted:
     transcript: str | None = None
 
     def is_of(self, clip: str, path: Path) -> bool:
-        """Whether this is what became of a file as it is now."""
+        """Checks that this is the result for a file as it is now."""
         with suppress(OSError):
             status = path.stat()
             return (self.clip, self.size, self.mtime_ns) == (clip, status.st_size, status.st_mtime_ns)
@@ -86,11 +86,11 @@ class ExtractionFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """
-        For one process at a time. At the end what was half written is deleted.
+        Keeps the folder for one process at a time. Deletes at the end what was half written.
 
         Raises:
             ExtractionError: The folder holds something else.
-            CannotWrite: It cannot be written, or another process is at work.
+            CannotWrite: The folder cannot be written, or another process is at work.
         """
         if self.root.exists() and not self.root.is_dir():
             raise ExtractionError(f"{self.root} is a file; name a new folder.")
@@ -109,7 +109,7 @@ class ExtractionFolder:
         finally:
             if is_new:
                 with suppress(OSError):
-                    self.root.rmdir()  # where nothing was written
+                    self.root.rmdir()  # if nothing was written
 
     def records(self) -> dict[str, Extracted]:
         """
@@ -133,7 +133,7 @@ class ExtractionFolder:
         Refuses to mix features.
 
         Raises:
-            ExtractionError, ValueError: There are features of another recipe, or nobody knows of which.
+            ExtractionError, ValueError: There are features of another recipe, or of an unknown one.
         """
         if not self.records() and not any((self.root / name).exists() for name in SEQUENCES):
             return
@@ -150,7 +150,7 @@ class ExtractionFolder:
             raise ExtractionError(f"{self.root}: {error} Or name another folder.") from None
 
     def has_features(self, record: Extracted) -> bool:
-        """Whether all of the clip's feature files are there, and whole."""
+        """Checks that all of the clip's feature files are there, and whole."""
         for name, frames in record.frames.items():
             path = self.feature_file(name, record.id)
             try:
@@ -164,7 +164,7 @@ class ExtractionFolder:
 
     def feature_file(self, modality: str, clip: str) -> Path:
         """
-        Where the features of a clip lie.
+        Returns where the features of a clip lie.
 
         Raises:
             ExtractionError: That would be outside the folder.
@@ -179,31 +179,31 @@ class ExtractionFolder:
 
     def begin(self, extractor: SelfMMFeatureExtractor, kept: Mapping[str, Extracted], again: Collection[str]) -> None:
         """
-        Deletes the features of all clips but those that are kept, and writes the journal of those, and the recipe.
+        Deletes the features of all clips that are not kept, and writes the journal of those that are, and the recipe.
 
         Args:
-            extractor: Of the recipe.
-            kept: Of the journal, in the order of the table.
-            again: Ids that are to be computed. While there are any, there is no table.
+            extractor: Extractor of the recipe.
+            kept: Records of the journal, in the order of the table.
+            again: Ids of clips to compute. While there are any, there is no table.
         """
         others = [*(self.records().keys() - kept.keys()), *(clip for clip in again if clip not in kept)]
         if again or others:
             self.remove_table()
         for clip in others:
             self.remove(extractor.recipe, clip)
-        self.write_journal(kept.values())  # last: by it the files of clips that left the table are known
+        self.write_journal(kept.values())  # last: it names the files of clips that left the table
         self._replace(RECIPE_FILE, extractor.to_json_string().encode())
 
     def write_journal(self, records: Iterable[Extracted]) -> None:
         self._replace(JOURNAL, b"".join(map(_line, records)))
 
     def append(self, record: Extracted) -> None:
-        """Notes a finished clip."""
+        """Adds a finished clip to the journal."""
         with writing(self.root / JOURNAL), (self.root / JOURNAL).open("ab") as journal:
             journal.write(_line(record))
 
     def save_features(self, modality: str, clip: str, frames: np.ndarray) -> None:
-        """A feature file; none for no frames."""
+        """Writes a feature file, or deletes it if there are no frames."""
         path = self.feature_file(modality, clip)
         if len(frames):
             part = self.root / PART / f"{os.getpid()}.npy"
@@ -215,7 +215,7 @@ class ExtractionFolder:
             path.unlink(missing_ok=True)
 
     def remove(self, modalities: Iterable[str], clip: str) -> None:
-        """Deletes a clip's feature files, and the folders that are empty then, which a data set may not have."""
+        """Deletes a clip's feature files, and folders that are then empty, which a data set may not have."""
         for name in modalities:
             path = self.feature_file(name, clip)
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -225,7 +225,7 @@ class ExtractionFolder:
                     (self.root / folder).rmdir()
 
     def write_failures(self, failures: Iterable[tuple[str, str, str]]) -> None:
-        """`failures.csv`: id, clip, reason; no file if there are none. No spreadsheet takes a cell for a formula."""
+        """Writes `failures.csv`, if there are any: id, clip, reason. No spreadsheet takes a cell for a formula."""
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
         writer.writerow(["id", "clip", "reason"])
@@ -236,7 +236,7 @@ class ExtractionFolder:
             (self.root / FAILURES).unlink(missing_ok=True)
 
     def write_table(self, columns: dict[str, list[Any]]) -> None:
-        """The table of the clips, which makes the folder a data set."""
+        """Writes the table of the clips, which makes the folder a data set."""
         labels = [name for name in columns if name.startswith("label")]
         names = ["id", "text", *labels, "split"]
         names += [name for name in (*ORDER, "face_share") if name in columns]
@@ -249,7 +249,7 @@ class ExtractionFolder:
         self._replace(TABLE, content.getvalue())
 
     def copy_task(self, table: Path) -> None:
-        """Takes what stands beside the table of the clips about its labels."""
+        """Copies the description of the labels that lies beside the table of the clips, if there is one."""
         if (file := table.parent / TASK_FILE).is_file():
             self._replace(TASK_FILE, file.read_bytes())
         else:

@@ -30,7 +30,7 @@ class Job(Protocol):
         Called in each process; loads what is needed.
 
         Returns:
-            What is done with a clip. It raises what is no clip's fault alone.
+            A function that works on a clip. It raises only errors for which no clip is to blame.
 
         Raises:
             WorkError: Something cannot be loaded.
@@ -38,6 +38,6 @@ class Job(Protocol):
 
 
 def told(error: BaseException) -> str:
-    """What is wrong, in one line."""
+    """Describes an error in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ClipError) else f"{type(error).__name__}: {text}"

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# Of files that `decode_audio` and `decode_video` read: the endings by which a clip is found.
+# The endings by which clips are found, of files that `decode_audio` and `decode_video` read.
 MEDIA = {
     ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dv", ".eac3",
     ".flac", ".flv", ".gif", ".ivf", ".m2ts", ".m4a", ".m4v", ".mjpeg", ".mka", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg",
@@ -15,13 +15,13 @@ MEDIA = {
 
 def media_files(clips: Iterable[str]) -> list[str]:
     """
-    The clips, and those within what are folders, in the order of their names.
+    Returns the clips; a folder is replaced by the clips in it, in the order of their names.
 
     Args:
         clips: Files, URLs or folders.
 
     Raises:
-        ValueError: There are none in a folder.
+        ValueError: A folder has none.
     """
     files = []
     for clip in clips:

@@ -26,9 +26,9 @@ class Task:
     A clip to be extracted.
 
     Args:
-        id: Of the row.
+        id: Id of the row.
         clip: The media file, relative to the folder of the clips.
-        known: What was extracted before, if only the words are missing.
+        known: The earlier result, if only the words are missing.
         transcribe: Whether words are wanted.
     """
 
@@ -64,7 +64,7 @@ class Job:
         return self.out / PART
 
     def begin(self) -> Callable[[Task], Extracted | str]:
-        """Loads what is needed, and computes the features of a second of hoots and a black picture."""
+        """Loads what is needed, and tries it on a second of hoots and a black picture."""
         try:
             hoots = self.scratch / f"{os.getpid()}.wav"
             _write_hoots(hoots)
@@ -90,7 +90,7 @@ class Job:
 
 def work(tasks: list[Task], job: Job, workers: int) -> Iterator[tuple[Task, Extracted | str]]:
     """
-    [`Processes.work`] of an extraction.
+    Runs [`Processes.work`] for an extraction.
 
     Raises:
         WorkError: Something is wrong that no clip is to blame for: a package or a model is missing.
@@ -109,10 +109,10 @@ def _write_hoots(path: Path) -> None:
 
 def extract(task: Task, job: Job, transcriber: Any = None) -> Extracted | str:
     """
-    The clip's line of the journal, or why it failed.
+    Extracts a clip; returns its line of the journal, or why it failed.
 
     Raises:
-        ExtractionError, CannotWrite: That is no clip's fault.
+        ExtractionError, CannotWrite: Something is wrong that no clip is to blame for.
     """
     path = job.clips / task.clip
     features: dict[str, Any] = {}

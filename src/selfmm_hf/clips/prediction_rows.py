@@ -14,7 +14,7 @@ WORDS = ("id", "clip", "label", "transcript", "error")  # columns that hold no n
 
 
 def prediction_columns(config: SelfMMConfig) -> list[str]:
-    """The columns of [`prediction_row`]."""
+    """Returns the columns of [`prediction_row`]."""
     names, targets = ["score", *config.modalities], config.task.names
     if config.task.label_range is None:
         names = [f"{name}_{target}" for name in names for target in targets]
@@ -24,7 +24,7 @@ def prediction_columns(config: SelfMMConfig) -> list[str]:
 def prediction_row(result: dict[str, Any]) -> dict[str, float | str | None]:
     """
     Turns the result of the pipeline into cells by column: `score`, then each modality's name, then `label` and
-    `transcript`; of other tasks than one score `score_TARGET`, `text_TARGET`, ... of each target.
+    `transcript`; for other tasks than one score, `score_TARGET`, `text_TARGET`, ... for each target.
     """
     one = "score" in result
     row: dict[str, Any] = {}
@@ -39,10 +39,11 @@ def prediction_row(result: dict[str, Any]) -> dict[str, float | str | None]:
 
 def write_predictions(file: Path, answers: Sequence[dict[str, Any]], config: SelfMMConfig) -> None:
     """
+    Writes predictions to a file.
     Args:
-        file: `.csv`, of the columns `clip`, those of [`prediction_row`] and `error`; or `.jsonl`, of all that there is.
-        answers: For each clip, its name as `clip`, and what the pipeline says of it, or an `error`.
-        config: Of the model.
+        file: `.csv`, with the columns `clip`, those of [`prediction_row`] and `error`; or `.jsonl`, with everything.
+        answers: For each clip, its name as `clip`, and the result of the pipeline or an `error`.
+        config: Configuration of the model.
     """
     if file.suffix == ".jsonl":
         write_text(file, "".join(f"{json.dumps(answer)}\n" for answer in answers))

@@ -20,11 +20,12 @@ Progress = Callable[[str, float, float | None], None]  # as the pipeline reports
 @dataclass
 class Clip:
     """
+    A clip, and what is known of it.
     Args:
-        clip: The media file; `None`: there are words alone.
+        clip: The media file; `None` if there are words alone.
         text: The words, if they are known.
         context: What was said before in the same video.
-        number: Which of several it is.
+        number: Its place among several clips.
     """
 
     clip: str | None
@@ -36,9 +37,10 @@ class Clip:
 @dataclass
 class Said:
     """
+    The prediction for a clip.
     Args:
         result: What the pipeline returns.
-        warnings: What it warned of that is not among the remarks of the result.
+        warnings: Warnings that are not among the remarks of the result.
     """
 
     result: dict[str, Any]
@@ -49,7 +51,7 @@ def clips_with_words(
     files: Sequence[str], text: str | None = None, context: list[str] | None = None, beside: bool = True
 ) -> list[Clip | str]:
     """
-    Finds clips and the words of each, or why these cannot be read.
+    Finds the words of each clip; returns the clips, or why their words cannot be read.
 
     Args:
         files: Paths or URLs.
@@ -96,7 +98,7 @@ def one_by_one(
 
     Args:
         clips: As [`clips_with_words`] returns them.
-        progress: Is told how far a clip is.
+        progress: Called with how far a clip is.
     """
     for number, clip in enumerate(clips):
         yield number, clip if isinstance(clip, str) else predict(clip, pipe, progress)
@@ -109,11 +111,11 @@ def side_by_side(
     time_limit: float = TIME_LIMIT,
 ) -> Iterator[tuple[int, Said | str]]:
     """
-    The same in processes of one thread each, as clips are done.
+    Does the same in processes of one thread each, and yields clips as they are done.
 
     Args:
-        load: Gives the pipeline of a process; it is pickled.
-        workers: Processes.
+        load: Loads the pipeline of a process; it is pickled.
+        workers: Number of processes.
         time_limit: Seconds that one clip may take.
 
     Raises:
@@ -135,7 +137,7 @@ class PredictionJob:
     A [`Job`] that predicts.
 
     Args:
-        load: Gives the pipeline; it is pickled.
+        load: Loads the pipeline; it is pickled.
         scratch: A folder for what the processes print.
         time_limit: Seconds that one clip may take.
     """
@@ -149,7 +151,7 @@ class PredictionJob:
 
 
 def _predict(clip: Clip, pipe: MultimodalSentimentPipeline) -> Said | str:
-    """[`predict`], where whatever somebody's file can break fails that clip alone."""
+    """Runs [`predict`]; whatever a damaged file may raise fails that clip alone."""
     try:
         return predict(clip, pipe)
     except WorkError:

@@ -1,4 +1,4 @@
-"""Processes that work on clips side by side: one that dies takes no other clip with it."""
+"""Processes that work on clips side by side. One that dies takes no other clip with it."""
 
 import multiprocessing
 import os
@@ -21,16 +21,16 @@ from .job import Job, WorkError, told
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when a process starts
 
-_do: "Callable[[Any], Any] | WorkError"  # in a process: what is done with a clip, or why nothing can be
+_do: "Callable[[Any], Any] | WorkError"  # in each process: works on a clip, or says why nothing can
 
 
 class Processes:
     """
-    A pool that begins with the first clips and ends with [`close`].
+    A pool of processes that starts with the first clips and ends with [`close`].
 
     Args:
-        job: What is done with a clip.
-        count: Processes of one thread each.
+        job: What to do with a clip.
+        count: Number of processes, of one thread each.
     """
 
     def __init__(self, job: Job, count: int):
@@ -46,13 +46,13 @@ class Processes:
 
     def work(self, clips: list[Any]) -> Iterator[tuple[Any, Any]]:
         """
-        Those with which a process has died are tried once more at the end, one at a time.
+        Works on clips. Those with which a process has died are tried once more at the end, one at a time.
 
         Args:
-            clips: Whatever the job takes for one.
+            clips: Clips in the form that the job takes.
 
         Yields:
-            Each clip as it is finished, with what has come of it, or why it failed, a sentence.
+            Each clip as it is finished, with its result, or with a sentence that says why it failed.
 
         Raises:
             WorkError: Something is wrong that no clip is to blame for.
@@ -105,7 +105,7 @@ class Processes:
             )
 
     def _begun(self, count: int) -> ProcessPool:
-        """A pool of so many: the one that there is, if it has as many."""
+        """Returns a pool of `count` processes: the current one, if it has as many."""
         if self._pool is None or self._pool[0] != count:
             self.close()
             context = multiprocessing.get_context("spawn")
@@ -113,7 +113,7 @@ class Processes:
         return self._pool[1]
 
     def _death(self, death: ProcessExpired) -> str:
-        """By which signal or exit status a process ended, and its last words."""
+        """Says by which signal or exit status a process ended, and its last words."""
         how = f"exit status {death.exitcode}"
         if death.exitcode < 0:
             with suppress(ValueError):
@@ -129,7 +129,7 @@ class Processes:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Processes that start now have one thread each for numerics: there are as many of them as cores."""
+    """Limits processes that start now to one thread each for numerics: there are as many of them as cores."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
@@ -144,7 +144,7 @@ def _single_threaded() -> Iterator[None]:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Threads and processes that start now never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    """Hides Ctrl-C, which a terminal sends to all, from threads and processes that start now: the parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
@@ -161,7 +161,7 @@ def _log(job: Job, process: int) -> Path:
 
 
 def _begin(job: Job) -> None:
-    """A process: gets ready to work. What is wrong then is no clip's fault, so each clip is answered with it."""
+    """Prepares a process for its work. Errors here are no clip's fault, so each clip is answered with them."""
     global _do
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends at once, even within a library

@@ -1,4 +1,4 @@
-"""The table of the clips to extract, and which media file each row means."""
+"""Reads the table of the clips to extract, and finds the media file of each row."""
 
 import os
 from functools import lru_cache
@@ -17,16 +17,15 @@ OPTIONAL = ["text", "clip", "video", "position"]
 
 def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
     """
-    The rows of the table, checked as those of a data set are when it is loaded, so that nothing is computed in vain.
+    Reads the rows of the table, and checks them as if the data set were loaded, so that nothing is computed in vain.
 
     Args:
-        table: `.csv` or `.parquet` with the columns `id`, `label`, `split`, and as the case may be `text`, `clip`,
-            `video` and `position`, `label_text`, `label_audio`, `label_vision`; for labels of other kinds see
-            [`table_task`].
+        table: `.csv` or `.parquet` with the columns `id`, `label`, `split`, and optionally `text`, `clip`, `video` and
+            `position`, `label_text`, `label_audio`, `label_vision`; for labels of other kinds see [`table_task`].
         out: The folder that becomes the data set.
 
     Returns:
-        The columns, `text` among them.
+        The columns, which always include `text`.
 
     Raises:
         DataError: The table is missing or damaged, or something in it is wrong; column, row and id are named.
@@ -48,12 +47,13 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
 
 def find_clips(table: Path, columns: dict[str, list[Any]], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """
-    The media file of each row: the one that the column `clip` names, else the one named as the id, with a media ending.
+    Finds the media file of each row: the one that the column `clip` names, else one named as the id, with a media
+    ending.
 
     Links in the folder are followed: its owner has put them there.
 
     Returns:
-        By id, the path relative to `folder`; and for each row without a file, what was looked for.
+        The path of each id, relative to `folder`; and for each id without a file, what was looked for.
 
     Raises:
         DataError: There is no such folder; a path leads out of it; or two files fit one row.
@@ -63,7 +63,7 @@ def find_clips(table: Path, columns: dict[str, list[Any]], folder: Path) -> tupl
 
     @lru_cache(None)
     def endings(place: str) -> dict[str, list[str]]:
-        """The media files in a folder by their names without the ending."""
+        """Returns the media files in a folder by their names without the ending."""
         found: dict[str, list[str]] = {}
         try:
             names = os.listdir(folder / place)
