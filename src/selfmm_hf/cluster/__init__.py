@@ -1,1 +1,1 @@
-"""Clips by the hundred thousand, on the machines of a Ray cluster."""
+"""Works on clips by the hundred thousand, on the machines of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Features of clips, as a data set."""
+"""Computes features of clips on a cluster, as a data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ class Extraction:
 
     Args:
         extractor: Its recipe lies beside the data.
-        transcriber: Of clips without `text`, a model for "automatic-speech-recognition".
+        transcriber: A model for "automatic-speech-recognition", for clips without `text`.
         device: Where the encoders and the transcriber run.
         time_limit: Seconds that one clip may take.
     """

@@ -1,4 +1,4 @@
-"""Clips from a store, as a job finds them on its own machine."""
+"""Fetches clips from a store to the machine of a job."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ from ..clips.job import Job, told
 
 @dataclass
 class Fetching:
-    """A job whose clips may lie in a store: they are fetched within the time limit of the job."""
+    """A job whose clips may lie in a store. Fetching them counts towards the job's time limit."""
 
     job: Job
     scratch: Path = field(init=False)
@@ -40,7 +40,7 @@ def _fetched(numbered: tuple[int, Any], do: Callable[[Any], Any], folder: Path) 
 
 @contextmanager
 def local(clip: str, folder: Path) -> Iterator[str]:
-    """The file, or a copy of it on this machine."""
+    """Yields the path of the file, or of a copy of it on this machine."""
     fs, path = url_to_fs(clip)
     if not fs.exists(path):
         raise FileNotFoundError(f"there is no file {clip}")

@@ -1,4 +1,4 @@
-"""What a model says of clips."""
+"""Runs a model on clips on a cluster."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ class Prediction:
     Args:
         model: Folder of a model or of its run, which all nodes must see, or a repository on the Hub.
         revision: Of the repository.
-        transcriber: Of clips without `text`, a model for "automatic-speech-recognition".
+        transcriber: A model for "automatic-speech-recognition", for clips without `text`.
         max_seconds: Longer clips are refused; by default the model's own limit.
         time_limit: Seconds that one clip may take.
     """

@@ -1,6 +1,6 @@
 """
 The folder of the results, on a disk or a store. A file is named by the rows of its batch, so a batch that is done twice
-is written once. Rows that are done are found by the ids in the files.
+is written once. Rows that are done are recognised by the ids in the files.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ FAILURES = "failures"
 
 
 class Results:
-    """Files that are found anew at each call, so that it can be pickled."""
+    """The files of the results. They are looked up at each call, so that this object can be pickled."""
 
     def __init__(self, out: str):
         self.out = out
 
     def begin(self, work: Work) -> None:
-        """Writes what lies beside the results, and forgets failures, which are tried again."""
+        """Writes what lies beside the results, and deletes failures, whose rows are tried again."""
         fs, root = url_to_fs(self.out)
         fs.makedirs(root, exist_ok=True)
         for name, content in work.files().items():
@@ -42,7 +42,7 @@ class Results:
             fs.rm_file(file)
 
     def done(self, names: list[str]) -> np.ndarray:
-        """Of the ids in the results, the hashes, uint64."""
+        """Returns the hashes of the ids in the results, uint64."""
         fs, root = url_to_fs(self.out)
         found = [np.zeros(0, np.uint64)]
         for file in self._of(fs, root, names):
@@ -52,6 +52,7 @@ class Results:
 
     def check_ids(self, names: list[str]) -> None:
         """
+        Checks that all ids differ.
         Raises:
             DataError: Two rows of the table have the same id.
         """
@@ -60,7 +61,7 @@ class Results:
             raise DataError(f"{self.out}: {twice} ids of the table are there twice, with a row each; ids must differ.")
 
     def write(self, name: str, content: bytes) -> None:
-        """Whole or not at all."""
+        """Writes a file whole or not at all."""
         fs, root = url_to_fs(self.out)
         if isinstance(fs, LocalFileSystem):
             with whole(Path(root, name)) as part:
@@ -73,6 +74,6 @@ class Results:
 
 
 def hashes(ids: pa.ChunkedArray) -> np.ndarray:
-    """Of ids, uint64: those of a hundred million clips fit into memory."""
+    """Returns hashes of ids, uint64, so that those of a hundred million clips fit into memory."""
     digests = (hashlib.blake2b(str(one).encode(), digest_size=8).digest() for one in ids.to_pylist())
     return np.frombuffer(b"".join(digests), np.uint64)

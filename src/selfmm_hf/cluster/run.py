@@ -17,15 +17,16 @@ from .table import read_table
 from .work import Work
 from .worker import Worker
 
-BATCH = 16 * 2**10  # bytes of the table: a hundred rows or so, and so the most of a file
-# Of a core, as Ray counts them. A worker leaves something of its own to the tasks that read the table: where workers
-# had all cores of a cluster, these would wait for ever.
+BATCH = 16 * 2**10  # bytes of the table: a hundred rows or so, which is the most for a file of results
+# Share of a core that Ray counts for a worker. The rest is for the tasks that read the table: if workers had all cores
+# of a cluster, these would wait for ever.
 WORKER = 0.9
 
 
 @dataclass
 class Counts:
     """
+    How many rows are done.
     Args:
         before: Rows that were done before.
         done: Rows that are done now.
@@ -49,7 +50,7 @@ def run_on_cluster(
 ) -> Counts:
     """
     Works on the clips of a table. Started again, it resumes where it stopped: rows that have failed are tried again,
-    those that are done are not.
+    rows that are done are not.
 
     Args:
         clips: The folder of the media files, of any kind that fsspec knows: `s3://bucket/clips`, `hf://...`, a path
@@ -57,11 +58,11 @@ def run_on_cluster(
         table: CSV or Parquet, likewise. The column `clip` has the path within `clips`, or the whole one; `id` is by
             default the same.
         out: The folder to write, likewise.
-        work: What is made of each clip.
-        address: Of a Ray cluster that is running; by default one is started on this machine.
-        workers: Processes; by default one for each core of the cluster.
+        work: What to do with each clip.
+        address: Address of a running Ray cluster; by default one is started on this machine.
+        workers: Number of processes; by default one for each core of the cluster.
         gpus_per_worker: Share of a GPU that each has.
-        tell: Is called with what has been done so far.
+        tell: Called with what has been done so far.
 
     Raises:
         DataError: The table or the folder is missing, lacks a column, or holds an id twice.
@@ -93,7 +94,7 @@ def run_on_cluster(
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
-    """A cluster that is running, or one of this machine alone, which ends with the work."""
+    """Connects to a running cluster, or starts one of this machine alone, which ends with the work."""
     started = not ray.is_initialized()
     if started:
         here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
@@ -112,7 +113,7 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def _cause(error: "ray.exceptions.RayTaskError") -> Exception:
-    """What an actor ended with."""
+    """Returns the error that an actor ended with."""
     cause: BaseException = error
     while isinstance(cause, ray.exceptions.RayTaskError) and cause.cause is not None:
         cause = cause.cause

@@ -14,12 +14,12 @@ from ..clips.job import told
 from ..data.safe_pickle import DataError
 from .work import Work
 
-READER = 0.1  # of a core, as Ray counts them
+READER = 0.1  # share of a core that Ray counts for a reader
 
 
 def read_table(table: str, work: Work) -> Callable[[], Any]:
     """
-    How Ray reads the columns that are wanted, of which the names alone have been looked at.
+    Returns a function by which Ray reads the columns that are wanted. Only their names have been read so far.
 
     Raises:
         DataError: The table cannot be read, or lacks a column.

@@ -15,29 +15,29 @@ class Work(Protocol):
     One kind of work on the rows of a table. It is pickled.
 
     Args:
-        columns: Which must be there, besides `clip`.
-        optional: Which may be there.
+        columns: Columns that must be there, besides `clip`.
+        optional: Columns that may be there.
     """
 
     columns: tuple[str, ...]
     optional: tuple[str, ...]
 
     def files(self) -> dict[str, bytes]:
-        """What lies beside the results, by name. Results of other such files are refused."""
+        """Returns what lies beside the results, by name. Results with other such files are refused."""
 
     def names(self) -> list[str]:
-        """How files of results begin."""
+        """Returns how the names of result files begin."""
 
     def job(self, folder: Path) -> Job:
-        """What one process does, which may write into `folder`."""
+        """Returns what one process does, which may write into `folder`."""
 
     def task(self, number: int, row: Row) -> Any:
-        """A row as the job takes it; its `clip` is where it is. Raises [`DataError`] if something in it is wrong."""
+        """Returns a row as the job takes it, with its place as `clip`. Raises [`DataError`] if the row is wrong."""
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
-        """Rows, each with its number and what has come of it, by how the name of their file begins."""
+        """Makes tables of rows, each with its number and its result, by how the names of their files begin."""
 
 
 def words(row: Row) -> str | None:
-    """What a row says is said."""
+    """Returns the words of a row."""
     return (row.get("text") or "").strip() or None

@@ -1,4 +1,4 @@
-"""What an actor of the cluster does with a batch of rows: it has one process for clips, see [`Processes`]."""
+"""Works on a batch of rows in an actor of the cluster, which has one process for clips, see [`Processes`]."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from .work import Row, Work
 
 
 class Worker:
-    """Rows in; out, how many of them are done and have failed."""
+    """Takes rows, and returns how many of them are done and how many have failed."""
 
     def __init__(self, clips: str, results: Results, work: Work, known: Any):
         self.clips, self.results, self.work = clips, results, work
@@ -64,7 +64,7 @@ class Worker:
 
 
 def _where(clips: str, row: Row) -> str:
-    """The whole path of a row's clip."""
+    """Returns the whole path of a row's clip."""
     clip = row.get("clip")
     if not isinstance(clip, str) or not clip.strip():
         raise DataError("column 'clip': the path is missing")
