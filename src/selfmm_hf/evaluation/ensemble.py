@@ -1,4 +1,4 @@
-"""Several seeds as one model: the mean of what they predict."""
+"""Makes one model of several seeds, which predicts the mean of their predictions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from .sweep_runs import is_done
 from .table_markdown import row, rule
 
 SPLITS = ("validation", "test")
-NOT_SHARED = ("_name_or_path", "architectures", "dtype")  # by how a model was made and loaded
+NOT_SHARED = ("_name_or_path", "architectures", "dtype")  # these depend on how a model was made and loaded
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Ensemble:
 
     Args:
         configuration: Its name in the sweep.
-        runs: By seed.
-        together: As if it were a run, with the mean of the predictions.
+        runs: The runs by seed.
+        together: The ensemble in the form of a run, with the mean of the predictions.
     """
 
     configuration: str
@@ -42,12 +42,13 @@ class Ensemble:
     @classmethod
     def read(cls, folder: Path, configuration: str | None = None) -> "Ensemble":
         """
+        Reads the runs of one configuration of a sweep.
         Args:
-            folder: Of a sweep.
-            configuration: Of the sweep; where it has one alone, that.
+            folder: Folder of a sweep.
+            configuration: Its name in the sweep; not needed if there is only one.
 
         Raises:
-            ValueError: There is no such sweep or configuration, a run of it is not done, or there is one alone.
+            ValueError: There is no such sweep or configuration, one of its runs is not done, or it has only one.
         """
         sweep = read_sweep(folder)
         names = ", ".join(sweep.configurations)
@@ -77,10 +78,10 @@ class Ensemble:
         Writes a model folder, whole or not at all.
 
         Args:
-            folder: New.
+            folder: A new folder.
 
         Raises:
-            ValueError: It is there, or the runs' models do not belong together.
+            ValueError: The folder exists, or the runs' models do not belong together.
         """
         if folder.exists():
             raise ValueError(f"{folder} exists already; name a new folder.")
@@ -104,7 +105,7 @@ class Ensemble:
         return whole.eval(), first
 
     def _facts(self) -> dict[str, Any]:
-        """For the model card: see `Run._facts`."""
+        """Returns the facts for the model card, see `Run._facts`."""
         one = self.together
         options = read_options(["--config", str(one.folder / OPTIONS_FILE)])[0]
         names = ("data", "data_config", "data_revision", "text_encoder_revision", "presets", "overrides")
@@ -120,7 +121,7 @@ class Ensemble:
         }
 
     def lines(self) -> Iterator[str]:
-        """The metrics of each seed, their mean, and those of the ensemble, in Markdown, and which is better."""
+        """Yields the metrics of each seed, their mean, and those of the ensemble, in Markdown, and which is better."""
         for split in SPLITS:
             alone = {seed: run.metrics(split) for seed, run in self.runs.items()}
             rows = {f"seed {seed}": metrics for seed, metrics in alone.items()}
@@ -136,7 +137,7 @@ class Ensemble:
         yield self._verdict()
 
     def _verdict(self) -> str:
-        """By validation alone."""
+        """Compares the ensemble with the seeds, by validation alone."""
         metric = main_metric(self.together.task)
         sign = 1 if metric == "mae" else -1
         alone = {seed: sign * run.metrics("validation")[metric] for seed, run in self.runs.items()}
@@ -149,7 +150,7 @@ class Ensemble:
 
 
 def _of(model: SelfMMModel, processor: SelfMMProcessor) -> tuple[Any, ...]:
-    """What members have in common."""
+    """Returns what all members must have in common."""
     tokenizer = processor.tokenizer
     words = None if tokenizer is None else (tokenizer.get_vocab(), tokenizer.model_max_length)
     config = {key: value for key, value in model.config.to_dict().items() if key not in NOT_SHARED}

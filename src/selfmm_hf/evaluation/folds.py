@@ -1,4 +1,4 @@
-"""Folds across subjects: a sweep for each, and one result of them all, in which each clip is tested once."""
+"""Folds across subjects: a sweep for each fold, and one result of all, in which each clip is tested once."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,7 +27,7 @@ BATCH = 16  # clips that EMER's scripts score at once; their results are means o
 
 
 def fold_folders(folder: Path) -> dict[int, Path]:
-    """The sweeps of the folds in a folder, by number; none if it is another folder."""
+    """Returns the sweeps of the folds in a folder, by number; none if it is another folder."""
     found: dict[int, Path] = {}
     for path in folder.glob("fold*of*"):
         try:
@@ -42,10 +42,10 @@ def prepare(
     folder: Path, count: int, configurations: dict[str, dict[str, Any]], seeds: int, arguments: list[str]
 ) -> dict[str, Sweep]:
     """
-    As [`prepare`] of a sweep, for each of `count` folds in a folder of its name.
+    Prepares a sweep, as [`prepare`] of a sweep does, for each of `count` folds in a folder of its name.
 
     Raises:
-        ValueError: Likewise; or the folder holds other folds, or `data_config` is given, which names the fold.
+        ValueError: As there; or the folder holds other folds, or `data_config` is given, which names the fold.
     """
     names = [fold_name(number, count) for number in range(1, count + 1)]
     if others := [path.name for path in fold_folders(folder).values() if path.name not in names]:
@@ -58,7 +58,7 @@ def prepare(
 
 
 def run_folds(folder: Path, sweeps: dict[str, Sweep], arguments: list[str], tell: Callable[[str], None]) -> int:
-    """As [`run_sweep`], for each fold; how many runs are not done in the end."""
+    """Runs the sweep of each fold, as [`run_sweep`] does; returns how many runs are not done in the end."""
     return sum(run_sweep(folder / name, sweep, _of(name, arguments), tell) for name, sweep in sweeps.items())
 
 
@@ -71,10 +71,11 @@ def read_folds(folder: Path) -> dict[str, Any]:
     Summarises the runs of all folds, for the seeds with which all folds are done.
 
     Returns:
-        As JSON has it: `folds`, `clips`, `seeds`, and by configuration `seeds` and, by metric, a [`Summary`] over seeds
-        of: `pooled`, over the test clips of all folds at once; `batches`, as EMER's scripts have it, a mean over
-        batches of 16 clips, then over folds; and `constant`, the mean over folds of what a constant gives, where runs
-        have it. `missing` are runs, each with the reason; `published`, see [`PublishedFigures`].
+        Content for JSON: `folds`, `clips`, and `configurations`. Each of these has `seeds` and three kinds of results,
+        by metric a [`Summary`] over seeds: `pooled`, over the test clips of all folds at once; `batches`, the mean over
+        batches of 16 clips and then over folds, as in EMER's scripts; and `constant`, the mean over folds of a constant
+        prediction, if the runs have it. `missing` lists runs, each with the reason; for `published`, see
+        [`PublishedFigures`].
 
     Raises:
         ValueError: No configuration has a seed with which all folds are done; or a clip is tested twice.
@@ -109,7 +110,7 @@ def read_folds(folder: Path) -> dict[str, Any]:
 
 
 def _of_seed(runs: list[StoredRun]) -> dict[str, dict[str, float]]:
-    """By metric, the results of one model for each fold."""
+    """Returns the results of one seed, which has a model for each fold, by kind and metric."""
     task, tests = runs[0].task, [run.of_split("test") for run in runs]
     ids = [clip for test in tests for clip in test["id"]]
     if len(set(ids)) < len(ids):
@@ -123,7 +124,7 @@ def _of_seed(runs: list[StoredRun]) -> dict[str, dict[str, float]]:
         ]
         for test in tests
     ]
-    known = [name for name in pooled if metric_name(name)[0] != "pearsonr"]  # of 16 clips it says nothing
+    known = [name for name in pooled if metric_name(name)[0] != "pearsonr"]  # it means nothing for 16 clips
     by_batch = {name: _mean_of([_mean_of([one[name] for one in fold]) for fold in batches]) for name in known}
     constant = {
         name: float(np.mean([run.results[f"test_constant_{name}"] for run in runs]))
@@ -134,13 +135,13 @@ def _of_seed(runs: list[StoredRun]) -> dict[str, dict[str, float]]:
 
 
 def _mean_of(values: list[float]) -> float:
-    """Of those that are defined; NaN where none is."""
+    """Returns the mean of the values that are defined; NaN if none is."""
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
 def write_folds(content: dict[str, Any], folder: Path) -> list[Path]:
-    """Leaves `folds.md` and `folds.json` in the folder."""
+    """Writes `folds.md` and `folds.json` to the folder."""
     write_text(folder / "folds.md", markdown(content))
     write_json(folder / "folds.json", content)
     return [folder / "folds.md", folder / "folds.json"]

@@ -1,14 +1,14 @@
 """
-The search for options: many runs that differ in options drawn from a space, scored on the validation split.
+The search for options: many runs with options drawn from a space, scored on the validation split.
 
-Optuna proposes them, but not by way of `Trainer.hyperparameter_search`, which is for Python, because there
+Optuna proposes the options, but not by way of `Trainer.hyperparameter_search`, which is for Python, because there
 
-- options of the training alone can vary, those of the model by a function of one's own, those of the data not;
-- a trial that was interrupted is lost, and its random numbers are not those of a run of `train.py`, which therefore
-  would not reproduce it.
+- only options of the training can vary; those of the model need a function of your own, and those of the data cannot;
+- an interrupted trial is lost, and its random numbers are not those of a run of `train.py`, which therefore would not
+  reproduce it.
 
-Here each trial is a [`Run`] that has never loaded the test split. Optuna keeps the trials in a journal, and draws each
-with a seed of its number, so that a search that was killed resumes as if it had not been.
+Here, each trial is a [`Run`] that never loads the test split. Optuna keeps the trials in a journal, and draws each with
+a seed of its number, so that a search that was killed resumes as if it had not been.
 """
 
 from collections.abc import Callable
@@ -36,11 +36,11 @@ SEARCH_FILE, STUDY_FILE, BEST_FILE = "search.yaml", "optuna.journal", "best.yaml
 
 def read_space(name: str) -> dict[str, list]:
     """
-    Of a YAML file, or of one of `SPACES` by its name: the choices for each option. Those within maps have names such
-    as `learning_rates.encoders.text`.
+    Reads the choices for each option from a YAML file, or from one of `SPACES` by its name. Options within maps have
+    names such as `learning_rates.encoders.text`.
 
     Raises:
-        ValueError: There is no such file, or it is none of this kind.
+        ValueError: There is no such file, or it holds something else.
     """
     file = find_file(name, SPACES, f"There is no search space {name}, and those that come along are")
     options = read_map(file, what := "the choices for options, as `option: [value, ...]`")
@@ -57,7 +57,7 @@ def read_space(name: str) -> dict[str, list]:
 
 
 def trial_arguments(options: dict[str, Any]) -> list[str]:
-    """For the command line; `learning_rates.encoders.text` is an entry of the map `learning_rates`."""
+    """Turns options into arguments; `learning_rates.encoders.text` is an entry of the map `learning_rates`."""
     nested: dict[str, Any] = {}
     for name, value in options.items():
         option, _, prefix = name.partition(".")
@@ -73,11 +73,11 @@ def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
     Checks that the options fit each other and the data, and that everything in `folder` belongs to this search.
 
     Raises:
-        ValueError: They do not, or another search is at work there. Nothing is written.
+        ValueError: Something does not fit, or another search is at work there. Nothing is written.
     """
     base = base_options(arguments)
     seed = read_options(arguments)[2].seed
-    for number in range(max(map(len, space.values()))):  # each choice of each option at least once
+    for number in range(max(map(len, space.values()))):  # so that each choice of each option occurs
         read_options([*arguments, *trial_arguments({name: c[number % len(c)] for name, c in space.items()})])
     wanted = {"base": base | {"seed": seed}, "space": space}
     _check_same(folder, wanted)
@@ -106,13 +106,13 @@ def search(
     folder: Path, space: dict[str, list], trials: int, arguments: list[str], tell: Callable[[str], None]
 ) -> "list[FrozenTrial]":
     """
-    Tries, one after the other, up to `trials`, those of earlier calls included, and keeps the options of the best in
-    `best.yaml`, as `train.py --config` takes them. A trial that was interrupted is resumed, one that failed is tried
-    again, one that is done is not repeated.
+    Runs up to `trials` trials, one after the other, those of earlier calls included. Keeps the options of the best in
+    `best.yaml`, as `train.py --config` takes them. Resumes an interrupted trial, tries a failed one again, and does not
+    repeat one that is done.
 
     Args:
         folder, space, arguments: As for [`prepare`], which comes first.
-        tell: Is given a line on each trial.
+        tell: Called with a line on each trial.
 
     Returns:
         All trials, in order: `value` is the validation loss of the best epoch, or `None` where the run failed;

@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LEVEL = 0.95
-RESAMPLES = 100_000  # of the signs: up to 16 differences, all signs are tried
+RESAMPLES = 100_000  # of the signs; all signs are tried for up to 16 differences
 
 
 @dataclass(frozen=True)
 class Summary:
     """
-    Of a metric over seeds.
+    Summary of a metric over seeds.
 
     Attributes:
-        n: Seeds.
+        n: Number of seeds.
         mean, sd: Mean, and sample standard deviation (n - 1); NaN for one seed.
-        low, high: 95 % t interval of the mean; NaN for one seed. It takes the seeds' values as normally distributed.
+        low, high: 95 % t interval of the mean, which assumes normally distributed values; NaN for one seed.
     """
 
     n: int
@@ -31,14 +31,14 @@ class Summary:
 @dataclass(frozen=True)
 class Comparison:
     """
-    Of two configurations over the same seeds.
+    Comparison of two configurations over the same seeds.
 
     Attributes:
-        n: Common seeds.
+        n: Number of common seeds.
         difference: Mean of the differences, one minus other.
         low, high: 95 % t interval of that mean; NaN for one seed.
-        p: Of the two-sided sign-flip permutation test. It needs no distribution, but has a least value:
-        least_p: 2 / 2^n, so that less than 6 seeds cannot show anything at the level of .05.
+        p: P-value of the two-sided sign-flip permutation test, which assumes no distribution.
+        least_p: The least p that is possible, 2 / 2^n: fewer than 6 seeds cannot show anything at the level of .05.
     """
 
     n: int
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def summary(values: ArrayLike) -> Summary:
-    """Of at least one value; NaN where one of them is."""
+    """Summarises at least one value; NaN if one of them is."""
     values = np.asarray(values, dtype=np.float64)
     n, mean = len(values), float(values.mean())
     if n == 1:
@@ -76,8 +76,8 @@ def compare(one: ArrayLike, other: ArrayLike) -> Comparison:
 
 def sign_flip_p(differences: ArrayLike) -> float:
     """
-    How often the mean of `differences`, with signs drawn at random, is as far from 0 as it is: exactly, over all signs,
-    for up to 16 of them, else over draws, the same ones each time. NaN where a difference is.
+    Returns how often the mean of `differences`, with signs drawn at random, is as far from 0 as it is: over all signs
+    for up to 16 differences, otherwise over draws, which are the same each time. NaN if a difference is.
     """
     from scipy.stats import permutation_test
 
@@ -98,13 +98,13 @@ def sign_flip_p(differences: ArrayLike) -> float:
 
 def bootstrap_interval(one: ArrayLike, other: ArrayLike, resamples: int = 10_000) -> tuple[float, float]:
     """
-    95 % interval of the difference of two configurations, of the very runs that there are, were the clips of the test
-    split others: as many, drawn with replacement, the same for both. (Not drawn from the seeds as well: of 5 values,
-    such an interval holds the truth 83 times in 100; theirs is the t interval.)
+    Returns the 95 % interval of the difference of two configurations, for these very runs, if the test split had other
+    clips: as many, drawn with replacement, the same for both. (Seeds are not drawn as well: with 5 values, such an
+    interval holds the truth 83 times in 100. For seeds, see the t interval.)
 
     Args:
-        one, other: A figure of each clip, of which the metric is the mean, such as the absolute error: (seeds, clips),
-            in the same order of both.
+        one, other: A figure of each clip whose mean is the metric, such as the absolute error: (seeds, clips), in the
+            same order for both.
     """
     from scipy.stats import bootstrap
 

@@ -1,4 +1,4 @@
-"""A sweep: each of some configurations with each of some seeds, a run folder for each."""
+"""A sweep: each of some configurations with each of some seeds, with a run folder for each."""
 
 import json
 import re
@@ -23,7 +23,7 @@ SWEEPS = named("sweeps")
 SWEEP_FILE = "sweep.yaml"
 ONE_CONFIGURATION: dict[str, dict[str, Any]] = {"base": {}}
 DEFAULT_SEED = SelfMMTrainingArguments.__dataclass_fields__["seed"].default
-# What the sweep sees to itself.
+# Options that the sweep sets itself.
 OWN_OPTIONS = ("seed", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "push_to_hub")
 
 
@@ -34,12 +34,12 @@ class Sweep:
 
     Attributes:
         base: Options of all runs that are not the defaults.
-        configurations: By name, the options in which each differs from the base. The first is what the others are
-            compared with.
-        first_seed, seeds: Each configuration is run with `seeds` seeds from `first_seed` on, and with no others: nobody
-            can choose among them afterwards.
-        seeds_before: How many they had been before more were added, which the table tells: who adds seeds until a
-            difference shows has tested it many times.
+        configurations: By name, the options in which each differs from the base. The others are compared with the
+            first.
+        first_seed, seeds: Each configuration is run with `seeds` seeds from `first_seed` on, and with no others, so
+            that nobody can choose among them afterwards.
+        seeds_before: How many seeds there were before more were added. The table tells it, because adding seeds until a
+            difference shows tests it many times.
     """
 
     base: dict[str, Any]
@@ -49,7 +49,7 @@ class Sweep:
     seeds_before: list[int] = field(default_factory=list)
 
     def runs(self) -> Iterator[tuple[str, int]]:
-        """Configuration and seed of each, the first seed of all configurations first."""
+        """Yields configuration and seed of each run, the first seed of all configurations first."""
         for seed in range(self.first_seed, self.first_seed + self.seeds):
             for name in self.configurations:
                 yield name, seed
@@ -61,10 +61,10 @@ def run_folder(folder: Path, name: str, seed: int) -> Path:
 
 def read_configurations(name: str) -> dict[str, dict[str, Any]]:
     """
-    Of a YAML file, or of one of `SWEEPS` by its name: names, each with a map of options.
+    Reads configurations, names with a map of options each, from a YAML file, or from one of `SWEEPS` by its name.
 
     Raises:
-        ValueError: There is no such file, or it is none of this kind.
+        ValueError: There is no such file, or it holds something else.
     """
     file = find_file(name, SWEEPS, f"There is no sweep file {name}, and those that come along are")
     configurations = read_map(file, what := "configurations as `name: {option: value, ...}`")
@@ -82,7 +82,7 @@ def read_configurations(name: str) -> dict[str, dict[str, Any]]:
 
 def read_sweep(folder: Path) -> Sweep:
     """
-    The sweep that a folder holds.
+    Reads the sweep in a folder.
 
     Raises:
         ValueError: It holds none.
@@ -94,10 +94,10 @@ def read_sweep(folder: Path) -> Sweep:
 
 def base_options(arguments: list[str]) -> dict[str, Any]:
     """
-    Options that all runs have in common, as `options.yaml` has them.
+    Returns the options that all runs have in common, as `options.yaml` has them.
 
     Raises:
-        ValueError: One is wrong, or is a matter of the sweep.
+        ValueError: An option is wrong, or is set by the sweep.
     """
     options, _, args = read_options(arguments)
     if options.overwrite_output_dir or args.resume_from_checkpoint or args.push_to_hub:
@@ -123,8 +123,8 @@ def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int,
 
     Args:
         folder: New, or of an earlier sweep of the same options and data, to which configurations and seeds are added.
-        seeds: How many; the first is that of the options.
-        arguments: Options of all runs, as of `train.py`.
+        seeds: Number of seeds; the first is that of the options.
+        arguments: Options of all runs, as for `train.py`.
 
     Raises:
         ValueError: An option is wrong, the folder holds runs of other options or other data, or another command is at
@@ -153,10 +153,10 @@ def prepare(folder: Path, configurations: dict[str, dict[str, Any]], seeds: int,
 
 def _data_fingerprints(folder: Path, unread: dict[str, tuple]) -> dict[str, dict[str, str]]:
     """
-    Of the data of each configuration.
+    Returns the fingerprints of the data of each configuration.
 
     Raises:
-        ValueError: They are not the same clips, or cannot be trained on.
+        ValueError: The configurations have different clips, or clips that cannot be trained on.
     """
     found: dict[tuple, dict[str, str]] = {}
     clips: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def _data_fingerprints(folder: Path, unread: dict[str, tuple]) -> dict[str, dict
     for name, (options, model_options, args) in unread.items():
         place = tuple(getattr(options, one) for one in ("dataset", "data", "data_config", "data_revision"))
         if place not in found:
-            args.output_dir = str(folder / "none")  # of a run that is only made, not begun
+            args.output_dir = str(folder / "none")  # of a run that is made, but never begun
             run = Run(options, model_options, args, test=False)
             found[place] = run.data_fingerprint()
             clips[name] = {split: (samples["id"], samples["label"]) for split, samples in run.splits.items()}
@@ -176,7 +176,7 @@ def _data_fingerprints(folder: Path, unread: dict[str, tuple]) -> dict[str, dict
 
 
 def _added(folder: Path, sweep: Sweep) -> Sweep:
-    """`sweep`, and what the one in `folder`, if there is one, has beyond it."""
+    """Returns `sweep` with what the one in `folder`, if there is one, has beyond it."""
     if is_empty(folder):
         return sweep
     if not (folder / SWEEP_FILE).is_file():
@@ -204,6 +204,7 @@ def _added(folder: Path, sweep: Sweep) -> Sweep:
 
 def check_run(folder: Path, given: dict[str, Any], data: dict[str, str]) -> None:
     """
+    Checks that the run in `folder`, if there is one, belongs to the sweep.
     Raises:
         ValueError: The run in `folder`, if there is one, has other options or other data.
     """
@@ -220,11 +221,11 @@ def check_run(folder: Path, given: dict[str, Any], data: dict[str, str]) -> None
 
 def run_sweep(folder: Path, sweep: Sweep, arguments: list[str], tell: Callable[[str], None]) -> int:
     """
-    Does what is not done yet, one run after the other; one that fails does not stop the others.
+    Does the runs that are not done yet, one after the other. One that fails does not stop the others.
 
     Args:
         arguments: As for [`prepare`].
-        tell: Is given a line on each run.
+        tell: Called with a line on each run.
 
     Returns:
         How many runs are not done in the end.

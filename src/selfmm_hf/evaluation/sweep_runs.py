@@ -1,4 +1,4 @@
-"""Brings the run in a folder to its end: starts it, resumes it, or leaves a finished run alone."""
+"""Completes the run in a folder: starts it, resumes it, or leaves a finished run alone."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ FAILURE_FILE = "failure.txt"
 
 
 class RunFailed(Exception):
-    """A run came to no end; the traceback is in its folder."""
+    """A run failed; the traceback is in its folder."""
 
 
 def is_done(folder: Path) -> bool:
@@ -26,7 +26,7 @@ def is_done(folder: Path) -> bool:
 
 
 def why_missing(folder: Path) -> str:
-    """Of a run that is not done."""
+    """Says why a run is not done."""
     if (folder / FAILURE_FILE).is_file():
         return f"failed: {(folder / FAILURE_FILE).read_text('utf-8').strip().splitlines()[-1]}"
     return "interrupted" if (folder / OPTIONS_FILE).is_file() else "not begun"
@@ -34,7 +34,7 @@ def why_missing(folder: Path) -> str:
 
 def complete(folder: Path, arguments: list[str], test: bool) -> dict:
     """
-    Brings the run in `folder` to its end, and deletes its checkpoints then.
+    Completes the run in `folder`, and then deletes its checkpoints.
 
     Args:
         folder: May hold nothing, an interrupted run, or one that is done, which is left as it is.
@@ -63,7 +63,7 @@ def _train(folder: Path, arguments: list[str], test: bool) -> None:
     try:
         Run(*read_options([*arguments, *places]), test=test).train()
     except Exception as error:
-        with suppress(OSError):  # the disk is full: the message is left
+        with suppress(OSError):  # on a full disk, the message is left
             write_text(failure, traceback.format_exc())
         raise RunFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     finally:

@@ -23,21 +23,21 @@ BY_CONFLICT = ("mae_agreement", "mae_conflict")
 
 def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
     """
-    Everything that can be said of a sweep, of the runs that are done.
+    Collects everything that can be said of a sweep, from the runs that are done.
 
     Args:
-        folder: Of the sweep.
+        folder: Folder of the sweep.
         against: The configuration that the others are compared with; the first by default.
 
     Returns:
-        As JSON has it, `None` for what is not defined: `configurations`, by name `options`, `seeds`, `best_epochs`, and
-        for each of `validation`, `test` and `generated_labels` (where their truth is known) by metric a [`Summary`]
-        and the seeds' `values`; `metric`, the one that runs are compared by; `conflict`, which clips are in conflict,
-        in words, `None` where no run tells; `comparisons` with `against`, by name, of the test split by metric a
-        [`Comparison`], for `metric` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with the
-        reason; `base`, the options of all; `seeds_before`, as in [`Sweep`]; `measured`, by fact the different values
-        that it had; `constant`, what saying the same of each clip gives, of tasks other than one score; `published`,
-        see [`PublishedFigures`]; `text_encoders` of the runs.
+        Content for JSON, with `None` for what is not defined. `configurations`: by name `options`, `seeds`,
+        `best_epochs`, and for each of `validation`, `test` and `generated_labels` (if their truth is known), by metric
+        a [`Summary`] and the seeds' `values`; `metric`, the one that runs are compared by; `conflict`, in words, which
+        clips are in conflict, `None` if no run tells; `comparisons` with `against` on the test split, by name and
+        metric a [`Comparison`], for `metric` with `bootstrap`, see [`bootstrap_interval`]; `missing` runs, each with
+        the reason; `base`, the options of all; `seeds_before`, as in [`Sweep`]; `measured`, the different values of
+        each fact; `constant`, the metrics of a constant prediction, for tasks other than one score; `published`, see
+        [`PublishedFigures`]; `text_encoders` of the runs.
 
     Raises:
         ValueError: The folder holds no sweep, no run that is done, or runs of different options or data.
@@ -83,7 +83,7 @@ def read_table(folder: Path, against: str | None = None) -> dict[str, Any]:
 
 
 def _check_alike(sweep: Sweep, runs: dict[str, dict[int, StoredRun]]) -> None:
-    """Runs differ in their configurations' options and their seeds, and in nothing else."""
+    """Checks that runs differ only in the options of their configurations and in their seeds."""
     one = next(iter(next(iter(runs.values())).values()))
     for name, by_seed in runs.items():
         first = next(iter(by_seed.values()))
@@ -125,18 +125,18 @@ def _configuration(options: dict[str, Any], by_seed: dict[int, StoredRun]) -> di
 
 
 def constant_of(run: StoredRun) -> dict[str, float]:
-    """By metric, what saying the same of each test clip gives, where the run has it."""
+    """Returns the metrics of predicting the same for each test clip, if the run has them."""
     start = "test_constant_"
     return {name.removeprefix(start): value for name, value in run.results.items() if name.startswith(start)}
 
 
 def published_beside(run: StoredRun) -> list[PublishedFigures]:
-    """[`published_figures`] of the data set of a run."""
+    """Returns the [`published_figures`] of the data set of a run."""
     return published_figures(run.dataset, run.modalities, run.task, run.metrics("test"))
 
 
 def _metrics(run: StoredRun, split: str) -> dict[str, float | None]:
-    """The field's, and those over the clips in agreement and in conflict, `None` in runs that do not have them."""
+    """Returns the field's metrics, and those of clips in agreement and in conflict, `None` if a run has none."""
     return run.metrics(split) | {name: run.results.get(f"{split}_{name}") for name in BY_CONFLICT}
 
 

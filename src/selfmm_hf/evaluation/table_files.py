@@ -1,4 +1,4 @@
-"""The table of a sweep for a paper, as LaTeX, and for other programs, as CSV."""
+"""Formats the table of a sweep as LaTeX, for a paper, and as CSV, for other programs."""
 
 import csv
 import io
@@ -69,7 +69,7 @@ def csv_text(table: dict[str, Any]) -> str:
 
 
 def _best(metric: str, table: dict[str, Any]) -> set[str]:
-    """The configurations with the best mean; none where there is nothing to compare."""
+    """Returns the configurations with the best mean; none if there is nothing to compare."""
     means = {name: one["test"][metric]["mean"] for name, one in table["configurations"].items()}
     known = {name: value for name, value in means.items() if value is not None}
     if len(known) < 2:

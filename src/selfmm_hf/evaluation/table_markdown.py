@@ -1,4 +1,4 @@
-"""The table of a sweep as markdown, and the cells that tables of results are made of."""
+"""Formats the table of a sweep as Markdown, and the cells of tables of results."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from .table import BY_CONFLICT
 
 
 def write_table(table: dict[str, Any], folder: Path) -> list[Path]:
-    """Leaves `table.md` and `table.json` in the folder of the sweep."""
+    """Writes `table.md` and `table.json` to the folder of the sweep."""
     write_text(folder / "table.md", markdown(table))
     write_json(folder / "table.json", table)
     return [folder / "table.md", folder / "table.json"]
@@ -85,7 +85,7 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
 
 
 def _each_lines(table: dict[str, Any], metrics: list[str]) -> Iterator[str]:
-    """Of several scores, emotions or classes, a row for each, which are too many for columns."""
+    """Yields a row for each of several scores, emotions or classes, which are too many for columns."""
     columns = {
         name: [mean(metric, one["test"][metric]) for metric in metrics] for name, one in table["configurations"].items()
     }
@@ -102,7 +102,7 @@ def _constant(table: dict[str, Any], metrics: list[str]) -> list[str]:
 
 
 def printed(published: dict[str, Any], metrics: list[str]) -> list[str]:
-    """What a source has of the metrics; nothing where it has none of them."""
+    """Formats the metrics that a source has; nothing if it has none of them."""
     known = published["metrics"]
     if not known.keys() & set(metrics):
         return []
@@ -129,7 +129,7 @@ def _label_lines(configurations: dict[str, Any]) -> Iterator[str]:
 
 
 def _measured_line(measured: dict[str, list]) -> str:
-    """On what; several values of one fact are all told."""
+    """Says on what the runs were made, with all values of each fact."""
     facts = {name: " and ".join(map(str, values)) for name, values in measured.items() if name != "seconds"}
     shown = [facts.pop("device"), facts.pop("processor")]
     shown += [f"{name} {value}" for name, value in facts.items()]
@@ -141,7 +141,7 @@ def _measured_line(measured: dict[str, list]) -> str:
 
 
 def shown_metrics(table: dict[str, Any]) -> list[str]:
-    """The columns: metrics that are not of one target, those by conflict where a run tells which clips are."""
+    """Returns the columns: metrics that are not of one target, and those by conflict if a run tells which clips are."""
     every = next(iter(table["configurations"].values()))["test"]
     return [name for name in every if name in METRIC_NAMES and (table["conflict"] or name not in BY_CONFLICT)]
 
@@ -159,7 +159,7 @@ def seeds_in_words(seeds: list[int]) -> str:
 
 
 def _number(metric: str, value: float | None, signed: bool = False) -> str:
-    """Errors and correlations with three decimals and without the zero before them; others in percent."""
+    """Formats errors and correlations with three decimals and without the zero before them; others in percent."""
     if value is None:
         return "" if metric in BY_CONFLICT else "-"
     return re.sub(r"\b0(?=\.\d{3})", "", metric_text(metric, value, signed))

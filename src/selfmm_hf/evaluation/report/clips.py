@@ -1,4 +1,4 @@
-"""Where the modalities disagree most, with the sentences (the paper's case study)."""
+"""Shows where the modalities disagree most, with the sentences (the paper's case study)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ KINDS = {"train": "Generated labels, training clips", "test": "Predictions, test
 
 
 def case_study(groups: list[Group], data: Data) -> Figure:
-    """The clips with the widest range of generated labels, and of predictions."""
+    """Draws the clips with the widest range of generated labels, and of predictions."""
     panels, tables, notes = [], [], set()
     for number, group in enumerate(groups, start=1):
         first = group.finished[0]
@@ -44,7 +44,7 @@ def case_study(groups: list[Group], data: Data) -> Figure:
 
 
 def _said(found: dict[str, NDArray]) -> str:
-    """The drawing in words; what is absent is not said."""
+    """Describes the drawing in words, without absent modalities."""
     clips = zip(*found.values(), strict=True)
     said = [
         ", ".join(f"{name} {value:+.1f}" for name, value in zip(found, values, strict=True) if np.isfinite(value))
@@ -54,7 +54,7 @@ def _said(found: dict[str, NDArray]) -> str:
 
 
 def _training(group: Group) -> tuple[list[str], dict[str, NDArray]]:
-    """Ids, the fused label, and the generated ones of the chosen epoch."""
+    """Returns ids, the fused label, and the generated labels of the chosen epoch."""
     first = group.finished[0]
     columns = {"label": first.fused}
     for name in first.tasks:
@@ -63,20 +63,20 @@ def _training(group: Group) -> tuple[list[str], dict[str, NDArray]]:
 
 
 def _test(group: Group) -> tuple[list[str], dict[str, NDArray]]:
-    """Ids, the label, and what is predicted."""
+    """Returns ids, the label, and the predictions."""
     tests = [run.of_split("test") for run in group.finished]
     columns = {name: np.mean([test[name] for test in tests], axis=0) for name in ("fusion", *group.finished[0].tasks)}
     return list(tests[0]["id"]), {"label": tests[0]["label"], **columns}
 
 
 def _widest(values: NDArray) -> NDArray[np.int64]:
-    """The clips with the widest range among (modalities, clips), which may be NaN; the widest first."""
+    """Returns the clips with the widest range among (modalities, clips), which may be NaN; the widest first."""
     found = ranges(values)
     return np.argsort(-found, kind="stable")[: min(CLIPS, int(np.isfinite(found).sum()))]  # NaN comes last
 
 
 def _strips(found: dict[str, NDArray], limit: float):
-    """A line for each clip, from the lowest to the highest modality, and a mark for each."""
+    """Draws a line for each clip, from the lowest to the highest modality, and a mark for each modality."""
 
     def draw(axes) -> None:
         count = len(found["label"])

@@ -1,4 +1,4 @@
-"""The runs of a report, in groups that differ only in their seeds, and their data."""
+"""Groups the runs of a report that differ only in their seeds, and loads their data."""
 
 import json
 import re
@@ -24,7 +24,7 @@ class Group:
     Runs that differ only in their seeds.
 
     Args:
-        name: What sets them apart from the other groups; empty if there is no other group.
+        name: What sets these runs apart from the other groups; empty if there is no other group.
         runs: In the order of their seeds.
         slug: `name` as a part of file names.
     """
@@ -34,11 +34,11 @@ class Group:
     slug: str = ""
 
     def titled(self, what: str) -> str:
-        """`what` of these runs."""
+        """Returns `what` with the name of these runs."""
         return f"{what} ({self.name})" if self.name else what
 
     def picture(self, kind: str, *parts: str) -> str:
-        """The name of a picture of these runs, such as `labels-official-audio`."""
+        """Returns the name of a picture of these runs, such as `labels-official-audio`."""
         return "-".join(filter(None, [kind, self.slug, *parts]))
 
     @property
@@ -46,17 +46,17 @@ class Group:
         return [run for run in self.runs if run.results]
 
     def of_split(self, split: str) -> dict[str, NDArray]:
-        """The predictions of all finished runs for one split, one after the other."""
+        """Returns the predictions of all finished runs for one split, one run after the other."""
         parts = [run.of_split(split) for run in self.finished]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def find_runs(paths: list[Path]) -> list[StoredRun]:
     """
-    The runs in folders, each of one run or of a sweep.
+    Reads the runs in folders, each of one run or of a sweep.
 
     Raises:
-        RunError: There is none, or one is damaged.
+        RunError: There is no run, or one is damaged.
     """
     folders: dict[Path, Path] = {}
     for path in paths:
@@ -78,17 +78,17 @@ def _finished_with_test(run: StoredRun) -> StoredRun:
 
 def group_runs(runs: list[StoredRun]) -> list[Group]:
     """
-    Puts together what differs by the seed alone, and names groups by the options that set them apart.
+    Groups runs that differ only in their seeds, and names groups by the options that set them apart.
 
     Raises:
-        RunError: They cannot be compared.
+        RunError: The runs cannot be compared.
     """
     if len(tasks := {run.task for run in runs}) > 1:
         found = "; ".join(sorted(describe(task) for task in tasks))
         raise RunError(f"These runs have labels of several kinds, {found}: make a report of each data set.")
     alike: dict[str, list[StoredRun]] = {}
     for run in runs:
-        recipe = _recipe(run) | {"data": run.environment.get("data")}  # what is in them, wherever they lie
+        recipe = _recipe(run) | {"data": run.environment.get("data")}  # their content, wherever they lie
         alike.setdefault(json.dumps(recipe, sort_keys=True, default=str), []).append(run)
     groups = [_once(runs) for runs in alike.values()]
     names = _names([runs[0] for runs in groups])
@@ -101,7 +101,7 @@ def _recipe(run: StoredRun) -> dict[str, Any]:
 
 
 def _once(runs: list[StoredRun]) -> list[StoredRun]:
-    """By their seeds. Of two with the same one, as two sweeps may have it, the first, if both say the same."""
+    """Sorts runs by seed. Of two with the same seed, as two sweeps may have it, keeps one if both predict the same."""
     by_seed: dict[int, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (not run.results, run.seed)):  # the finished ones first
         first, twin = next(iter(by_seed.values()), run), by_seed.setdefault(run.seed, run)
@@ -118,7 +118,7 @@ def _once(runs: list[StoredRun]) -> list[StoredRun]:
 
 
 def _names(runs: list[StoredRun]) -> list[str]:
-    """What sets each apart: the configuration of its sweep, or its options; where that says nothing, the folder."""
+    """Names each run by its configuration in a sweep, or by the options that set it apart; otherwise by its folder."""
     recipes = [_recipe(run) for run in runs]
     everything = sorted({name for recipe in recipes for name in recipe})
     apart = [name for name in everything if len({str(recipe.get(name)) for recipe in recipes}) > 1]
@@ -136,7 +136,7 @@ def _names(runs: list[StoredRun]) -> list[str]:
 
 
 def _slugs(names: list[str]) -> list[str]:
-    """The names as parts of file names, which differ even where capital letters do not count."""
+    """Turns the names into parts of file names, which differ even where case does not count."""
     slugs = [re.sub(r"\W+", "-", name.casefold()).strip("-")[:60] for name in names]
     if len(set(slugs)) == len(slugs):
         return slugs
@@ -144,13 +144,13 @@ def _slugs(names: list[str]) -> list[str]:
 
 
 class Data:
-    """The data sets of runs, each read once, where they still are."""
+    """The data sets of runs. Each is read once, if it is still there."""
 
     def __init__(self):
         self._loaded: dict[tuple, Splits | str] = {}
 
     def of(self, run: StoredRun) -> Splits | str:
-        """The splits that `run` was trained on, or a sentence why they are not there."""
+        """Returns the splits that `run` was trained on, or a sentence that says why they are not there."""
         names = ("data", "data_config", "data_revision")
         key = (run.dataset, *(run.options.get(name) for name in names), run.label_range)
         if key not in self._loaded:
@@ -169,13 +169,13 @@ def _place(data: str | None) -> str:
 
 
 def _configuration(folder: Path) -> str:
-    """What a sweep calls it: the runs of `selfmm benchmark` lie in SWEEP/CONFIGURATION/SEED."""
+    """Returns the name of a run's configuration: the runs of `selfmm benchmark` lie in SWEEP/CONFIGURATION/SEED."""
     configuration = folder.absolute().parent
     return configuration.name if (configuration.parent / SWEEP).is_file() else ""
 
 
 def _named(name: str, value: Any) -> str:
-    """An option, as it tells groups apart; of a path, the end."""
+    """Writes an option with its value, of a path only the end, to tell groups apart."""
     if isinstance(value, list):
         value = " ".join(map(str, value)) or "none"
     elif isinstance(value, str) and "/" in value:

@@ -1,4 +1,4 @@
-"""From a drawing to a picture for paper, and to one that takes the colours of the page around it."""
+"""Renders drawings as pictures for paper, and as pictures that take the colours of the page around them."""
 
 import io
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 from ...runs.plot import COLOURS, FAINT, GREY
 
-FLATTENING = 4  # times as far as what else is to be seen
-# In the SVG these become the page's, which has others in the dark.
+FLATTENING = 4  # a reach this many times as large as another one flattens that
+# In the SVG, these become variables of the page, which are others in dark mode.
 INK, PAPER = "#1a1a1a", "#ffffff"
 VARIABLES = {
     COLOURS["text"]: "var(--blue)",
@@ -34,10 +34,10 @@ class Panel:
     One drawing.
 
     Args:
-        name: Of its file, unlike any other of the report.
-        title: Above it.
-        alt: What is to be seen, in words, for those who do not see it.
-        draw: Fills the axes.
+        name: Name of its file, unique in the report.
+        title: Written above it.
+        alt: The drawing in words, for those who do not see it.
+        draw: A function that fills the axes.
         row: Panels of different rows do not stand side by side.
         size: In inches, (width, height). Small enough that its letters can be read on a phone.
     """
@@ -62,11 +62,11 @@ class Table:
 @dataclass
 class Figure:
     """
-    What answers one question: drawings, the numbers in them, and how to read both.
+    The answer to one question: drawings, the numbers in them, and how to read both.
 
     Args:
-        name: Of its place in the page.
-        text: How to read it; or why it is left out, where there are no panels.
+        name: Name of its place in the page.
+        text: How to read it; or, if there are no panels, why it is left out.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Figure:
 
 
 def render(panel: Panel) -> tuple[bytes, str]:
-    """The drawing as PNG, on white, and as SVG for a page that defines the variables of `VARIABLES`."""
+    """Renders the drawing as PNG, on white, and as SVG for a page that defines the variables of `VARIABLES`."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever somebody's matplotlibrc says
+        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
         matplotlib.rcParams.update(RC)
         figure = Canvas(figsize=panel.size, layout="constrained")
         FigureCanvasAgg(figure)
@@ -98,7 +98,7 @@ def render(panel: Panel) -> tuple[bytes, str]:
 
 
 def _for_page(svg: str, name: str) -> str:
-    """One element with names of its own, which takes colours and letters of the page."""
+    """Makes one element with ids of its own, which takes colours and letters of the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)
@@ -114,8 +114,8 @@ def _for_page(svg: str, name: str) -> str:
 
 def axis_ends(reaches: Sequence[float]) -> list[float]:
     """
-    Where an axis ends for each group: at the same place for all that reach about as far, so that they can be compared.
-    One that reaches much farther than the least would flatten the others, and has an axis of its own.
+    Returns where an axis ends for each group: at the same place for all that reach about as far, so that they can be
+    compared. A group that reaches much farther than the least would flatten the others, and gets an axis of its own.
     """
     alike = [reach <= FLATTENING * min(reaches) for reach in reaches]
     common = max(reach for reach, one in zip(reaches, alike, strict=True) if one)

@@ -1,4 +1,4 @@
-"""How the losses and the generated labels went, epoch by epoch."""
+"""Shows how the losses and the generated labels develop, epoch by epoch."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and
 
 
 def learning_curves(groups: list[Group]) -> Figure:
-    """Losses of training and validation, one panel for each group."""
+    """Draws the losses of training and validation, one panel for each group."""
     groups = [group for group in groups if any(run.log_history for run in group.runs)]
     text = (
         "The loss of all tasks in training, and the error of the fused prediction on the validation split, which alone "
@@ -63,7 +63,7 @@ def learning_curves(groups: list[Group]) -> Figure:
 
 
 def label_distributions(groups: list[Group]) -> Figure:
-    """The distribution of the generated labels over the epochs, as the paper shows it (its figure of the u-labels)."""
+    """Draws the distribution of the generated labels over the epochs, as in the paper's figure of the u-labels."""
     text = (
         "How the labels generated for each modality are distributed over the training clips, from epoch to epoch, "
         "upwards. In the first one they are the fused labels, which stand in grey behind each of the later ones. "
@@ -111,7 +111,7 @@ def label_distributions(groups: list[Group]) -> Figure:
 
 
 def _some_epochs(count: int) -> list[int]:
-    """The first, the last, and at most five others, ever farther apart."""
+    """Chooses the first and the last epoch, and at most five others at growing distances."""
     return sorted({round(epoch) for epoch in np.geomspace(1, count, min(7, count))})
 
 
@@ -142,7 +142,7 @@ def _ridges(labels: np.ndarray, shown: list[int], modality: str, own_colour: str
 
 
 def label_quality(groups: list[Group], data: Data) -> Figure:
-    """How far the labels have moved, and, where the truth is known, how near they have come to it."""
+    """Draws how far the labels have moved, and, where the truth is known, how close they have come to it."""
     panels, rows, notes = [], [], []
     truths = [_truth(group, data) for group in groups]
     task = groups[0].finished[0].task
@@ -205,8 +205,8 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
 
 def _confidence(group: Group) -> dict[str, list[list[float]]]:
     """
-    By the names of [`label_confidence`] and by seed, epoch by epoch; nothing for runs of another convention, or that
-    did not keep it.
+    Returns the confidence by the names of [`label_confidence`] and by seed, epoch by epoch; nothing for runs of another
+    convention, or that did not keep it.
     """
     of_runs = [run.results.get("label_confidence", {}) for run in group.finished]
     return {name: [of[name] for of in of_runs] for name in of_runs[0] if all(name in of for of in of_runs)}
@@ -215,7 +215,7 @@ def _confidence(group: Group) -> dict[str, list[list[float]]]:
 def _trust_panels(
     group: Group, trust: dict[str, list[list[float]]], at_best: dict[str, float], row: int
 ) -> Iterator[Panel]:
-    """A panel of each target."""
+    """Draws a panel for each target."""
     targets, chosen = by_target(trust), by_target(at_best)
     for place, (target, of) in enumerate(targets.items(), start=1):
         about = f"{TRUST}: {target}" if target else TRUST
@@ -226,7 +226,7 @@ def _trust_panels(
 
 
 def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
-    """What each modality of the training clips truly says, where that is known."""
+    """Returns the true labels of the training clips by modality, if they are known."""
     splits = data.of(group.finished[0])
     if isinstance(splits, str):
         return {}
@@ -235,7 +235,7 @@ def _truth(group: Group, data: Data) -> dict[str, np.ndarray]:
 
 
 def _flat(generated: np.ndarray) -> np.ndarray:
-    """(epochs, clips, targets), whether or not there are several."""
+    """Returns labels as (epochs, clips, targets), whether or not there are several targets."""
     return generated.reshape(*generated.shape[:2], -1)
 
 
@@ -249,7 +249,7 @@ def _by_modality(curves: dict[str, list[list[float]]], unit: str, reach: tuple[f
 
 
 def _epoch_means(seeds: list[list[float]]) -> list[float]:
-    """The seeds' mean in the first, the second and the middle epoch that all came to, and in each one's last."""
+    """Averages seeds in the first, second and middle epoch that all reached, and in the last epoch of each."""
     count = min(map(len, seeds))
     places = [0, min(1, count - 1), (count - 1) // 2, -1]
     return [float(np.mean([seed[place] for seed in seeds])) for place in places]

@@ -1,4 +1,4 @@
-"""Figures -> one HTML page, which needs no other file and runs no script."""
+"""Makes one HTML page of figures, which needs no other file and runs no script."""
 
 import re
 from typing import Any
@@ -15,10 +15,10 @@ RIGHT, WORDS = Markup(' class="number"'), Markup(' class="words" dir="auto"')
 
 def page(title: str, notes: list[str], figures: list[Figure], svgs: dict[str, str]) -> str:
     """
-    The document.
+    Returns the document.
 
     Args:
-        notes: Said at the beginning.
+        notes: Sentences for the beginning.
         svgs: The drawing of each panel, by its name.
     """
     return fill("report.html", title=title, notes=notes, figures=[_figure(figure, svgs) for figure in figures])
@@ -62,7 +62,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _cell(cell: Any) -> str:
-    """Text as it is, whole numbers whole, others with three places."""
+    """Writes text and whole numbers as they are, other numbers with three decimals."""
     if isinstance(cell, str | int):
         return str(cell)
     if cell is None or cell != cell:

@@ -17,7 +17,7 @@ SEVEN = ["\N{MINUS SIGN}3", "\N{MINUS SIGN}2", "\N{MINUS SIGN}1", "0", "+1", "+2
 
 
 def results(groups: list[Group]) -> Figure:
-    """The field's metrics: of the test split by group and seed, and all in a table."""
+    """Shows the field's metrics: those of the test split by group and seed, and all in a table."""
     runs = [run for group in groups for run in group.finished]
     names = reported(dict.fromkeys(name for run in runs for name in run.results), "test")
     titles = {name: metric_name(name)[1] for name in names}
@@ -28,7 +28,7 @@ def results(groups: list[Group]) -> Figure:
     for split in ("test", "validation"):
         beside = {f"published: {one.name}": one for one in published if split == "test"}
         caption = f"{split.capitalize()} split{', mean and standard deviation over the seeds' * several}"
-        if runs[0].label_range is None:  # a metric of each target: too many for a line
+        if runs[0].label_range is None:  # a metric for each target: too many for a line
             own = {group.name or "run": [_cell(group, f"{split}_{name}") for name in names] for group in groups}
             columns = own | {"constant": [_cell(groups[0], f"{split}_constant_{name}") for name in names]}
             columns |= {title: [_published_cell(one, name) for name in names] for title, one in beside.items()}
@@ -72,7 +72,7 @@ def results(groups: list[Group]) -> Figure:
 
 
 def _published_cell(one: PublishedFigures, name: str) -> str:
-    """In the units of the page, with the digits that are printed."""
+    """Writes a published figure in the units of the page, with the digits that are printed."""
     if name not in one.metrics:
         return ""
     return f"{one.metrics[name]:.{4 if is_share(name) else 3}f}"
@@ -107,7 +107,7 @@ def _seeds_panel(groups: list[Group], name: str, title: str) -> Panel:
 
 
 def classes(scores: NDArray, label_range: float, count: int) -> tuple[NDArray[np.int64], list[str]]:
-    """The class of each score as the field counts them (`metrics.py`), and what the classes are called."""
+    """Returns the class of each score as the field counts them (`metrics.py`), and the names of the classes."""
     if label_range == 3:
         return (np.round(np.clip(np.float32(scores), -3, 3)) + 3).astype(int), SEVEN
     limits = SIMS_LIMITS[count]
@@ -116,7 +116,7 @@ def classes(scores: NDArray, label_range: float, count: int) -> tuple[NDArray[np
 
 
 def confusion(labels: NDArray, predictions: NDArray, label_range: float, count: int) -> tuple[NDArray, list[str]]:
-    """Clips by true class (rows) and predicted class (columns), and the names of the classes."""
+    """Counts clips by true class (rows) and predicted class (columns); also returns the names of the classes."""
     true, names = classes(labels, label_range, count)
     matrix = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(matrix, (true, classes(predictions, label_range, count)[0]), 1)
@@ -124,7 +124,7 @@ def confusion(labels: NDArray, predictions: NDArray, label_range: float, count: 
 
 
 def confusions(groups: list[Group]) -> Figure:
-    """Which classes are taken for which: seven for MOSI and its kin, five and three for SIMS."""
+    """Draws which classes are taken for which: seven for MOSI and its kin, five and three for SIMS."""
     panels, tables = [], []
     label_range = groups[0].finished[0].label_range
     for number, group in enumerate(groups, start=1):
@@ -183,7 +183,7 @@ def _matrix(matrix: NDArray, names: list[str]):
 
 
 def outcomes(groups: list[Group]) -> Figure:
-    """What was predicted for the test split, by the kind of the task."""
+    """Draws the predictions for the test split, by the kind of the task."""
     panels, task = [], groups[0].finished[0].task
     for number, group in enumerate(groups, start=1):
         test = group.of_split("test")
@@ -198,7 +198,7 @@ def outcomes(groups: list[Group]) -> Figure:
 
 
 def scatter(groups: list[Group]) -> Figure:
-    """Predicted against true, and what is left between them."""
+    """Draws predictions against labels, and the residuals."""
     panels, rows = [], []
     for number, group in enumerate(groups, start=1):
         test = group.of_split("test")
@@ -247,7 +247,7 @@ def scatter(groups: list[Group]) -> Figure:
 
 
 def modality_errors(groups: list[Group], data: Data) -> Figure:
-    """The mean absolute error of each task, against the label and, where it is known, against its own truth."""
+    """Draws the mean absolute error of each task, against the label and, where known, against its own true label."""
     panels, rows = [], []
     known = False
     measured = []

@@ -1,4 +1,4 @@
-"""Whether a prediction means what it says."""
+"""Shows whether a prediction means what it says."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,24 +7,24 @@ from ...runs.plot import COLOURS, GREY, legend
 from .data import Group
 from .drawing import Figure, Panel, Table
 
-BIN = 20  # clips in a bin at least, of one seed
+BIN = 20  # least number of clips in a bin, for one seed
 
 
 def _bins(values: NDArray, seeds: int) -> list[NDArray[np.int64]]:
-    """Rows in the order of `values`, in at most ten bins of equally many."""
+    """Divides the rows, in the order of `values`, into at most ten bins of equally many."""
     count = min(10, max(1, len(values) // (BIN * seeds)))
     return [rows for rows in np.array_split(np.argsort(values, kind="stable"), count) if len(rows)]
 
 
 def calibration(groups: list[Group]) -> Figure:
-    """Whether a prediction means what it says: its size, and its sign."""
+    """Draws whether the size and the sign of a prediction can be trusted."""
     panels, tables = [], []
     for number, group in enumerate(groups, start=1):
         test, seeds = group.of_split("test"), len(group.finished)
         labels, predictions = test["label"], test["fusion"]
         bins = _bins(predictions, seeds)
         means = np.array([(predictions[rows].mean(), labels[rows].mean()) for rows in bins])
-        # Seeds predict the same clips: they make no interval narrower.
+        # Seeds predict the same clips, so they make no interval narrower.
         spread = np.array([1.96 * labels[rows].std() / max(1, len(rows) / seeds) ** 0.5 for rows in bins])
         sizes = [len(rows) for rows in bins]
         signed = labels != 0
@@ -83,7 +83,7 @@ def calibration(groups: list[Group]) -> Figure:
 
 
 def _wilson(share: NDArray, n: NDArray) -> tuple[NDArray, NDArray]:
-    """Wilson's 95 % interval of a share of n."""
+    """Returns Wilson's 95 % interval of a share of n."""
     z = 1.96
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -1,4 +1,4 @@
-"""The representations of the training clips in two dimensions, with the class centres."""
+"""Draws the representations of the training clips in two dimensions, with the class centres."""
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ from .drawing import PAPER, Figure, Panel, Table
 
 CLIPS = 1000
 BATCH = 32
-# Of negative, neutral and positive clips.
+# The looks of negative, neutral and positive clips.
 SIGNS = [("negative", COLOURS["audio"], "v"), ("neutral", GREY, "o"), ("positive", COLOURS["text"], "^")]
 
 
 def representations(groups: list[Group], data: Data) -> Figure:
     """
-    The representations `F*` that labels are generated from, of one run of each group: the first seed.
+    Draws the representations `F*` from which labels are generated, of one run of each group: the first seed.
 
     Raises:
         RunError: A model cannot be loaded.
@@ -69,7 +69,7 @@ def representations(groups: list[Group], data: Data) -> Figure:
 
 
 def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """F* of the training clips `chosen` by task, (clips, dim), NaN where a clip lacks the modality."""
+    """Computes F* of the training clips `chosen` by task, (clips, dim), NaN where a clip lacks the modality."""
     folder = run.folder / "model"
     try:
         model, processor = load_model(folder)
@@ -95,7 +95,7 @@ def compute(run: StoredRun, splits: Splits, chosen: NDArray[np.int64]) -> dict[s
 
 
 def class_centres(features: NDArray, labels: NDArray, run: StoredRun) -> NDArray[np.float64]:
-    """The means of the positive and of the negative class, (2, dim), NaN without clips."""
+    """Returns the means of the positive and of the negative class, (2, dim), NaN without clips."""
     zero_is_positive = CONVENTIONS[run.results.get("convention", "default")].zero_is_positive
     positive = labels >= 0 if zero_is_positive else labels > 0
     return np.array([
@@ -105,15 +105,15 @@ def class_centres(features: NDArray, labels: NDArray, run: StoredRun) -> NDArray
 
 def project(features: NDArray, centres: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """
-    The two main axes of the variance (principal component analysis).
+    Projects clips and centres onto the two main axes of the clips' variance (principal component analysis).
 
     Returns:
-        Of clips and of centres their places, (clips, 2) and (2, 2), and each axis' share of the variance, (2,).
+        The places of clips and of centres, (clips, 2) and (2, 2), and each axis' share of the variance, (2,).
     """
     mean = features.mean(0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
     axes = axes[:2]
-    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # of two signs always the same
+    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # fixes the signs
     total = (sizes**2).sum()
     variance = sizes**2 / total if total > 1e-12 * (features**2).sum() else 0 * sizes
     missing = 2 - len(axes)

@@ -1,4 +1,4 @@
-"""What is left when data are missing, as `selfmm robustness` has measured it."""
+"""Shows results with missing data, as `selfmm robustness` has measured them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ KINDS = {
 
 
 def robustness(groups: list[Group]) -> Figure:
-    """Curves over the rate of missing data, one for each group of runs that have been measured."""
+    """Draws curves over the rate of missing data, one for each group of runs that have been measured."""
     measured = {group.name: found for group in groups if (found := list(_measured(group)))}
     if not measured:
         told = "Not measured: selfmm robustness writes robustness.json, which is drawn here, into the folder of a run."
@@ -62,7 +62,7 @@ def robustness(groups: list[Group]) -> Figure:
 
 
 def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
-    """The runs of which there is a report, beside their other files or in a folder of its own."""
+    """Yields the runs that have a report of robustness, beside their other files or in a folder of its own."""
     for run in group.finished:
         places: list[Path] = [run.folder / REPORT_FILE, run.folder / "robustness" / REPORT_FILE]
         if found := [file for file in places if file.is_file()]:
@@ -70,7 +70,7 @@ def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
 
 
 def _figures(run: StoredRun, report: dict[str, Any], kind: str, name: str) -> dict[str, float]:
-    """One metric by rate, or by what is present, and its mean."""
+    """Returns one metric by rate, or by what is present, and its mean."""
     try:
         figures = {label: of[name] for label, of in report.get(kind, {}).items()}
         return {label: float("nan") if value is None else float(value) for label, value in figures.items()}

@@ -1,4 +1,4 @@
-"""What `selfmm report` does."""
+"""Writes the report of `selfmm report`."""
 
 import re
 from functools import partial
@@ -59,7 +59,7 @@ def write_report(paths: list[Path], out: Path) -> Path:
 
 
 def make_figures(groups: list[Group]) -> list[Figure]:
-    """All figures of the report; those that need a finished run are of the groups that have one."""
+    """Makes all figures of the report; a group without a finished run has only learning curves."""
     finished = [group for group in groups if group.finished]
     if not finished:
         return [learning_curves(groups)]

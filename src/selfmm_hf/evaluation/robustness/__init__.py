@@ -1,5 +1,5 @@
-"""How a model fares where data are missing, by the two published protocols.
+"""Measures how well a model predicts when data are missing, by the two published protocols.
 
-All figures are of the test split, and describe a finished model. Models, epochs and options are chosen before, on the
-validation split.
+All figures are of the test split, and describe a finished model. Models, epochs and options must be chosen before, on
+the validation split.
 """

@@ -1,4 +1,4 @@
-"""The picture of a robustness report."""
+"""Draws the picture of a robustness report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from .tables import HEADLINES
 GUESS = "guessing without looking"
 
 Curves = dict[str, dict[float, list[float]]]
-"""By what is measured and rate, a value for each seed."""
+"""The values of each seed, by what is measured and by rate."""
 
 
 def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Sequence[Path]) -> None:
@@ -23,8 +23,8 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
 
     Args:
         report: As `robustness.json` has it.
-        rows: Published figures of that data set; Self-MM's are drawn.
-        files: To write; their endings say as what.
+        rows: Published figures of the data set, of which those of Self-MM are drawn.
+        files: Files to write; their endings say in which format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,12 +52,12 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
 
 def draw_rates(axes, name: str, curves: Curves, rows: Sequence[Published], guess: float | None) -> None:
     """
-    A metric over the rate of missing data: of several seeds the mean, and a band from the lowest to the highest.
+    Draws a metric over the rate of missing data: for several seeds, the mean and a band from the lowest to the highest.
 
     Args:
-        name: Of the metric.
-        rows: Published ones, of which Self-MM's are drawn.
-        guess: What a guess without looking gives.
+        name: Name of the metric.
+        rows: Published figures, of which those of Self-MM are drawn.
+        guess: The metric of a guess without looking.
     """
     for number, (group, of) in enumerate(curves.items()):
         colour, style, mark = STYLES[number % len(STYLES)]
@@ -75,14 +75,14 @@ def draw_rates(axes, name: str, curves: Curves, rows: Sequence[Published], guess
 
 
 def published_rates(rows: Sequence[Published], name: str) -> dict[str, dict[float, float]]:
-    """Of Self-MM, a metric at several rates, by source."""
+    """Returns a metric of Self-MM as published, at several rates, by source."""
     of = [row for row in rows if row.method == "Self-MM" and row.protocol == "random"]
     curves = {_who(row): by_rate(row.metrics.get(name, {})) for row in of}
     return {source: curve for source, curve in curves.items() if len(curve) > 1}
 
 
 def by_rate(figures: dict[str, float]) -> dict[float, float]:
-    """Without their mean."""
+    """Returns values by rate, without their mean."""
     return {float(rate): value for rate, value in figures.items() if rate != "mean"}
 
 
@@ -96,7 +96,7 @@ def _plot_subsets(axes, report, rows: list[Published], name: str) -> None:
     colour, _, mark = STYLES[0]
     fills = ("absent", "zeros")
     rows = [row for row in rows if name in row.metrics]
-    height = 0.7 / (len(fills) + len(rows))  # side by side, that equal figures do not hide each other
+    height = 0.7 / (len(fills) + len(rows))  # side by side, so that equal figures do not hide each other
     for number, fill in enumerate(fills):
         known = {
             subset: one[name] for subset, one in report[fill].items() if subset in places and one[name] is not None

@@ -1,4 +1,4 @@
-"""What `selfmm robustness` does."""
+"""Measures a model for `selfmm robustness`."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ from .tables import REPORT_FILE, headlines, markdown, measure, of_each, summaris
 
 logger = logging.get_logger(__name__)
 
-# Of the mean absolute error, or of the accuracy, for another device or precision.
+# Tolerance of the mean absolute error, or of the accuracy, for another device or precision.
 SAME = 0.01
 
 
@@ -53,7 +53,7 @@ def measure_model(
         name: Folder of a run or of a model, or a repository on the Hub.
         out: Folder to write; a new one.
         dataset, data, data_config, data_revision: As in [`RunOptions`]; by default those of the run.
-        revision: Of the model's repository.
+        revision: Revision of the model's repository.
 
     Returns:
         The tables, as `robustness.md` has them.
@@ -110,10 +110,10 @@ def measure_model(
 
 def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
     """
-    Where the model lies, the options of its run, and the error that the run found on the test split.
+    Returns where the model lies, the options of its run, and the error that the run found on the test split.
 
     Raises:
-        ValueError: It is not finished, or there are several.
+        ValueError: The model is not finished.
     """
     folder = Path(name)
     if not folder.is_dir():
@@ -140,7 +140,7 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
 def _predictions(
     model: SelfMMModel, samples: Samples, processor: SelfMMProcessor, labels: np.ndarray, expected: float | None
 ) -> dict[Condition, np.ndarray]:
-    """Under all conditions; before all, it is seen to that the complete data are those of the run."""
+    """Predicts under all conditions; checks first that the complete data are those of the run."""
     tokens, pad = Tokens.of(processor.tokenizer), getattr(processor.tokenizer, "pad_token_id", 0)
     every = conditions(
         [name for name in dict.fromkeys([*MODALITIES, *model.config.modalities]) if name in model.config.modalities]
@@ -178,7 +178,7 @@ def _told(condition: Condition) -> dict[str, Any]:
 
 
 def _name(model: str) -> str:
-    """Without folders: where something lay on a machine is nobody's business."""
+    """Returns the name of a model without folders: its place on a machine is private."""
     folder = Path(model)
     if not folder.is_dir():
         return model

@@ -36,10 +36,10 @@ class Condition:
 
     Args:
         protocol: `complete`; `random`, missing at random; `absent` or `zeros`, only some modalities present.
-        modalities: Of the model.
+        modalities: Modalities of the model.
         present: Those that clips have.
-        rate: Of what is missing, with `random`.
-        seed: Of the masks, with `random`.
+        rate: Rate of missing data, with `random`.
+        seed: Seed of the masks, with `random`.
     """
 
     protocol: str
@@ -54,14 +54,14 @@ class Condition:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Of missing tokens and frames, by modality."""
+        """Rates of missing tokens and frames, by modality."""
         if self.protocol == "zeros":
             return dict.fromkeys(self.missing, 1.0)
         return dict.fromkeys(self.modalities, self.rate)
 
 
 def conditions(modalities: Sequence[str]) -> list[Condition]:
-    """All of both protocols, the complete data first."""
+    """Returns all conditions of both protocols, the complete data first."""
     every = tuple(modalities)
     subsets = [some for count in range(1, len(every)) for some in combinations(every, count)]
     return [
@@ -86,7 +86,7 @@ def predict(
         model: In eval mode.
         samples: As [`SelfMMCollator`] takes them.
         tokens: What a missing token becomes, where samples have `input_ids`.
-        pad_token_id: The tokenizer's.
+        pad_token_id: The tokenizer's id of padding.
     """
     collate = SelfMMCollator(tuple(model.config.sequences), pad_token_id)
     logits = []

@@ -1,4 +1,4 @@
-"""Published figures, from hub_configs/published/robustness.yaml."""
+"""Reads published figures from hub_configs/published/robustness.yaml."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Published:
 
     Args:
         protocol: `random` or `subsets`.
-        paper: Short.
+        paper: A short name of the paper.
         source: The paper, and what its figures are.
-        metrics: By name, and in the units of `metrics.py`; of each, by the label of its row, see [`label`].
+        metrics: By name, and by the label of the row, see [`label`]; in the units of `metrics.py`.
     """
 
     dataset: str
@@ -31,7 +31,7 @@ class Published:
 
 
 def published(dataset: str | None = None) -> list[Published]:
-    """All rows, or those of one data set."""
+    """Returns all rows, or those of one data set."""
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     rows = []
     for row in content["rows"]:

@@ -1,4 +1,4 @@
-"""Predictions under all conditions -> figures, and their table."""
+"""Turns predictions under all conditions into figures, and these into tables."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ HEADLINES = {3.0: ["mae", "acc_2_negative_positive", "f1_negative_positive"], 1.
 
 
 def headlines(task: Task) -> list[str]:
-    """What tables show first: of several scores, emotions or classes the means."""
+    """Returns what tables show first; for several scores, emotions or classes, the means."""
     if task.label_range in HEADLINES:
         return HEADLINES[task.label_range]
     if task.problem_type == REGRESSION:
@@ -29,7 +29,7 @@ def headlines(task: Task) -> list[str]:
 
 
 def of_each(task: Task) -> list[str]:
-    """The metrics of each emotion, class or score, for a table of their own; none of a single score."""
+    """Returns the metrics of each emotion, class or score, for a table of their own; none for a single score."""
     if len(task.names) == 1 and task.problem_type == REGRESSION:
         return []
     return [metric_of("mae" if task.problem_type == REGRESSION else "f1", name) for name in task.names]
@@ -39,7 +39,7 @@ Figures = dict[str, float]  # by metric
 
 
 def label(condition: Condition) -> str:
-    """Of a row: a rate such as `0.3`, the modalities that are present, or `all`."""
+    """Returns the label of a row: a rate such as `0.3`, the modalities that are present, or `all`."""
     if condition.protocol == "random":
         return f"{condition.rate:g}"
     return ", ".join(condition.present) if condition.missing else "all"
@@ -48,21 +48,21 @@ def label(condition: Condition) -> str:
 def measure(
     predictions: dict[Condition, NDArray[np.float32]], labels: ArrayLike, task: Task
 ) -> dict[Condition, Figures]:
-    """The field's metrics under each condition; NaN where one is not defined."""
+    """Computes the field's metrics under each condition; NaN where one is not defined."""
     return {one: metrics_of(task, values, labels) for one, values in predictions.items()}
 
 
 def summarise(measured: dict[Condition, Figures], train_labels: NDArray, labels: NDArray, task: Task) -> dict:
     """
-    The figures of both protocols, as JSON has them, with `None` for NaN.
+    Summarises the figures of both protocols for JSON, with `None` for NaN.
 
     Args:
         measured: As `measure` returns it.
-        train_labels: From which a prediction without looking is made, see [`constant_predictions`].
+        train_labels: Labels for a prediction without looking, see [`constant_predictions`].
 
     Returns:
         `random`: by rate and `mean`, the metrics' means over the masks; `absent` and `zeros`: by what is present,
-        `mean` over all but the complete data, and `all`; `guess`: of that prediction for each clip.
+        `mean` over all but the complete data, and `all`; `guess`: the metrics of the prediction without looking.
     """
     complete = next(figures for one, figures in measured.items() if one.protocol == "complete")
     rows = {"random": {"0": complete}, "absent": {}, "zeros": {}}
@@ -83,11 +83,11 @@ def summarise(measured: dict[Condition, Figures], train_labels: NDArray, labels:
 
 def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
     """
-    The tables of both protocols, with the published figures of the data set beside the model's.
+    Formats the tables of both protocols, with the published figures of the data set beside the model's.
 
     Args:
         report: As `robustness.json` has it.
-        rows: Published ones, of this data set.
+        rows: Published figures of this data set.
     """
     names = report.get("headlines") or HEADLINES[report["label_range"]]
     of_protocol = {kind: [row for row in rows if row.protocol == kind] for kind in ("random", "subsets")}
@@ -128,7 +128,7 @@ def _guessed(report: dict[str, Any]) -> str:
 
 
 def _mean(figures: list[Figures]) -> Figures:
-    """Of each metric; NaN where one of them is."""
+    """Returns the mean of each metric; NaN if one value is."""
     return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
 
 
@@ -141,7 +141,7 @@ def _cells(figures: dict[str, dict[str, float | None]], name: str) -> dict[str, 
 
 
 def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """Of published figures, those of one method in one source beside each other."""
+    """Makes columns of published figures, with those of one method in one source beside each other."""
     return [
         (
             f"{row.method} ({row.paper})",
@@ -155,7 +155,7 @@ def _columns(rows: list[Published], names: list[str]) -> list[tuple[str, str, di
 
 
 def _tables(first: str, report: dict[str, Any], kind: str, rows: list[Published]) -> Iterator[str]:
-    """The table of the headlines, with published ones in columns; and that of each target, with published rows."""
+    """Yields the table of the headlines, with published columns, and that of each target, with published rows."""
     figures, names = report[kind], report.get("headlines") or HEADLINES[report["label_range"]]
     own = [("", metric_name(name)[1], _cells(figures, name)) for name in names]
     yield _table(first, list(figures), own + _columns(rows, names))
@@ -179,7 +179,7 @@ def _tables(first: str, report: dict[str, Any], kind: str, rows: list[Published]
 
 
 def _table(first: str, labels: list[str], columns: list[tuple[str, str, dict[str, str]]]) -> str:
-    """Columns as (heading, metric, cells by row), aligned for the terminal."""
+    """Formats columns of (heading, metric, cells by row), aligned for the terminal."""
     lines = [[first, *(f"{heading}: {metric}" if heading else metric for heading, metric, _ in columns)]]
     lines += [[row, *(cells.get(row, "") for _, _, cells in columns)] for row in labels]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
