@@ -24,7 +24,7 @@ from .terminal import escape_what_cannot_be_encoded, unwritten
 from .train import demo, train
 from .training_options import TAKES_TRAINING_OPTIONS
 
-# Typer's own flags, which are None by default: then Typer loads pydantic, a quarter of the time that help takes.
+# Typer's own flags. With None, their default, Typer loads pydantic, a quarter of the time that help takes.
 UNSET = {
     **dict.fromkeys(("help", "install_completion", "show_completion"), False),
     **{group: {"help": False} for group in ("data", "benchmark")},
@@ -72,10 +72,10 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """
-    The command `selfmm`.
+    Runs the command `selfmm`.
 
     Args:
-        arguments: Those of the command line by default.
+        arguments: By default those of the command line.
 
     Raises:
         SystemExit: The command has failed, or has something to report by its exit status.

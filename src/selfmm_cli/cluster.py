@@ -1,4 +1,4 @@
-"""What `selfmm extract` and `selfmm predict` have in common on a Ray cluster."""
+"""What `selfmm extract` and `selfmm predict` share on a Ray cluster."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -22,8 +22,9 @@ GPUS = "GPUs, or a share of one, for each process on the Ray cluster."
 
 def check_engine(engine: Engine, address: str | None, gpus: float) -> None:
     """
+    Checks the options of the cluster.
     Raises:
-        ValueError: Options of the cluster without it.
+        ValueError: They are given without it.
     """
     if engine == Engine.ray:
         need("ray", "ray")
@@ -35,7 +36,7 @@ def check_engine(engine: Engine, address: str | None, gpus: float) -> None:
 def on_cluster(
     clips: str, table: str, out: str, work: "Work", address: str | None, workers: int | None, gpus: float
 ) -> int:
-    """Works, and tells how far it is; the exit status."""
+    """Works on the cluster and shows how far it is; returns the exit status."""
     from tqdm import tqdm
 
     from selfmm_hf.cluster.run import run_on_cluster

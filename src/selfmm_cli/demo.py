@@ -1,4 +1,4 @@
-"""What `selfmm demo` shows of the model that it has trained."""
+"""Shows what the model of `selfmm demo` predicts."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from selfmm_hf.data.synthetic.clip import render
 from selfmm_hf.pages.predictions import sentiment_html
 from selfmm_hf.storage.whole_files import write_text
 
-# Runs in a process of its own, in which the package cannot be imported: what a stranger has.
+# Runs in a process of its own that cannot import the package, like a stranger's.
 STRANGER = """
 import json, sys
 sys.modules["selfmm_hf"] = None
@@ -30,7 +30,7 @@ json.dump(answers, sys.stdout)
 
 
 def show(folder: Path, splits: Splits) -> None:
-    """Has the saved model watch some clips of the test split in a fresh process."""
+    """Runs the saved model on some clips of the test split, in a fresh process, and prints the results."""
     results = json.loads((folder / "all_results.json").read_text("utf-8"))
     print("\nGenerated unimodal labels against the known ones (correlation, mean absolute error):")
     for modality in [name for name in MODALITIES if f"fused_label_{name}_mae" in results]:
@@ -54,7 +54,7 @@ def show(folder: Path, splits: Splits) -> None:
 
 
 def predict_as_stranger(folder: Path, clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the pipeline of the model in `folder` says in a process without this package."""
+    """Returns the predictions of the model in `folder` from a process without this package."""
     given = [{"file": clip["file"], "text": clip["text"]} for clip in clips]
     process = subprocess.run(
         [sys.executable, "-c", STRANGER, str(folder)],
@@ -69,7 +69,7 @@ def predict_as_stranger(folder: Path, clips: list[dict[str, Any]]) -> list[dict[
 
 
 def telling_clips(samples: Samples, folder: Path) -> list[dict[str, Any]]:
-    """The utterance of each situation with the widest range of unimodal sentiments, as a clip to be watched."""
+    """Renders, for each situation, the utterance with the widest range of unimodal sentiments."""
     folder.mkdir(exist_ok=True)
     spreads = np.ptp([samples[label] for label in UNIMODAL_LABELS.values()], axis=0)
     rows = {samples["situation"][row]: int(row) for row in np.argsort(spreads)}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selfmm_hf import SelfMMFeatureExtractor
     from selfmm_hf.clips.extract import Extraction
 
-LISTED = 10  # failures and warnings that are printed, of those in the files
+LISTED = 10  # failures and warnings that are printed; the files have all
 
 
 def extract(
@@ -77,7 +77,7 @@ def extract(
             check_device(device)
         if transcriber is not None:
             take_from_hub(transcriber, "the transcriber", owner=False)
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its processes end with it
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: its processes end with it
         try:
             layers = {"audio": audio_layer, "vision": vision_layer}
             extractor = _extractor(audio, vision, layers, recipe, max_seconds)
@@ -98,8 +98,9 @@ def extract(
 
 def check_seconds(seconds: float | None) -> None:
     """
+    Checks a length of time.
     Raises:
-        ValueError: That is no length of time.
+        ValueError: It is not a positive number.
     """
     if seconds is not None and not 0 < seconds < float("inf"):
         raise ValueError(f"--max_seconds must be a positive number of seconds, got {seconds:g}.")
@@ -107,6 +108,7 @@ def check_seconds(seconds: float | None) -> None:
 
 def check_device(name: str) -> None:
     """
+    Checks that PyTorch can use a device.
     Raises:
         ValueError: PyTorch has no such device here.
     """
@@ -152,7 +154,7 @@ def _extractor(
 
 
 def _told(result: "Extraction", out: Path) -> Iterator[str]:
-    """The result in lines."""
+    """Yields the result in lines."""
     from selfmm_hf.clips.folder import FAILURES, JOURNAL, TABLE
     from selfmm_hf.model.picture_selfmm import FEW_FACES
 

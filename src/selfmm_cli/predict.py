@@ -150,10 +150,10 @@ def _print(
     progress: ClipProgress,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """
-    Prints what is said of each clip as soon as it is done.
+    Prints the prediction for each clip as soon as it is done.
 
     Returns:
-        For each clip, its name as `clip`, and what the pipeline says of it, or an `error`.
+        For each clip, its name as `clip`, and the result of the pipeline or an `error`.
     """
     table = Table(names, config)
     answers: dict[int, dict[str, Any]] = {}

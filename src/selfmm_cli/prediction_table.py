@@ -14,8 +14,8 @@ class Table:
     One line for each clip: the prediction from all modalities together and from each, and remarks.
 
     Args:
-        names: Of all the clips to come: a line is written before the next clip is read.
-        config: Of the model.
+        names: Names of all clips to come: a line is written before the next clip is read.
+        config: Configuration of the model.
     """
 
     def __init__(self, names: list[str], config: "SelfMMConfig"):
@@ -35,7 +35,7 @@ class Table:
         self.widths = [-clip, number, *label, *(max(len(name), number) for name in self.modalities)]  # left: negative
 
     def lines(self, name: str, result: dict[str, Any]) -> list[str]:
-        """The line of a clip, and before the first one the names of the columns."""
+        """Returns the line of a clip, and before the first one the names of the columns."""
         from selfmm_hf.model.picture_selfmm import disagreement
 
         alone = [result["unimodal"][modality] for modality in self.modalities]
@@ -59,7 +59,7 @@ class Table:
 
 
 def shown(name: str) -> str:
-    """A clip's name in a table or on a page."""
+    """Returns a clip's name for a table or a page."""
     return printable(os.path.basename(name) or name)
 
 
@@ -68,7 +68,7 @@ def _signed(value: float | None) -> str:
 
 
 def _said(result: dict[str, Any], scores: dict[str, float] | None) -> str:
-    """What all together or one modality say, as short as a table needs it."""
+    """Returns what one modality, or all together, say, as short as a table needs it."""
     from selfmm_hf.model.chart_selfmm import SINGLE_LABEL, said
 
     if scores is None:

@@ -40,7 +40,7 @@ def print_pushed(pushed: "Pushed") -> None:
 
 
 def print_left(sent: "Plan | Pushed") -> None:
-    """What was not sent of a folder, and of its files."""
+    """Prints which files were not sent, and which were sent without private details."""
     if sent.scrubbed:
         print("Sent without the local paths and logins in them:", *(ascii(name) for name in sent.scrubbed))
     if sent.left:

@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
-SHOWN_AFTER = 2.0  # seconds that a part of the work has taken
+SHOWN_AFTER = 2.0  # seconds after which the progress of a part is shown
 
 
 def printable(text: str) -> str:
-    """A text with escapes for all that would steer a terminal, or be invisible on it: it may be a stranger's."""
+    """Escapes whatever would steer a terminal, or be invisible on it: the text may be a stranger's."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
@@ -34,11 +34,11 @@ def escape_what_cannot_be_encoded() -> None:
 
 def unwritten(error: Exception | None = None) -> str | None:
     """
-    Why standard output cannot be written, if so; then nothing more goes there.
+    Returns why standard output cannot be written, or `None`. If it cannot, nothing more goes there.
 
     Args:
-        error: What a command has ended with. That of a full disk or a closed pipe which names no file is of the output:
-            where we write files, their errors name them.
+        error: Error with which a command has ended. If it is of a full disk or a closed pipe and names no file, it is
+            of the output: errors of files that we write name them.
     """
     try:
         if isinstance(error, OSError) and error.errno in UNWRITTEN and error.filename is None:
@@ -52,7 +52,7 @@ def unwritten(error: Exception | None = None) -> str | None:
 
 class ClipProgress:
     """
-    Bars on standard error, where that is a terminal: over clips and, within one that takes long, over what is done.
+    Shows bars on standard error, if that is a terminal: over clips, and within a clip that takes long.
 
         with ClipProgress(clips) as progress:
             pipe(clip, progress=progress.within)
@@ -76,7 +76,7 @@ class ClipProgress:
         self._clips.close()
 
     def within(self, what: str, done: float, total: float | None) -> None:
-        """As the pipeline reports it: `"download"` in bytes, `"picture"` in seconds."""
+        """Shows progress as the pipeline reports it: `"download"` in bytes, `"picture"` in seconds."""
         if self._bar is None or what != self._what or done < self._bar.n:
             self._close_bar()
             unit = {"unit": "B", "unit_scale": True} if what == "download" else {"unit": " s"}
@@ -86,7 +86,7 @@ class ClipProgress:
         self._bar.update(int(done) - self._bar.n)
 
     def next(self) -> None:
-        """One clip more is done."""
+        """Counts one more clip as done."""
         self._close_bar()
         self._clips.update()
 

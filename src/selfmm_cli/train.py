@@ -1,4 +1,4 @@
-"""`selfmm train`, which is `train.py` too, and `selfmm demo`."""
+"""`selfmm train`, which is also `train.py`, and `selfmm demo`."""
 
 import gc
 from contextlib import ExitStack, contextmanager
@@ -32,7 +32,7 @@ def train(context: typer.Context) -> None:
         pass
     from accelerate import PartialState
 
-    # Else a process that ends first may abort: the group has threads, and what was trained, in cycles, holds the group.
+    # Otherwise a process that ends first may abort: the group has threads, and cycles of trained objects hold it.
     gc.collect()
     PartialState().destroy_process_group()
 
@@ -60,7 +60,7 @@ def _helped(arguments: list[str], command: str, text: str) -> bool:
 
 @contextmanager
 def _trained(arguments: list[str]):
-    """A run that has been trained and told of; then it is pushed, if so wanted. Its folder is its own until then."""
+    """Yields a run that has been trained and printed; pushes it afterwards, if wanted. Keeps its folder until then."""
     with ExitStack() as alone:
         with end_in_one_line():
             from transformers.utils import logging
@@ -71,7 +71,7 @@ def _trained(arguments: list[str]):
             logging.disable_progress_bar()  # of each file that is loaded or saved; that of the training stays
             run = Run(*read_options(arguments))
             alone.enter_context(run.alone())
-        # Full disks and the like end in their message; anything else that goes wrong in training, in a traceback.
+        # A full disk or the like ends in its message; anything else that goes wrong in training, in a traceback.
         with end_in_one_line((OSError,), status=1):
             results = run.train()
         _print_results(results, run)
@@ -83,7 +83,7 @@ def _trained(arguments: list[str]):
 
 
 def lines_of(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
-    """What the screen shows: metrics by "", "constant" and each target, as `joy` or `joy, constant`."""
+    """Groups metrics by lines of the screen: "", "constant" and each target, as `joy` or `joy, constant`."""
     from selfmm_hf.metrics import kind_and_target
 
     lines: dict[str, dict[str, float]] = {}

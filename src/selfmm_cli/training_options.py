@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-# For commands that hand them on to `read_options`.
+# Settings of commands that hand options on to `read_options`.
 TAKES_TRAINING_OPTIONS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True}
 }
@@ -25,14 +25,14 @@ NOT_OPTIONS = {"text_config", "id2label", "label_scales", "members"}
 
 
 def documented(docstring: str) -> dict[str, str]:
-    """Options and their descriptions: the section `Args:` of a docstring."""
+    """Reads options and their descriptions from the section `Args:` of a docstring."""
     section = re.search(r"^Args:\n(.*?)(?=^\w|\Z)", inspect.cleandoc(docstring), re.MULTILINE | re.DOTALL)
     found = re.findall(r"^    (\w+)(?: \(.*?\))?:\s+(.+?)\s*(?=^    \w|\Z)", section[1], re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()) for name, text in found if name not in NOT_OPTIONS}
 
 
 def panels() -> Iterator[tuple[str, dict[str, str]]]:
-    """For each panel of the help, its options and their descriptions."""
+    """Yields each panel of the help with its options and their descriptions."""
     seen: set[str] = set()
     for panel, (file, name) in DOCUMENTED.items():
         tree = ast.parse((_package() / file).read_text("utf-8"))
@@ -43,12 +43,12 @@ def panels() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _package() -> Path:
-    """The folder of `selfmm_hf`, which is not imported."""
+    """Returns the folder of `selfmm_hf` without importing it."""
     return Path(find_spec("selfmm_hf").origin).parent
 
 
 def _presets() -> list[str]:
-    """As `selfmm_hf.resources` finds them; that file alone is run, because importing the package loads torch."""
+    """Returns the presets as `selfmm_hf.resources` finds them; only that file is run, as the package loads torch."""
     return list(runpy.run_path(str(_package() / "resources.py"))["named"]())
 
 
