@@ -188,7 +188,7 @@ def test_every_figure_is_there_and_the_page_needs_nothing_else(full_report):
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
-    assert "space-fusion.png" not in pictures and "cannot be read any more" in page.source
+    assert "space-fusion.png" not in pictures and "can no longer be read" in page.source
     inline = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
     assert not re.findall(r"#[0-9a-f]{6}\b", inline), "a colour that does not follow the page"
 
@@ -500,7 +500,7 @@ def test_robustness_is_drawn_where_it_was_measured(tmp_path, sketched):
     (folder / "robustness" / "robustness.json").write_text(json.dumps(stored))
     page = report(tmp_path / "out", folder)
     assert (tmp_path / "out" / "robustness-mae.png").is_file() and "1.234" in page.cells
-    assert "Published figures are of other features" in page.source  # of CMU-MOSI
+    assert "Published figures come from other features" in page.source  # of CMU-MOSI
 
     other = write_run(tmp_path / "other", seed=2)
     stored["random"] = {rate: one | {"mae": one["mae"] + 0.2} for rate, one in stored["random"].items()}

@@ -166,9 +166,9 @@ def _told(result: "Extraction", out: Path) -> Iterator[str]:
         speed = result.computed / result.seconds
         yield f"computed {result.computed} in {result.seconds:.0f} s, {speed:.2f} clips/s{before}"
     else:
-        yield "nothing was left to compute; the table was written anew"
+        yield "nothing was left to compute; the table was written again"
     if result.gone:
-        yield f"{result.gone} have no media file any more and keep their features"
+        yield f"{result.gone} no longer have a media file and keep their features"
     if result.heard:
         yield f"{result.heard} have words from a transcriber"
     lacks = Counter(reason for record in records for reason in record.absent.values())

@@ -152,7 +152,7 @@ def markdown(content: dict[str, Any]) -> str:
     lines = [
         f"{content['folds']} folds across subjects, {content['clips']} clips, each tested once, by the model of its "
         f"fold. Pooled: over all clips at once. Batches: the mean over batches of {BATCH} clips, then over folds. "
-        "Constant: the same said of each clip, mean over folds."
+        "Constant: the same prediction for each clip, mean over folds."
     ]
     for name, one in content["configurations"].items():
         metrics = reported([f"test_{metric}" for metric in one["pooled"]], "test")

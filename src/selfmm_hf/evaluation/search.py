@@ -167,7 +167,7 @@ def _keep(folder: Path, trial: "FrozenTrial") -> None:
     given = yaml.safe_load((_trial_folder(folder, trial.number) / OPTIONS_FILE).read_text("utf-8"))
     given.pop("output_dir", None)
     text = (
-        f"# Trial {trial.number} of a search: validation loss {trial.value!r}, flattering, as the best of many.\n"
+        f"# Trial {trial.number} of a search: validation loss {trial.value!r}, too good, as the best of many.\n"
         + yaml.safe_dump(given, allow_unicode=True)
     )
     write_text(folder / BEST_FILE, text)

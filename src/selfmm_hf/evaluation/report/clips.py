@@ -18,7 +18,7 @@ def case_study(groups: list[Group], data: Data) -> Figure:
     for number, group in enumerate(groups, start=1):
         first = group.finished[0]
         if len(first.tasks) < 2:
-            notes.add("Where fewer than two modalities have a task of their own, none can disagree.")
+            notes.add("If fewer than two modalities have a task of their own, none can disagree.")
             continue
         splits = data.of(first)
         if isinstance(splits, str):
@@ -36,9 +36,9 @@ def case_study(groups: list[Group], data: Data) -> Figure:
             columns = {"": range(1, len(rows) + 1), "clip": [ids[row] for row in rows], **words, **found}
             tables.append(Table(list(columns), list(zip(*columns.values(), strict=True)), title))
     text = (
-        f"The {CLIPS} clips for which the modalities are the farthest apart: training clips by the labels generated "
-        "for them up to the chosen epoch, test clips by what each modality alone predicts. Of several seeds: the "
-        "mean. The numbers on the left are those of the table, which has the sentences."
+        f"The {CLIPS} clips on which the modalities disagree most: training clips by their generated labels of the "
+        "chosen epoch, test clips by the predictions of each modality alone. For several seeds, these are means. The "
+        "numbers on the left are those of the table, which shows the sentences."
     )
     return Figure("clips", "Where the modalities disagree most", " ".join([text, *sorted(notes)]), panels, tables)
 

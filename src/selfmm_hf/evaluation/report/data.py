@@ -157,7 +157,7 @@ class Data:
             try:
                 self._loaded[key] = load_splits(*key, problem_type=run.options.get("problem_type"))
             except (ValueError, OSError):
-                self._loaded[key] = f"The data, {_place(key[1])}, cannot be read any more from where the run had them."
+                self._loaded[key] = f"The data, {_place(key[1])}, can no longer be read from where the run had them."
         splits = self._loaded[key]
         if not isinstance(splits, str) and splits["train"]["id"] != run.train_ids:
             return f"The data, {_place(key[1])}, have changed since the run was trained on them."

@@ -18,19 +18,22 @@ TITLES = {
     "mae": ("error", "Mean error against the truth", "mean error"),
 }
 TRUST = "Confidence in the labels"
-NO_TASKS = "No modality has a task of its own in these runs: no labels are generated that anything learns from."
-SEEDS = " Of several seeds: the mean, a band from the lowest to the highest, and thin lines where some went on alone."
+NO_TASKS = "No modality has a task of its own in these runs, so nothing learns from generated labels."
+SEEDS = (
+    " Several seeds are drawn as their mean and a band from the lowest to the highest; thin lines are seeds that "
+    "trained longer than others."
+)
 
 
 def learning_curves(groups: list[Group]) -> Figure:
     """Draws the losses of training and validation, one panel for each group."""
     groups = [group for group in groups if any(run.log_history for run in group.runs)]
     text = (
-        "The loss of all tasks in training, and the error of the fused prediction on the validation split, which alone "
-        "chose the epoch." + SEEDS
+        "The training loss of all tasks, and the error of the fused prediction on the validation split. This error "
+        "alone chose the epoch." + SEEDS
     )
     if not groups:
-        return Figure("learning", "Learning curves", "No run has come to the end of its first epoch.")
+        return Figure("learning", "Learning curves", "No run has finished its first epoch.")
     tops = axis_ends(
         [1.05 * max(np.nanmax([0, *run.losses(name)]) for run in group.runs for name in LOSSES) for group in groups]
     )
@@ -65,9 +68,9 @@ def learning_curves(groups: list[Group]) -> Figure:
 def label_distributions(groups: list[Group]) -> Figure:
     """Draws the distribution of the generated labels over the epochs, as in the paper's figure of the u-labels."""
     text = (
-        "How the labels generated for each modality are distributed over the training clips, from epoch to epoch, "
-        "upwards. In the first one they are the fused labels, which stand in grey behind each of the later ones. "
-        "Vertical strokes mark the medians. Of several seeds: all labels together."
+        "The distribution of the labels generated for each modality over the training clips; later epochs are drawn "
+        "above earlier ones. In the first epoch, all labels are the fused labels, which are drawn in grey behind each "
+        "later epoch. Vertical strokes mark the medians. The labels of several seeds are counted together."
     )
     panels, rows = [], []
     for number, group in enumerate(groups, start=1):
@@ -118,7 +121,7 @@ def _some_epochs(count: int) -> list[int]:
 def _ridges(labels: np.ndarray, shown: list[int], modality: str, own_colour: str):
     farthest, fused = np.abs(labels).max(), np.abs(labels[0]).max()
     limit = max(min(farthest, FLATTENING * fused), 1e-3)
-    beyond = ", or beyond at the ends" if farthest > limit else ""
+    beyond = ", larger ones at the ends" if farthest > limit else ""
     labels = labels.clip(-limit, limit)
     edges = np.linspace(-limit * 31 / 30, limit * 31 / 30, 32)  # labels, steps of 0.2, lie in the middle of bins
     counts = {epoch: np.histogram(labels[epoch - 1], edges)[0] for epoch in shown}
@@ -188,16 +191,16 @@ def label_quality(groups: list[Group], data: Data) -> Figure:
         panels += _trust_panels(group, trust, at_best, row)
         rows += [(TRUST, *[group.name] * bool(groups[0].name), name, *_epoch_means(of)) for name, of in trust.items()]
         notes.append(f"{group.titled('After the chosen epoch')}, {'; '.join(trust_in_words(at_best))}.")
-    text = "How far the labels of each modality move away from the fused label, on average." + SEEDS
+    text = "The mean distance between the labels of each modality and the fused label." + SEEDS
     if any(truths):
         text += (
-            " These data know what each modality says on its own: a generated label is worth something where it is "
-            "nearer to that than the fused label, which the dotted lines show."
+            " These data have true labels for each modality. Generated labels are useful if they are closer to the "
+            "true ones than the fused label is, which the dotted lines show."
         )
     if notes:
         text += (
-            " The confidence says how far the rule believes that a difference from the fused label is what a modality "
-            "says: at 0 it is taken for noise, and the label stays the fused one; at 1 it is believed wholly. "
+            " The confidence says how far the rule trusts a difference from the fused label to be what a modality "
+            "says. At 0, the difference counts as noise, and the label stays the fused one; at 1, it is trusted fully. "
         ) + " ".join(notes)
     head = ["measure", *["runs"] * bool(groups[0].name), "modality", "fused label", "epoch 2", "half-way", "last epoch"]
     return Figure("quality", "Do the labels mean anything?", text, panels, [Table(head, rows)])

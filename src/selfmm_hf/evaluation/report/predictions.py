@@ -61,7 +61,7 @@ def results(groups: list[Group]) -> Figure:
         encoders = sorted({run.text_encoder for run in runs} - {None})
         text += f" {next(published_in_words(published, encoders)).rstrip(':')}: see the last table."
     if several:
-        text += " Points are seeds, the stroke is their mean."
+        text += " Each point is a seed, and the stroke is their mean."
     if runs[0].label_range is None:
         text += (
             ' The column "constant" predicts the same for each clip: the most frequent class or the median in training.'
@@ -135,7 +135,7 @@ def confusions(groups: list[Group]) -> Figure:
             right, near = np.trace(matrix), sum(np.trace(matrix, offset) for offset in (-1, 0, 1))
             alt = (
                 f"Confusion matrix: {right} of {matrix.sum()} predictions ({right / matrix.sum():.1%}) are of the "
-                f"right class, {near / matrix.sum():.1%} of it or one beside it."
+                f"right class, {near / matrix.sum():.1%} of it or a class next to it."
             )
             panels.append(
                 Panel(
@@ -151,8 +151,9 @@ def confusions(groups: list[Group]) -> Figure:
             rows = [(name, *map(int, row), int(row.sum())) for name, row in zip(names, matrix, strict=True)]
             tables.append(Table(head, rows, title))
     text = (
-        "Rows are the true classes, columns the predicted ones, numbers the clips of the test split; the stronger the "
-        "colour of a cell, the larger its share of its row. Right predictions lie on the diagonal, framed."
+        "Rows are true classes, columns are predicted classes, and numbers count the clips of the test split. The "
+        "stronger the colour of a cell, the larger its share of the row. Correct predictions lie on the framed "
+        "diagonal."
     )
     if any(len(group.finished) > 1 for group in groups):
         text += " The predictions of all seeds are counted together."
@@ -237,11 +238,11 @@ def scatter(groups: list[Group]) -> Figure:
             for one, middle, of in zip(found, middles, quartiles, strict=True)
         ]
     text = (
-        "Each clip of the test split; on the line, the prediction is the label. The residuals are what the prediction "
-        "has too much: where their median falls from left to right, predictions are drawn to the middle."
+        "Each point is a clip of the test split; on the line, the prediction equals the label. Residuals are "
+        "predictions minus labels: if their median falls from left to right, predictions are pulled to the middle."
     )
     if any(len(group.of_split("test")["label"]) > POINTS for group in groups):
-        text += f" {POINTS} points are drawn of each panel; the numbers are of all."
+        text += f" Each panel shows at most {POINTS} points; the numbers are of all clips."
     head = [*["runs"] * bool(groups[0].name), "class", "clips", "mean label", "lower quartile", "median residual"]
     return Figure("scatter", "Predicted against true", text, panels, [Table([*head, "upper quartile"], rows)])
 
@@ -282,8 +283,9 @@ def modality_errors(groups: list[Group], data: Data) -> Figure:
             cells = [f"{np.mean(values):.3f}" if values else "" for values in (of, own)[: 1 + known]]
             rows.append((*[group.name] * bool(groups[0].name), task, clips[task], *cells))
     text = (
-        "The mean absolute error on the test split of the fused prediction, and of what each modality says on its own, "
-        "over the clips that have it. A modality alone need not guess the label of the clip: a voice may say otherwise."
+        "The mean absolute error on the test split: of the fused prediction, and of the prediction of each modality "
+        "alone, over the clips that have it. A modality need not agree with the label of the clip, so its error need "
+        "not be small."
     )
     head = [*["runs"] * bool(groups[0].name), "task", "clips", "error", *["error against its own label"] * known]
     return Figure("modalities", "Error by modality", text, panels, [Table(head, rows)])

@@ -45,7 +45,7 @@ def calibration(groups: list[Group]) -> Figure:
             axes.set(aspect="equal")
 
         def draw_sign(axes, shares=shares, low=low, high=high) -> None:
-            axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1.2, label="a coin")
+            axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1.2, label="chance")
             error = np.maximum(0, [shares[:, 1] - low, high - shares[:, 1]])
             axes.errorbar(
                 *shares.T, yerr=error, fmt="s-", color=COLOURS["vision"], markersize=5, capsize=2, linewidth=1.3,
@@ -74,10 +74,11 @@ def calibration(groups: list[Group]) -> Figure:
         head = ["bin", "mean size", "right sign", "from", "to", "clips"]
         tables.append(Table(head, rows, group.titled("Sign of the prediction")))
     text = (
-        "The predictions for the test split, from low to high, in bins of equally many clips. On the line, a "
-        "prediction can be taken at its word; below it, it is too positive. Where the points are flatter than the "
-        "line, predictions exaggerate, where steeper, they are too careful. And how often the sign is right, by the "
-        "size of the prediction, labels of 0 left out. Bars are 95\N{NO-BREAK SPACE}% intervals."
+        "The predictions for the test split, sorted from low to high, in bins of equally many clips. On the line, they "
+        "are right on average; below it, they are too positive. If the points rise less steeply than the line, "
+        "predictions exaggerate; if they rise more steeply, predictions are too cautious. The other drawing shows how "
+        "often the sign is right, by the size of the prediction, without labels of 0. Bars are "
+        "95\N{NO-BREAK SPACE}% intervals."
     )
     return Figure("calibration", "Calibration", text, panels, tables)
 

@@ -55,13 +55,13 @@ def representations(groups: list[Group], data: Data) -> Figure:
             named = [*[group.name] * bool(groups[0].name), task, int(here.sum())]
             rows.append((*named, f"{shares[0]:.1%}", f"{shares[1]:.1%}", across, *middles.ravel()))
     text = (
-        f"What the label generation sees: F* of up to {CLIPS} training clips, taken at even distances, by the saved "
-        "model, on the two main axes of their variance (principal component analysis), with the centres of the two "
-        "classes, which are those of each task's own labels in the chosen epoch. Distances along other axes are not "
-        "seen: each axis says how much of the variance it holds."
+        f"The representations F* from which labels are generated: those of up to {CLIPS} evenly spaced training clips, "
+        "computed by the saved model, on the two main axes of their variance (principal component analysis). The class "
+        "centres are those of each task's own labels in the chosen epoch. Distances along other axes do not show: each "
+        "axis says how much of the variance it holds."
     )
     if any(len(group.finished) > 1 for group in groups):
-        text += " Of several seeds, the first is shown: their axes have nothing in common."
+        text += " Only the first seed is shown, because the axes of different seeds have nothing in common."
     text = " ".join([text] * bool(panels) + sorted(set(notes)))
     head = [*["runs"] * bool(groups[0].name), "task", "clips", "axis 1", "axis 2", "centres apart"]
     tables = [Table([*head, "C+ axis 1", "C+ axis 2", "C\N{MINUS SIGN} axis 1", "C\N{MINUS SIGN} axis 2"], rows)]

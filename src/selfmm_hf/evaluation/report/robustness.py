@@ -26,7 +26,9 @@ def robustness(groups: list[Group]) -> Figure:
     """Draws curves over the rate of missing data, one for each group of runs that have been measured."""
     measured = {group.name: found for group in groups if (found := list(_measured(group)))}
     if not measured:
-        told = "Not measured: selfmm robustness writes robustness.json, which is drawn here, into the folder of a run."
+        told = (
+            "Not measured: `selfmm robustness` writes robustness.json, which is drawn here if it is in a run's folder."
+        )
         return Figure("robustness", "Missing data", told)
     first = groups[0].finished[0]
     names = headlines(first.task)[:2]
@@ -50,14 +52,16 @@ def robustness(groups: list[Group]) -> Figure:
         guess = next(iter(measured.values()))[0][1].get("guess", {}).get(name)
         panels.append(_panel(name, curves, guess, beside))
     text = (
-        "The test split once more, with words, frames of sound and frames of the face missing at random, all at the "
-        "same rate, and with only some of the modalities. The model was chosen before, on validation. Of several "
-        "seeds: the mean, and a band from the lowest to the highest."
+        "The test split again, with words, frames of sound and frames of the face missing at random, all at the same "
+        "rate, and with only some of the modalities present. The model was chosen before, on validation. Several seeds "
+        "are drawn as their mean and a band from the lowest to the highest."
     )
     if of_each(first.task):
-        text += " The curves are means; each of them is in robustness.md of the run."
+        text += (
+            " The curves are means over emotions, classes or scores, which robustness.md of the run lists one by one."
+        )
     if any(published_rates(beside, name) for name in names):
-        text += " Published figures are of other features, and were chosen otherwise."
+        text += " Published figures come from other features, and their models were chosen in other ways."
     return Figure("robustness", "Missing data", text, panels, tables)
 
 

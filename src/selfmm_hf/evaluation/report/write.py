@@ -107,7 +107,5 @@ def _notes(groups: list[Group]) -> list[str]:
         notes.append(f"{said}.")
         if unfinished := [str(run.seed) for run in group.runs if not run.results]:
             named = f"seed{'s' * (len(unfinished) > 1)} {', '.join(unfinished)}"
-            notes.append(
-                f"Not finished: {group.titled(named)}; of it, the losses are shown up to the last whole checkpoint."
-            )
+            notes.append(f"Not finished: {group.titled(named)}; losses are shown up to the last whole checkpoint.")
     return notes

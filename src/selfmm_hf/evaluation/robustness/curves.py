@@ -41,7 +41,7 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
         axes.grid(alpha=0.25)
     own = [row for row in rows if row.method == "Self-MM" and row.protocol == "subsets"]
     _plot_subsets(subsets, report, own, f1)
-    figure.suptitle(f"{report['dataset']}, test split: what is left when data are missing")
+    figure.suptitle(f"{report['dataset']}, test split, with missing data")
     handles = {}
     for axes in (error, sign, subsets):
         handles |= {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}

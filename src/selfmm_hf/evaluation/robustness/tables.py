@@ -104,18 +104,18 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
     if len(report["absent"]) > 2:
         parts += [
             "## Only some modalities",
-            "The mean is over the subsets. Of the other modalities, the model is told that they are absent, and reads "
-            f"nothing (`absent_modality`: {report['absent_modality']}):",
+            "The mean is over the subsets. The model is told that the other modalities are absent, and reads nothing "
+            f"of them (`absent_modality`: {report['absent_modality']}):",
             *_tables("present", report, "absent", []),
-            "The others are zero frames and [UNK] tokens, of which the model is not told, as with published figures:",
+            "The others are zero frames and [UNK] tokens, and the model is not told so, as with published figures:",
             *_tables("present", report, "zeros", of_protocol["subsets"]),
         ]
     if rows:
         sources = dict.fromkeys(f"- {row.paper}: {row.source}" for row in rows)
         parts += [
             "## Published figures",
-            "They come from models with other features, trained and chosen otherwise; the figures of one paper compare "
-            "with each other alone:",
+            "They come from models with other features, trained and chosen in other ways; only figures of the same "
+            "paper can be compared:",
             "\n".join(sources),
         ]
     return "\n\n".join(parts) + "\n"
