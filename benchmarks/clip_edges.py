@@ -5,10 +5,10 @@
     python benchmarks/clip_edges.py --last runs/demo/model --mean runs/mean/model --out edges.csv
 
 Clips of the synthetic corpus that no model has seen are written as MP4, plain and changed in each of the ways below,
-and scored three ways: by a model that reads the last hidden state, of all that the files hold; by the same model, of
-what the recipe leaves when it has cut the edges; and so by a model that reads the mean of the hidden states. The table
-by how much the score of the voice, of the face and of the clip as a whole differs from that of the plain clip, mean /
-largest. `--out` has each score.
+and scored three ways: the whole files, by a model that reads the last hidden state; the files with their edges cut by
+the recipe, by the same model; and these by a model that reads the mean of the hidden states. The table shows by how
+much the scores of the voice, of the face and of the whole clip differ from those of the plain clip, mean / largest.
+`--out` has each score.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Clip(NamedTuple):
 
 def spoken(one: Utterance, yaw: float = 0.0) -> Clip:
     """
-    Sound and picture of the same length; where the face was lost, it stands still.
+    Makes sound and picture of the same length; a lost face stands still.
 
     Args:
         yaw: By how much the head is turned aside in the second half, in radians.
@@ -60,19 +60,19 @@ def spoken(one: Utterance, yaw: float = 0.0) -> Clip:
 
 
 def between(clip: Clip, begin: float, end: float) -> Clip:
-    """A part, from one share of its length to another."""
+    """Returns a part, from one share of its length to another."""
     first, last = (round(share * len(clip.pictures)) for share in (begin, end))
     return Clip(clip.sound[round(begin * len(clip.sound)) : round(end * len(clip.sound))], clip.pictures[first:last])
 
 
 def quiet(seconds: float, picture: np.ndarray, loudness: float = 0.0) -> Clip:
-    """Silence, or white noise of a loudness (RMS), over one picture."""
+    """Makes silence, or white noise of a loudness (RMS), over one picture."""
     sound = np.random.default_rng(0).normal(0, loudness, round(seconds * SOUND_RATE)).astype(np.float32)
     return Clip(sound, [picture] * round(seconds * FRAME_RATE))
 
 
 def noise(clip: Clip, below: float) -> float:
-    """How loud noise is that is so many dB below the clip."""
+    """Returns how loud noise is that is so many dB below the clip."""
     return float(np.sqrt(np.mean(clip.sound**2))) * 10 ** (-below / 20)
 
 
@@ -93,7 +93,7 @@ def paused(seconds: float, below: float = np.inf) -> Callable[[Clip], Clip]:
 
 
 def seen_as(begin: float, end: float, look: Callable[[np.ndarray], np.ndarray]) -> Callable[[Clip], Clip]:
-    """The pictures of a part look otherwise; the sound stays."""
+    """Changes the look of the pictures of a part; the sound stays."""
 
     def change(clip: Clip) -> Clip:
         first, last = (round(share * len(clip.pictures)) for share in (begin, end))
@@ -127,7 +127,7 @@ TURNED = {"half turned aside, 29 degrees, in the second half": 0.5}
 
 
 def uncut(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
-    """The same recipe, which leaves the edges of a clip as they are."""
+    """Returns the same recipe, which leaves the edges of a clip as they are."""
     other = copy.deepcopy(extractor)
     other.audio["silence_db"] = other.vision["still_change"] = None
     return other
@@ -136,7 +136,7 @@ def uncut(extractor: SelfMMFeatureExtractor) -> SelfMMFeatureExtractor:
 class Scorer:
     """
     Args:
-        pipes: By what they read of the hidden states, `last` and `mean`; of one recipe.
+        pipes: Pipelines of one recipe, by what they read of the hidden states, `last` and `mean`.
     """
 
     def __init__(self, pipes: dict[str, MultimodalSentimentPipeline]):
@@ -144,7 +144,7 @@ class Scorer:
         self.pipes, self.extractors = pipes, {"uncut": uncut(extractor), "cut": extractor}
 
     def __call__(self, file: Path, text: str) -> dict[str, dict[str, float | None]]:
-        """Of a clip, by way and by what is scored; `None` where there is no voice or no face."""
+        """Scores a clip, by way and by what is scored; `None` if there is no voice or no face."""
         features = {edges: extractor.extract(file)[0] for edges, extractor in self.extractors.items()}
         told = {}
         for way in WAYS:
@@ -159,7 +159,7 @@ class Scorer:
 
 
 def measured(score: Scorer, clips: int, changes: list[str], folder: Path) -> list[dict]:
-    """A row for each changed clip, way and score."""
+    """Makes a row for each changed clip, way and score."""
     rows = []
     for number in range(clips):
         one = utterance(0, "test", number)
@@ -179,7 +179,7 @@ def measured(score: Scorer, clips: int, changes: list[str], folder: Path) -> lis
 
 
 def movement(rows: list[dict[str, Any]], change: str, way: str, of: str) -> str:
-    """Mean / largest difference from the plain clip, and how many lack what is scored."""
+    """Returns the mean / largest difference from the plain clip, and how many lack what is scored."""
     wanted = (change, way, of)
     pairs = [(row["plain"], row["changed"]) for row in rows if (row["change"], row["way"], row["of"]) == wanted]
     moved = [abs(changed - plain) for plain, changed in pairs if None not in (plain, changed)]

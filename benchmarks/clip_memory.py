@@ -2,9 +2,9 @@
 
     python benchmarks/clip_memory.py CLIP [--seconds 60 300 900]
 
-For each length, CLIP is written one time after the other into a file, and a process of its own computes the features of
-CLIP, which loads all that is needed, and then those of the file. Prints the process's peak memory after either, in MB
-(10^6 bytes), and what the last length takes more than the first for each second.
+For each length, CLIP is repeated in a file of that length. A process of its own computes the features of CLIP, which
+loads all that is needed, and then those of the file. Prints the process's peak memory after each of them, in MB
+(10^6 bytes), and how much more the last length takes than the first, per second.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def repeat(clip: str, seconds: float, path: Path) -> None:
-    """CLIP, again and again, until so many seconds are over."""
+    """Repeats CLIP until so many seconds are over."""
     import av
 
     with av.open(str(path), "w") as new:

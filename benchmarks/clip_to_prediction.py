@@ -1,9 +1,9 @@
-"""How long each step from a clip to its prediction takes, beside the clip's own length.
+"""How long each step from a clip to its prediction takes, compared with the clip's own length.
 
     python benchmarks/clip_to_prediction.py CLIP [--model runs/demo/model] [--text WORDS] [--repeats 5]
 
-One process, as many threads as there are cores. What happens once, loading libraries and the model, stands by itself.
-The steps are measured one by one, and the pipeline as a whole; medians of the repeats. Exit status 0 where the pipeline
+One process, as many threads as there are cores. Loading libraries and the model happens once, and is listed by itself.
+The steps are measured one by one, and the pipeline as a whole; medians of the repeats. Exit status 0 if the pipeline
 takes less than a quarter of the length of the clip.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 
 def seconds(run: Callable, repeats: int) -> tuple[float, float]:
-    """The first time and the median of the others."""
+    """Returns the first time and the median of the others."""
     times = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()

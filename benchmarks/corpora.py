@@ -1,9 +1,9 @@
 """Corpora in which the sentiment of each modality is known, each with other parameters, as files in the MMSA layout.
 
 Text is made-up words without grammar, ordered by their sentiment; audio and vision are frames along a direction, with
-noise. What each modality says and how the label comes of it: [`Corpus`]. `FAMILY` has those that label_family.py runs.
-Nothing of them is like the synthetic corpus of the package, on purpose: a rule that holds on one corpus may hold on it
-alone.
+noise. [`Corpus`] describes what each modality says and how the label follows. `FAMILY` has the corpora that
+label_family.py runs. They are unlike the synthetic corpus of the package, on purpose: a rule that holds on one corpus
+may hold there alone.
 """
 
 import pickle
@@ -31,19 +31,20 @@ Columns = dict[str, Any]
 class Corpus:
     """
     Args:
-        clips: Of the training split.
-        rule: How the label comes of what text, audio and vision say. `mean`: the weighted mean. `strongest`: the one
-            that is farthest from 0. `irony`: where the words are strong (beyond 1) and voice and face both contradict
-            them, the mean of voice and face; else the weighted mean. `rated`: all are drawn together, like CREMA-D's
-            (crema_d.py); `weights`, `contradicting`, `noise`, `mean` and `deviation` then count for nothing.
+        clips: Number of clips in the training split.
+        rule: How the label follows from what text, audio and vision say. `mean`: the weighted mean. `strongest`: the
+            one that is farthest from 0. `irony`: if the words are strong (beyond 1) and voice and face both contradict
+            them, the mean of voice and face; otherwise the weighted mean. `rated`: all are drawn together, like
+            CREMA-D's (crema_d.py); `weights`, `contradicting`, `noise`, `mean` and `deviation` are then ignored.
         weights: Of text, audio and vision; they sum to 1.
-        contradicting: Share of the clips in which one of the three, any, says the opposite of what it would have said.
+        contradicting: Share of the clips in which one of the three, at random, says the opposite of what it would have
+            said.
         noise: Standard deviations, in sentiment: of what each modality says by itself, and of the label.
-        signal: How many standard deviations the words, or the frames along their direction, differ for a sentiment that
-            differs by 1. 0: the modality says something, but it is not in the input.
-        mean, deviation: Of the sentiment that the modalities have in common, before it is cut to [-3, 3].
+        signal: By how many standard deviations the words, or the frames along their direction, differ for sentiments
+            that differ by 1. With 0, the modality says something, but it is not in the input.
+        mean, deviation: Of the sentiment that the modalities share, before it is clipped to [-3, 3].
         label_range: Labels lie in [-label_range, label_range], 3 or 1; sentiments are scaled with them.
-        step: Labels are rounded to multiples of it; 0: not rounded.
+        step: Labels are rounded to multiples of it; 0 for no rounding.
         lacking: Share of the clips without audio, and, independently, without vision.
     """
 
@@ -83,7 +84,7 @@ FAMILY = {
 
 
 def label(corpus: Corpus, said: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What clips say as a whole, (clips,), by the rule, of what their modalities say, (clips, 3); without noise."""
+    """Returns what clips say as a whole, (clips,), from what their modalities say, (clips, 3); without noise."""
     mean = said @ np.array(corpus.weights)
     if corpus.rule == "mean":
         return mean
@@ -97,7 +98,7 @@ def label(corpus: Corpus, said: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def sentiments(corpus: Corpus, random: np.random.Generator, clips: int) -> tuple[NDArray, NDArray]:
-    """What the modalities say, (clips, 3), and the labels, (clips,), both in [-3, 3]."""
+    """Draws what the modalities say, (clips, 3), and the labels, (clips,), both in [-3, 3]."""
     if corpus.rule == "rated":
         rated = SCALE * crema_d.draw(random, clips)
         return rated[:, :3], rated[:, 3]
@@ -111,11 +112,11 @@ def sentiments(corpus: Corpus, random: np.random.Generator, clips: int) -> tuple
 
 def make(corpus: Corpus, seed: int = 0) -> tuple[dict[str, Columns], dict[str, NDArray[np.float64]]]:
     """
-    A corpus; the same one for the same seed.
+    Makes a corpus, which is the same for the same seed.
 
     Returns:
-        What a file in the MMSA layout holds, and what text, audio and vision of its clips truly say, (clips, 3), on the
-        scale of the labels, NaN where a clip lacks the modality: both by split. The file does not have the latter.
+        The content of a file in the MMSA layout, and what text, audio and vision of its clips truly say, (clips, 3), on
+        the scale of the labels, NaN where a clip lacks the modality; both by split. The file does not have the latter.
     """
     random, tokens = np.random.default_rng(seed), tokenizer()
     directions = [random.normal(size=width) for width in WIDTHS]
@@ -160,7 +161,7 @@ def write(file: dict[str, Columns], path: Path) -> None:
 
 
 def write_encoder(folder: Path) -> None:
-    """A text encoder that knows the words: one layer, 32 wide, with random weights, the same ones each time."""
+    """Writes a text encoder that knows the words: one layer, 32 wide, with the same random weights each time."""
     known = tokenizer()
     known.save_pretrained(folder)
     config = BertConfig(vocab_size=len(known), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,

@@ -7,9 +7,9 @@ clip by its voice, others by its face, others by both, and how strong it is, fro
 the mean over the votes of valence x strength / 100, a number in [-1, 1]: the valence is 1 of happy, 0 of neutral, and
 -1 of anger, disgust, fear and sadness; the strength is the mean of those who named this emotion.
 
-The sentiments have three heaps, by what most votes of `both` say: negative, neutral, positive. `HEAPS` has the
-statistics of each, and draws from these three normal distributions have those of all clips, `ALL`. The command computes
-both from the file of votes and prints them. No row of the data is here.
+The sentiments form three heaps, by what most votes of `both` say: negative, neutral, positive. `HEAPS` has the
+statistics of each. Draws from these three normal distributions have the statistics of all clips, `ALL`. The command
+computes both from the file of votes and prints them. This file has no row of the data.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Sentiments:
     Statistics of the sentiments of clips, which lie in [-1, 1].
 
     Args:
-        share: Of all clips.
+        share: Share of all clips.
         means, deviations: By voice, by face, by both.
         correlations: Of voice and face, of voice and both, of face and both.
         contradictions: Shares of clips of opposite sign, both at least `CLEAR` from 0; in the order of `correlations`.
@@ -46,7 +46,7 @@ class Sentiments:
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(3, 3), of voice, face and both."""
+        """Covariance of voice, face and both, (3, 3)."""
         correlation = np.eye(3)
         correlation[np.triu_indices(3, 1)] = self.correlations
         return np.maximum(correlation, correlation.T) * np.outer(self.deviations, self.deviations)
@@ -85,7 +85,7 @@ ALL = Sentiments(
 
 
 def statistics(sentiments: NDArray[np.float64], share: float = 1.0) -> Sentiments:
-    """Of sentiments (clips, 3), rounded to three decimals."""
+    """Computes the statistics of sentiments (clips, 3), rounded to three decimals."""
     one, other = sentiments[:, [0, 0, 1]], sentiments[:, [1, 2, 2]]
     contradict = (one * other < 0) & (np.minimum(np.abs(one), np.abs(other)) >= CLEAR)
     correlations = np.corrcoef(sentiments.T)[np.triu_indices(3, 1)]
@@ -94,7 +94,7 @@ def statistics(sentiments: NDArray[np.float64], share: float = 1.0) -> Sentiment
 
 
 def read(file: Path) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """The sentiments by voice, face and both in `tabulatedVotes.csv`, (clips, 3), and the heaps, (clips,)."""
+    """Reads the sentiments by voice, face and both in `tabulatedVotes.csv`, (clips, 3), and the heaps, (clips,)."""
     sentiments: dict[str, list[float]] = {}
     heaps: dict[str, str] = {}
     with file.open(encoding="utf-8") as lines:
@@ -116,10 +116,11 @@ def _heap(votes: dict[str, int]) -> str:
 
 def draw(random: np.random.Generator, clips: int) -> NDArray[np.float64]:
     """
-    Sentiments (clips, 4) in [-1, 1], distributed as those of CREMA-D: by text, by voice, by face, and by all together.
+    Draws sentiments (clips, 4) in [-1, 1], distributed as those of CREMA-D: by text, by voice, by face, by all
+    together.
 
-    Text is an assumption. CREMA-D's twelve sentences say nothing; here, the words say as much as the voice does: text
-    and voice have the same relation to face and to all, and agree no more than that makes them.
+    Text is an assumption, because CREMA-D's twelve sentences say nothing. Here, the words say as much as the voice
+    does: both have the same relation to face and to all, and agree with each other only as much as that implies.
     """
     heaps = [*HEAPS.values()]
     shares = np.array([heap.share for heap in heaps])

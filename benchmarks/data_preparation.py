@@ -1,13 +1,13 @@
-"""What do preparing a data set of CMU-MOSEI's size, loading it and training on it take, beside the official loader?
+"""What does it take to prepare, load and train on a data set of CMU-MOSEI's size, compared with the official loader?
 
     python benchmarks/data_preparation.py [--reference DIR] [--rows 16326 1871 4659] [--scale 1] [--folder DIR]
     python benchmarks/data_preparation.py --dataset iemocap      # preparing and loading alone
 
 Generates a feature file in the MMSA layout with the splits and shapes of CMU-MOSEI, 8.5 GB, in a temporary folder in
---folder, and takes each step in a process of its own, one after the other: the official loader (`data/load_data.py`
-of --reference, a checkout of thuiar/Self-MM, configured as in official.py; not run where it needs more memory than is
-free), `prepare`, `load_splits` with and without a cache, two epochs of the input pipeline in random order, and one
-epoch of training with a tiny text encoder, beside as many steps on the first 256 clips alone.
+--folder, and runs each step in a process of its own, one after the other: the official loader (`data/load_data.py`
+of --reference, a checkout of thuiar/Self-MM, configured as in official.py; not run if it needs more memory than is
+free), `prepare`, `load_splits` with and without a cache, two epochs of the input pipeline in random order, one epoch of
+training with a tiny text encoder, and as many steps on the first 256 clips alone.
 
 Frames are normal noise, which compresses like no real data, and zeros after the clip's length. Lengths are lognormal;
 their means, 146 audio and 109 vision frames of 500 and 25 tokens of 50, are assumptions: the real file was not there.
@@ -17,10 +17,11 @@ that is resident, which counts pages of mapped files, and the anonymous part, po
 requirements are met: `prepare` peaks at no more than 1000 MB beyond the arrays of the largest split that it reads, and
 training on all clips takes less than 500 MB more than training the same model on 256. Exit status 0 if so.
 
-With --dataset iemocap the file is as MulT's iemocap_data_noalign.pkl: 2717 / 798 / 938 clips of 20 x 300 word vectors,
-400 x 74 audio and 500 x 35 vision frames in float64, 1.9 GB, padded in front. The lengths are assumptions, too.
+With --dataset iemocap, the file is like MulT's iemocap_data_noalign.pkl: 2717 / 798 / 938 clips of 20 x 300 word
+vectors, 400 x 74 audio and 500 x 35 vision frames in float64, 1.9 GB, padded in front. The lengths are assumptions,
+too.
 
-The official loader opens pickles with full trust: here it is given a file that was just made.
+The official loader opens pickles with full trust; here it gets a file that was just made.
 """
 
 import argparse
@@ -67,7 +68,7 @@ class Shape:
     unimodal_labels: bool = False
 
 
-# Means of the real file for CMU-MOSI; assumptions for the others.
+# Mean lengths of the real file for CMU-MOSI; assumptions for the others.
 MOSI = Shape(50, (375, 5), (500, 20), {"text": 14.8, "audio": 38.8, "vision": 42.6})
 MOSEI = Shape(50, (500, 74), (500, 35), {"text": 25, "audio": 146, "vision": 109}, word_vectors=768)
 SIMS = Shape(39, (400, 33), (55, 709), {"text": 18, "audio": 180, "vision": 28}, label_range=1.0, unimodal_labels=True)
@@ -79,7 +80,7 @@ SHAPES = {"mosi": MOSI, "mosei": replace(MOSEI, word_vectors=None), "sims": SIMS
 
 @dataclass
 class Streamed:
-    """An array that is made as it is written, some rows at a time."""
+    """An array that is made while it is written, some rows at a time."""
 
     shape: tuple[int, ...]
     make: Callable[[int, int], NDArray]  # rows from, rows to
@@ -92,7 +93,7 @@ class _Content:
 
 
 class _Pickler(pickle._Pickler):
-    """The pickle machine written in Python, which can be taught how to write a [`Streamed`] array."""
+    """The pickler written in Python, which can be taught to write a [`Streamed`] array."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
@@ -112,7 +113,7 @@ class _Pickler(pickle._Pickler):
 
 
 def write_file(path: Path, rows: dict[str, int], shape: Shape = MOSEI, seed: int = 0) -> None:
-    """A feature file in the MMSA layout, a pickle of protocol 4, of which little is ever in memory."""
+    """Writes a feature file in the MMSA layout, a pickle of protocol 4, of which little is ever in memory."""
     random = np.random.default_rng(seed)
     with path.open("wb") as file:
         _Pickler(file, protocol=4).dump({split: _columns(random, split, rows[split], shape) for split in rows})
@@ -152,7 +153,7 @@ def _columns(random: np.random.Generator, split: str, rows: int, shape: Shape) -
 
 
 def write_mult(path: Path, rows: dict[str, int], seed: int = 0) -> None:
-    """IEMOCAP as in MulT's files: float64, padding in front, one emotion a clip as four pairs, no ids, no words."""
+    """Writes IEMOCAP as in MulT's files: float64, padded in front, one emotion as four pairs, no ids or words."""
     random, data = np.random.default_rng(seed), {}
     for split in rows:
         present = np.eye(4)[random.integers(0, 4, rows[split])]
@@ -175,7 +176,7 @@ def _lengths(random: np.random.Generator, rows: int, mean: float, most: int, spr
     return np.clip(np.round(lengths), 1, most).astype(np.int64)
 
 
-# The steps, each run in a process of its own; what they return is printed.
+# The steps, each run in a process of its own, which prints what they return.
 
 
 def generate(args: argparse.Namespace) -> dict:
@@ -264,7 +265,7 @@ def train_few(args: argparse.Namespace) -> dict:
 
 
 def _train(samples, args: argparse.Namespace) -> dict:
-    """As many steps as an epoch on all the clips has."""
+    """Trains as many steps as an epoch on all the clips has."""
     import torch
 
     from selfmm_hf import SelfMMConfig, SelfMMModel
@@ -272,7 +273,7 @@ def _train(samples, args: argparse.Namespace) -> dict:
     from selfmm_hf.training.arguments import SelfMMTrainingArguments
     from selfmm_hf.training.trainer import SelfMMTrainer
 
-    torch.set_num_threads(1)  # more gain little with so small a model, and lose much where the cores are shared
+    torch.set_num_threads(1)  # more gain little with so small a model, and lose much if the cores are shared
     samples.tokenize(demo_tokenizer(), MOSEI.tokens)
     options = SelfMMTrainingArguments(
         output_dir=args.few.with_name("run"),
@@ -342,7 +343,7 @@ def measure(name: str, arguments: list[str], folder: Path) -> Measured:
     with (folder / "out").open("w+", encoding="utf-8") as out, (folder / "err").open("w+", encoding="utf-8") as err:
         command = [sys.executable, __file__, *arguments, "--step", name, "--folder", str(folder)]
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-        # If memory runs out, this process ends before any other of the machine.
+        # If memory runs out, the system ends this process before any other.
         Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
         while process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text("ascii")
@@ -377,7 +378,7 @@ def show(name: str, measured: Measured) -> None:
 
 
 def machine(*packages: str) -> str:
-    """Cores, memory and versions, with those of further packages."""
+    """Describes cores, memory and versions, with those of further packages."""
     from selfmm_hf.environment import cores
 
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
@@ -389,12 +390,12 @@ def machine(*packages: str) -> str:
 
 
 def memory(name: str) -> int:
-    """Bytes, by a name in /proc/meminfo."""
+    """Reads a number of bytes by its name in /proc/meminfo."""
     return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/meminfo").read_text("utf-8"))[1]) * 1024
 
 
 def array_bytes(rows: int, with_text: bool = False, dataset: str = "mosei") -> int:
-    """Of the float32 arrays of a split: audio, vision and tokens, as the official loader and `prepare` read them."""
+    """Returns the bytes of the float32 arrays of a split that the official loader and `prepare` read."""
     if dataset == "iemocap":
         return 4 * rows * sum(steps * width for steps, width, _ in IEMOCAP.values())
     values = math.prod(MOSEI.audio) + math.prod(MOSEI.vision) + 3 * MOSEI.tokens
@@ -408,7 +409,7 @@ def requirement(what: str, met: bool) -> bool:
 
 def run(args: argparse.Namespace, arguments: list[str], folder: Path) -> bool:
     total, largest = sum(args.rows.values()), max(args.rows.values())
-    # Once the file and all that was kept of it; Parquet, Arrow and what is written beside are smaller than the file.
+    # The file and all that is kept of it; Parquet, Arrow and other files that are written are smaller than the file.
     space = 2 * array_bytes(total, True) if args.dataset == "mosei" else 4 * array_bytes(total, dataset=args.dataset)
     if shutil.disk_usage(folder).free < space:
         raise SystemExit(f"{folder.parent} has less than the {space / 1e9:.0f} GB that this takes; name a --folder.")
@@ -419,7 +420,7 @@ def run(args: argparse.Namespace, arguments: list[str], folder: Path) -> bool:
     for name in STEPS if args.dataset == "mosei" else PREPARING:
         if name.startswith("official") and args.reference is None:
             continue
-        # The whole file, beside the float32 copies of all that was read from it.
+        # The whole file, and the float32 copies of all that is read from it.
         needed = array_bytes(total, with_text=True) + array_bytes(total)
         if name == "official" and memory("MemAvailable") < needed:
             free = memory("MemAvailable") / 1e9

@@ -1,12 +1,12 @@
-"""How near do generated labels of emotions, classes, and valence with arousal come to what each modality says?
+"""How close do generated labels of emotions, classes, and valence with arousal come to what each modality says?
 
     python benchmarks/emotion_labels.py [--seeds 10] [--corpora classes emotions affect ...] [--workers 2]
 
-Draws corpora in which it is known what words, voice and face say, each with an emotion (or a valence and arousal) of
-its own; in a share of the clips one of them differs from the others. Trains Self-MM with the conventions `default` and
-`official` and with `y_m` as the labels of all modalities. Prints, for each modality, how often `y_m` and the labels
-after the last epoch are right (of affect: the correlation) and the negative log-likelihood of what is true (the mean
-absolute error), the worst of any epoch against `y_m`, and the same of the predictions for the test split. Means over
+Draws corpora in which it is known what words, voice and face say: each has an emotion (or a valence and arousal) of its
+own, and in a share of the clips, one of them differs from the others. Trains Self-MM with the conventions `default` and
+`official`, and with `y_m` as the labels of all modalities. Prints, for each modality, how often `y_m` and the labels
+after the last epoch are right (for affect: the correlation) and the negative log-likelihood of the truth (the mean
+absolute error), the worst of any epoch against `y_m`, and the same for the predictions of the test split. Means over
 the seeds. `HARMED` marks cells that were worse than `y_m` in some epoch, in the mean over the seeds.
 """
 
@@ -38,7 +38,7 @@ WIDTHS = (16, 5, 20)
 FRAMES = (4, 10)
 SHARES = {"train": 1.0, "validation": 0.2, "test": 0.5}
 FIRST_SEED = 1111
-LEAST = 0.01  # probability, in likelihoods: y_m itself is 0 or 1
+LEAST = 0.01  # least probability in likelihoods: y_m itself is 0 or 1
 CONVENTIONS = ("default", "official", "y_m")
 
 
@@ -46,12 +46,12 @@ CONVENTIONS = ("default", "official", "y_m")
 class Corpus:
     """
     Args:
-        task: What the labels are.
-        clips: Of the training split.
-        conflict: Share of the clips, or of their emotions, of which one modality says something else than the others.
+        task: The task that the labels are of.
+        clips: Number of clips in the training split.
+        conflict: Share of the clips, or of their emotions, for which one modality says something else than the others.
         weights: Of text, audio and vision in the label, which is what most of the weight says, or the weighted mean.
-        signal: Distance of what is said in the frames, in standard deviations of their noise, about.
-        noise: Share of labels that are drawn anew; of affect, the standard deviation of the label's noise.
+        signal: About how far apart what is said lies in the frames, in standard deviations of their noise.
+        noise: Share of labels that are drawn again; for affect, the standard deviation of the label's noise.
         frequencies: Of the classes, or of the emotions.
     """
 
@@ -81,7 +81,7 @@ CORPORA = {
 
 
 def draw(corpus: Corpus, random: np.random.Generator, clips: int) -> tuple[NDArray, NDArray]:
-    """What text, audio and vision say, (clips, 3, targets), and the labels, (clips, targets); classes are one-hot."""
+    """Draws what text, audio and vision say, (clips, 3, targets), and labels, (clips, targets); classes are one-hot."""
     frequencies = np.array(corpus.frequencies)
     odd, which = random.random(clips) < corpus.conflict, random.integers(0, 3, clips)
     if corpus.task.problem_type == SINGLE_LABEL:
@@ -115,7 +115,7 @@ def draw(corpus: Corpus, random: np.random.Generator, clips: int) -> tuple[NDArr
 def make(
     corpus: Corpus, seed: int, sizes: dict[str, float]
 ) -> dict[str, tuple[list[dict[str, Any]], NDArray, NDArray]]:
-    """By split the samples, what is truly said, (clips, 3, targets), and the labels, (clips, targets)."""
+    """Makes by split the samples, what is truly said, (clips, 3, targets), and the labels, (clips, targets)."""
     random = np.random.default_rng(seed)
     targets, splits = len(corpus.task.names), {}
     directions = [random.normal(size=(targets, width)) for width in WIDTHS]
@@ -136,7 +136,7 @@ def make(
 
 
 def figures(task: Task, found: NDArray, true: NDArray) -> NDArray[np.float64]:
-    """By modality, (3, 2): accuracy and negative log-likelihood; of a regression, correlation and mean error."""
+    """Measures by modality, (3, 2), accuracy and negative log-likelihood; of a regression, correlation and error."""
     if task.problem_type == REGRESSION:
         pairs = [(found[:, one].T, true[:, one].T) for one in range(3)]
         correlations = [np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(*two, strict=True)]) for two in pairs]
@@ -151,7 +151,7 @@ def figures(task: Task, found: NDArray, true: NDArray) -> NDArray[np.float64]:
 def train(
     name: str, convention: str, epochs: int, sizes: dict[str, float], seed: int
 ) -> tuple[NDArray, NDArray, float]:
-    """The figures of `y_m` and of the labels of all epochs, (epochs + 1, 3, 2); of the predictions; and their error."""
+    """Returns figures of `y_m` and the labels of all epochs, (epochs + 1, 3, 2), and of predictions; their error."""
     corpus = CORPORA[name]
     task, splits = corpus.task, make(corpus, seed, sizes)
     set_seed(seed)
@@ -191,7 +191,7 @@ def train(
 
 
 def _kept(self: PseudoLabels, *_: Any) -> None:
-    """Labels stay `y_m`."""
+    """Leaves the labels at `y_m`."""
 
 
 def _predicted(task: Task, logits: Any) -> Any:

@@ -1,5 +1,6 @@
 """
-The table of extras in docs/install.md: what each is for, and the packages and megabytes that it adds to the core.
+Prints the table of extras in docs/install.md: what each is for, and the packages and megabytes that it adds to the
+core.
 
     python benchmarks/extras.py          # of what is installed in this environment; packages that are missing are named
 
@@ -34,7 +35,7 @@ PURPOSES = {
 
 
 def required(name: str, extras: frozenset[str]) -> list[Requirement]:
-    """What a package needs here with these extras."""
+    """Returns what a package needs here with these extras."""
     if name == PACKAGE:
         named = [
             *PROJECT["dependencies"],
@@ -49,7 +50,7 @@ def required(name: str, extras: frozenset[str]) -> list[Requirement]:
 
 
 def closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
-    """The distributions that a package with these extras needs, itself among them."""
+    """Returns the distributions that a package with these extras needs, itself among them."""
     found: set[tuple[str, frozenset[str]]] = set()
     waiting = {(canonicalize_name(name), extras)}
     while waiting:
@@ -60,7 +61,7 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
 
 
 def megabytes(name: str) -> float | None:
-    """Of the files that the distribution has installed; None if it is not installed."""
+    """Returns the size of the files that the distribution has installed; `None` if it is not installed."""
     try:
         return sum(file.size or 0 for file in distribution(name).files or []) / 1e6
     except PackageNotFoundError:

@@ -1,12 +1,12 @@
-"""How near do generated unimodal labels come to the truth, and what does it do to the prediction?
+"""How close do generated unimodal labels come to the truth, and how does that affect the prediction?
 
     python benchmarks/generated_labels.py [--seeds 10] [--conventions default official paper] [--corpus 0]
 
 Trains on the synthetic corpus, where the sentiment of each modality is known, with hub_configs/demo.yaml, all epochs,
 several seeds. Prints for each convention the correlation with the truth and the mean absolute error of the labels
-after given epochs, beside those of y_m itself, and the error of the predictions on the test split, of the epoch that
-validation chose. Means over the seeds, standard deviations in brackets; the fused error also with its difference from
-the first convention over the same seeds, and the 95 % interval of that.
+after given epochs, beside those of y_m itself, and the test error of the epoch that validation chose. Means over the
+seeds, with standard deviations in brackets; the fused error also has its difference from the first convention over the
+same seeds, with a 95 % interval.
 """
 
 import argparse
@@ -48,7 +48,7 @@ Outcome = tuple[list[np.ndarray], np.ndarray, float]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs have in common: seed and sizes of the corpus, and the epochs after which labels are looked at."""
+    """The setting of all runs: seed and sizes of the corpus, and the epochs after which labels are measured."""
 
     corpus: int
     sizes: dict[str, int]
@@ -60,7 +60,7 @@ def truth(samples: Samples | Dataset) -> np.ndarray:
 
 
 def quality(labels: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Correlation and mean absolute error by modality, (modalities, 2), of labels (samples, modalities)."""
+    """Returns correlation and mean absolute error by modality, (modalities, 2), of labels (samples, modalities)."""
     correlations = [np.corrcoef(labels[:, one], true[:, one])[0, 1] for one in range(len(MODALITIES))]
     return np.stack([correlations, np.abs(labels - true).mean(0)], axis=1)
 
@@ -95,7 +95,7 @@ def _train(epochs: list[int], convention: str, seed: int, *more: str) -> Outcome
 def run_all(
     one_run: Callable[[str, int], Outcome], names: Sequence[str], seeds: Sequence[int], workers: int
 ) -> dict[str, list[Outcome]]:
-    """By name the outcomes of all seeds, from processes of one thread each."""
+    """Returns by name the outcomes of all seeds, from processes of one thread each."""
     wanted = [(name, seed) for name in names for seed in seeds]
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         outcomes = list(tqdm(pool.map(one_run, *zip(*wanted, strict=True)), total=len(wanted)))

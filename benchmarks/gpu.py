@@ -4,10 +4,10 @@
 
 Needs no download: the weights are random, in the sizes of BERT-base, and the data have CMU-MOSI's shapes. Trains in
 float32, with TF32, in bf16, and in bf16 compiled, and prints the median of clips per second over the epochs after the
-first, the ratio to float32, the memory at its peak, and how many TFLOP/s the text encoder makes of them (6 operations
-a weight and token, padding included). With --reference, a checkout of thuiar/Self-MM, the official code on the same
-device, too. Then sound passes a speech model of WavLM-base's size, and pictures an image model of CLIP-B's, as in
-`selfmm extract --device cuda` by one process: prints how many seconds and pictures per second. At last a short
+first, the ratio to float32, the peak memory, and the TFLOP/s of the text encoder (6 operations a weight and token,
+padding included). With --reference, a checkout of thuiar/Self-MM, the official code runs on the same device, too. Then
+sound passes through a speech model of WavLM-base's size, and pictures through an image model of CLIP-B's, as in
+`selfmm extract --device cuda` with one process: prints how many seconds and pictures per second. Finally, a short
 training without dropout runs on the device and on the CPU, in float32: prints the largest difference of a loss, a
 generated label and a class centre. Exit status 0 if none is above 1e-3.
 """
@@ -54,7 +54,7 @@ TOLERANCE = 1e-3
 
 
 def write_encoder(folder: Path, layers: int) -> None:
-    """BERT-base with random weights, or fewer layers of it."""
+    """Writes BERT-base with random weights, or fewer layers of it."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     BertTokenizerFast(vocab={token: number for number, token in enumerate(tokens)}).save_pretrained(folder)
     torch.manual_seed(0)
@@ -62,7 +62,7 @@ def write_encoder(folder: Path, layers: int) -> None:
 
 
 class Epochs(TrainerCallback):
-    """When each epoch began and ended, the device having done its work."""
+    """Times each epoch, with the device's work done."""
 
     def __init__(self, device: str):
         self.device, self.seconds, self.begun = device, [], 0.0
@@ -80,7 +80,7 @@ class Epochs(TrainerCallback):
 
 
 def trained(args: argparse.Namespace, device: str, options: list[str], epochs: int, dropout: bool = True):
-    """A trainer that has trained, and its epochs."""
+    """Trains; returns the trainer and its epochs."""
     with tempfile.TemporaryDirectory() as folder:
         place = ["use_cpu=true"] * (device == "cpu")
         run = selfmm_run(SimpleNamespace(**vars(args), options=[*options, *place]), folder)
@@ -99,7 +99,7 @@ def trained(args: argparse.Namespace, device: str, options: list[str], epochs: i
 
 
 def measure(args: argparse.Namespace, device: str, epochs: int) -> float:
-    """Prints a row for each variant; the clips per second in float32."""
+    """Prints a row for each variant; returns the clips per second in float32."""
     weights = 12 * (4 * 768**2 + 2 * 768 * 3072) * args.layers / 12
     first = None
     for name, options in VARIANTS.items():
@@ -128,7 +128,7 @@ def measure_official(args: argparse.Namespace, ours: float) -> None:
 
 
 def measure_extraction(args: argparse.Namespace, folder: Path) -> None:
-    """Clips of 5 s with 10 pictures, one after the other; the first does not count."""
+    """Measures clips of 5 s with 10 pictures, one after the other; the first does not count."""
     speech, image = folder / "speech", folder / "image"
     WavLMModel(WavLMConfig(num_hidden_layers=args.layers)).save_pretrained(speech)
     Wav2Vec2FeatureExtractor().save_pretrained(speech)
@@ -145,12 +145,12 @@ def measure_extraction(args: argparse.Namespace, folder: Path) -> None:
         encoder(clip)
         begin = time.perf_counter()
         for _ in range(args.clips):
-            encoder(clip)  # gives its features to the CPU, so it has done its work
+            encoder(clip)  # returns its features to the CPU, so it has done its work
         print(f"{what} per second: {units * args.clips / (time.perf_counter() - begin):.1f}", flush=True)
 
 
 def agree(args: argparse.Namespace, device: str) -> bool:
-    """Whether a short training on the device is that of the CPU."""
+    """Checks that a short training on the device equals that on the CPU."""
     found = [trained(args, place, [], 3, dropout=False)[0] for place in (device, "cpu")]
     losses = [[one["loss"] for one in trainer.state.log_history if "loss" in one] for trainer in found]
     labels = [torch.stack(list(trainer.pseudo_labels.history)).cpu().float() for trainer in found]

@@ -2,11 +2,11 @@
 
     python benchmarks/inference.py RUN [--threads 2] [--batches 1 32] [--repetitions 5]
 
-RUN is what `selfmm train` has left; its options tell the data, of which the test split is predicted as a whole, by all
-three in turns, in this one process. Batches are made by the model's processor beforehand, and not timed; the first
-turn of each is not counted. "sorted" are batches of texts of similar lengths: the files compute padding, which the
-model under torch passes over. Prints clips per second, medians, the mean absolute error, and how far scores are from
-those under torch: in 8 bits they depend on the batch, for whose largest value there is one scale.
+RUN is what `selfmm train` has left; its options name the data, whose whole test split all three predict in turns, in
+this one process. The model's processor makes batches beforehand, which is not timed; the first turn of each is not
+counted. "sorted" are batches of texts of similar lengths: the files compute padding, which the model under torch skips.
+Prints clips per second, medians, the mean absolute error, and how far scores are from those under torch: in 8 bits,
+they depend on the batch, whose largest value sets the scale.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Batch = dict[str, torch.Tensor]
 
 
 def test_split(run: Path, model: SelfMMModel, processor: SelfMMProcessor) -> tuple[list[dict], np.ndarray]:
-    """Clips as `processor.pad` takes them, and their labels (clips,)."""
+    """Returns clips as `processor.pad` takes them, and their labels (clips,)."""
     options = {"dataset": "demo", **yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8"))}
     where = [options.get(name) for name in ("data", "data_config", "data_revision")]
     samples = load_splits(options["dataset"], *where, model.config.label_range)["test"]

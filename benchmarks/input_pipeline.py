@@ -1,4 +1,4 @@
-"""How many clips per second does the input pipeline hand out, beside what the model takes?
+"""How many clips per second does the input pipeline deliver, compared with what the model takes?
 
     python benchmarks/input_pipeline.py [--text_encoder DIR] [--rows 1024] [--repetitions 5]
 
@@ -6,7 +6,7 @@ Data sets are generated in the shapes of CMU-MOSI, CMU-MOSEI and CH-SIMS and mad
 Their clips are read in random order, in batches of 32, by one process: as in training (`Samples`, DataLoader of torch
 without workers, `SelfMMCollator`), and by the same loader and collator from `datasets` in its numpy and torch formats.
 The model has the options in hub_configs and a pretrained text encoder, by default the one that the tests use; a
-training step is forward and backward, without the optimizer, on batches that lie ready, with --threads threads.
+training step is forward and backward, without the optimizer, on batches made before, with --threads threads.
 
 Lengths are lognormal. Their means are those of the real file for CMU-MOSI; for the others they are assumptions.
 
@@ -43,7 +43,7 @@ STEPS = 4  # of the model in each repetition
 
 
 def build(name: str, rows: int, folder: Path) -> Dataset:
-    """The training split of a generated data set, as a mapped Arrow file."""
+    """Builds the training split of a generated data set, as a mapped Arrow file."""
     file = folder / f"{name}.pkl"
     write_file(file, {"train": rows, "valid": BATCH, "test": BATCH}, SHAPES[name])
     builder = find_builder(name, str(file), cache_dir=str(folder / "cache"))
@@ -71,7 +71,7 @@ def clips_trained(model: SelfMMModel, batches: list[dict[str, torch.Tensor]]) ->
 
 
 def candidates(name: str, rows: int, encoder: Path, folder: Path) -> dict[str, Callable[[], int]]:
-    """What is compared at one shape; each returns how many clips it went through."""
+    """Returns what is compared at one shape; each function returns how many clips it went through."""
     dataset = build(name, rows, folder)
     samples = Samples(dataset)
     samples.tokenize(AutoTokenizer.from_pretrained(encoder), SHAPES[name].tokens)
@@ -105,7 +105,7 @@ def main() -> None:
         parser.error(f"there is no folder {args.text_encoder}: name a --text_encoder")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("selfmm_hf").setLevel(logging.ERROR)  # that these are not the published files
+    logging.getLogger("selfmm_hf").setLevel(logging.ERROR)  # about files that are not the published ones
     warnings.filterwarnings("ignore", "To copy construct from a tensor")  # the torch format in the collator
     torch.set_num_threads(args.threads)
 

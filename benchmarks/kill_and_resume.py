@@ -1,13 +1,13 @@
 """
-Kills training and resumes it, again and again, and holds what comes out against a run that was left alone.
+Kills training and resumes it, again and again, and compares the result with a run that was left alone.
 
     python benchmarks/kill_and_resume.py --processes 2 --kills 20
 
-A small part of the synthetic corpus is trained on, with early stopping. The first process is killed (SIGKILL, as the
-system does it that runs out of memory or time) when it is about to write, move or delete some file of the run, chosen
-at random: in the middle of a checkpoint, too. Every third time all processes are killed after a random time instead.
-Each run goes on by `--resume_from_checkpoint true`. The last one is left to end, and must have left the same files.
-Prints what was killed when, how much training was lost, and what differs; the exit status is 1 where anything does.
+Trains on a small part of the synthetic corpus, with early stopping. The first process is killed (SIGKILL, as by a
+system that runs out of memory or time) when it is about to write, move or delete some file of the run, chosen at
+random, also in the middle of a checkpoint. Every third time, all processes are killed after a random time instead. Each
+run continues by `--resume_from_checkpoint true`. The last one may end, and must leave the same files. Prints what was
+killed when, how much training was lost, and what differs; the exit status is 1 if anything does.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def options(folder: Path, processes: int) -> list[str]:
 
 
 def die_at(event: int, folder: Path, note: Path) -> None:
-    """This process kills itself when it is about to change a file in `folder` for the `event`-th time."""
+    """Makes this process kill itself when it is about to change a file in `folder` for the `event`-th time."""
     count = 0
 
     def hook(name: str, args: tuple) -> None:
@@ -61,10 +61,10 @@ def die_at(event: int, folder: Path, note: Path) -> None:
 
 def run(folder: Path, processes: int, event: int | None = None, seconds: float | None = None) -> str | None:
     """
-    Trains in processes of their own, forked from this one, which has all libraries loaded.
+    Trains in processes forked from this one, which has loaded all libraries.
 
     Returns:
-        What was going on when they were killed; `None` where they ended by themselves.
+        What was going on when they were killed; `None` if they ended by themselves.
     """
     note = folder.with_suffix(".note")
     note.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def differences(folder: Path, expected: Path) -> list[str]:
 
 def kill_and_resume(folder: Path, processes: int, kills: int, seed: int) -> list[str]:
     """
-    One undisturbed run, one that is killed so many times; runs that end before that are begun anew.
+    Does one undisturbed run, and one that is killed so many times; runs that end before that are begun again.
 
     Returns:
         What differs between their files.

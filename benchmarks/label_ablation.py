@@ -2,8 +2,8 @@
 
     python benchmarks/label_ablation.py [--seeds 10] [--workers 2]
 
-Trains on the synthetic corpus with one step of docs/method.md at a time left out, or replaced by the plain thing to do,
-and prints what benchmarks/generated_labels.py prints of conventions.
+Trains on the synthetic corpus with one step of docs/method.md at a time left out, or replaced by the obvious
+alternative, and prints what benchmarks/generated_labels.py prints of conventions.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from selfmm_hf.labels.pseudo_labels import relative_distance
 
 
 def same_moments(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Positions with the mean and the deviation of the labels."""
+    """Gives positions the mean and the deviation of the labels."""
     position, labels = position.double(), labels.double()
     return (position - position.mean()) / position.std() * labels.std() + labels.mean()
 
@@ -35,7 +35,7 @@ def certain(covariance: torch.Tensor) -> torch.Tensor:
     return covariance.new_ones(len(covariance) - 2)
 
 
-# By what is left out: the functions of selfmm_hf put in the place of others, or the options of train.py.
+# By what is left out: functions that replace others in selfmm_hf, or options of train.py.
 ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "default": [],
     "relative distances, not positions": {

@@ -2,11 +2,11 @@
 
     python benchmarks/label_bookkeeping.py [--threads 1] [--repetitions 5]
 
-Steps as `SelfMMTrainer` makes them, of the label generation alone: the labels and weights of a batch are looked up, and
-its representations taken in. Training sets of 10^3 to 10^6 samples take turns; each turn is an epoch or at least STEPS
-steps of 64 samples in random order, at the widths of hub_configs/mosi.yaml. Once an epoch the default convention makes
-the labels of all samples; that is counted per sample. Beside it, the official way of keeping the centres, the means of
-all stored representations after every step, written out here.
+Runs steps of the label generation alone, as `SelfMMTrainer` makes them: looks up the labels and weights of a batch, and
+takes in its representations. Training sets of 10^3 to 10^6 samples take turns; each turn is an epoch or at least STEPS
+steps of 64 samples in random order, at the widths of hub_configs/mosi.yaml. Once an epoch, the default convention makes
+the labels of all samples; that is counted per sample. For comparison, the official way of keeping the centres, the
+means of all stored representations after every step, is written out here.
 
 Prints medians, the ratio to the smallest set, and the memory that the state takes.
 """
@@ -42,7 +42,7 @@ class Bookkeeping:
         self.order = torch.randperm(size, generator=generator)
         self.present = {task: torch.ones(BATCH, dtype=torch.bool) for task in WIDTHS if task != "fusion"}
         self.at = 0
-        for index in self.order.split(65536):  # each sample has been seen
+        for index in self.order.split(65536):  # so that each sample has been seen
             batch = {task: values[index] for task, values in self.features.items()}
             present = {task: torch.ones_like(index, dtype=torch.bool) for task in self.present}
             self.state.update(index, batch, present, epoch=1)
@@ -55,7 +55,7 @@ class Bookkeeping:
         return index, {task: values[index] for task, values in self.features.items()}
 
     def step(self) -> float:
-        """Seconds a step."""
+        """Returns the seconds of a step."""
         batches = [self._next() for _ in range(STEPS)]
         start = time.perf_counter()
         for index, features in batches:
@@ -66,14 +66,14 @@ class Bookkeeping:
         return (time.perf_counter() - start) / STEPS
 
     def epoch(self) -> float:
-        """Seconds a sample, for the labels of an epoch."""
+        """Returns the seconds per sample for the labels of an epoch."""
         start = time.perf_counter()
         self.state.end_epoch(2)
         self.state.history.clear()
         return (time.perf_counter() - start) / len(self.order)
 
     def official(self) -> float:
-        """Seconds a step that takes the means of all samples, as the official `update_centers`."""
+        """Returns the seconds of a step that takes the means of all samples, as the official `update_centers`."""
         start = time.perf_counter()
         for _ in range(OFFICIAL_STEPS):
             for task, features in self.features.items():

@@ -1,4 +1,4 @@
-"""Do generated unimodal labels come nearer to the truth on corpora of many kinds, and does any convention harm them?
+"""Do generated unimodal labels come closer to the truth on corpora of many kinds, and does any convention harm them?
 
     python benchmarks/label_family.py [--seeds 3] [--conventions default official] [--corpora balanced irony ...]
 
@@ -10,11 +10,11 @@ then the mean absolute error of the unimodal predictions against the truth on th
 validation chose, and in the row of the text that of the fused prediction. Means over the seeds; clips that lack a
 modality do not count for it.
 
-Then it counts, for each convention, the cells (corpus x modality) that are at some epoch worse than y_m, by more than
-.003 in correlation or .003 x label range / 3 in error; and those that are at the end behind another of the conventions,
-by more than .01 likewise. For each convention but the first, it prints the difference of the fused error from the first
-one, as of labels in [-3, 3], with its 95 % interval over the corpora. Exit status 0 if the first convention has no cell
-of either kind.
+Then it counts, for each convention, the cells (corpus x modality) that are worse than y_m at some epoch, by more than
+.003 in correlation or .003 x label range / 3 in error; and those that end behind another convention, by more than .01
+in the same units. For each convention but the first, it prints the difference of the fused error from the first one, as
+of labels in [-3, 3], with its 95 % interval over the corpora. Exit status 0 if the first convention has no cell of
+either kind.
 
 The convention "none" trains without unimodal tasks. No labels are generated, and the table shows those of y_m.
 """
@@ -54,7 +54,7 @@ Outcome = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def figures(labels: NDArray, fused: NDArray, true: NDArray) -> NDArray[np.float64]:
     """
-    Of the labels of one modality, over the clips that have it.
+    Measures the labels of one modality, over the clips that have it.
 
     Args:
         labels: (epochs, clips), the generated ones.
@@ -62,8 +62,8 @@ def figures(labels: NDArray, fused: NDArray, true: NDArray) -> NDArray[np.float6
         true: (clips,); NaN where a clip lacks the modality.
 
     Returns:
-        (4, 2): of y_m, and of the labels at the first epoch at which they differ from it (the last one where they never
-        do), at the worst from then on, and at the last; correlation (0 of what is constant) and mean absolute error.
+        (4, 2), correlation (0 of what is constant) and mean absolute error: of y_m, and of the labels at the first
+        epoch at which they differ from it (the last one if they never do), at the worst from then on, and at the last.
     """
     here = np.isfinite(true)
     labels, fused, true = labels[:, here], fused[here], true[here]
@@ -79,23 +79,23 @@ def _figures(labels: NDArray, true: NDArray) -> tuple[float, float]:
 
 
 def worse(one: NDArray, other: NDArray, label_range: float) -> NDArray[np.float64]:
-    """By how much figures (..., 2) are worse than others: the more so of correlation, and of error in labels to 3."""
+    """Returns how much worse figures (..., 2) are than others, in correlation or in error of labels to 3, if larger."""
     return np.maximum(other[..., 0] - one[..., 0], (one[..., 1] - other[..., 1]) * 3 / label_range)
 
 
 def harmed(of_labels: NDArray, label_range: float) -> NDArray[np.bool_]:
-    """(modalities,): at some epoch worse than y_m. Of figures (modalities, 4, 2)."""
+    """Checks which modalities are worse than y_m at some epoch, by figures (modalities, 4, 2); (modalities,)."""
     return worse(of_labels[:, WORST], of_labels[:, Y_M], label_range) > HARM
 
 
 def behind(of_labels: NDArray, of_others: list[NDArray], label_range: float) -> NDArray[np.bool_]:
-    """(modalities,): worse than one of the others at the end. Of figures (modalities, 4, 2)."""
+    """Checks which modalities are worse than one of the others at the end, by figures (modalities, 4, 2)."""
     gaps = [worse(of_labels[:, END], other[:, END], label_range) for other in of_others]
     return np.max([np.zeros(len(of_labels)), *gaps], axis=0) > BEHIND
 
 
 def mistakes(outcomes: dict[str, Outcome], label_range: float) -> dict[str, NDArray[np.bool_]]:
-    """By convention (modalities, 2): worse than y_m, behind another convention."""
+    """Returns by convention (modalities, 2): worse than y_m, behind another convention."""
     found = {}
     for convention, (labels, _) in outcomes.items():
         others = [of_other for other, (of_other, _) in outcomes.items() if other != convention]

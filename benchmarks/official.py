@@ -1,7 +1,7 @@
-"""Run the official Self-MM code, unmodified, from a checkout of thuiar/Self-MM, on an MMSA-layout file.
+"""Runs the official Self-MM code, unmodified, from a checkout of thuiar/Self-MM, on an MMSA-layout file.
 
-Its own configuration, loader, model, trainer and metrics are used. Replaced are only what a checkout cannot
-know: the path of the data, the folder of the text encoder and its width, and the CPU.
+Uses its own configuration, loader, model, trainer and metrics. Replaces only what a checkout cannot know: the path of
+the data, the folder of the text encoder and its width, and the CPU.
 
     python benchmarks/official.py --reference DIR --data_file F.pkl --text_encoder DIR --seeds 1111 1112 1113
 
@@ -46,7 +46,7 @@ def checkout(reference: Path, text_encoder: Path) -> Iterator[Path]:
 def build(
     dataset: str, data_file: Path, text_encoder: Path, feature_dims: list[int], folder: Path, seed: int, **options
 ) -> tuple[argparse.Namespace, dict, torch.nn.Module, object]:
-    """The official options (those given changed), loaders, model and trainer, as `run.py` makes them."""
+    """Makes the official options (those given changed), loaders, model and trainer, as `run.py` does."""
     from config.config_regression import ConfigRegression
     from data.load_data import MMDataLoader
     from models.AMIO import AMIO
@@ -75,7 +75,7 @@ def build(
 
 
 def run(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
-    """Train once as the official ``run.py`` does and return its test metrics."""
+    """Trains once as the official `run.py` does, and returns its test metrics."""
     start = time.perf_counter()
     options, loaders, model, trainer = build(
         args.dataset, args.data_file, args.text_encoder, args.feature_dims, folder, seed

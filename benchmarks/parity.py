@@ -1,11 +1,11 @@
-"""Replay a recorded run of the official code and compare every number of it.
+"""Replays a recorded run of the official code and compares every number of it.
 
     python benchmarks/parity.py DIR
 
 DIR holds `config.json`, `inputs.npz`, `initial_weights.safetensors`, `weights_after_step1.safetensors`,
 `final_weights.safetensors`, `trajectory.json`, `tolerances.json` and, where metrics are to be compared,
 `metrics_cases.json`. The replay runs through SelfMMTrainer with the official convention, on the CPU. It prints the
-largest deviation of each quantity per epoch and exits with 1 where one is over its tolerance.
+largest deviation of each quantity per epoch and exits with 1 if one is over its tolerance.
 """
 
 import argparse
@@ -51,7 +51,7 @@ WEIGHTS = ("initial_weights", "weights_after_step1", "final_weights")
 
 
 def read(file: Path):
-    """The content of a file of the recording; ends the program with one line where that cannot be had."""
+    """Reads a file of the recording; ends the program with one line if it cannot be read."""
     readers = {
         ".json": lambda: json.loads(file.read_text("utf-8")),
         ".npz": lambda: dict(np.load(file, allow_pickle=False)),
@@ -66,7 +66,7 @@ def read(file: Path):
 
 
 def official_metrics(dataset: str, predictions, labels) -> dict[str, float]:
-    """Our metrics under the official names, rounded where the official code rounds."""
+    """Computes our metrics under the official names, rounded where the official code rounds."""
     metrics = sims_metrics if dataset == "sims" else mosi_metrics
     values = metrics(np.asarray(predictions, np.float32), np.asarray(labels, np.float32))
     if dataset != "sims":
@@ -75,7 +75,7 @@ def official_metrics(dataset: str, predictions, labels) -> dict[str, float]:
 
 
 class Comparison:
-    """The largest deviation by quantity and epoch, against the tolerances of the recording."""
+    """Keeps the largest deviation by quantity and epoch, against the tolerances of the recording."""
 
     def __init__(self, tolerances: dict):
         self.tolerances = tolerances
@@ -86,7 +86,7 @@ class Comparison:
         if ours.shape != recorded.shape:
             sys.exit(f"{quantity}, epoch {epoch}: ours has the shape {ours.shape}, the recording {recorded.shape}.")
         by_epoch = self.tolerances["atol"][quantity]
-        # A recording may be longer than its table: the last epoch's tolerance holds on.
+        # A recording may be longer than its table: then the tolerance of the last epoch applies.
         atol = by_epoch.get(str(epoch), by_epoch[max(by_epoch, key=int)])
         self._add(quantity, str(epoch), ours, recorded, atol, self.tolerances["rtol"])
 
@@ -104,7 +104,7 @@ class Comparison:
         deviation = np.where(same, 0.0, np.abs(ours - recorded))
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(deviation == 0, 0.0, deviation / (atol + rtol * np.abs(recorded)))
-        # Not a number on one side only is no small deviation, and `max` would drop it.
+        # NaN on one side only is no small deviation, but `max` would drop it.
         deviation, share = (np.where(np.isnan(values), np.inf, values) for values in (deviation, share))
         before = self.largest[quantity, epoch]
         self.largest[quantity, epoch] = (max(before[0], deviation.max()), max(before[1], share.max()))
@@ -118,7 +118,7 @@ class Comparison:
 
 
 class Replay(SelfMMTrainer):
-    """The trainer, in the recorded order of samples, comparing as it goes."""
+    """Trains in the recorded order of samples, and compares as it goes."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Replay(SelfMMTrainer):
         return SequentialSampler(self.train_dataset)
 
     def _recorded(self, what: str, position: int) -> dict:
-        """One of the `batches` or `steps` of this epoch."""
+        """Returns one of the `batches` or `steps` of this epoch."""
         entries = self.recording[self.current_epoch - 1][what]
         if position >= len(entries):
             sys.exit(f"Epoch {self.current_epoch} of the recording has no more than {len(entries)} {what}.")
@@ -181,7 +181,7 @@ class Replay(SelfMMTrainer):
         return optimizer
 
     def _norms(self, what: str) -> list[float]:
-        """L2 norms over the official groups. Our model has no pooler, which the official one never trains."""
+        """Returns L2 norms over the official groups. Our model has no pooler, which the official one never trains."""
         parameters = dict(self.model.named_parameters())
         norms = []
         for group in self.groups:
@@ -239,7 +239,7 @@ class EveryEpoch(TrainerCallback):
 
 
 def samples(inputs: dict[str, np.ndarray], split: str) -> list[dict]:
-    """The recorded arrays as samples, with their padding: the model must not care what is in it."""
+    """Makes samples of the recorded arrays, with their padding: the model must ignore what is in it."""
     columns = {name.removeprefix(f"{split}_"): values for name, values in inputs.items() if name.startswith(split)}
     tokens = ("input_ids", "attention_mask", "token_type_ids")
     return [
@@ -253,7 +253,7 @@ def samples(inputs: dict[str, np.ndarray], split: str) -> list[dict]:
 
 
 class PaddedCollator:
-    """Stacks rows as they were recorded, their padding included, with the recorded lengths."""
+    """Stacks rows as they were recorded, with their padding and the recorded lengths."""
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         batch = {
@@ -336,7 +336,7 @@ def replay(folder: Path) -> bool:
 
 
 def metric_cases(file: Path) -> bool:
-    """Whether every recorded result of the official metric functions is met."""
+    """Checks that our metrics equal every recorded result of the official functions."""
     wrong, count = [], 0
     for case in read(file)["cases"]:
         ours = official_metrics(case["dataset"], case["pred"], case["true"])

@@ -1,4 +1,4 @@
-"""Does a Ray cluster make of clips what one machine makes of them, how much longer does it take, and does it lose any?
+"""Does a Ray cluster give the same features as one machine, how much longer does it take, and does it lose clips?
 
     python benchmarks/ray_cluster.py [--clips 2000] [--workers 1 2] [--nodes 2] [--repeats 3] [--parts speed]
 
@@ -37,7 +37,7 @@ NONE = "0 lost, 0 twice"
 
 
 def hoots(pitch: float) -> np.ndarray:
-    """A second of sound that counts as a voice: four hoots, and silence between them."""
+    """Makes a second of sound that counts as a voice: four hoots, and silence between them."""
     times = np.arange(RATE) / RATE
     return (9000 * np.sign(np.sin(2 * np.pi * pitch * times)) * (times * 4 % 1 < 0.6)).astype(np.int16)
 
@@ -80,7 +80,7 @@ def largest_difference(one: Path, other: Path) -> float:
 
 
 def compare_engines(root: Path, clips: int, counts: list[int], repeats: int) -> float:
-    """Prints how fast the engines are with so many processes, and gives the largest difference of a feature."""
+    """Prints how fast the engines are with so many processes; returns the largest difference of a feature."""
     for workers in counts:
         rates, ratios = [], []
         for repeat in range(repeats):
@@ -102,7 +102,7 @@ def compare_engines(root: Path, clips: int, counts: list[int], repeats: int) -> 
 
 
 def faults(out: Path, clips: int) -> str:
-    """How many clips are lost, and how many are there twice."""
+    """Says how many clips are lost, and how many are there twice."""
     ids = [one for file in out.glob("*-*.parquet") for one in pq.read_table(file, columns=["id"])["id"].to_pylist()]
     return f"{clips - len(set(ids))} lost, {len(ids) - len(set(ids))} twice"
 

@@ -1,11 +1,10 @@
-"""Record a run of the official Self-MM code, unmodified, from a checkout of thuiar/Self-MM, for `parity.py`.
+"""Records a run of the official Self-MM code, unmodified, from a checkout of thuiar/Self-MM, for `parity.py`.
 
     python benchmarks/record_parity.py --reference DIR --out FOLDER
 
 The problem is tiny and made of random numbers. The official loader, model, trainer and metrics are driven from outside:
-what they are given and what they return is written down, and so are the gradients and weights around each step of the
-optimizer. `tests/parity` is what this wrote with the seed that is the default. Needs scikit-learn, which the official
-metrics use.
+their inputs and outputs are written down, and so are the gradients and weights around each step of the optimizer.
+`tests/parity` was written with the default seed. Needs scikit-learn, which the official metrics use.
 """
 
 import argparse
@@ -42,8 +41,8 @@ MODEL = {
 RATES = {"bert": 5e-4, "audio": 5e-3, "video": 1e-3, "other": 2e-3}
 DECAYS = {"bert": 1e-3, "audio": 1e-2, "video": 0.0, "other": 2e-2}
 GROUPS = ("bert_decay", "bert_no_decay", "audio", "video", "other")  # in the order of the official optimizer
-# By epoch; the last one holds on. What a larger problem came to, when its run was repeated on two threads, with another
-# attention kernel, in float64 and from weights that were disturbed by 1e-7.
+# By epoch; the last one applies to all later ones. These are deviations of a larger problem when its run was repeated
+# on two threads, with another attention kernel, in float64 and from weights that were disturbed by 1e-7.
 ATOL = {
     "loss": (2e-6, 2e-6, 1e-4), "pred": (3e-6,), "labels": (0.0, 3e-4), "center_norm": (5e-6,),
     "grad_norm": (3e-6, 3e-6, 3e-5), "param_norm": (5e-5,), "valid_loss": (2e-6,), "valid_metrics": (1.1e-4,),
@@ -52,7 +51,7 @@ TASKS = ("fusion", "text", "audio", "vision")
 
 
 def make_data(random: np.random.Generator) -> dict[str, dict]:
-    """Clips of mixed lengths in the MMSA layout, whose numbers depend a little on their labels."""
+    """Makes clips of mixed lengths in the MMSA layout, whose numbers depend a little on their labels."""
     data = {}
     for split, rows in SIZES.items():
         labels = np.round(random.uniform(-3, 3, rows), 1).astype(np.float32)
@@ -71,7 +70,7 @@ def make_data(random: np.random.Generator) -> dict[str, dict]:
 
 
 def inputs(data: dict[str, dict]) -> dict[str, np.ndarray]:
-    """The columns as the replay reads them."""
+    """Returns the columns as the replay reads them."""
     columns = {}
     for split in ("train", "valid"):
         given = data[split]
@@ -96,7 +95,7 @@ class Done(Exception):
 
 
 class Recorder:
-    """Looks on while the official trainer works."""
+    """Records what the official trainer does."""
 
     def __init__(self, trainer, model: torch.nn.Module):
         self.trainer, self.model, self.epochs = trainer, model, []
@@ -175,7 +174,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
 
 def metric_cases(random: np.random.Generator) -> list[dict]:
-    """What the official metrics say of predictions where rounding and class limits matter."""
+    """Records the official metrics of predictions where rounding and class limits matter."""
     from utils.metricsTop import MetricsTop
 
     cases = []

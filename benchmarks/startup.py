@@ -1,10 +1,10 @@
-"""How long the commands take to begin, beside importing torch and transformers.
+"""How long the commands take to start, compared with importing torch and transformers.
 
     python benchmarks/startup.py [--model runs/demo/model] [--repeats 5]
 
 Each line is a process of its own, in turns with the others: seconds of one core, and by the clock, medians of the
-repeats. The last line is what `selfmm predict` takes beyond the imports and what the model computes. Exit status 0
-where help takes less than half a second of a core, and that line less than 1.5 s.
+repeats. The last line is what `selfmm predict` takes beyond the imports and the model's computation. Exit status 0
+if help takes less than half a second of a core, and that line less than 1.5 s.
 """
 
 import argparse
@@ -28,7 +28,7 @@ print(time.perf_counter() - begin)
 
 
 def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds of a core, and by the clock."""
+    """Measures the seconds of a core, and by the clock."""
     before, begin = os.times(), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     spent, after = time.perf_counter() - begin, os.times()

@@ -1,4 +1,4 @@
-"""How fast are training and inference, beside the official code and beside the bare encoders?
+"""How fast are training and inference, compared with the official code and with the bare encoders?
 
     python benchmarks/training_speed.py --reference DIR --shapes mosi
 
@@ -13,15 +13,15 @@ opens with full trust), with the same text encoder, batches and number of thread
   of a batch, so that there is no padding.
 
 With --ablation, `SelfMMTrainer` takes further turns, each without one of its measures: "rows", texts laid end to end
-(they are read in groups of similar lengths then, and by the whole last layer); "groups", neither texts nor frames in
-rows or groups; "last", the text encoder's last layer for the first token alone; "recurrence", the LSTMs over padded
-frames (packed sequences then, as in the official code); "folding", accumulated batches as one; "fused", the fused
+(instead, they are read in groups of similar lengths, and by the whole last layer); "groups", texts and frames in rows
+or groups; "last", the text encoder's last layer for the first token alone; "recurrence", the LSTMs over padded frames
+(instead, packed sequences, as in the official code); "folding", accumulated batches as one; "fused", the fused
 optimizer; "reading", with --options freeze_text_encoder=true, each text once. Each --beside adds a `SelfMMTrainer` with
 options of its own, as in --beside text_pooling=mean context_utterances=2.
 
 The first epoch of each is not counted: it warms up, and generates no labels. Then the test split is predicted.
 Prints medians, ratios and each process's peak memory; with --reference, the last line is the ratio of training, and the
-exit status is zero where it is at least --goal.
+exit status is zero if it is at least --goal.
 """
 
 import argparse
@@ -52,7 +52,7 @@ WITHOUT = ("rows", "groups", "last", "recurrence", "folding", "fused", "reading"
 
 
 class Turns:
-    """What a worker process does when it is told to: `train`, an epoch, or `test`, the test split."""
+    """Does in a worker process what it is told to: `train`, an epoch, or `test`, the test split."""
 
     def __init__(self, test: Callable[[], object]):
         self.test = test
@@ -201,7 +201,7 @@ def limit(args: argparse.Namespace) -> None:
 
 
 def equal(sequences: list[torch.Tensor], size: int) -> list[torch.Tensor]:
-    """Batches of sequences in the order of their lengths, each cut or repeated to the mean length of its batch."""
+    """Makes batches of sequences sorted by length, each cut or repeated to the mean length of its batch."""
     batches = []
     ordered = sorted(sequences, key=len)
     for start in range(0, len(ordered), size):
@@ -323,7 +323,7 @@ def main() -> None:
         for name in ("reference", "text_encoder", "data_file"):
             if path := getattr(args, name):
                 arguments += [f"--{name}", str(path.resolve())]
-        frozen = "freeze_text_encoder=true" in args.options  # else there is nothing to leave out
+        frozen = "freeze_text_encoder=true" in args.options  # otherwise there is nothing to leave out
         measures = [one for one in WITHOUT if args.ablation and (frozen or one != "reading")]
         kinds = {kind: (kind, args.options) for kind in args.kinds}
         kinds |= {f"without {measure}": (measure, args.options) for measure in measures}
@@ -355,7 +355,7 @@ def main() -> None:
 
 
 def quotient(seconds: dict[str, list[float]], one: str, other: str) -> float:
-    """The median of the ratios turn by turn: what slows the machine down for a while is in both."""
+    """Returns the median of the ratios turn by turn: what slows the machine down for a while is in both."""
     return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
 
 
