@@ -25,7 +25,7 @@ from transformers import BertConfig, dynamic_module_utils
 import selfmm_cli
 from selfmm_hf import SelfMMConfig, SelfMMModel
 
-# Read anew with each saved model, in each checkpoint: what the files of its code import.
+# Cached, because each saved model, in each checkpoint, reads what the files of its code import.
 dynamic_module_utils.get_relative_import_files = cache(dynamic_module_utils.get_relative_import_files)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -41,7 +41,7 @@ def tiny_text_config(**options):
 
 
 def mmsa_file(path, limit=3.0, **columns):
-    """A small file in the MMSA layout: 18 training, 5 validation and 5 test clips."""
+    """Writes a small file in the MMSA layout: 18 training, 5 validation and 5 test clips."""
     random = np.random.default_rng(0)
     data = {}
     for split, rows in (("train", 18), ("valid", 5), ("test", 5)):
@@ -67,7 +67,7 @@ def mmsa_file(path, limit=3.0, **columns):
 
 
 def command(*arguments):
-    """Runs `selfmm` with these arguments: its exit status."""
+    """Runs `selfmm` with these arguments; returns its exit status."""
     try:
         selfmm_cli.main([*map(str, arguments)])
     except SystemExit as stop:
@@ -76,7 +76,7 @@ def command(*arguments):
 
 
 def assert_same_outputs(found, expected, rows=slice(None), atol=1e-5):
-    """All tensors of `found` are those of `expected`, or of these rows of it."""
+    """Checks that all tensors of `found` are those of `expected`, or of these rows of it."""
     torch.testing.assert_close(found.logits, expected.logits[rows], atol=atol, rtol=0)
     for name in ("unimodal_logits", "representations", "present"):
         found_of, expected_of = getattr(found, name), getattr(expected, name)
@@ -97,14 +97,14 @@ def pytest_unconfigure():
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen():
-    """What has been imported stays: the collections of garbage that each training asks for pass it over."""
+    """Freezes what has been imported: the garbage collections of each training pass it over."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def pixels(request, monkeypatch):
-    """A picture is a single pixel, but for tests that look at it: drawing is half of a small training."""
+    """Draws a single pixel, except in tests that look at pictures: drawing is half of a small training."""
     if "draws" in request.keywords or not find_spec("matplotlib"):
         return
     monkeypatch.setattr("selfmm_hf.runs.run.plot_run", lambda folder, *_: (folder / "run.png").write_bytes(PNG))
@@ -125,13 +125,13 @@ PNG = bytes.fromhex(
 
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch):
-    """Nothing waits for the disk: no test survives a power cut."""
+    """Makes nothing wait for the disk: no test survives a power cut."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder of shared data beside the repository."""
+    """Returns the folder of shared data beside the repository."""
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}")
     return SHARED
@@ -164,7 +164,7 @@ TASKS = {
 
 @pytest.fixture
 def model_of(tiny_model):
-    """Makes a model of one of `TASKS`, which says something else of each clip, and its processor."""
+    """Makes a model of one of `TASKS`, with another prediction for each clip, and its processor."""
     from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
     from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
 
@@ -181,7 +181,7 @@ def model_of(tiny_model):
 
 @pytest.fixture
 def tiny_batch():
-    """Makes the arguments of `forward` for clips of mixed lengths; `labels` too where `targets` are asked for."""
+    """Makes the arguments of `forward` for clips of mixed lengths, with `labels` if `targets` are asked for."""
 
     def make(batch=3, seed=0, targets=0, text=True, **widths):
         generator = torch.Generator().manual_seed(seed)
@@ -211,7 +211,7 @@ def tiny_batch():
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    """A model folder as training leaves it, untrained, of clips of up to 20 s."""
+    """Makes a model folder as training leaves it, untrained, for clips of up to 20 s."""
     from test_decoding import voice
     from test_feature_extraction import RATE, clip
 
@@ -230,7 +230,7 @@ def model_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def forked_workers():
-    """`selfmm extract` forks its processes from one that has imported everything: spawned, each imports for 15 s."""
+    """Forks the processes of `selfmm extract` from one that has imported everything; spawned ones import for 15 s each."""
     spawning, forking = multiprocessing.get_context, multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(["selfmm_hf.clips.one_clip", "librosa_alone"])
     with pytest.MonkeyPatch.context() as patch:
@@ -241,7 +241,7 @@ def forked_workers():
 
 @pytest.fixture
 def peak_memory():
-    """Calls a function, and tells how many bytes Python and numpy held at most beyond those before."""
+    """Calls a function; returns how many bytes Python and numpy held at most beyond those before."""
 
     def peak(function, *arguments):
         function(*arguments)  # what the first call loads does not count

@@ -1,7 +1,7 @@
 """
-Fresh processes without the seconds that importing torch and transformers takes: forked from one that has done so.
+Fresh processes that skip the seconds of importing torch and transformers: they are forked from one that has done so.
 
-`python()` is for `sys.executable`. The process that runs has nothing of this project imported, and what it starts by
+`python()` is for `sys.executable`. The process that runs has imported nothing of this project, and what it starts by
 its own `sys.executable` begins as fast. A signal to it kills it.
 
 This file is all three: the module that tests import, the process that has done the imports, and the command.
@@ -28,18 +28,18 @@ import warnings
 from pathlib import Path
 
 IMPORTED = ["accelerate", "av", "datasets", "numpy", "tokenizers", "torch", "torch.distributed", "transformers"]
-# What transformers, which is lazy, loads for nearly every process.
+# What nearly every process loads of transformers, which is lazy.
 IMPORTED += [f"transformers.{name}" for name in ("pipelines", "trainer", "models.auto", "models.bert.modeling_bert")]
-# What features of sound, faces, and pictures of runs need, and load when they need it.
+# What features of sound and faces, and pictures of runs, load only when they need it.
 IMPORTED += ["ai_edge_litert.interpreter", "librosa_alone", "matplotlib.figure", "soxr"]
-# Of the environment; a process for which they are others is begun from nothing, as is one with other options.
+# Variables of the environment. A process with other values is begun from nothing, as is one with other options.
 FIXED_BY_IMPORTS = ("HF_", "OMP_", "TRANSFORMERS_", "PYTHONHASHSEED")
-MODULES = "HF_MODULES_CACHE"  # is put in its place
+MODULES = "HF_MODULES_CACHE"  # its value is replaced in each process
 _server: subprocess.Popen | None = None
 
 
 def python() -> str:
-    """A command that takes what `python` takes: `-c code`, `-m module` or a script."""
+    """Returns a command that takes what `python` takes: `-c code`, `-m module` or a script."""
     global _server
     if "SELFMM_FRESH" not in os.environ:
         folder = tempfile.mkdtemp()
@@ -47,7 +47,7 @@ def python() -> str:
         command = Path(folder, "python")
         command.write_text(f'#!/bin/sh\nSELFMM_FRESH="{folder}" exec "{sys.executable}" -I -S "{__file__}" "$@"\n')
         command.chmod(0o755)
-        # Streams over pipes: Python would seek in those over files, which take the place of any.
+        # Pipes: Python would seek in streams over files, but the streams of a command, of any kind, take their place.
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         _server = subprocess.Popen([sys.executable, __file__, "--serve"], **pipes)
         atexit.register(_end_server)
@@ -55,7 +55,7 @@ def python() -> str:
 
 
 def _end_server() -> None:
-    """Waits for it alone, not for what it has forked."""
+    """Waits for the server alone, not for what it has forked."""
     _server.stdin.close()
     _server.stdout.close()
     _server.wait()
@@ -70,7 +70,7 @@ def _fixed(environment) -> dict[str, str]:
 
 
 def _command() -> None:
-    """Hands arguments, environment, folder and standard streams on, and ends as the process that takes them does."""
+    """Hands on arguments, environment, folder and standard streams, and ends as the process that takes them does."""
     server = socket.socket(socket.AF_UNIX)
     for _ in range(6000):
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # it still imports
@@ -89,7 +89,7 @@ def _command() -> None:
 
 
 def _serve() -> list[str]:
-    """Forks a process for each command; returns in each of them, with the arguments of Python."""
+    """Forks a process for each command; returns in each of these, with the arguments of Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in IMPORTED:
@@ -111,7 +111,7 @@ def _serve() -> list[str]:
 
 
 def _begun(client: socket.socket) -> list[str]:
-    """In a process of its own, which tells the command how another one, in which this returns, has ended."""
+    """Forks the process in which this returns; the parent tells the command how that one has ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     length, streams, _, _ = socket.recv_fds(client, 8, 3)
     with client.makefile("rb") as file:
@@ -150,7 +150,7 @@ def _begun(client: socket.socket) -> list[str]:
 
 
 def _run(arguments: list[str]) -> None:
-    """As `python` does with these arguments."""
+    """Does what `python` does with these arguments."""
     if arguments[0] == "-m":
         sys.argv, sys.path[0] = arguments[1:], os.getcwd()
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
@@ -166,7 +166,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _end(arguments: list[str]) -> None:
-    """Runs, and ends as Python does, but for the second that taking all modules apart takes."""
+    """Runs, and ends as Python does, but without the second that it takes to take all modules apart."""
     try:
         _run(arguments)
         status = 0
