@@ -42,7 +42,7 @@ class Corpus:
         noise: Standard deviations, in sentiment: of what each modality says by itself, and of the label.
         signal: By how many standard deviations the words, or the frames along their direction, differ for sentiments
             that differ by 1. With 0, the modality says something, but it is not in the input.
-        mean, deviation: Of the sentiment that the modalities share, before it is clipped to [-3, 3].
+        mean, deviation: Those of the sentiment that the modalities share, before it is clipped to [-3, 3].
         label_range: Labels lie in [-label_range, label_range], 3 or 1; sentiments are scaled with them.
         step: Labels are rounded to multiples of it; 0 for no rounding.
         lacking: Share of the clips without audio, and, independently, without vision.

@@ -52,7 +52,7 @@ class Corpus:
         weights: Of text, audio and vision in the label, which is what most of the weight says, or the weighted mean.
         signal: About how far apart what is said lies in the frames, in standard deviations of their noise.
         noise: Share of labels that are drawn again; for affect, the standard deviation of the label's noise.
-        frequencies: Of the classes, or of the emotions.
+        frequencies: Frequencies of the classes, or of the emotions.
     """
 
     task: Task

@@ -79,7 +79,7 @@ def _figures(labels: NDArray, true: NDArray) -> tuple[float, float]:
 
 
 def worse(one: NDArray, other: NDArray, label_range: float) -> NDArray[np.float64]:
-    """Returns how much worse figures (..., 2) are than others, in correlation or in error of labels to 3, if larger."""
+    """Returns how much worse figures (..., 2) are than others: the larger difference, with errors of labels up to 3."""
     return np.maximum(other[..., 0] - one[..., 0], (one[..., 1] - other[..., 1]) * 3 / label_range)
 
 

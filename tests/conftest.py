@@ -230,7 +230,7 @@ def model_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def forked_workers():
-    """Forks the processes of `selfmm extract` from one that has imported everything; spawned ones import for 15 s each."""
+    """Forks the processes of `selfmm extract` from one that has imported everything; each spawned one imports 15 s."""
     spawning, forking = multiprocessing.get_context, multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(["selfmm_hf.clips.one_clip", "librosa_alone"])
     with pytest.MonkeyPatch.context() as patch:

@@ -36,7 +36,7 @@ def thresholds_of(task: Task, predictions: ArrayLike, labels: ArrayLike) -> dict
     Returns the [`weighted_accuracy_thresholds`] of emotions by name; nothing for another task.
 
     Args:
-        predictions, labels: Of the validation split, as in [`metrics_of`].
+        predictions, labels: Those of the validation split, as in [`metrics_of`].
     """
     if task.problem_type != MULTI_LABEL:
         return {}
@@ -81,7 +81,7 @@ def constant_predictions(task: Task, labels: NDArray, clips: int) -> NDArray[np.
     the emotions that most clips have.
 
     Args:
-        labels: Of the training split, as a data set holds them.
+        labels: Labels of the training split, as a data set holds them.
         clips: How many clips to predict.
     """
     rows = np.asarray(labels, dtype=np.float64).reshape(len(labels), -1)

@@ -121,7 +121,7 @@ def side_by_side(
     Raises:
         WorkError: Something is wrong that no clip is to blame for.
     """
-    from .processes import Processes  # which needs pebble
+    from .processes import Processes  # needs pebble
 
     yield from ((number, clip) for number, clip in enumerate(clips) if isinstance(clip, str))
     with TemporaryDirectory() as folder:

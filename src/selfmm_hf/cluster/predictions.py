@@ -25,7 +25,7 @@ class Prediction:
 
     Args:
         model: Folder of a model or of its run, which all nodes must see, or a repository on the Hub.
-        revision: Of the repository.
+        revision: Revision of the repository.
         transcriber: A model for "automatic-speech-recognition", for clips without `text`.
         max_seconds: Longer clips are refused; by default the model's own limit.
         time_limit: Seconds that one clip may take.

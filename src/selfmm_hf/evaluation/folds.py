@@ -45,7 +45,7 @@ def prepare(
     Prepares a sweep, as [`prepare`] of a sweep does, for each of `count` folds in a folder of its name.
 
     Raises:
-        ValueError: As there; or the folder holds other folds, or `data_config` is given, which names the fold.
+        ValueError: As there; or the folder holds other folds; or `data_config` is given, although it names the fold.
     """
     names = [fold_name(number, count) for number in range(1, count + 1)]
     if others := [path.name for path in fold_folders(folder).values() if path.name not in names]:

@@ -132,7 +132,7 @@ def push(
         public: Whether everybody may see it once the commit is there. If not, an existing repository stays as visible
             as it is.
         revision: The branch; made from `main` if it does not exist.
-        message: Of the commit.
+        message: Message of the commit.
         model: The repository of the model that a Space shows.
 
     Raises:

@@ -22,7 +22,7 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
 
     Args:
         name: Folder of a model or of its run, or a repository on the Hub.
-        revision: Of the repository.
+        revision: Revision of the repository.
 
     Raises:
         ValueError: There is no such thing, it cannot be loaded, its parts do not belong together, it cannot read,

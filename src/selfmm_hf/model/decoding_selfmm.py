@@ -124,10 +124,10 @@ class ClipFacts:
             Seconds; `None` where neither the file nor its packets tell.
         has_audio (`bool`): Whether there is a sound stream, which may still be empty.
         has_video (`bool`): Whether there is a moving picture; the cover of a music file is none.
-        sampling_rate (`int`, *optional*): Of the sound, Hz.
-        frame_rate (`float`, *optional*): Of the picture, frames per second, on average.
-        width (`int`, *optional*): Of the coded picture, pixels, before it is turned upright.
-        height (`int`, *optional*): Likewise.
+        sampling_rate (`int`, *optional*): Sampling rate of the sound, Hz.
+        frame_rate (`float`, *optional*): Mean number of frames per second.
+        width (`int`, *optional*): Width of the coded picture, pixels, before it is turned upright.
+        height (`int`, *optional*): Its height.
     """
 
     duration: float | None
@@ -421,7 +421,7 @@ class _Clock:
 
     Args:
         zero: When the clip begins on the file's clock; `None` if that is with the stream's first frame.
-        duration: Of the file, if it states one.
+        duration: Duration of the file, if it states one.
     """
 
     def __init__(self, zero: float | None, duration: float | None):

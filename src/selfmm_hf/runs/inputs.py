@@ -26,7 +26,7 @@ class Inputs:
         splits: The data, with tokenized texts, and only the modalities that are learned from.
         modalities: The names of these modalities.
         left_out: Modalities of the field and of the data that are not learned from.
-        tokenizer: Of the text encoder; `None` without one.
+        tokenizer: Tokenizer of the text encoder; `None` without one.
         extractor: Computes the features of a new clip as those of the data, normalised by the training split.
     """
 

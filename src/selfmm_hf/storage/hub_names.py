@@ -56,7 +56,7 @@ def take_from_hub(name: str, what: str, revision: str | None = None, here: str =
 
     Args:
         what: What it is, for the message, such as "the data set".
-        revision: Of the repository.
+        revision: Revision of the repository.
         here, owner: As [`check_name`] takes them.
 
     Raises:

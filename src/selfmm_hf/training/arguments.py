@@ -97,7 +97,7 @@ class SelfMMTrainingArguments(TrainingArguments):
             )
         self.optim = self.optim or TrainingArguments.optim
         super().__post_init__()
-        if self.convention == "official" and self.mixed_precision == "fp16":  # of `accelerate launch`, too
+        if self.convention == "official" and self.mixed_precision == "fp16":  # `accelerate launch` may set it, too
             raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         check_options(self)
         if self.coupled_weight_decay:

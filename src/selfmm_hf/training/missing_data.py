@@ -30,7 +30,7 @@ class MissingData(Dataset):
         samples: Samples as [`SelfMMTrainer`] takes them, a list or a data set with columns.
         tokens: What a missing token becomes, where samples have `input_ids`.
         max_rate: Rates are uniform in [0, max_rate); 1 in LNLN.
-        seed: Of the training.
+        seed: Seed of the training.
 
     Attributes:
         epoch: From 1 in training, set by [`EpochOf`]; 0 at first, and for data that stay the same, such as validation.

@@ -33,7 +33,7 @@ def write_clip(
         path (`str` or `os.PathLike`): The file; one that is there is replaced.
         sound (`np.ndarray`): (samples,) float32, full scale is 1.
         pictures (iterable of `np.ndarray`): (height, width, 3) uint8, RGB, all of one size, with even sides.
-        sampling_rate (`int`, defaults to 22050): Of the sound, Hz.
+        sampling_rate (`int`, defaults to 22050): Sampling rate of the sound, Hz.
         frame_rate (`float`, defaults to 10.0): Pictures per second.
 
     Raises:

@@ -26,9 +26,7 @@ def robustness(groups: list[Group]) -> Figure:
     """Draws curves over the rate of missing data, one for each group of runs that have been measured."""
     measured = {group.name: found for group in groups if (found := list(_measured(group)))}
     if not measured:
-        told = (
-            "Not measured: `selfmm robustness` writes robustness.json, which is drawn here if it is in a run's folder."
-        )
+        told = "Not measured: selfmm robustness writes robustness.json, which is drawn here if a run's folder has it."
         return Figure("robustness", "Missing data", told)
     first = groups[0].finished[0]
     names = headlines(first.task)[:2]
