@@ -15,16 +15,20 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # one cache for all workers: what o
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import fresh
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import memory
 from transformers import BertConfig, dynamic_module_utils
 
 import selfmm_cli
 from selfmm_hf import SelfMMConfig, SelfMMModel
 
+# Skipped, because accelerate collects garbage after each training, which takes a tenth of a small one.
+memory.gc = SimpleNamespace(collect=lambda: 0)
 # Cached, because each saved model, in each checkpoint, reads what the files of its code import.
 dynamic_module_utils.get_relative_import_files = cache(dynamic_module_utils.get_relative_import_files)
 

@@ -76,7 +76,7 @@ def _lines(table: dict[str, Any]) -> Iterator[str]:
             yield f"It is not corrected for {len(compared)} comparisons."
         if table["seeds_before"]:
             counts = ", then ".join(map(str, [*table["seeds_before"], len(seeds)]))
-            yield f"Nor is it for looking several times: there were {counts} seeds."
+            yield f"It is not corrected for looking several times: there were {counts} seeds."
     if any(one["generated_labels"] for one in configurations.values()):
         yield from _label_lines(configurations)
     for name, seed, why in table["missing"]:

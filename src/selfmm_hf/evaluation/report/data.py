@@ -13,8 +13,8 @@ from ...data import Splits, load_splits
 from ...data.targets import describe
 from ...runs.folder import OPTIONS_FILE, UNLEARNED_OPTIONS
 from ...runs.stored import RunError, StoredRun
+from ..sweep import SWEEP_FILE
 
-SWEEP = "sweep.yaml"
 LONGEST = 30  # letters that fit beside a drawing
 
 
@@ -171,7 +171,7 @@ def _place(data: str | None) -> str:
 def _configuration(folder: Path) -> str:
     """Returns the name of a run's configuration: the runs of `selfmm benchmark` lie in SWEEP/CONFIGURATION/SEED."""
     configuration = folder.absolute().parent
-    return configuration.name if (configuration.parent / SWEEP).is_file() else ""
+    return configuration.name if (configuration.parent / SWEEP_FILE).is_file() else ""
 
 
 def _named(name: str, value: Any) -> str:
