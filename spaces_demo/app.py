@@ -274,7 +274,8 @@ def judge(pipe: Any, clip: str | None, words: str | None, truth: str | None = No
     parts = [f'<p class="said">{html.escape(remark)}</p>']
     if result["transcript"]:
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
-    hints = list(dict.fromkeys([*filter(None, [truth]), *result.get("remarks", ()), *told]))
+    truths = [truth] if truth and "scores" not in result else []  # of one sentiment score
+    hints = list(dict.fromkeys([*truths, *result.get("remarks", ()), *told]))
     if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
         hints.append(f"A face is seen in {result['face_share']:.0%} of the frames.")
     if clip and "text" in result["absent"]:

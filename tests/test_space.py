@@ -441,6 +441,7 @@ def test_what_is_shown_follows_the_task_of_the_model(app, model_of, task, said):
     shown, numbers = app.judge(pipe, None, "the movie was good")
     assert "<svg" in shown and "Only the words could be judged" in shown
     assert set(numbers["scores"]) == set(numbers["unimodal"]["text"]) == set(model.config.task.names)
+    assert "+3.0" not in app.judge(pipe, None, "the movie was good", "The true labels: together +3.0.")[0]
 
 
 def test_the_page_of_a_model_of_emotions_and_of_another_to_choose(gradio, app, model_of, tmp_path):
