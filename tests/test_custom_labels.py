@@ -1,6 +1,7 @@
 """Tables of one's own with labels of any kind: what task they make, what comes out, what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +124,9 @@ ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
         ({"label": ["2,4", "1,0", "0,5", "1,5", "2,2", "1,0"]}, "", "expected a number, got '2,4'"),
         ({"label": ["joy", 1, 2, 3, 2, 1]}, "",
          ROW.format("train", "label", 0, "clip0") + "expected a number, got 'joy'"),
-        (SCORES, "", r"label:valence and label:arousal may be scores or emotions; write task.yaml beside it, with the "
-         r"line `scales: \{valence: \[-1, 1\], arousal: \[1, 5\]\}`, or `problem_type: multi_label_classification`"),
+        (SCORES, "", r"label:valence and label:arousal may be scores, emotions or probabilities of classes; write "
+         r"task.yaml beside it, with the line `scales: \{valence: \[-1, 1\], arousal: \[1, 5\]\}`, "
+         r"`problem_type: multi_label_classification`, or `problem_type: single_label_classification`"),
         (SCORES, "scales: {valence: [-1, 1]}", "expected the lowest and the highest label of each of valence, arousal"),
         (SCORES, SCALES + "  joy: [0, 1]", "expected the lowest .* got valence, arousal, joy"),
         (SCORES, SCALES.replace("5", "4"),
@@ -141,7 +143,7 @@ ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
         (SCORES | {"label": [1] * 6}, "", "has both label and label:valence; leave one of them out"),
         (SCORES | {"label:arousal": [3] * 6}, SCALES, "arousal is 3 in every clip; there is nothing to learn"),
         (SCORES | {"label:arousal": [1, 2, 3, 4, "", 5]}, SCALES,
-         ROW.format("validation", "label:arousal", 1, "clip4") + "expected a number, got ''"),
+         ROW.format("validation", "label:arousal", 1, "clip4") + "expected a number, got ''; correct the cell, or "),
         (SCORES | {"label:arousal": [1, "nan", 3, 4, 2, 5]}, SCALES,
          ROW.format("train", "label:arousal", 1, "clip1") + "expected a finite number"),
         (SCORES | {"label_face:arousal": [1] * 6}, SCALES, "column 'label_face:valence': missing; label_face needs"),
@@ -190,6 +192,14 @@ def test_folders_of_no_clip_are_no_modality(tmp_path):
     assert load_splits("custom", str(folder))["train"].widths == {"face": 3, "fixation": 2, "old": 1}
 
 
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    folder = make(tmp_path / "own", CLASSES)
+    table = folder / "table.csv"
+    table.write_bytes(table.read_text("utf-8").replace("joy", "Ärger").encode("cp1252"))
+    with pytest.raises(DataError, match="expected text in UTF-8, got another encoding; save it as UTF-8"):
+        load_splits("custom", str(folder))
+
+
 def test_labels_of_no_modality_are_told(tmp_path):
     others = ("label_text", "label_vision", "label_voice")
     own = {name.replace("label", one, 1): values for one in others for name, values in SCORES.items()}
@@ -224,6 +234,9 @@ def test_commands(tmp_path, kind, capsys):
             "probabilities": "one class of joy, fear\n",
         }
         assert f"Clips & labels\n  {said[kind]}" in table
+        if kind == "probabilities":  # their sums, not the clips in which a class is possible
+            joy = sum(PROBABILITIES["label:joy"][:3])
+            assert re.search(rf"train +3 +- +{joy:.1f} ", table)
         assert "negative" not in table  # arousal has no negative scores
         assert command("data", "inspect", where, "--json") == 0
         found = json.loads(capsys.readouterr().out)["splits"]["train"]

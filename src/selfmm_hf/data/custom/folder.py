@@ -17,6 +17,8 @@ from .files import read_frames
 from .labels import as_number, class_name, table_task
 from .table import SPLITS, check_splits, find_table, read_splits
 
+MEND_CELL = "correct the cell, or leave out its row or the column"
+
 
 def read_folder(
     folder: str | Path, rules: Rules | None = None, problem_type: str | None = None, config: str | None = None
@@ -212,9 +214,9 @@ class FolderTable(FeatureTable):
         numbers = []
         for row, cell in enumerate(self.source[name]):
             if (number := as_number(cell)) is None:
-                self._fail(name, f"expected a number, got {cell!r:.40}", row)
+                self._fail(name, f"expected a number, got {cell!r:.40}; {MEND_CELL}", row)
             if not abs(number) < MOST:
-                self._fail(name, "expected a finite number, got NaN, infinity or one beyond float32", row)
+                self._fail(name, f"expected a finite number, got NaN, infinity or one beyond float32; {MEND_CELL}", row)
             numbers.append(number)
         return numbers
 

@@ -44,8 +44,9 @@ def table_task(table: Path, columns: dict[str, list[Any]], problem_type: str | N
         kind = REGRESSION
     if kind is None and names:
         raise DataError(
-            f"{table}: {' and '.join(f'label:{name}' for name in names)} may be scores or emotions; write {file.name} "
-            f"beside it, with the line `{_scales_line(columns, names)}`, or `problem_type: {MULTI_LABEL}`"
+            f"{table}: {' and '.join(f'label:{name}' for name in names)} may be scores, emotions or "
+            f"probabilities of classes; write {file.name} beside it, with the line `{_scales_line(columns, names)}`, "
+            f"`problem_type: {MULTI_LABEL}`, or `problem_type: {SINGLE_LABEL}`"
         )
     if kind == MULTI_LABEL and not names:
         raise DataError(

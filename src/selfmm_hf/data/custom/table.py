@@ -63,6 +63,8 @@ def read_table(
         columns = {name: table[name].to_pylist() for name in known if names.count(name) == 1}
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected text in UTF-8, got another encoding; save it as UTF-8") from error
     except Exception as error:  # whatever a broken or hostile file can break
         reason = f"{type(error).__name__} {str(error)!r:.120}"
         raise DataError(f"{path}: the table is damaged, or not UTF-8 with commas ({reason})") from error

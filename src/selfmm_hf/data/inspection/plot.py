@@ -92,7 +92,7 @@ def _targets(axes, inspection: Inspection) -> None:
             spread = np.array([np.subtract(middle, low), np.subtract(high, middle)])
             axes.errorbar(places, middle, spread, fmt="o", color=colour.replace(GREY, "#555555"), label=split)
         else:
-            share = [100 * one.positive / report.clips for one in of]
+            share = [100 * one.mean for one in of]
             axes.bar(places, share, 0.8 / len(splits), color=colour, label=split)
     axes.set_xticks(range(len(names)), names, rotation=0 if len("".join(names)) < 40 else 45)
     axes.set(

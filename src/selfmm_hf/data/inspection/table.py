@@ -50,12 +50,12 @@ def _kind(task: Task) -> str:
 
 
 def _label_grid(inspection: Inspection) -> list[str]:
-    """Of scores their spread, of classes and emotions the clips that have them."""
+    """Of scores their spread, of classes and emotions the clips that have them, or the sums of probabilities."""
     reports = inspection.splits
     if inspection.task.problem_type != REGRESSION:
         shown = list(inspection.task.names)
         rows = [
-            [split, of.clips, _or(of.videos), *(of.targets[name].positive for name in shown)]
+            [split, of.clips, _or(of.videos), *(_total(of.targets[name].mean * of.clips) for name in shown)]
             for split, of in reports.items()
         ]
         return _grid(["", "clips", "videos", *shown], rows)
@@ -69,6 +69,10 @@ def _label_grid(inspection: Inspection) -> list[str]:
             start = [f"{split} {name}".rstrip(), report.clips, _or(report.videos)]
             rows.append([*start, *spread, *([of.negative, of.zero, of.positive] if signs else [])])
     return _grid(head, rows)
+
+
+def _total(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _text_grid(reports: Mapping[str, Split]) -> list[str]:
