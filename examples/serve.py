@@ -33,7 +33,7 @@ from selfmm_hf.environment import cores
 
 MAX_BYTES = 50_000_000  # of a request
 MAX_WORK_SECONDS = 60.0
-AT_ONCE = max(1, cores() // 2)
+AT_ONCE = min(max(1, cores() // 2), 20)  # of FastAPI's 40 threads; with the next line, some are left to refuse
 WAITING = 16  # requests; more of them are refused at once, rather than after minutes
 MAX_WAIT_SECONDS = 120.0
 
@@ -54,8 +54,8 @@ def create_app(model: str, at_once: int = AT_ONCE, waiting: int = WAITING) -> Fa
 
     @app.middleware("http")
     async def limit(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Before anything of an upload is stored; a server holds a request to the length that it tells."""
-        length = request.headers.get("content-length", "")
+        """Before anything of an upload is stored; a server holds a request to its length, if it is not chunked."""
+        length = "" if "transfer-encoding" in request.headers else request.headers.get("content-length", "")
         if request.method == "POST" and not (length.isdigit() and int(length) <= MAX_BYTES):
             return JSONResponse({"detail": f"A request must tell its length, at most {MAX_BYTES // 10**6} MB."}, 413)
         return await go_on(request)

@@ -98,6 +98,16 @@ def test_a_clip_that_is_too_large(client_of, names, monkeypatch):
     assert client.post("/score", files={"clip": b"a"}).status_code == 400
     in_parts = client.post("/score", content=iter([b"a"]), headers={"content-type": "multipart/form-data; boundary=a"})
     assert in_parts.status_code == 413 and "must tell its length" in in_parts.json()["detail"]
+    both = client.post("/score", content=b"a", headers={"content-length": "1", "transfer-encoding": "chunked"})
+    assert both.status_code == 413  # a server goes by the latter
+
+
+def test_threads_are_left_to_refuse_on_a_large_machine(monkeypatch):
+    """FastAPI has 40."""
+    pytest.importorskip("fastapi")
+    monkeypatch.setattr("selfmm_hf.environment.cores", lambda: 200)
+    large = runpy.run_path(str(ROOT / "examples" / "serve.py"), run_name="serve")
+    assert large["AT_ONCE"] + large["WAITING"] < 40
 
 
 def test_a_fault_of_the_service_is_a_500(client_of, monkeypatch):
