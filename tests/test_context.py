@@ -315,6 +315,9 @@ def test_from_a_table_to_a_prediction(tmp_path, data, encoder, capsys, caplog):
     for wrong, message in (
         ({"context": "bad movie"}, "context must be a list of strings"),
         ({"context": [1]}, "context must be a list of strings"),
+        ({"context": {"good": 1}}, "context must be a list of strings"),
+        ({"context": ["good \ud800"]}, "context has characters that are not Unicode"),
+        ({"context": 5}, "context must be a list of strings"),
     ):
         with pytest.raises(ValueError, match=message):
             pipe(clip, **wrong)

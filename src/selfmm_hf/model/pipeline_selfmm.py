@@ -1,6 +1,7 @@
 """`pipeline("multimodal-sentiment")`: from a clip to its sentiment. This file travels to the Hub."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
@@ -178,7 +179,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             )
         if window_seconds is not None:
             number = isinstance(window_seconds, Real) and not isinstance(window_seconds, bool)
-            if not number or not MIN_WINDOW_SECONDS <= window_seconds < float("inf"):
+            if not number or not MIN_WINDOW_SECONDS <= window_seconds <= sys.float_info.max:
                 raise ValueError(
                     f"window_seconds is {window_seconds!r}, expected a number of seconds, {MIN_WINDOW_SECONDS} or more."
                 )

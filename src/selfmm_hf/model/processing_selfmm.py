@@ -25,7 +25,7 @@ from .edges_selfmm import Track
 from .feature_extraction_selfmm import SelfMMFeatureExtractor
 from .loading_selfmm import load, reading
 from .text_encoder_selfmm import check_context, check_tokenizer, check_tokens, readable_tokens, why_unreadable
-from .text_selfmm import count_words, parts, some_words, text_batch, tokenize
+from .text_selfmm import check_unicode, count_words, parts, some_words, text_batch, tokenize
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
@@ -214,6 +214,7 @@ class SelfMMProcessor(ProcessorMixin):
         if self._tokenizes("text"):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"text is {type(words).__name__}, expected a string: what is said in the clip.")
+            check_unicode("text", words or "")
             features["text"] = words or ""
             if self.context_utterances:
                 features["context"] = before
@@ -227,10 +228,14 @@ class SelfMMProcessor(ProcessorMixin):
 
     def _context(self, given: Any) -> list[str]:
         """The utterances before a text that are read."""
-        if given is None or len(given) == 0:
+        if given is None:
             return []
-        if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+        listed = hasattr(given, "__len__") and not isinstance(given, str | Mapping)
+        if not listed or not all(isinstance(one, str) for one in given):
             raise ValueError("context must be a list of strings: what was said before, utterance by utterance.")
+        check_unicode("context", *given)
+        if not len(given):
+            return []
         if not self.context_utterances:
             raise ValueError("This model was trained without context, and reads none; leave context out.")
         return list(given)[-self.context_utterances :]

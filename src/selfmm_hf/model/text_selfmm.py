@@ -165,6 +165,16 @@ def some_words(tokenizer: PreTrainedTokenizerBase, count: int = 8) -> str:
     return " ".join(tokenizer.decode([number]) for number in known[:: max(1, len(known) // count)])
 
 
+def check_unicode(name: str, *texts: str) -> None:
+    """
+    Raises:
+        ValueError: A text has half of a surrogate pair, as JSON and arguments that are not UTF-8 may; no tokenizer
+            takes it.
+    """
+    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+        raise ValueError(f"{name} has characters that are not Unicode; give it as UTF-8.")
+
+
 def count_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, int]:
     """How many words a text has, and of how many of them the encoder does not know a part."""
     words = [word for one in WORD.findall(text) if (word := EDGES.sub("", one))]
@@ -180,4 +190,4 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: str | list[str], **option
         return dict(tokenizer(texts, verbose=False, **options))
 
 
-__all__ = ["count_words", "length", "most_tokens", "parts", "some_words", "text_batch", "tokenize"]
+__all__ = ["check_unicode", "count_words", "length", "most_tokens", "parts", "some_words", "text_batch", "tokenize"]
