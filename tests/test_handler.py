@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from selfmm_hf import SelfMMConfig, SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
 from selfmm_hf.hub import handler as source
+from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.model import download_selfmm
 from selfmm_hf.model.download_selfmm import downloaded
 
@@ -56,6 +58,10 @@ def test_words_and_features(handler):
         ({"audio": str(CLIP)}, "a list of frames"),
         ({"text": ["a"]}, "Words must be text"),
         ({"text": "a" * 10_001}, "at most 10000 letters"),
+        ({"text": "good \ud800"}, "text has characters that are not Unicode"),
+        ({"text": "good", "context": 5}, "context must be a list"),
+        ({"text": "good", "context": {"food": 1}}, "context must be a list"),
+        ({"text": "good", "audio": [[10**400] * 33]}, "a list of frames"),
         ({"clip": "AAAA", "audio": [[0.5] * 33]}, "give one of them"),
         (b"", "bytes of at most 100 MB"),
         ("http://example.com/clip.mp4", "cannot be downloaded"),
@@ -75,6 +81,23 @@ def test_what_is_refused(handler, inputs, message):
 def test_parameters_that_it_does_not_have(handler):
     with pytest.raises(ValueError, match="'public_urls'"):
         handler({"inputs": {"text": "great"}, "parameters": {"public_urls": False}})
+
+
+@pytest.mark.parametrize("parameters", [5, "window_seconds", ["window_seconds"], [[1]]])
+def test_parameters_of_another_kind(handler, parameters):
+    with pytest.raises(ValueError, match="an object parameters"):
+        handler({"inputs": {"text": "great"}, "parameters": parameters})
+
+
+def test_words_and_context_as_sequences(tmp_path):
+    """A model may read word vectors, and have a modality of the name `context`."""
+    recipe = {name: {"kind": "features", "dim": 3} for name in ("text", "audio", "vision", "context")}
+    config = SelfMMConfig(modalities=list(recipe), **{f"{name}_dim": 3 for name in recipe})
+    save_loadable(tmp_path, SelfMMModel(config).eval(), SelfMMProcessor(SelfMMFeatureExtractor(**recipe)))
+    handler, frames = source.EndpointHandler(str(tmp_path)), [[0.5] * 3] * 4
+    answer = handler({"inputs": {"text": frames, "context": frames}})
+    assert answer["present"] == {"text": True, "audio": False, "vision": False, "context": True}
+    assert handler({"inputs": {"audio": frames}})["present"]["text"] is False
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "100.64.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1",

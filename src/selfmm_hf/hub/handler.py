@@ -50,19 +50,23 @@ class EndpointHandler:
         Raises:
             ValueError: The request is wrong, or the clip cannot be read or judged; the message says why.
         """
-        given, parameters = data.get("inputs"), data.get("parameters") or {}
+        if not isinstance(data, dict) or not isinstance(parameters := data.get("parameters") or {}, dict):
+            raise ValueError("The request must be an object with inputs and, as the case may be, an object parameters.")
+        given, sequences = data.get("inputs"), self.pipe.model.config.sequences
         given = given if isinstance(given, dict) else {"clip": given}
-        known = {"clip", "text", "context", *self.pipe.model.config.sequences}
+        known = {"clip", "text", "context", *sequences}
         if unknown := sorted({*given} - known) + sorted({*parameters} - PARAMETERS):
             raise ValueError(f"The request has {', '.join(map(repr, unknown))}; inputs may have {sorted(known)}.")
-        text, context = given.get("text"), given.get("context")
+        text, context = (None if name in sequences else given.get(name) for name in ("text", "context"))
+        if context is not None and not isinstance(context, list):
+            raise ValueError("context must be a list of what was said before, utterance by utterance.")
         for words in (text, *(context or [])):
             if words is not None and (not isinstance(words, str) or len(words) > MAX_LETTERS):
                 raise ValueError(f"Words must be text of at most {MAX_LETTERS} letters.")
         options = {**parameters, "context": context, "max_work_seconds": MAX_WORK_SECONDS, "public_urls": True}
-        features = {name: _frames(name, given[name]) for name in self.pipe.model.config.sequences if given.get(name)}
+        features = {name: _frames(name, given[name]) for name in sequences if given.get(name)}
         if given.get("clip") is None:
-            return self.pipe({"text": text or "", **features}, **options)
+            return self.pipe({"text": text, **features}, **options)
         if features:
             raise ValueError("The request has a clip and features: give one of them.")
         clip = given["clip"]
@@ -88,7 +92,7 @@ def _content(clip: Any) -> bytes:
 def _frames(name: str, frames: Any) -> np.ndarray:
     try:
         found = np.asarray(frames, np.float32)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         found = np.empty(0)
     if found.ndim != 2:
         raise ValueError(f"{name} must be a list of frames, each a list of as many numbers.")
