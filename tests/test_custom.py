@@ -213,6 +213,12 @@ def test_faulty_cells(folder, cells, message):
         samples(folder)
 
 
+def test_a_split_that_is_a_list(tmp_path):
+    write_table(tmp_path, [one | {"split": ["train"]} for one in rows_of()], ".parquet")
+    with pytest.raises(DataError, match=r"column 'split', row 0 .*: expected one of train, .*, got \['train'\]"):
+        read_folder(tmp_path)
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_missing_splits(folder, split):
     other = "test" if split == "train" else "train"

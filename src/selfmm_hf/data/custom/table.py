@@ -150,7 +150,7 @@ def check_splits(path: Path, columns: dict[str, list[Any]]) -> None:
         if clip in seen:
             raise DataError(f"{where}: row {seen[clip]} has the same id; ids must differ")
         seen[clip] = row
-        if split not in SPLITS:
+        if type(split) is not str or split not in SPLITS:
             where = where.replace("column 'id'", "column 'split'", 1)
             raise DataError(f"{where}: expected one of {', '.join(SPLITS)}, got {split!r:.40}")
 
