@@ -19,9 +19,9 @@ from selfmm_hf.clips.extract import extract_clips  # noqa: E402
 from selfmm_hf.cluster.features import Extraction  # noqa: E402
 from selfmm_hf.cluster.fetching import local  # noqa: E402
 from selfmm_hf.cluster.predictions import Prediction  # noqa: E402
-from selfmm_hf.cluster.results import Results  # noqa: E402
+from selfmm_hf.cluster.results import Results, absolute  # noqa: E402
 from selfmm_hf.cluster.run import run_on_cluster  # noqa: E402
-from selfmm_hf.cluster.worker import Worker  # noqa: E402
+from selfmm_hf.cluster.worker import Worker, _where  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
 
@@ -154,8 +154,54 @@ def test_the_same_id_twice_is_told(media, tmp_path, worker, forked_workers):
     table, out = table_of(media), tmp_path / "out"
     for rows in (table.slice(1, 2), table.slice(2, 1)):
         worker(out, work())(rows)
-    with pytest.raises(DataError, match="1 ids of the table are there twice"):
+    with pytest.raises(
+        DataError, match=r"1 ids are there twice, with a row each, such as 'v/2' in validation-\w+\.parquet"
+    ):
         Results(str(out)).check_ids(work().names())
+
+
+def test_a_cell_of_another_kind_fails_its_row_alone(media, tmp_path, worker, forked_workers):
+    rows = {"id": ["a", "b", "c"], "clip": ["v/1.wav", "gone.wav", "gone.wav"], "label": [1.0, 1.0, 1.0]}
+    table = pa.table({**rows, "split": ["train"] * 3, "text": [float("nan"), 5.0, None]})
+    assert worker(tmp_path / "numbers", work())(table).to_pylist() == [{"done": 0, "failed": 3}]
+    reasons = {row["id"]: row["reason"] for row in rows_of(tmp_path / "numbers", "failures")}
+    assert reasons["a"] == "column 'text': expected text, got nan" and "there is no file" in reasons["c"]
+    table = pa.table({**rows, "split": [["train"]] * 3})
+    assert worker(tmp_path / "lists", work())(table).to_pylist() == [{"done": 0, "failed": 3}]
+
+
+def test_a_folder_whose_name_is_a_pattern_is_resumed(tmp_path):
+    results = Results(str(tmp_path / "run[1]*"))
+    results.begin(work())
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "run[1]*" / "train-1.parquet")
+    results.write("failures-1.parquet", b"")
+    results.begin(work())
+    assert len(results.done(work().names())) == 1 and not list((tmp_path / "run[1]*").glob("failures-*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut off", None])
+def test_results_that_cannot_be_read_are_named(tmp_path, content):
+    results = Results(str(tmp_path))
+    results.begin(work())
+    if content is None:
+        pq.write_table(pa.table({"clip": ["a"]}), tmp_path / "test-1.parquet")
+    else:
+        (tmp_path / "test-1.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"test-1\.parquet cannot be read: .* Delete it; its clips are done again"):
+        results.done(work().names())
+
+
+def test_relative_paths_hold_in_the_folders_of_other_machines(media, tmp_path, worker, model_folder, monkeypatch):
+    """The processes of a cluster that runs already work in the folder in which it was started."""
+    (tmp_path / "driver").mkdir()
+    monkeypatch.chdir(tmp_path / "driver")
+    (tmp_path / "driver" / "model").symlink_to(model_folder)
+    (tmp_path / "driver" / "clips").symlink_to(media / "clips")
+    results, predicting, root = Results("out"), Prediction("model"), absolute("clips")
+    monkeypatch.chdir(tmp_path)
+    assert results.out == str(tmp_path / "driver" / "out")
+    assert _where("clips", root, {"id": "a", "clip": "clips/v/1.wav"}) == f"{tmp_path}/driver/clips/v/1.wav"
+    assert predicting.job(tmp_path).load.args[0] == str(tmp_path / "driver" / "model")
 
 
 @pytest.mark.parametrize(
@@ -163,10 +209,12 @@ def test_the_same_id_twice_is_told(media, tmp_path, worker, forked_workers):
     [
         ("table.txt", "is neither .csv nor .parquet"),
         ("none.csv", "cannot be read: FileNotFoundError"),
+        ("twice.csv", "column 'text' is there twice"),
         ("short.csv", "has no column 'split', which a cluster needs; it has id, clip, label"),
     ],
 )
 def test_tables_are_looked_at_before_a_cluster_starts(tmp_path, table, message):
+    (tmp_path / "twice.csv").write_text("id,clip,label,split,text,text\n1,2,3,test,a,b\n")
     (tmp_path / "short.csv").write_text("id,clip,label\n1,2,3\n")
     with pytest.raises(DataError, match=message):
         run_on_cluster(str(tmp_path), str(tmp_path / table), str(tmp_path / "out"), work())

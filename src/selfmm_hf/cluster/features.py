@@ -56,12 +56,13 @@ class Extraction:
         return replace(self._job, out=folder)
 
     def task(self, number: int, row: Row) -> Task:
-        if row["split"] not in SPLITS:
+        if not isinstance(row["split"], str) or row["split"] not in SPLITS:
             raise DataError(f"column 'split': expected one of {', '.join(SPLITS)}, got {row['split']!r:.40}")
         for name in ("label", *UNIMODAL_LABELS.values()):
             if name in row and ((value := as_number(row[name])) is None or not abs(value) < MOST):
                 raise DataError(f"column {name!r}: expected a finite number, got {row[name]!r:.40}")
-        return Task(str(number), row["clip"], transcribe=self._job.transcriber is not None and not words(row))
+        said = words(row)
+        return Task(str(number), row["clip"], transcribe=self._job.transcriber is not None and not said)
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
         splits: dict[str, list[Row]] = {}

@@ -39,6 +39,10 @@ class Prediction:
     columns = ()
     optional = ("id", "text")
 
+    def __post_init__(self):
+        # Where the machines of the cluster find it, which work in other folders: there, they would look on the Hub.
+        self._place = str(Path(self.model).absolute()) if Path(self.model).exists() else self.model
+
     def files(self) -> dict[str, bytes]:
         made = {"model": self.model, "revision": self.revision, "transcriber": self.transcriber}
         if (weights := model_of(Path(self.model)) / SAFE_WEIGHTS_NAME).is_file():
@@ -50,7 +54,7 @@ class Prediction:
         return ["predictions"]
 
     def job(self, folder: Path) -> Job:
-        load = partial(load_pipeline, self.model, self.revision, self.transcriber, max_seconds=self.max_seconds)
+        load = partial(load_pipeline, self._place, self.revision, self.transcriber, max_seconds=self.max_seconds)
         return PredictionJob(load, folder / PART, self.time_limit)
 
     def task(self, number: int, row: Row) -> Clip:

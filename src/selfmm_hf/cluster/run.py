@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from ..clips.job import WorkError, told
-from .results import Results
+from .results import Results, absolute
 from .table import read_table
 from .work import Work
 from .worker import Worker
@@ -77,7 +77,7 @@ def run_on_cluster(
         cores = int(ray.cluster_resources().get("CPU", 1))
         size = workers or cores
         batches = rows().map_batches(
-            Worker, fn_constructor_args=(clips.rstrip("/"), results, work, known), batch_size=None,
+            Worker, fn_constructor_args=(clips.rstrip("/"), results, work, known, absolute(clips)), batch_size=None,
             batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=min(WORKER, WORKER * cores / size), num_gpus=gpus_per_worker or None,
         )  # fmt: skip

@@ -34,9 +34,11 @@ def read_table(table: str, work: Work) -> Callable[[], Any]:
             names = (pa.csv.open_csv(content, parse_options=parse).schema if is_csv else pq.read_schema(content)).names
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{table} cannot be read: {told(error)}") from error
+    columns = [name for name in ("clip", *work.columns, *work.optional) if name in names]
+    if twice := [name for name in columns if names.count(name) > 1]:
+        raise DataError(f"{table}: column {twice[0]!r} is there twice; leave one of them out.")
     if missing := [name for name in ("clip", *work.columns) if name not in names]:
         raise DataError(f"{table} has no column {missing[0]!r}, which a cluster needs; it has {', '.join(names):.300}.")
-    columns = [name for name in ("clip", *work.columns, *work.optional) if name in names]
     if not is_csv:
         return partial(ray.data.read_parquet, path, filesystem=fs, columns=columns, num_cpus=READER)
     convert = pa.csv.ConvertOptions(

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from ..clips.job import Job
+from ..data.safe_pickle import DataError
 
 Row = dict[str, Any]
 
@@ -39,5 +40,13 @@ class Work(Protocol):
 
 
 def words(row: Row) -> str | None:
-    """Returns the words of a row."""
-    return (row.get("text") or "").strip() or None
+    """
+    Returns the words of a row.
+
+    Raises:
+        DataError: The column `text` has another type.
+    """
+    text = row.get("text")
+    if not isinstance(text, str | None):
+        raise DataError(f"column 'text': expected text, got {text!r:.40}")
+    return (text or "").strip() or None

@@ -22,10 +22,17 @@ from .work import Row, Work
 
 
 class Worker:
-    """Takes rows, and returns how many of them are done and how many have failed."""
+    """
+    Takes rows, and returns how many of them are done and how many have failed.
 
-    def __init__(self, clips: str, results: Results, work: Work, known: Any):
+    Args:
+        clips: The folder of the clips, as the table may name it.
+        root: The same from whatever folder this machine works in.
+    """
+
+    def __init__(self, clips: str, results: Results, work: Work, known: Any, root: str | None = None):
         self.clips, self.results, self.work = clips, results, work
+        self.root = (root or clips).rstrip("/")
         self.known = ray.get(known) if isinstance(known, ray.ObjectRef) else known
         self.folder = Path(tempfile.mkdtemp(prefix="selfmm-"))
         (self.folder / PART).mkdir()
@@ -38,7 +45,7 @@ class Worker:
         given, failures, tasks = rows.to_pylist(), [], {}
         for number, row in enumerate(given):
             try:
-                row["clip"] = _where(self.clips, row)
+                row["clip"] = _where(self.clips, self.root, row)
                 tasks[number] = self.work.task(number, row)
             except DataError as error:
                 failures.append((number, str(error)))
@@ -63,7 +70,7 @@ class Worker:
         return pa.table({"done": [len(done)], "failed": [len(failures)]})
 
 
-def _where(clips: str, row: Row) -> str:
+def _where(clips: str, root: str, row: Row) -> str:
     """Returns the whole path of a row's clip."""
     clip = row.get("clip")
     if not isinstance(clip, str) or not clip.strip():
@@ -73,4 +80,4 @@ def _where(clips: str, row: Row) -> str:
     within = clip.removeprefix(f"{clips}/")
     if not stays_within(within) or "://" in within:
         raise DataError(f"column 'clip': expected a path within {clips}, got {clip!r:.200}")
-    return f"{clips}/{within}"
+    return f"{root}/{within}"
