@@ -18,6 +18,7 @@ absent.
 
 import argparse
 import csv
+import io
 from collections import defaultdict
 from pathlib import Path
 
@@ -28,8 +29,9 @@ from transformers import AutoModel, AutoTokenizer
 
 def main(data: str, output: str, text_encoder: str, utterances: int = 8) -> int:
     """Writes the data set, and returns how many clips have a context."""
-    table = Path(data, "table.csv").read_text("utf-8")
-    rows = list(csv.DictReader(table.splitlines(keepends=True)))
+    with Path(data, "table.csv").open(encoding="utf-8-sig", newline="") as file:  # Excel writes a mark at the begin
+        table = file.read()
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
     vectors = sentence_vectors(text_encoder, [row["text"] for row in rows])
     videos = defaultdict(list)
     for number, row in enumerate(rows):
@@ -43,7 +45,7 @@ def main(data: str, output: str, text_encoder: str, utterances: int = 8) -> int:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 np.save(file, vectors[before])
                 written += 1
-    Path(output, "table.csv").write_text(table, "utf-8")
+    Path(output, "table.csv").write_text(table, "utf-8", newline="")
     print(f"{output}: {written} of {len(rows)} clips have a context")
     return written
 
