@@ -15,6 +15,7 @@ onnxruntime is thread-safe, and FastAPI runs each request in a thread of its own
 """
 
 import argparse
+import json
 from typing import Annotated
 
 import numpy as np
@@ -24,6 +25,7 @@ from fastapi import Body, FastAPI, HTTPException
 
 from selfmm_hf import SelfMMProcessor
 
+OUTPUTS = {"logits", "text_logits", "audio_logits", "vision_logits"}
 Frames = Annotated[list[list[float]], Body(max_length=20_000)]  # of the width that the model's recipe says
 
 
@@ -39,13 +41,17 @@ def create_app(model: str, file: str) -> FastAPI:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # requests run beside each other already
     session = onnxruntime.InferenceSession(file, options)
+    task, outputs = session.get_modelmeta().custom_metadata_map, {one.name for one in session.get_outputs()}
+    one_score = task.get("problem_type") == "regression" and len(json.loads(task["names"])) == 1
+    if not one_score or outputs != OUTPUTS or processor.tokenizer is None:
+        raise ValueError(f"{file} is not of one score from words, voice and face, which this example is for.")
     app = FastAPI(title="Self-MM")
 
     @app.post("/score")
     def score(
         text: Annotated[str, Body(max_length=10_000)] = "", audio: Frames = (), vision: Frames = ()
     ) -> dict[str, float | None]:
-        if len(processor.tokenizer(text)["input_ids"]) > processor.max_text_tokens:  # the file reads no parts
+        if processor.words(text)["parts"] > 1:  # which the file does not read
             raise HTTPException(400, f"The text has more than {processor.max_text_tokens} tokens.")
         try:
             frames = {"audio": np.array(audio, np.float32), "vision": np.array(vision, np.float32)}

@@ -74,9 +74,11 @@ def test_context_modality(tmp_path):
     data, out, encoder = tmp_path / "data", tmp_path / "out", encoder_folder(tmp_path / "encoder", "bert")
     data.mkdir()
     rows = [
-        f"{split}{n},good film,{n / 2 - 1},{split},v,{9 - n}" for split in ("train", "dev", "test") for n in range(5)
+        f"{split}{n},good\u2028film,{n / 2 - 1},{split},v,{9 - n}"
+        for split in ("train", "dev", "test")
+        for n in range(5)
     ]
-    (data / "table.csv").write_text("\n".join(["id,text,label,split,video,position", *rows]))
+    (data / "table.csv").write_text("\n".join(["id,text,label,split,video,position", *rows]), "utf-8-sig")
     assert example("context_modality").main(str(data), str(out), str(encoder), utterances=2) == 12
     files = {file.stem: np.load(file) for file in (out / "context").iterdir()}
     assert {name: len(files[name]) for name in ("train3", "train2", "train0")} == {
@@ -108,6 +110,7 @@ def test_evaluate_model(trained):
 
 def test_onnx_service(trained, tmp_path):
     pytest.importorskip("onnxruntime")
+    import onnx
     from fastapi.testclient import TestClient
 
     file = tmp_path / "model.onnx"
@@ -122,6 +125,11 @@ def test_onnx_service(trained, tmp_path):
     for bad in ({}, {"audio": [[1.0, 2.0]]}, {"text": "great " * 200}):
         answer = client.post("/score", json=bad)
         assert answer.status_code == 400 and answer.json()["detail"], bad
+    graph = onnx.load(file)
+    onnx.helper.set_model_props(graph, {"problem_type": "regression", "names": '["joy", "anger"]'})
+    onnx.save(graph, file)
+    with pytest.raises(ValueError, match="is not of one score from words, voice and face"):
+        example("onnx_service").create_app(str(trained[0]), str(file))
 
 
 def header(file):
