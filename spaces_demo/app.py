@@ -57,9 +57,10 @@ SENTENCES = ["the movie was wonderful", "the food was awful", "the story was lon
 INTRODUCTION = """# What do words, voice and face say?
 
 Upload or record a clip of a person speaking, or type some words. The model estimates {estimates}.
-It also gives **separate {numbers} for the words, the voice and the face**, because people can say "great" in many ways.
-
+{separate}
 {links}
+"""
+SEPARATE = """It also gives **separate {numbers} for {modalities}**, because people can say "great" in many ways.
 """
 LINKS = "[The paper](https://arxiv.org/abs/2102.04830) · [Code of the paper](https://github.com/thuiar/Self-MM)"
 
@@ -171,20 +172,21 @@ def limits(model: str) -> str:
 def explained(config: Any, links: str = LINKS) -> tuple[str, str]:
     """The introduction, and what the numbers mean, by the task of a model; earlier ones have none, but one score."""
     task = getattr(config, "task", None)
-    numbers = NUMBERS.format(window=WINDOW_SECONDS)
+    *others, last = (f"the {NAMES.get(name, name)}" for name in getattr(config, "modalities", NAMES))
+    numbers = NUMBERS.format(window=WINDOW_SECONDS) if others else ""
+    names = "" if task is None else ", ".join(task.names)
     if task is None or task.label_range is not None:
         limit = config.label_range if task is None else task.label_range
-        introduction = INTRODUCTION.format(estimates="how positive or negative it is", numbers="scores", links=links)
-        return introduction, SENTIMENT.format(limit=limit) + numbers
-    names = ", ".join(task.names)
-    if task.problem_type == "regression":
+        meaning, estimates, kind = SENTIMENT.format(limit=limit), "how positive or negative it is", "scores"
+    elif task.problem_type == "regression":
         scales = (f"{name} {low:g} to {high:g}" for name, (low, high) in zip(task.names, task.scales, strict=True))
         meaning, estimates, kind = SCORES.format(scales=", ".join(scales)), names, "scores"
     elif task.problem_type == "single_label_classification":
         meaning, estimates, kind = CLASSES, f"which of these it is: {names}", "probabilities"
     else:
         meaning, estimates, kind = EMOTIONS, f"which of these it shows: {names}", "probabilities"
-    return INTRODUCTION.format(estimates=estimates, numbers=kind, links=links), meaning + numbers
+    separate = SEPARATE.format(numbers=kind, modalities=f"{', '.join(others)} and {last}") if others else ""
+    return INTRODUCTION.format(estimates=estimates, separate=separate, links=links), meaning + numbers
 
 
 def links(model: str) -> str:

@@ -123,9 +123,9 @@ def test_trust_in_words():
         "eye, sad": 1,
     }
     assert list(trust_in_words(several)) == [
-        "audio adds nothing to sad, angry: its labels of these are the fused labels",
+        "audio adds nothing to sad, angry: its labels there are the fused labels",
         "text: where it differs from the fused label, the run trusts it to 43 % (sad), 50 % (angry)",
-        "eye adds nothing to angry: its labels of these are the fused labels",
+        "eye adds nothing to angry: its labels there are the fused labels",
         "eye: where it differs from the fused label, the run trusts it to 100 % (sad)",
     ]
     assert list(trust_in_words({"audio": 0.01, "text": 0.434})) == [

@@ -10,6 +10,7 @@ from conftest import command
 from test_custom import write_table
 
 from selfmm_hf.data import DataError, find_builder, load_splits
+from selfmm_hf.data.inspection import inspect, open_clips
 from selfmm_hf.data.prepare import prepare
 from selfmm_hf.data.verify import verify_folder
 from selfmm_hf.model.task_selfmm import Task
@@ -208,6 +209,7 @@ def test_labels_of_no_modality_are_told(tmp_path):
     builder.tables(Path(builder.file()))
     told = "label_voice is not read; the modalities of the folder are text, face, fixation"
     assert [notice for notice in builder.notices if "is not read" in notice] == [f"{folder}: {told}"]
+    assert f"{folder}: {told}" in inspect(open_clips(str(folder))).attention
 
 
 def test_a_link_to_a_modality_is_refused(tmp_path):

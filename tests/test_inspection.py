@@ -342,6 +342,12 @@ def test_labels_that_are_all_one():
     assert inspection.splits["train"].labels.histogram == [4]
 
 
+def test_labels_beyond_their_scale_deserve_attention():
+    clips = [(*clip[:5], label) for clip, label in zip(TRAIN, [0, 1, 4.5, -2], strict=True)]
+    told = "label: from -2 to 4.5 in train, beyond its scale [-3, 3]; training refuses such labels"
+    assert inspect({"train": prepared(clips)}).attention[0] == told
+
+
 def test_bins():
     assert len(bin_edges(np.arange(-15, 16).astype(np.float32) / 5)) == 32  # MOSI: steps of 0.2
     assert len(bin_edges(np.arange(-18, 19) / 6)) == 38  # MOSEI: of 1/6

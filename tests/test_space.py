@@ -444,6 +444,15 @@ def test_what_is_shown_follows_the_task_of_the_model(app, model_of, task, said):
     assert "+3.0" not in app.judge(pipe, None, "the movie was good", "The true labels: together +3.0.")[0]
 
 
+@pytest.mark.parametrize(
+    ("modalities", "said"),
+    [(["text", "audio", "eye"], "**separate scores for the words, the voice and the eye**"), (["text"], "")],
+)
+def test_a_model_is_said_to_judge_its_own_modalities(app, modalities, said):
+    introduction, meaning = app.explained(SimpleNamespace(task=None, label_range=3.0, modalities=modalities))
+    assert said in introduction and ("separate" in introduction) == ("when they disagree" in meaning) == bool(said)
+
+
 def test_the_page_of_a_model_of_emotions_and_of_another_to_choose(gradio, app, model_of, tmp_path):
     save_loadable(tmp_path / "model", *model_of("emotions"))
     save_loadable(tmp_path / "scores", *model_of("scores"))

@@ -43,8 +43,8 @@ def trust_in_words(confidence: dict[str, float]) -> Iterator[str]:
     for modality in dict.fromkeys(name for of in targets.values() for name in of):
         known = {target: of[modality] for target, of in targets.items() if modality in of}
         if nothing := [target for target, value in known.items() if value < NOTHING]:
-            to, these = (f" to {', '.join(nothing)}", " of these") if any(nothing) else ("", "")
-            yield f"{modality} adds nothing{to}: its labels{these} are the fused labels"
+            to, there = (f" to {', '.join(nothing)}", " there") if any(nothing) else ("", "")
+            yield f"{modality} adds nothing{to}: its labels{there} are the fused labels"
         if shares := [
             f"{100 * value:.0f} %{f' ({target})' if target else ''}"
             for target, value in known.items()

@@ -14,7 +14,7 @@ from ...model.task_selfmm import REGRESSION, Task
 from .. import open_splits
 from ..columns import SPLITS
 from ..custom import is_custom
-from ..custom.folder import read_folder
+from ..custom.folder import FolderTable, read_folder
 from ..mmsa import DataError, FeatureTable, Rules, read_mmsa
 from ..prepared import find_prepared
 from ..samples import Samples
@@ -191,9 +191,14 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             yield f"{what} in {plural(total, 'clip')} ({', '.join(parts)})"
 
     for split, report in reports.items():
-        for name, of in ({"label": report.labels} if report.labels else report.targets).items():
+        labels = {"label": report.labels} if report.labels else report.targets
+        for name, of in labels.items():
             if of.min == of.max:
                 yield f"{name}: {_constant(of, inspection.task)} in every clip of {split}"
+        for (name, of), (low, high) in zip(labels.items(), inspection.task.scales, strict=False):
+            if not low <= of.min <= of.max <= high:
+                reach = f"from {of.min:g} to {of.max:g} in {split}"
+                yield f"{name}: {reach}, beyond its scale [{low:g}, {high:g}]; training refuses such labels"
     yield from clips("text: blank", lambda report: report.text.blank)
     for name, width in inspection.widths.items():
         frames = {split: report.sequences[name] for split, report in reports.items()}
@@ -242,6 +247,8 @@ def _of_files(splits: Mapping[str, Clips]) -> Iterator[str]:
         where = ", ".join(f"{split} {count.rows}" for split, count in counts.items())
         split, count = next(iter(counts.items()))
         yield f"{kind} in {plural(total, 'clip')} ({where}), first in {split}, {count.first}"
+    if tables := [clips for clips in splits.values() if isinstance(clips, FolderTable)]:
+        yield from tables[0].folder.unused(tables)
 
 
 def plural(number: int, one: str, many: str = "", verb: str = "") -> str:

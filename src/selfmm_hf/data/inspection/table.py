@@ -27,7 +27,7 @@ def format_table(inspection: Inspection) -> str:
         rows = [[split, *(_or(found.get(name), ".2f") for name in modalities)] for split, found in labels.items()]
         lines += ["", "  Correlation of the label with that of one modality alone"]
         lines += _grid(["", *modalities], rows)
-    lines += ["", "Text", *_text_grid(reports), "", "Sequences"]
+    lines += ["", "Text", *_text_grid(reports), *["", "Sequences"] * bool(inspection.widths)]
     for name, width in inspection.widths.items():
         frames = {split: report.sequences[name] for split, report in reports.items()}
         steps = sorted({of.steps for of in frames.values() if of.steps})
