@@ -197,11 +197,13 @@ def test_relative_paths_hold_in_the_folders_of_other_machines(media, tmp_path, w
     monkeypatch.chdir(tmp_path / "driver")
     (tmp_path / "driver" / "model").symlink_to(model_folder)
     (tmp_path / "driver" / "clips").symlink_to(media / "clips")
-    results, predicting, root = Results("out"), Prediction("model"), absolute("clips")
+    results, root = Results("out"), absolute("clips")
+    predicting = Prediction("model", transcriber="model")
     monkeypatch.chdir(tmp_path)
     assert results.out == str(tmp_path / "driver" / "out")
     assert _where("clips", root, {"id": "a", "clip": "clips/v/1.wav"}) == f"{tmp_path}/driver/clips/v/1.wav"
-    assert predicting.job(tmp_path).load.args[0] == str(tmp_path / "driver" / "model")
+    assert predicting.job(tmp_path).load.args[::2] == (str(tmp_path / "driver" / "model"),) * 2
+    assert Prediction("name/model", transcriber="name/asr").job(tmp_path).load.args[::2] == ("name/model", "name/asr")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ..data.mmsa import MOST
 from ..data.recipe import RECIPE_FILE
 from ..data.safe_pickle import DataError
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
-from .work import Row, words
+from .work import Row, everywhere, words
 
 
 class Extraction:
@@ -44,7 +44,7 @@ class Extraction:
     ):
         extractor = recipe_alone(extractor)
         self.widths, self.recipe = extractor.widths, extractor.to_json_string()
-        self._job = Job(Path(), Path(), extractor, transcriber, device, time_limit)
+        self._job = Job(Path(), Path(), extractor, transcriber and everywhere(transcriber), device, time_limit)
 
     def files(self) -> dict[str, bytes]:
         return {RECIPE_FILE: self.recipe.encode()}

@@ -15,7 +15,7 @@ from ..clips.job import TIME_LIMIT, Job
 from ..clips.prediction_rows import WORDS, prediction_row
 from ..clips.predictions import Clip, PredictionJob
 from ..hub.saved_model import load_pipeline, model_of
-from .work import Row, words
+from .work import Row, everywhere, words
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Prediction:
     optional = ("id", "text")
 
     def __post_init__(self):
-        # Where the machines of the cluster find it, which work in other folders: there, they would look on the Hub.
-        self._place = str(Path(self.model).absolute()) if Path(self.model).exists() else self.model
+        model, transcriber = everywhere(self.model), self.transcriber and everywhere(self.transcriber)
+        self._load = partial(load_pipeline, model, self.revision, transcriber, max_seconds=self.max_seconds)
 
     def files(self) -> dict[str, bytes]:
         made = {"model": self.model, "revision": self.revision, "transcriber": self.transcriber}
@@ -54,8 +54,7 @@ class Prediction:
         return ["predictions"]
 
     def job(self, folder: Path) -> Job:
-        load = partial(load_pipeline, self._place, self.revision, self.transcriber, max_seconds=self.max_seconds)
-        return PredictionJob(load, folder / PART, self.time_limit)
+        return PredictionJob(self._load, folder / PART, self.time_limit)
 
     def task(self, number: int, row: Row) -> Clip:
         return Clip(row["clip"], words(row))

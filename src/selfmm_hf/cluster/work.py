@@ -39,6 +39,11 @@ class Work(Protocol):
         """Makes tables of rows, each with its number and its result, by how the names of their files begin."""
 
 
+def everywhere(model: str) -> str:
+    """Returns the absolute path of a local model, for machines that work in other folders; a name on the Hub stays."""
+    return str(Path(model).absolute()) if Path(model).exists() else model
+
+
 def words(row: Row) -> str | None:
     """
     Returns the words of a row.
