@@ -8,7 +8,7 @@ import torch
 from conftest import assert_same_outputs, command
 from datasets import Dataset, Features, Value
 from test_text_pooling import DECODERS, decoder_config, save_bert, save_decoder
-from tokenizers.processors import TemplateProcessing
+from tokenizers.processors import RobertaProcessing, TemplateProcessing
 from transformers import AutoConfig, AutoTokenizer, RobertaTokenizerFast, pipeline
 
 from selfmm_hf import SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
@@ -353,5 +353,6 @@ def test_tokens_of_a_pair_without_segments():
         word: number for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "Ġa", "Ġb"])
     }
     tokenizer = RobertaTokenizerFast(vocab=words, merges=[])
+    tokenizer.backend_tokenizer.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))  # as its files have it
     made = tokenize(tokenizer, ["a b"], 20, [["b", "a"]])
     assert made["input_ids"] == [tokenizer("b a", "a b")["input_ids"]] and sum(made["context_mask"][0]) > 3

@@ -175,7 +175,8 @@ def _loudness(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
         piece = samples[first * size : last * size].astype(np.float32)
         steps = np.pad(piece, (0, -len(piece) % size)).reshape(-1, size)
         spectra = np.fft.rfft(steps * window)[:, heard]
-        powers.append(2 * (np.abs(spectra) ** 2).sum(axis=1) / (size * (window**2).sum()))
+        power = 2 * (np.abs(spectra) ** 2).sum(axis=1) / (size * (window**2).sum())
+        powers.append(power.astype(np.float32))  # before version 2, NumPy transforms in float64
     return 10 * np.log10(np.maximum(np.concatenate(powers), 1e-12))
 
 
