@@ -272,3 +272,8 @@ def test_gpu():
         and "pictures per second" in printed
         and 'CPU, largest difference: {"loss": 0.0, "label": 0.0, "centre": 0.0}' in printed
     )
+
+
+def test_many_utterances():
+    printed = run("many_utterances", "--utterances", "40")
+    assert re.findall(r"(?m)^ +40 +\d+  (data inspect|train)(?: +[\d,]+){3}$", printed) == ["data inspect", "train"]
