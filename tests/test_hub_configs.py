@@ -73,7 +73,7 @@ def files(folder=FOLDER):
 def test_every_file_is_of_a_known_kind():
     names = [path.relative_to(FOLDER).as_posix() for path in files()]
     assert [name for name in names if not any(re.fullmatch(kind, name) for kind in KINDS)] == []
-    assert len(LAUNCHES) == 5 and len(files(METRIC)) == 5
+    assert len(LAUNCHES) == 6 and len(files(METRIC)) == 5
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: file.relative_to(FOLDER).as_posix())
@@ -198,7 +198,7 @@ def test_what_a_cpu_can_launch(name, launch, more, expected, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip() == expected
+    assert done.stdout.splitlines()[-1] == expected  # after lines of Gloo, with some versions of torch
 
 
 def test_fsdp_is_as_its_comments_say(monkeypatch):

@@ -113,10 +113,15 @@ def test_fsdp_trains_resumes_and_saves_what_ddp_does(tmp_path, data):
 
 
 def test_processes_that_would_train_on_their_own_are_refused(tmp_path, data):
-    """Without `--use_cpu true` the processes that accelerate starts on a machine without GPU do not know each other."""
+    """
+    Without `--use_cpu true`, the processes that accelerate starts on a machine without a GPU do not know each other.
+    With older versions of transformers or accelerate they do.
+    """
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = launch("multi_gpu", "train.py", 2, *data[:-2], "--output_dir", tmp_path / "run")
-    assert done.returncode != 0
+    done = launch("multi_gpu", "train.py", 2, *data[:-2], "--output_dir", tmp_path / "run", "--num_train_epochs", 1)
+    if done.returncode == 0:
+        assert "trained on 2 x CPU" in (tmp_path / "run" / "model" / "README.md").read_text()
+        return
     assert "one of 2 processes, but each would train on its own" in done.stderr
     assert not (tmp_path / "run").exists()

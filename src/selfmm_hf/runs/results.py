@@ -126,8 +126,9 @@ def parquet_column(values: NDArray, lacking: NDArray | None = None) -> pa.Array:
     values = np.asarray(values, dtype=np.float32)
     if values.ndim == 1 or values.shape[1] == 1:
         return pa.array(values.reshape(-1), mask=lacking)
-    mask = None if lacking is None else pa.array(lacking)
-    return pa.FixedSizeListArray.from_arrays(values.reshape(-1), values.shape[1], mask=mask)
+    lacking = np.zeros(len(values), bool) if lacking is None else lacking
+    ends = np.cumsum(np.where(lacking, 0, values.shape[1]), dtype=np.int32)  # pyarrow 23 writes only empty nulls
+    return pa.ListArray.from_arrays(np.append(np.int32(0), ends), values[~lacking].reshape(-1), mask=pa.array(lacking))
 
 
 def pseudo_labels_table(splits: Splits, trainer: SelfMMTrainer, modalities: list[str]) -> pa.Table:

@@ -244,9 +244,9 @@ def _table(file: Path, *expected: str) -> pa.Table:
 
 
 def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
-    rows, kind = table[name].to_pylist(), table.schema.field(name).type
-    if pa.types.is_fixed_size_list(kind):
-        rows = [[None] * kind.list_size if row is None else row for row in rows]
+    rows = table[name].to_pylist()
+    if width := next((len(row) for row in rows if isinstance(row, list)), 0):
+        rows = [[None] * width if row is None else row for row in rows]
     try:
         return np.array(rows, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset, IterableDataset
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
+from transformers.integrations import TrackioCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 from transformers.utils import logging
@@ -245,7 +246,11 @@ class SelfMMTrainer(Trainer):
             self.args = copy(self.args)
             self.args.run_name = f"{folder.resolve().name}-{token_hex(4)}"
         with nullcontext() if self.args.save_strategy == SaveStrategy.NO else occupied(folder):
-            return self._train(resume_from_checkpoint, **kwargs)
+            result = self._train(resume_from_checkpoint, **kwargs)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TrackioCallback):
+                callback._initialized = False  # before transformers 5.16, it logged predictions to the finished run
+        return result
 
     def _train(self, resume_from_checkpoint: str | bool | None, **kwargs):
         if resume_from_checkpoint:
