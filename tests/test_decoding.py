@@ -14,7 +14,7 @@ import pytest
 av = pytest.importorskip("av")
 soxr = pytest.importorskip("soxr")
 
-from selfmm_hf.model import decoding_selfmm as decoding  # noqa: E402
+from selfmm_hf.model import container_selfmm, decoding_selfmm, sound_selfmm  # noqa: E402
 from selfmm_hf.model.decoding_selfmm import (  # noqa: E402
     ClipError,
     ClipFacts,
@@ -508,15 +508,15 @@ def test_a_frame_that_is_held_for_hours_does_not_fill_the_disk(tmp_path):
 def test_huge_frames_are_refused(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "clip.mp4", "libx264")
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "MAX_ASPECT_RATIO", 1.3)
+        patch.setattr(container_selfmm, "MAX_ASPECT_RATIO", 1.3)
         with pytest.raises(ClipError, match=r"'clip.mp4' has a picture of 64 x 48 pixels; crop it"):
             next(decode_video(path, 10))
-        patch.setattr(decoding, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+        patch.setattr(container_selfmm, "MAX_PIXELS", WIDTH * HEIGHT - 1)
         with pytest.raises(ClipError, match=r"'clip.mp4' has a picture of 64 x 48 pixels; scale it down"):
             next(decode_video(path, 10))
     fast = write_clip(tmp_path / "fast.mp4", "mpeg4", fps=1000, seconds=0.045)
     assert len(list(decode_video(fast, 100))) == 5
-    monkeypatch.setattr(decoding, "MAX_PIXEL_RATE", 40 * WIDTH * HEIGHT)
+    monkeypatch.setattr(decoding_selfmm, "MAX_PIXEL_RATE", 40 * WIDTH * HEIGHT)
     assert len(list(decode_video(path, 12))) == 24
     with pytest.raises(ClipError, match=r"'fast.mp4' has more frames per second than can be read; lower"):
         list(decode_video(fast, 100))
@@ -525,9 +525,9 @@ def test_huge_frames_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("extension", "decoded"), [("mp4", 0), ("mkv", 10)])  # Matroska does not count its frames
 def test_clips_of_too_many_pixels_are_refused(extension, decoded, tmp_path, monkeypatch):
     path, seen = write_clip(tmp_path / f"clip.{extension}", "mpeg4", seconds=2.0, fps=12), 0
-    monkeypatch.setattr(decoding, "MAX_CLIP_PIXELS", 24 * WIDTH * HEIGHT)
+    monkeypatch.setattr(container_selfmm, "MAX_CLIP_PIXELS", 24 * WIDTH * HEIGHT)
     assert len(list(decode_video(path, 12))) == 24
-    monkeypatch.setattr(decoding, "MAX_CLIP_PIXELS", 10 * WIDTH * HEIGHT)
+    monkeypatch.setattr(container_selfmm, "MAX_CLIP_PIXELS", 10 * WIDTH * HEIGHT)
     with pytest.raises(
         ClipError, match=rf"^'clip.{extension}' has more than .* billion pixels in all its frames; scale"
     ):
@@ -597,10 +597,10 @@ def test_options_out_of_range_and_missing_packages(tmp_path, monkeypatch):
     for rate in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"frame_rate is"):
             next(decode_video(path, rate))
-    monkeypatch.setattr(decoding, "soxr", None)
+    monkeypatch.setattr(sound_selfmm, "soxr", None)
     with pytest.raises(ImportError, match="pip install soxr"):
         decode_audio(path, 16000)
-    monkeypatch.setattr(decoding, "av", None)
+    monkeypatch.setattr(container_selfmm, "av", None)
     for decode in (clip_facts, lambda path: decode_audio(path, 16000), lambda path: next(decode_video(path, 10))):
         with pytest.raises(ImportError, match=r"pip install 'av>=17\.1'"):
             decode(path)

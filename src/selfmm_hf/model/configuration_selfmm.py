@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     # transformers tells the code of two folders apart by the files that this one names, and copies them with it.
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .chart_selfmm import chart_svg  # noqa: F401
+    from .clip_time_selfmm import Clock  # noqa: F401
+    from .container_selfmm import opened  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .download_selfmm import downloaded  # noqa: F401
     from .drawing_selfmm import svg  # noqa: F401
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .picture_selfmm import sentiment_svg  # noqa: F401
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401
+    from .sound_selfmm import resample  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import tokenize  # noqa: F401
     from .transcription_selfmm import transcribed  # noqa: F401

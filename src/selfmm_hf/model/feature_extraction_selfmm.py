@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,12 +17,17 @@ from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file
 
 from .audio_features_selfmm import HOP, LIBROSA33_COLUMNS, SAMPLING_RATE, AudioEncoder, checked, librosa33
-from .decoding_selfmm import Deadline, decode_audio, decode_video, resample
+from .decoding_selfmm import Deadline, decode_audio, decode_video
 from .edges_selfmm import MARGIN_SECONDS, STEP_SECONDS, Features, Movement, Track, is_voiced, kept, voice_activity
 from .face_landmarks_selfmm import MODEL_FILES, FaceLandmarker
 from .layers_selfmm import WEIGHTED
 from .loading_selfmm import token_for
+from .sound_selfmm import resample
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
+
+if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
+    from .clip_time_selfmm import Clock  # noqa: F401
+    from .container_selfmm import opened  # noqa: F401
 
 # What each kind of recipe may say, with its defaults. `features`: of another program, given as they are.
 FEATURES = {"features": {"dim": None}}
