@@ -12,6 +12,8 @@ Trains the same model twice, and compares the generated labels with what the cor
     uv run examples/custom_convention.py
 """
 
+import argparse
+
 import torch
 
 from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
@@ -55,4 +57,5 @@ def main(folder: str = "runs/convention", sizes: dict[str, int] = SIZES, epochs:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Compare a convention of your own with the default one.").parse_args()
     main()

@@ -12,6 +12,8 @@ Another text encoder needs no code: `SelfMMModel.from_text_encoder(NAME)`, or `-
     uv run examples/own_encoder.py
 """
 
+import argparse
+
 import torch
 from torch import nn
 
@@ -60,4 +62,5 @@ def main(folder: str = "runs/encoder", sizes: dict[str, int] = SIZES, epochs: in
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Train with an encoder of your own for the face.").parse_args()
     main()

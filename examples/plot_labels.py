@@ -7,11 +7,12 @@
 """
 A callback that plots the generated labels after each epoch, and logs how far they have moved.
 
-What it logs goes wherever `report_to` sends the curves: tensorboard, trackio or wandb.
+What it logs goes wherever `--report_to` sends the curves: tensorboard, trackio or wandb; by default nowhere.
 
-    uv run examples/plot_labels.py
+    uv run --with tensorboard examples/plot_labels.py --report_to tensorboard
 """
 
+import argparse
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -71,4 +72,6 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description="Plot the generated labels after each epoch.")
+    parser.add_argument("--report_to", default="none", help="tensorboard, trackio or wandb; none by default")
+    main(**vars(parser.parse_args()))

@@ -13,6 +13,8 @@ The synthetic corpus knows sentiment alone; its strength stands for arousal here
     uv run examples/several_targets.py
 """
 
+import argparse
+
 import numpy as np
 from datasets import Dataset, List, Value
 
@@ -62,4 +64,5 @@ def main(folder: str = "runs/targets", sizes: dict[str, int] = SIZES, epochs: in
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Train on valence and arousal.").parse_args()
     main()

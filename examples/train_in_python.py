@@ -10,6 +10,7 @@ Train in Python: samples, a model, `SelfMMTrainer`, and a folder that `pipeline`
     uv run examples/train_in_python.py          # or: python examples/train_in_python.py
 """
 
+import argparse
 from pathlib import Path
 
 from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
@@ -47,4 +48,5 @@ def main(folder: str = "runs/example", sizes: dict[str, int] = SIZES, epochs: in
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Train in Python, and save a model that `pipeline` loads.").parse_args()
     main()

@@ -86,6 +86,7 @@ NUMBERS = """
   therefore show when they disagree, as in irony, politeness or a brave face.
 - If a clip lacks words, voice or face, the model scores the rest.
 - **Over time** shows windows of {window:g} seconds. It includes words only if speech recognition provides their times.
+  Click on it to play the clip from there.
 """
 
 PRIVACY = f"""
@@ -99,13 +100,16 @@ NO_CARD = "This model has no description. Do not use it to make decisions about 
 # A button presses one of two that nobody sees: words alone do not wait for clips.
 JUDGE = "(clip) => { document.getElementById(clip ? 'judge-clip' : 'judge-words').click(); }"
 
+# The words of an example are not those of a visitor's clip.
+FORGET = "(words) => (%s.includes(words) ? '' : words)"
+
 # Its first sentence in view, where the page is higher than the screen: examples are far below, on a phone far above.
 SHOW = """() => {
   const answer = document.querySelector(".picture"), { top } = answer.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) answer.scrollIntoView({ behavior: "smooth" });
 }"""
 
-# A click on the timeline plays the clip from there.
+# A click on the timeline plays the clip from there; on a phone, the clip is above the screen.
 HEAD = """<script>
 document.addEventListener("click", (event) => {
   const line = event.target.closest("[data-begin]");
@@ -114,6 +118,8 @@ document.addEventListener("click", (event) => {
   const box = line.getBoundingClientRect(), { begin, end } = line.dataset;
   video.currentTime = Number(begin) + (event.clientX - box.left) / box.width * (end - begin);
   video.play();
+  const { top, bottom } = video.getBoundingClientRect();
+  if (bottom < 0 || top > innerHeight) video.scrollIntoView({ behavior: "smooth", block: "center" });
 });
 </script>"""
 
@@ -276,8 +282,9 @@ def judge(pipe: Any, clip: str | None, words: str | None, truth: str | None = No
     parts = [f'<p class="said">{html.escape(remark)}</p>']
     if result["transcript"]:
         parts.append(f'<p class="spoken" dir="auto">{html.escape(result["transcript"])}</p>')
-    truths = [truth] if truth and "scores" not in result else []  # of one sentiment score
-    hints = list(dict.fromkeys([*truths, *result.get("remarks", ()), *told]))
+    if truth and "scores" not in result:  # of one sentiment score
+        parts.append(f'<p class="hint">{html.escape(truth)}</p>')
+    hints = list(dict.fromkeys([*result.get("remarks", ()), *told]))
     if (result.get("face_share") or 0) >= 0.5:  # a smaller share is among the remarks
         hints.append(f"A face is seen in {result['face_share']:.0%} of the frames.")
     if clip and "text" in result["absent"]:
@@ -386,6 +393,8 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
                 with gr.Accordion("All numbers", open=False):
                     numbers = gr.JSON(opening and opening[1], label="Numbers", show_label=False)
         gr.on([button.click, words.submit], None, video, None, js=JUDGE)
+        given = json.dumps([one.words for one in examples] + SENTENCES)
+        gr.on([video.upload, video.stop_recording, video.clear], None, words, words, js=FORGET % given)
         outputs = [picture, numbers]
         judged = clip_button.click(
             predict, [video, words, *choice], outputs, api_name="predict", concurrency_id="clips", concurrency_limit=1,

@@ -193,6 +193,13 @@ def test_tables_for_papers_and_other_programs(done, refused, capsys):
     assert "take one of them" in refused("table", done, "--latex", "--csv")
 
 
+def test_what_is_printed_alike_is_bold_alike_in_latex(done):
+    table = read_table(done)
+    first, second = (one["test"]["mae"] for one in table["configurations"].values())
+    first["mean"], second["mean"] = 0.7001, 0.7004
+    assert latex(table).count(r"\textbf{.700 ") == 2
+
+
 def test_names_are_escaped_in_latex(done):
     table = read_table(done)
     table["configurations"] = {r"50%_a&b\c": table["configurations"]["paper"]}

@@ -761,13 +761,16 @@ def test_the_page_opens_with_an_answer_and_a_click_below_leads_to_it(page, serve
     assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".said"))
 
 
-def test_a_click_on_the_timeline_plays_the_clip_from_there(page):
-    opened = page(emptied=False)
+@pytest.mark.parametrize(("width", "height"), [(1200, 900), (375, 700)])
+def test_a_click_on_the_timeline_plays_the_clip_from_there(page, width, height):
+    opened = page(width, height, emptied=False)
     line = opened.locator(".picture [data-begin]")
+    line.scroll_into_view_if_needed()
     box = line.bounding_box()
     opened.mouse.click(box["x"] + box["width"] * 2 / 3, box["y"] + box["height"] / 2)
     played = "document.querySelector('.clip video').currentTime"
     assert until(lambda: opened.wait_for_timeout(100) or 1.9 < opened.evaluate(played) <= 3.1)
+    assert until(lambda: opened.wait_for_timeout(100) or in_view(opened, ".clip video"))
 
 
 def test_a_clip_is_uploaded_judged_and_forgotten(page, served, tmp_path):
@@ -794,6 +797,23 @@ def test_a_clip_is_uploaded_judged_and_forgotten(page, served, tmp_path):
             break
         opened.wait_for_timeout(200)
     assert not list(served.uploads.rglob("mine.mp4"))
+
+
+def test_the_words_of_an_example_leave_with_its_clip(page, served, tmp_path):
+    opened = page(emptied=False)
+    words, mine = opened.get_by_placeholder("the movie was wonderful"), tmp_path / "mine.mp4"
+    shutil.copy(served.clip, mine)
+    assert words.input_value() == "the movie was good"
+    opened.get_by_label("Clear").or_(opened.get_by_label("Remove")).first.click()
+    assert until(lambda: opened.wait_for_timeout(100) or words.input_value() == "")
+    opened.get_by_role("button", name="the food was awful").click()
+    opened.locator(".spoken").get_by_text("the food was awful").wait_for()
+    upload(opened, mine)
+    assert until(lambda: opened.wait_for_timeout(100) or words.input_value() == "")
+    words.fill("my own words")
+    opened.get_by_label("Clear").or_(opened.get_by_label("Remove")).first.click()
+    upload(opened, mine)
+    assert words.input_value() == "my own words"
 
 
 def test_words_only(page):

@@ -69,13 +69,14 @@ def csv_text(table: dict[str, Any]) -> str:
 
 
 def _best(metric: str, table: dict[str, Any]) -> set[str]:
-    """Returns the configurations with the best mean; none if there is nothing to compare."""
+    """Returns the configurations whose mean is the best as it is printed; none if there is nothing to compare."""
     means = {name: one["test"][metric]["mean"] for name, one in table["configurations"].items()}
     known = {name: value for name, value in means.items() if value is not None}
     if len(known) < 2:
         return set()
-    best = (min if metric.startswith(("mae", "rmse")) else max)(known.values())
-    return {name for name, value in known.items() if value == best}
+    best = (min if metric.startswith(("mae", "rmse")) else max)(known, key=known.__getitem__)
+    printed = {name: mean(metric, table["configurations"][name]["test"][metric]).partition(" ")[0] for name in known}
+    return {name for name in known if printed[name] == printed[best]}
 
 
 def _tex(text: str) -> str:
