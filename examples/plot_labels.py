@@ -5,7 +5,7 @@
 # selfmm-hf = { path = "..", editable = true }
 # ///
 """
-A callback that plots the generated labels after each epoch, and logs how far they have moved.
+A callback that plots the generated labels after each epoch, and logs how far they have moved and how true they are.
 
 What it logs goes wherever `--report_to` sends the curves: tensorboard, trackio or wandb; by default nowhere.
 
@@ -15,21 +15,30 @@ What it logs goes wherever `--report_to` sends the curves: tensorboard, trackio 
 import argparse
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
 from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
 from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
+from selfmm_hf.labels.quality import correlation, true_labels
 
 SIZES = {"train": 200, "validation": 40}
 
 
 class PlotLabels(TrainerCallback):
-    """After each epoch: a picture of the labels of each modality, and their mean distance from the annotated label."""
+    """
+    After each epoch: a picture of the labels of each modality, their mean distance from the annotated label (`moved`),
+    and their correlation with the true labels of the modality (`quality`).
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        folder: Where the pictures go.
+        truth: The true labels by modality; empty if nobody knows them.
+    """
+
+    def __init__(self, folder: Path, truth: dict[str, np.ndarray]):
+        self.folder, self.truth = folder, truth
         self.trainer: SelfMMTrainer | None = None  # set once there is one
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -41,7 +50,8 @@ class PlotLabels(TrainerCallback):
             axes.set(title=name, xlabel="annotated label", ylabel="generated label", xlim=(-3, 3), ylim=(-3, 3))
         figure.savefig(self.folder / f"labels-{round(state.epoch):02}.png")
         moved = {f"moved/{name}": float((labels[name] - labels["fusion"]).abs().mean()) for name in modalities}
-        self.trainer.log(moved)
+        quality = {f"quality/{name}": correlation(labels[name].numpy(), true) for name, true in self.truth.items()}
+        self.trainer.log(moved | quality)
 
 
 def main(
@@ -61,7 +71,7 @@ def main(
         disable_tqdm=True,
     )
     Path(folder).mkdir(parents=True, exist_ok=True)
-    plot = PlotLabels(Path(folder))
+    plot = PlotLabels(Path(folder), true_labels(splits["train"], model.config.modalities))
     trainer = SelfMMTrainer(
         model, arguments, train_dataset=splits["train"], eval_dataset=splits["validation"], callbacks=[plot]
     )
