@@ -8,6 +8,7 @@
 A callback that plots the generated labels after each epoch, and logs how far they have moved and how true they are.
 
 What it logs goes wherever `--report_to` sends the curves: tensorboard, trackio or wandb; by default nowhere.
+In the first epochs, the labels are those of the whole clip: the default convention moves them when it has evidence.
 
     uv run --with tensorboard examples/plot_labels.py --report_to tensorboard
 """
@@ -24,7 +25,7 @@ from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
 from selfmm_hf.labels.quality import correlation, true_labels
 
-SIZES = {"train": 200, "validation": 40}
+SIZES = {"train": 300, "validation": 60}
 
 
 class PlotLabels(TrainerCallback):
@@ -55,7 +56,7 @@ class PlotLabels(TrainerCallback):
 
 
 def main(
-    folder: str = "runs/plots", sizes: dict[str, int] = SIZES, epochs: int = 6, report_to: str = "none"
+    folder: str = "runs/plots", sizes: dict[str, int] = SIZES, epochs: int = 14, report_to: str = "none"
 ) -> list[dict[str, float]]:
     """Returns what was logged."""
     splits = {split: Samples(rows) for split, rows in demo_corpus(sizes=sizes).items()}
