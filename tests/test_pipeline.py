@@ -442,6 +442,7 @@ def recogniser(tmp_path):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:The text is longer than:UserWarning")  # it babbles longer with some builds of torch
 def test_a_recogniser_by_name_fills_in_the_words(folder, recogniser, path):
     pipe = load(folder, transcriber=str(recogniser))
     heard = pipe.transcriber({"raw": decode_audio(path, 16000), "sampling_rate": 16000})["text"].strip()

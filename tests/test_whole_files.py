@@ -1,5 +1,6 @@
 """A file or a folder is there whole or not at all: synced before it is moved, told of where the disk is full."""
 
+import gc
 import os
 import re
 import resource
@@ -38,6 +39,7 @@ def full_disk(size=100_000):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        gc.collect()  # files that libraries left open are closed while there is room again
 
 
 @pytest.fixture
