@@ -6,7 +6,7 @@ import pytest
 from test_picture import NASTY, SVG, Page, drawn
 
 from selfmm_hf.model.chart_selfmm import COLOURS, PLANE, said
-from selfmm_hf.model.drawing_selfmm import LEFT
+from selfmm_hf.model.picture_parts_selfmm import LEFT
 from selfmm_hf.model.picture_selfmm import disagreement
 from selfmm_hf.pages.predictions import sentiment_html
 

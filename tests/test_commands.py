@@ -1,8 +1,10 @@
 """The command `selfmm` as a whole, and what importing the package brings."""
 
+import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from transformers import pipeline
 import selfmm_cli
 import selfmm_hf
 from selfmm_cli import training_options
+from selfmm_hf.clips.job import TIME_LIMIT
 from selfmm_hf.runs.options import option_parser
 
 
@@ -112,3 +115,9 @@ def test_the_pipeline_is_registered(model_folder):
     assert pipe({"text": "good"})["present"] == {"text": True, "audio": False, "vision": False}
     again = pipeline("multimodal-sentiment", model=str(model_folder), trust_remote_code=True)
     assert type(again) is selfmm_hf.MultimodalSentimentPipeline
+
+
+@pytest.mark.parametrize("name", ["extract", "predict"])
+def test_a_command_has_the_time_limit_of_the_package(name):
+    function = getattr(import_module(f"selfmm_cli.{name}"), name)
+    assert inspect.signature(function).parameters["time_limit"].default == TIME_LIMIT

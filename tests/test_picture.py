@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from selfmm_hf.model import chart_selfmm, drawing_selfmm, picture_selfmm
-from selfmm_hf.model.drawing_selfmm import COLOURS, LEFT, RIGHT
+from selfmm_hf.model import chart_selfmm, picture_parts_selfmm, picture_selfmm
+from selfmm_hf.model.picture_parts_selfmm import COLOURS, LEFT, RIGHT
 from selfmm_hf.model.picture_selfmm import disagreement, sentiment_svg
 from selfmm_hf.pages.predictions import sentiment_html
 
@@ -278,11 +278,11 @@ def test_a_page_of_few_clips_has_no_overview(count, heading):
     assert heading in parsed.text and parsed.tags.count("section") == count and "a" not in parsed.tags
 
 
-@pytest.mark.parametrize("module", [picture_selfmm, chart_selfmm, drawing_selfmm])
+@pytest.mark.parametrize("module", [picture_selfmm, chart_selfmm, picture_parts_selfmm])
 def test_the_module_needs_only_the_standard_library(module):
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {one.name for node in imports if isinstance(node, ast.Import) for one in node.names}
     names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
-    ours = {"chart_selfmm", "drawing_selfmm"}
+    ours = {"chart_selfmm", "picture_parts_selfmm"}
     assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, *ours}

@@ -1,4 +1,8 @@
-"""CMU-MOSI. SHA-256 from the README of thuiar/MMSA, SHA-1 of the file that the README of thuiar/Self-MM names."""
+"""
+CMU-MOSI, and a pattern for other data sets in the MMSA layout: add yours to `BUILDERS` in `data/__init__.py`.
+
+The SHA-256 is from the README of thuiar/MMSA, the SHA-1 that of the file that the README of thuiar/Self-MM names.
+"""
 
 from .builder import FeatureBuilder, FeatureConfig
 

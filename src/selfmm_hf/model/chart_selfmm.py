@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations, groupby
 from typing import Any
 
-from .drawing_selfmm import (
+from .picture_parts_selfmm import (
     COLOURS,
     EDGE,
     LEFT,

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     # transformers tells the code of two folders apart by the files that this one names, and copies them with it.
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .chart_selfmm import chart_svg  # noqa: F401
-    from .clip_time_selfmm import Clock  # noqa: F401
     from .container_selfmm import opened  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .download_selfmm import downloaded  # noqa: F401
-    from .drawing_selfmm import svg  # noqa: F401
     from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .frame_times_selfmm import Clock  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
     from .modeling_selfmm import SelfMMModel  # noqa: F401
     from .packing_selfmm import read_texts  # noqa: F401
+    from .picture_parts_selfmm import svg  # noqa: F401
     from .picture_selfmm import sentiment_svg  # noqa: F401
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401

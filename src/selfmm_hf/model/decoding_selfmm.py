@@ -3,7 +3,7 @@ Decodes sound and picture of a local media file. This file travels to the Hub.
 
 Both share one clock, which starts with the first of them, as in a player. Sound that is missing, at the start or on the
 way, is silence; a missing picture is `None`. `container_selfmm.py` opens the file and decodes its packets,
-`clip_time_selfmm.py` has the clock, and `sound_selfmm.py` mixes and resamples the sound.
+`frame_times_selfmm.py` has the clock, and `sound_selfmm.py` mixes and resamples the sound.
 """
 
 import os
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from .clip_time_selfmm import SOUND_HOLE_SECONDS, TIME_TOLERANCE, Clock, until, zero
 from .container_selfmm import (
     CONVERT,
     FORMATS,
@@ -34,6 +33,7 @@ from .container_selfmm import (
     stated_duration,
     too_long,
 )
+from .frame_times_selfmm import SOUND_HOLE_SECONDS, TIME_TOLERANCE, Clock, until, zero
 from .sound_selfmm import Kept, Resampler, mixed, resample
 
 try:

@@ -26,8 +26,8 @@ from .sound_selfmm import resample
 from .vision_features_selfmm import COLUMNS, FaceFeatures, ImageEncoder
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
-    from .clip_time_selfmm import Clock  # noqa: F401
     from .container_selfmm import opened  # noqa: F401
+    from .frame_times_selfmm import Clock  # noqa: F401
 
 # What each kind of recipe may say, with its defaults. `features`: of another program, given as they are.
 FEATURES = {"features": {"dim": None}}

@@ -27,15 +27,15 @@ from .text_encoder_selfmm import encoder_of, load_text_encoder
 if TYPE_CHECKING:  # transformers copies the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .chart_selfmm import chart_svg  # noqa: F401
-    from .clip_time_selfmm import Clock  # noqa: F401
     from .container_selfmm import opened  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .download_selfmm import downloaded  # noqa: F401
-    from .drawing_selfmm import svg  # noqa: F401
     from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .frame_times_selfmm import Clock  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
+    from .picture_parts_selfmm import svg  # noqa: F401
     from .picture_selfmm import sentiment_svg  # noqa: F401
     from .pipeline_selfmm import MultimodalSentimentPipeline  # noqa: F401
     from .processing_selfmm import SelfMMProcessor  # noqa: F401

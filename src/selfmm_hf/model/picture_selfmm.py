@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .chart_selfmm import chart_sentence, chart_svg
-from .drawing_selfmm import (
+from .picture_parts_selfmm import (
     COLOURS,
     EDGE,
     LEFT,

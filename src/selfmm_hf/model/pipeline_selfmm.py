@@ -24,15 +24,15 @@ from .transcription_selfmm import load_transcriber, transcribed
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
     from .chart_selfmm import chart_svg  # noqa: F401
-    from .clip_time_selfmm import Clock  # noqa: F401
     from .container_selfmm import opened  # noqa: F401
-    from .drawing_selfmm import svg  # noqa: F401
     from .edges_selfmm import Track  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
     from .feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: F401
+    from .frame_times_selfmm import Clock  # noqa: F401
     from .layers_selfmm import read_layer  # noqa: F401
     from .loading_selfmm import load  # noqa: F401
     from .packing_selfmm import read_texts  # noqa: F401
+    from .picture_parts_selfmm import svg  # noqa: F401
     from .sound_selfmm import resample  # noqa: F401
     from .text_encoder_selfmm import encoder_of  # noqa: F401
     from .text_selfmm import text_batch  # noqa: F401

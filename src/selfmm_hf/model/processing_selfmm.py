@@ -29,10 +29,10 @@ from .text_selfmm import check_unicode, count_words, parts, some_words, text_bat
 
 if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
-    from .clip_time_selfmm import Clock  # noqa: F401
     from .container_selfmm import opened  # noqa: F401
     from .decoding_selfmm import decode_audio  # noqa: F401
     from .face_landmarks_selfmm import FaceLandmarker  # noqa: F401
+    from .frame_times_selfmm import Clock  # noqa: F401
     from .layers_selfmm import read_layer  # noqa: F401
     from .packing_selfmm import read_texts  # noqa: F401
     from .sound_selfmm import resample  # noqa: F401

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..model.drawing_selfmm import FORBIDDEN
+from ..model.picture_parts_selfmm import FORBIDDEN
 
 
 def fill(template: str, **values: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..model.chart_selfmm import SINGLE_LABEL, columns_of, finite, said, value_text
-from ..model.drawing_selfmm import modality_name, number_text, seconds_text, shortened
+from ..model.picture_parts_selfmm import modality_name, number_text, seconds_text, shortened
 from ..model.picture_selfmm import FEW_FACES, label_of, readings_of, score_of, sentence_of, sentiment_svg
 from . import fill
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data import Splits
 from ..labels.quality import as_targets, mean_error, measures, quality, true_labels
 from ..metrics import metric_of
-from ..model.drawing_selfmm import COLOURS as OF_MODALITIES
+from ..model.picture_parts_selfmm import COLOURS as OF_MODALITIES
 from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
 from ..storage.whole_files import whole
 from ..task_metrics import errors_of, main_metric, metrics_of

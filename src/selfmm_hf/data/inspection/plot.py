@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...model.drawing_selfmm import COLOURS as OF_MODALITIES
+from ...model.picture_parts_selfmm import COLOURS as OF_MODALITIES
 from ...model.task_selfmm import REGRESSION
 from ...storage.whole_files import whole
 from ..columns import unimodal_labels
