@@ -112,7 +112,8 @@ def run(folder: Path, processes: int, event: int | None = None, seconds: float |
         return note.read_text("utf-8")
     if seconds is not None and set(statuses.values()) <= {0, -signal.SIGKILL}:
         return f"after {seconds:.1f} s"
-    raise SystemExit(f"A process failed by itself, see {folder.with_suffix('.0.log')}.")
+    logs = {rank: folder.with_suffix(f".{rank}.log").read_text("utf-8")[-2000:] for rank in range(processes)}
+    raise SystemExit("A process failed by itself. " + "".join(f"\nThe end of log {one}:\n{logs[one]}" for one in logs))
 
 
 def step_of(checkpoint: Path | None) -> int:

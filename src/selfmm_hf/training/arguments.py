@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from ..labels.conventions import CONVENTIONS
@@ -97,6 +98,8 @@ class SelfMMTrainingArguments(TrainingArguments):
             )
         self.optim = self.optim or TrainingArguments.optim
         super().__post_init__()
+        if self.device.type == "cpu":  # one of several processes may have "cpu:0", to which torch 2.10 loads no tensors
+            self._setup_devices = torch.device("cpu")
         if self.convention == "official" and self.mixed_precision == "fp16":  # `accelerate launch` may set it, too
             raise ValueError("The official convention skips optimizer steps, which fp16 cannot: use float32 or bf16.")
         check_options(self)
