@@ -1,12 +1,14 @@
 """`selfmm data ...`, as it is typed."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import command, mmsa_file
 
-from selfmm_hf.data import load_splits
+from selfmm_cli.data import Dataset
+from selfmm_hf.data import BUILDERS, load_splits
 
 
 @pytest.fixture
@@ -88,3 +90,7 @@ def test_bad_input_ends_in_one_line(tmp_path, file, capsys, monkeypatch, argumen
     printed = capsys.readouterr().err.strip().splitlines()
     assert printed[-1].startswith("selfmm: error: ") and message in printed[-1], printed
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_know_every_data_set():
+    assert set(get_args(Dataset)) == set(BUILDERS)

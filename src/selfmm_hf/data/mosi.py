@@ -1,5 +1,6 @@
 """
-CMU-MOSI, and a pattern for other data sets in the MMSA layout: add yours to `BUILDERS` in `data/__init__.py`.
+CMU-MOSI, and a pattern for other data sets in the MMSA layout: add yours to `BUILDERS` in `data/__init__.py`,
+and its name to `Dataset` in `selfmm_cli/data.py`.
 
 The SHA-256 is from the README of thuiar/MMSA, the SHA-1 that of the file that the README of thuiar/Self-MM names.
 """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; all stand out from white and from black.
+# `pages/report.css` has them again.
 COLOURS = {"text": "#0072B2", "audio": "#D55E00", "vision": "#009E73"}
 OTHER_COLOUR = "#CC79A7"
 # What people call each modality, and the verb that follows.
