@@ -154,6 +154,7 @@ def test_benchmark_of_the_labels_on_a_family_of_corpora(monkeypatch, capsys):
 
     monkeypatch.setattr(generated_labels, "ProcessPoolExecutor", Here)
     small = ["--seeds", "1", "--clips", "15", "--epochs", "2", "--corpora", "lacking", "one_sided"]
+    small += ["--conventions", "default", "official", "none"]
     monkeypatch.setattr(sys, "argv", ["label_family", *small])
     with pytest.raises(SystemExit) as exit_info:
         label_family.main()
@@ -163,6 +164,8 @@ def test_benchmark_of_the_labels_on_a_family_of_corpora(monkeypatch, capsys):
         printed,
     )
     assert len(set(rows)) == 12
+    assert len(re.findall(r"(?m)^(?:lacking|one_sided) +none +.* nan", printed)) == 6
+    assert re.search(r"(?m)^none: fused error [+-]\d\.\d{4} \(.* to .*\) against default$", printed)
     harmed, behind = map(int, re.search(r"default: of 6 cells, (\d) worse .*, (\d) behind", printed).groups())
     assert exit_info.value.code == int(harmed + behind > 0)
     of_default = [line for line in printed.splitlines() if re.match(r"\w+ +default ", line)]

@@ -4,6 +4,8 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
@@ -30,7 +32,8 @@ from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.runs import run
 from selfmm_hf.runs.inputs import read_inputs
 from selfmm_hf.runs.options import read_options
-from selfmm_hf.runs.stored import StoredRun
+from selfmm_hf.runs.results import parquet_column
+from selfmm_hf.runs.stored import StoredRun, read_predictions
 from selfmm_hf.task_metrics import constant_predictions, errors_of, main_metric, metrics_at, metrics_of, thresholds_of
 
 BOTH = Task(("valence", "arousal"), "regression", ((-1.0, 1.0), (1.0, 5.0)))
@@ -259,3 +262,13 @@ def test_what_no_training_clip_has_brings_nothing_else_back(monkeypatch):
     assert found.modalities == ["face"] and found.left_out == {"text", "audio", "vision", "eye", "hand"}
     assert [samples.widths for samples in found.splits.values()] == [{"face": 3}] * 2
     assert told[0] == "No training clip has eye: it is left out, as with --modalities face."
+
+
+def test_a_modality_that_no_clip_has_keeps_its_targets(tmp_path):
+    values, nobody = np.arange(6.0).reshape(3, 2), np.ones(3, bool)
+    table = {"id": ["a", "b", "c"], "split": ["test"] * 3, "label": parquet_column(values)}
+    table |= {"fusion": parquet_column(values), "face": parquet_column(values, nobody)}
+    pq.write_table(pa.table(table), tmp_path / "predictions.parquet")
+    found = read_predictions(tmp_path)
+    np.testing.assert_array_equal(found["fusion"], values)
+    np.testing.assert_array_equal(found["face"], np.full((3, 2), np.nan))

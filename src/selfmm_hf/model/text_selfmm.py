@@ -171,8 +171,10 @@ def check_unicode(name: str, *texts: str) -> None:
         ValueError: A text has half of a surrogate pair, as JSON and arguments that are not UTF-8 may; no tokenizer
             takes it.
     """
-    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
-        raise ValueError(f"{name} has characters that are not Unicode; give it as UTF-8.")
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} has characters that are not Unicode; give it as UTF-8.") from None
 
 
 def count_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, int]:

@@ -182,8 +182,12 @@ def read_predictions(folder: Path) -> dict[str, NDArray]:
     table = _table(folder / PREDICTIONS_FILE, "id", "split", "label", "fusion")
     table = table.filter(pc.field("split") != "train")
     columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in ("id", "split")}
+    targets = next((len(one) for one in table["fusion"].to_pylist() if isinstance(one, list)), None)
     for name in table.column_names[2:]:
-        columns[name] = _numbers(folder / PREDICTIONS_FILE, table, name)
+        rows = table[name].to_pylist()
+        if targets is not None:  # a clip without the modality has none of them
+            rows = [[None] * targets if row is None else row for row in rows]
+        columns[name] = _numbers(folder / PREDICTIONS_FILE, name, rows)
     for name in ("label", "fusion"):
         if not np.isfinite(columns[name]).all():
             raise RunError(f"{folder / PREDICTIONS_FILE}, column {name!r}, holds values that are no finite numbers.")
@@ -194,14 +198,14 @@ def read_generated(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float6
     """Reads the ids of the training clips, and their generated labels by modality, (epochs, clips[, targets])."""
     file = folder / GENERATED_FILE
     table = _table(file, "id", "epoch")
-    epochs = _numbers(file, table, "epoch")
+    epochs = _numbers(file, "epoch", table["epoch"].to_pylist())
     count, clips = len(np.unique(epochs)), int((epochs == epochs.min()).sum())
     if not np.array_equal(epochs, np.repeat(np.arange(1, count + 1), clips)):
         raise RunError(f"{file} does not hold the same clips in each epoch.")
     names = [name for name in table.column_names if name not in ("id", "epoch", "label")]
     if not names:
         raise RunError(f"{file} is damaged: it has no column of a modality.")
-    labels = {name: _numbers(file, table, name) for name in names}
+    labels = {name: _numbers(file, name, table[name].to_pylist()) for name in names}
     return table["id"].to_pylist()[:clips], {
         name: values.reshape(count, clips, *values.shape[1:]) for name, values in labels.items()
     }
@@ -243,10 +247,7 @@ def _table(file: Path, *expected: str) -> pa.Table:
     return table
 
 
-def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
-    rows = table[name].to_pylist()
-    if width := next((len(row) for row in rows if isinstance(row, list)), 0):
-        rows = [[None] * width if row is None else row for row in rows]
+def _numbers(file: Path, name: str, rows: list[Any]) -> NDArray[np.float64]:
     try:
         return np.array(rows, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:

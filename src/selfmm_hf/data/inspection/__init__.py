@@ -191,11 +191,11 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             yield f"{what} in {plural(total, 'clip')} ({', '.join(parts)})"
 
     for split, report in reports.items():
-        labels = {"label": report.labels} if report.labels else report.targets
+        labels = {name or "label": of for name, of in report.by_target.items()}
         for name, of in labels.items():
             if of.min == of.max:
                 yield f"{name}: {_constant(of, inspection.task)} in every clip of {split}"
-        for (name, of), (low, high) in zip(labels.items(), inspection.task.scales, strict=False):
+        for (name, of), (low, high) in zip(labels.items(), inspection.task.scales, strict=False):  # classes have none
             if not low <= of.min <= of.max <= high:
                 reach = f"from {of.min:g} to {of.max:g} in {split}"
                 yield f"{name}: {reach}, beyond its scale [{low:g}, {high:g}]; training refuses such labels"

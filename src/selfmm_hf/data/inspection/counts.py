@@ -105,6 +105,11 @@ class Split:
     text: Text
     sequences: dict[str, Frames]
 
+    @property
+    def by_target(self) -> dict[str, Labels]:
+        """The labels by the name of their target, "" for one score."""
+        return {"": self.labels} if self.labels else self.targets
+
 
 class Pass:
     """What is kept of a split while its clips go by."""

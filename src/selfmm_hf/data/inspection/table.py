@@ -19,9 +19,9 @@ def format_table(inspection: Inspection) -> str:
     lines += textwrap.wrap(_kind(inspection.task), WIDTH, initial_indent="  ", subsequent_indent="    ")
     lines += _label_grid(inspection)
     labels = {
-        split if report.labels else f"{split} {name}": of.correlations
+        f"{split} {name}".rstrip(): of.correlations
         for split, report in reports.items()
-        for name, of in ({"": report.labels} if report.labels else report.targets).items()
+        for name, of in report.by_target.items()
     }
     if modalities := list(next(iter(labels.values()))):
         rows = [[split, *(_or(found.get(name), ".2f") for name in modalities)] for split, found in labels.items()]
@@ -64,7 +64,7 @@ def _label_grid(inspection: Inspection) -> list[str]:
     head += ["negative", "zero", "positive"] if signs else []
     rows = []
     for split, report in reports.items():
-        for name, of in ({"": report.labels} if report.labels else report.targets).items():
+        for name, of in report.by_target.items():
             spread = [f"{value:.2f}" for value in (of.min, of.q1, of.median, of.q3, of.max, of.mean)]
             start = [f"{split} {name}".rstrip(), report.clips, _or(report.videos)]
             rows.append([*start, *spread, *([of.negative, of.zero, of.positive] if signs else [])])
