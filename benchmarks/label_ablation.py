@@ -31,8 +31,16 @@ def no_spread(covariance: torch.Tensor) -> torch.Tensor:
     return covariance.new_ones(())
 
 
-def certain(covariance: torch.Tensor) -> torch.Tensor:
+def no_noise(covariance: torch.Tensor, clips: float) -> torch.Tensor:
+    return covariance.new_zeros(len(covariance) - 2)
+
+
+def all_noise(covariance: torch.Tensor, clips: float) -> torch.Tensor:
     return covariance.new_ones(len(covariance) - 2)
+
+
+def all_noise_in_centre(calibrated: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return calibrated.new_ones(())
 
 
 # By what is left out: functions that replace others in selfmm_hf, or options of train.py.
@@ -43,7 +51,9 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     },
     "mean and deviation, not quantiles": {"labels.default_rule.on_label_scale": same_moments},
     "no spread": {"labels.default_rule.spread": no_spread},
-    "no confidence": {"labels.default_rule.confidence": certain},
+    "noise: in the errors alone": {"labels.default_rule.noise_in_centre": all_noise_in_centre},
+    "noise: in the centre alone": {"labels.default_rule.noise_in_errors": all_noise},
+    "noise: none": {"labels.default_rule.noise_in_errors": no_noise},
     "the same share of all differences": {"labels.default_rule.believed": same_share},
     "no momentum": ["--momentum", "false"],
     "no weight in agreement": ["--agreement_weight", "0"],

@@ -194,7 +194,7 @@ def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     steps = runpy.run_path(str(BENCHMARKS / "label_ablation.py"))["ABLATIONS"].values()
     places = [place for step in steps if isinstance(step, dict) for place in step]
-    assert len(places) == 5
+    assert len(places) == 7
     for module, _, name in (f"selfmm_hf.{place}".rpartition(".") for place in places):
         assert callable(getattr(importlib.import_module(module), name))
 

@@ -3,13 +3,8 @@ import torch
 from no_float64 import DEVICE, NoFloat64
 
 from selfmm_hf.labels import default_rule
-from selfmm_hf.labels.default_rule import (
-    axis_position,
-    confidence,
-    float64_device,
-    least_squares_weights,
-    on_label_scale,
-)
+from selfmm_hf.labels.default_rule import axis_position, float64_device
+from selfmm_hf.labels.label_scale import on_label_scale
 
 
 def calibrated_labels(positions, fusion, labels):
@@ -187,32 +182,6 @@ def test_modalities_that_say_the_same_share_the_weight():
     twice = positions[:, [0, 1, 2, 1]]
     generated, trust = calibrated_labels(twice, fusion, labels)
     assert trust.isfinite().all() and torch.equal(generated[:, 1], generated[:, 3])
-
-
-def test_confidence_by_hand():
-    # Two modalities, y_m = (t_1 + t_2) / 2, var(t) = 1, corr(t_1, t_2) = 0, noise of variance 1/4; fusion: mean.
-    covariance = torch.tensor(
-        [
-            [1.25, 0.0, 0.625, 0.5],
-            [0.0, 1.25, 0.625, 0.5],
-            [0.625, 0.625, 0.625, 0.5],
-            [0.5, 0.5, 0.5, 0.5],
-        ],
-        dtype=torch.float64,
-    )
-    assert least_squares_weights(covariance).tolist() == pytest.approx([0.4, 0.4])
-    error = 0.5 - 2 * 0.4 * 0.5  # of the least-squares prediction
-    shared = 0.625 - 0.5 - 0.5 + 0.5  # Cov(q - y_m, q_m - y_m): half the noise, as the weight is one half
-    explained = 0.5**2 / (1.25 * 0.5)
-    copies = 0.5 / (1 + 2 * explained / (1 - explained))
-    noise = error / copies * (shared + error) / (0.4 + 0.4)  # the fusion's weights, 1/2, count as the best ones, .4
-    difference = 1.25 - 2 * 0.5 + 0.5
-    assert confidence(covariance).tolist() == pytest.approx([1 - noise / difference] * 2)
-    covariance[:2, 2] = covariance[2, :2] = 0.25  # as if the fusion's weights were 1/5
-    shared = 0.25 - 0.5 - 0.5 + 0.5
-    assert shared < 0  # counts as 0: a fusion that uses too little of the modalities tells nothing of their noise
-    noise = error / copies * error / (0.4 + 0.2)
-    assert confidence(covariance).tolist() == pytest.approx([1 - noise / difference] * 2)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10])

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 
 from .class_rule import as_classes, class_said
+from .label_scale import on_label_scale
+from .noise import least_squares_weights, noise_in_centre, noise_in_errors
 
 SMALL = 3.0  # squared difference, relative to the noise, of which half is kept
 
@@ -45,77 +47,15 @@ def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
     return 2 * (features @ axis.T - (middle * axis).sum(-1)) / axis.square().sum(-1)
 
 
-def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """
-    Maps positions to the scale of the labels: to the same quantile.
-
-    Args:
-        position: (samples, 1), finite, any scale, in the direction of the labels.
-        labels: `y_m`, (samples, 1).
-
-    Returns:
-        (samples, 1), float64: a non-decreasing function of `position` within the range of `labels`.
-    """
-    _, index, counts = position.unique(return_inverse=True, return_counts=True)
-    values, value_counts = labels.double().unique(return_counts=True)
-    return _interpolate(_levels(counts), _levels(value_counts), values)[index]
-
-
-def confidence(covariance: torch.Tensor) -> torch.Tensor:
-    """
-    Returns how far to trust the calibrated position `q_s` of each modality in place of `y_m`: the share of their mean
-    squared difference `D_s` that is not noise, `c_s = 1 - N_s / D_s`, in [0, 1].
-
-    A modality's noise shows in the errors of a prediction from all modalities. Let the label be the weighted mean of
-    what the modalities say, `y_m = sum_s w_s t_s`, with weights that sum to 1, and let `q_s = t_s + e_s`, with
-    independent noise `e_s`. A prediction `f = sum_s w_s q_s` then has the error `f - y_m = sum_s w_s e_s`, and
-    `Cov(q_s - y_m, f - y_m) = w_s Var(e_s)`: disagreement between modalities drops out. Two predictions are available.
-    The least-squares one has the weights `b_s`, and this covariance is its mean squared error `E` for each modality.
-    The model's own prediction, the calibrated position of the fusion, has the weights `w_s` (by least squares, too; at
-    most `b_s`, because a model may listen to what predicts nothing) and the covariance `C_s`. Together,
-    `N_s = g (C_s + E) / (w_s + b_s)`.
-
-    `g = E / E_0`, at most 1, is the share of the error that must be noise. `E_0` is the error that would remain if all
-    modalities were noisy copies of the label. Modalities that say different things leave less.
-
-    A modality that predicts nothing has no weight and gets no confidence. Nor does any modality in the first epochs,
-    while `E` is large.
-
-    Args:
-        covariance: Covariance of the calibrated positions of the modalities, that of the fusion, and `y_m`, in this
-            order, (modalities + 2, modalities + 2).
-
-    Returns:
-        (modalities,).
-    """
-    between, fusion, label = covariance[:-2, :-2], covariance[:-2, -2], covariance[:-2, -1]
-    variance = covariance[-1, -1]
-    weights = least_squares_weights(covariance)
-    error = (variance - label @ weights).clamp(min=0)
-    both = weights + _solve(between, fusion).minimum(weights)
-    shared = (fusion - label - covariance[-2, -1] + variance).clamp(min=0)
-    difference = between.diagonal() - 2 * label + variance
-    explained = label.square() / (between.diagonal() * variance)
-    copies = variance / (1 + (explained / (1 - explained)).nan_to_num(0.0).sum())
-    noise = (error / copies).clamp(max=1) * (shared + error) / both
-    believed = (1 - noise / difference).clamp(0, 1).nan_to_num(0.0)
-    return torch.where((weights > 0) & (both > 0), believed, 0.0)
-
-
 def spread(covariance: torch.Tensor) -> torch.Tensor:
     """
     Returns how much wider the modalities' own scale is than that of `y_m`, at least 1; `covariance` as in
-    [`confidence`].
+    [`noise_in_errors`].
 
     The mean of modalities that disagree has a smaller variance than each of them. So do positions with the quantiles of
     `y_m`. This shows in weights that sum to more than 1.
     """
     return least_squares_weights(covariance).clamp(min=0).sum().clamp(min=1)
-
-
-def least_squares_weights(covariance: torch.Tensor) -> torch.Tensor:
-    """Returns `b_s`, the weights with which the calibrated positions predict `y_m` best, (modalities,)."""
-    return _solve(covariance[:-2, :-2], covariance[:-2, -1])
 
 
 def calibrated_labels(
@@ -147,15 +87,21 @@ def _moved_scores(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)`, with `d = q_s - y_m` for the calibrated position `q_s`,
-    its mean square `D_s`, and the [`confidence`] `c_s`.
+    its mean square `D_s`, and the confidence `c_s = 1 - n_s m_s`: the noise in the errors of a prediction, `n_s`
+    ([`noise_in_errors`]), times the noise in the centre, `m_s` ([`noise_in_centre`]).
 
     `(1 - c_s) D_s` is the noise. Most clips agree, and their small differences are noise; a difference that exceeds the
     noise is what a modality says. So at the same confidence, a clip moves the farther, the more it differs.
 
     Before that, the positions are spread about their mean, see [`spread`].
     """
-    calibrated, trust, covariance = _calibrated(positions, fusion, labels, on_label_scale)
-    wider = 1.0 if covariance is None else spread(covariance)
+    calibrated, told, complete, covariance = _calibrated(positions, fusion, labels, on_label_scale)
+    trust, wider = calibrated.new_zeros(calibrated.shape[1]), 1.0
+    if covariance is not None:
+        in_errors, wider = noise_in_errors(covariance, int(complete.sum())), spread(covariance)
+        each = calibrated[:, told, 0].unbind(1)
+        in_centre = [noise_in_centre(one[one.isfinite()], labels[one.isfinite(), 0]) for one in each]
+        trust[told] = 1 - in_errors * torch.stack(in_centre)
     middle, fused = calibrated.nanmean(0), labels.unsqueeze(1)
     return fused + believed(middle + wider * (calibrated - middle) - fused, trust), trust
 
@@ -164,10 +110,13 @@ def _moved_classes(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`], and `c_s` is its trust
-    in them or twice the [`confidence`], whichever is larger.
+    Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`]. `c_s` is its trust in
+    them or twice what is not [`noise_in_errors`], whichever is larger.
     """
-    calibrated, trust, _ = _calibrated(positions, fusion, labels, as_classes)
+    calibrated, told, _, covariance = _calibrated(positions, fusion, labels, as_classes)
+    trust = calibrated.new_zeros(calibrated.shape[1])
+    if covariance is not None:
+        trust[told] = 1 - noise_in_errors(covariance)
     known = calibrated.isfinite().all(-1)  # (samples, modalities)
     new = torch.where(known.unsqueeze(-1), labels.unsqueeze(1), torch.nan)
     for column, here in enumerate(known.T):
@@ -183,25 +132,23 @@ def _calibrated(
     fusion: torch.Tensor,
     labels: torch.Tensor,
     carry: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """
     Returns the calibrated positions `q_s`, which `carry` makes of the positions and labels of the clips that have a
-    modality; their [`confidence`]; and the covariance behind it, summed over classes, or `None` if there is none.
+    modality; the modalities and clips of [`enough_together`]; and their covariance for [`noise_in_errors`], summed over
+    classes, or `None` if there is nothing to disagree about, or with.
     """
     calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=positions.device)
     for column, here in enumerate(positions.isfinite().all(-1).T):
         position = positions[here, column]
         if here.any() and (position.amin(0) < position.amax(0)).all():
             calibrated[here, column] = carry(position, labels[here])
-    trust = torch.zeros(positions.shape[1], dtype=torch.float64, device=positions.device)
     told, complete = enough_together(calibrated.isfinite().all(-1) & fusion.isfinite().all(-1, keepdim=True))
-    if not told.any() or not (labels[complete].std(0) > 0).any():
-        return calibrated, trust, None
+    if told.sum() < 2 or not (labels[complete].std(0) > 0).any():
+        return calibrated, told, complete, None
     whole = carry(fusion[complete], labels[complete])
     together = torch.cat([calibrated[complete][:, told], whole.unsqueeze(1), labels[complete].unsqueeze(1)], dim=1)
-    covariance = sum(one.T.cov() for one in together.unbind(-1))
-    trust[told] = confidence(covariance)
-    return calibrated, trust, covariance
+    return calibrated, told, complete, sum(one.T.cov() for one in together.unbind(-1))
 
 
 def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
@@ -237,23 +184,3 @@ def enough_together(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return told, complete
         told = told & (counts > counts[told].min())
     return told, present.all(1)
-
-
-def _solve(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """Returns the smallest solution; there are many if modalities say the same."""
-    return torch.linalg.pinv(matrix, hermitian=True) @ vector
-
-
-def _levels(counts: torch.Tensor) -> torch.Tensor:
-    """Returns the quantile in (0, 1) of each of some ascending values: the middle of its own weight."""
-    counts = counts.double()
-    return (counts.cumsum(0) - counts / 2) / counts.sum()
-
-
-def _interpolate(at: torch.Tensor, levels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Evaluates the piecewise linear function through (levels, values), constant beyond its ends."""
-    right = torch.searchsorted(levels, at).clamp(1, max(len(levels) - 1, 1))
-    left, right = right - 1, right.clamp(max=len(levels) - 1)
-    width = (levels[right] - levels[left]).clamp(min=torch.finfo(levels.dtype).tiny)
-    share = ((at - levels[left]) / width).clamp(0, 1)
-    return values[left] + share * (values[right] - values[left])

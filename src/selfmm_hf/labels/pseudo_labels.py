@@ -16,6 +16,7 @@ from .loss_weights import loss_weights
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples from which on representations are stored in half precision
 BY_EPOCH = ("history", "confidence")
+RULE = 3  # version of the default rule: raise it when its labels change, so that no run changes its rule half-way
 CHUNK = 65536  # samples whose stored representations are converted at a time
 
 
@@ -235,7 +236,8 @@ class PseudoLabels:
             for task, value in values.items()
         }
         by_epoch = zip(BY_EPOCH, (self.history, self.confidence), strict=True)
-        return state | {name: torch.stack(one) if one else torch.zeros(0) for name, one in by_epoch}
+        state |= {name: torch.stack(one) if one else torch.zeros(0) for name, one in by_epoch}
+        return state | ({"rule": torch.tensor(RULE)} if self.convention.distance == "axis" else {})
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """
@@ -246,11 +248,10 @@ class PseudoLabels:
         if wrong := [
             name
             for name in mine
-            if name not in BY_EPOCH and (name not in state or state[name].shape != mine[name].shape)
+            if name not in (*BY_EPOCH, "rule") and (name not in state or state[name].shape != mine[name].shape)
         ]:
             raise ValueError(f"These pseudo-labels are from another training set, model or convention: {wrong} differ.")
-        confidence = state.get("confidence", torch.zeros(0))
-        if self.convention.distance == "axis" and len(confidence) != len(state["history"]):
+        if self.convention.distance == "axis" and int(state.get("rule", 0)) != RULE:
             raise ValueError(
                 "These pseudo-labels were made by another rule than that of this version of selfmm-hf. Train from the "
                 "beginning, or resume with the version that began the run."
@@ -260,7 +261,7 @@ class PseudoLabels:
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])
-        self.history, self.confidence = list(state["history"]), list(confidence)
+        self.history, self.confidence = list(state["history"]), list(state.get("confidence", []))
 
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         return {
