@@ -24,7 +24,7 @@ def same_moments(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def same_share(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
-    return confidence * difference
+    return confidence.unsqueeze(-1) * difference
 
 
 def no_spread(covariance: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 import fresh
 import numpy as np
 import pytest
+import torch
 from conftest import mmsa_file
 from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging
@@ -22,7 +23,14 @@ BENCHMARKS = ROOT / "benchmarks"
 # Run by other tests: kill_and_resume in test_checkpoints, parity in test_parity, the others in test_label_family.
 ELSEWHERE = {"kill_and_resume", "parity", "corpora", "crema_d"}
 # The others run as they are called.
-IN_THIS_PROCESS = {"emotion_labels", "generated_labels", "label_ablation", "label_family", "data_preparation"}
+IN_THIS_PROCESS = {
+    "emotion_labels",
+    "generated_labels",
+    "label_ablation",
+    "label_family",
+    "label_rules",
+    "data_preparation",
+}
 
 
 def run(name, *arguments, statuses=(0,)):
@@ -197,6 +205,22 @@ def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):
     assert len(places) == 7
     for module, _, name in (f"selfmm_hf.{place}".rpartition(".") for place in places):
         assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_label_rules(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import label_rules
+
+    monkeypatch.setattr("generated_labels.ProcessPoolExecutor", Here)
+    said, *given = next(label_rules.untrained(1))
+    labels, positions, fusion = (torch.from_numpy(one).float().unsqueeze(-1) for one in given)
+    for rule in label_rules.RULES:
+        generated = label_rules.generated(rule, positions, fusion, labels)
+        assert generated.shape == (*said.shape, 1) and generated.isfinite().all()
+    monkeypatch.setattr(sys, "argv", ["label_rules.py", "--corpora", "few", "--epochs", "3", "--untrained", "2"])
+    label_rules.main()
+    shown = re.findall(r"(?m)^.{36} +\d +\d +0\.\d{3}/\d\.\d{3} +\d of 6, at worst", capsys.readouterr().out)
+    assert len(shown) == len(label_rules.RULES) == 7
 
 
 def test_clip_to_prediction(model_folder):
