@@ -223,6 +223,19 @@ def test_label_rules(monkeypatch, capsys):
     assert len(shown) == len(label_rules.RULES) == 7
 
 
+def test_the_default_rule_helps_on_corpora_of_many_kinds_and_harms_nearly_none(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import label_rules
+
+    corpora = list(label_rules.untrained(60))
+    gained, of_errors = (
+        np.concatenate([label_rules.gains(rule, *one) for one in corpora])
+        for rule in ("default", "noise: in the errors alone")
+    )
+    assert (gained < -label_rules.HARM).any(1).sum() <= 4 and gained.min() > -0.1
+    assert (gained.mean(0) > 0.03).all() and (gained.mean(0) > 2 * of_errors.mean(0)).all()
+
+
 def test_clip_to_prediction(model_folder):
     clip = next((ROOT / "spaces_demo" / "examples").glob("*.mp4"))
     printed = run("clip_to_prediction", clip, "--model", model_folder, "--repeats", 1, statuses=(0, 1))

@@ -212,7 +212,7 @@ def test_relative_paths_hold_in_the_folders_of_other_machines(media, tmp_path, w
         ("table.txt", "is neither .csv nor .parquet"),
         ("none.csv", "cannot be read: FileNotFoundError"),
         ("twice.csv", "column 'text' is there twice"),
-        ("short.csv", "has no column 'split', which a cluster needs; it has id, clip, label"),
+        ("short.csv", "lacks columns that a cluster needs: split. It has id, clip, label"),
     ],
 )
 def test_tables_are_looked_at_before_a_cluster_starts(tmp_path, table, message):

@@ -38,7 +38,9 @@ def read_table(table: str, work: Work) -> Callable[[], Any]:
     if twice := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{table}: column {twice[0]!r} is there twice; leave one of them out.")
     if missing := [name for name in ("clip", *work.columns) if name not in names]:
-        raise DataError(f"{table} has no column {missing[0]!r}, which a cluster needs; it has {', '.join(names):.300}.")
+        raise DataError(
+            f"{table} lacks columns that a cluster needs: {', '.join(missing)}. It has {', '.join(names):.300}."
+        )
     if not is_csv:
         return partial(ray.data.read_parquet, path, filesystem=fs, columns=columns, num_cpus=READER)
     convert = pa.csv.ConvertOptions(
