@@ -43,6 +43,17 @@ def all_noise_in_centre(calibrated: torch.Tensor, labels: torch.Tensor) -> torch
     return calibrated.new_ones(())
 
 
+def teacher(positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixes y_m, half and half, with its linear prediction from one modality, like a teacher (arXiv 2510.20256)."""
+    here = positions.double()
+    middle, fused = here.nanmean(0), labels.unsqueeze(1)
+    known = torch.where(here.isfinite(), fused, torch.nan)
+    apart = here - middle
+    slope = (apart * (known - known.nanmean(0))).nanmean(0) / apart.square().nanmean(0)
+    predicted = known.nanmean(0) + slope * apart
+    return (fused + predicted) / 2, here.new_full((positions.shape[1],), 0.5)
+
+
 # By what is left out: functions that replace others in selfmm_hf, or options of train.py.
 ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "default": [],
@@ -54,6 +65,7 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "noise: in the errors alone": {"labels.default_rule.noise_in_centre": all_noise_in_centre},
     "noise: in the centre alone": {"labels.default_rule.noise_in_errors": all_noise},
     "noise: none": {"labels.default_rule.noise_in_errors": no_noise},
+    "a teacher in place of the rule": {"labels.default_rule._moved_scores": teacher},
     "the same share of all differences": {"labels.default_rule.believed": same_share},
     "no momentum": ["--momentum", "false"],
     "no weight in agreement": ["--agreement_weight", "0"],

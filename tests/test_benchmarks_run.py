@@ -202,7 +202,7 @@ def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     steps = runpy.run_path(str(BENCHMARKS / "label_ablation.py"))["ABLATIONS"].values()
     places = [place for step in steps if isinstance(step, dict) for place in step]
-    assert len(places) == 7
+    assert len(places) == 8
     for module, _, name in (f"selfmm_hf.{place}".rpartition(".") for place in places):
         assert callable(getattr(importlib.import_module(module), name))
 
@@ -220,7 +220,7 @@ def test_label_rules(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["label_rules.py", "--corpora", "few", "--epochs", "3", "--untrained", "2"])
     label_rules.main()
     shown = re.findall(r"(?m)^.{36} +\d +\d +0\.\d{3}/\d\.\d{3} +\d of 6, at worst", capsys.readouterr().out)
-    assert len(shown) == len(label_rules.RULES) == 7
+    assert len(shown) == len(label_rules.RULES) == 8
 
 
 def test_the_default_rule_helps_on_corpora_of_many_kinds_and_harms_nearly_none(monkeypatch):
