@@ -1,11 +1,14 @@
 """Does a Ray cluster give the same features as one machine, how much longer does it take, and does it lose clips?
 
     python benchmarks/ray_cluster.py [--clips 2000] [--workers 1 2] [--nodes 2] [--repeats 3] [--parts speed]
+    python benchmarks/ray_cluster.py --parts rows [--rows 2000 200000]
 
 Extracts generated sounds of a second with both engines, in turn, with the same number of processes, and prints the
 median of clips per second and of the ratio, start-up included, and the largest difference of any feature. Then a
 cluster of several nodes on this machine loses one half-way, and a command is killed half-way and started again: prints
-how many clips are lost, and how many are there twice. Exit status 0 if none is, and the features are the same.
+how many clips are lost, and how many are there twice. Last come long tables of clips that are missing, so that only the
+way through the cluster takes time: prints seconds to the first result, rows per second and the peak memory of the
+command. Exit status 0 if no clip is lost or there twice, and the features are the same.
 """
 
 import argparse
@@ -32,7 +35,7 @@ from selfmm_hf.data import load_splits
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 
 RATE = 16000
-PARTS = ["speed", "node", "command"]
+PARTS = ["speed", "node", "command", "rows"]
 NONE = "0 lost, 0 twice"
 
 
@@ -136,12 +139,36 @@ def kill_the_command(root: Path, out: Path, clips: int) -> str:
     return faults(out, clips)
 
 
+def many_rows(root: Path, rows: int) -> str:
+    """Says what a table of so many rows needs."""
+    table, out = root / f"{rows}.csv", root / f"rows-{rows}"
+    with table.open("w", encoding="utf-8") as file:
+        file.write("id,clip,text,label,split\n")
+        file.writelines(f"{row},{row}.wav,words,0,train\n" for row in range(rows))
+    command = [sys.executable, "-m", "selfmm_cli", "extract", root / "clips", "--table", table,
+               "--output_dir", out, "--vision", "none", "--engine", "ray"]  # fmt: skip
+    began = time.monotonic()
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not any(out.glob("failures-*.parquet")):
+        time.sleep(0.05)
+    first = time.monotonic() - began
+    _, _, used = os.wait4(process.pid, 0)
+    passed = time.monotonic() - began
+    reasons = [pq.read_metadata(file).num_rows for file in out.glob("failures-*.parquet")]
+    assert sum(reasons) == rows, f"{sum(reasons)} rows of {rows} came back"
+    return (
+        f"{rows} rows: the first after {first:.0f} s, all after {passed:.0f} s, {rows / (passed - first):.0f} rows/s, "
+        f"at most {used.ru_maxrss * 1024 / 1e6:.0f} MB in the command"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rows", type=int, nargs="+", default=[2000, 200_000], help="lengths of tables")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -158,6 +185,8 @@ def main() -> None:
             found = kill_the_command(root, root / "command", args.clips)
             print(f"the command killed and started again: {found}", flush=True)
             fine = fine and found == NONE
+        for rows in args.rows if "rows" in args.parts else ():
+            print(many_rows(root, rows), flush=True)
     sys.exit(int(not fine))
 
 

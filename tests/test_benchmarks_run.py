@@ -299,8 +299,9 @@ def test_data_preparation(tmp_path, monkeypatch, capsys):
 def test_ray_cluster():
     pytest.importorskip("ray")
     # As many processes as there are cores: those that read the table must not wait for them.
-    parts = ["speed", "node", "command"] if os.environ.get("SELFMM_TEST_RAY") else ["speed"]
-    printed = run("ray_cluster", "--clips", 6, "--workers", 2, "--repeats", 1, "--parts", *parts)
+    parts = ["speed", "node", "command", "rows"] if os.environ.get("SELFMM_TEST_RAY") else ["speed"]
+    printed = run("ray_cluster", "--clips", 6, "--workers", 2, "--repeats", 1, "--rows", 30, "--parts", *parts)
+    assert ("30 rows: the first after " in printed) == ("rows" in parts)
     assert "2 processes: one machine" in printed and "largest difference of a feature: 0" in printed
 
 

@@ -33,7 +33,7 @@ def features(widths: dict[str, int], others: Collection[str] = (), label: LabelT
     Returns:
         - `id`: string, unlike any other of the data set;
         - `text`: string, what is said, for any tokenizer; blank where nothing is;
-    - `video`, `position`: string and float64, the place of a clip in its video, where the ids do not tell;
+        - `video`, `position`: string and float64, the place of a clip in its video, where the ids do not tell;
         - `audio`, `vision`, `word_vectors`, ...: float32 (frames, width), without padding;
         - `label`: what the task says; `label_text`, ...: what annotators said of one modality alone (SIMS);
         - `input_ids`: the tokens that came with the file, [CLS] and [SEP] included.
