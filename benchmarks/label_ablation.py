@@ -2,8 +2,8 @@
 
     python benchmarks/label_ablation.py [--seeds 10] [--workers 2]
 
-Trains on the synthetic corpus with one step of docs/method.md at a time left out, or replaced by the obvious
-alternative, and prints what benchmarks/generated_labels.py prints of conventions.
+Trains on the synthetic corpus. Each time, one step of docs/method.md is left out or replaced by the obvious
+alternative. Prints for each the table that benchmarks/generated_labels.py prints for each convention.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def all_noise_in_centre(calibrated: torch.Tensor, labels: torch.Tensor) -> torch
 
 
 def teacher(positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixes y_m, half and half, with its linear prediction from one modality, like a teacher (arXiv 2510.20256)."""
+    """Returns the mean of y_m and its linear prediction from one modality, the teacher (as in arXiv 2510.20256)."""
     here = positions.double()
     middle, fused = here.nanmean(0), labels.unsqueeze(1)
     known = torch.where(here.isfinite(), fused, torch.nan)

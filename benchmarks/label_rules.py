@@ -2,17 +2,18 @@
 
     python benchmarks/label_rules.py [--corpora balanced irony ...] [--untrained 240] [--spoiled 0.2]
 
-A rule changes what a model learns from it. So that rules differ in nothing else, this trains once on each corpus of
-corpora.py with the default convention, one seed, keeps the positions of all clips in each epoch, and replays the label
-generation with one step of label_ablation.py at a time left out or replaced. Prints for each rule the cells (corpus x
-modality) whose labels are worse than y_m in some epoch, and those that end behind the official convention in
-correlation or error (limits as in label_family.py), and the means over all cells at the end.
+The labels that a rule generates change what a model learns. To compare rules on equal terms, the script trains once on
+each corpus of corpora.py, with the default convention and one seed, and records the positions of all clips in each
+epoch. From these positions, it generates labels again, each time with one step of label_ablation.py left out or
+replaced. For each rule, it prints the number of cells (corpus x modality) whose labels are worse than y_m in some
+epoch, the number of cells that end behind the official convention in correlation or error (limits as in
+label_family.py), and the means over all cells at the end.
 
-Then it does the same without training, on corpora of random parameters, whose positions are the truth and random noise.
-These are many more kinds of corpora, and a rule must not harm there either. It prints the number of cells that are
-worse than y_m, the worst of them, and the mean gain in correlation and error. With --spoiled, the positions of one
-modality are those of other clips in a share of the clips: noise that spoils some clips and spares the others, like a
-face that is hidden now and then.
+The script also compares the rules without training, on corpora with random parameters. The positions there are the
+truth plus random noise. These are corpora of many more kinds, and a rule must not harm there either. For each rule, it
+prints the number of cells that are worse than y_m, the largest loss, and the mean gain, each in correlation and error.
+With --spoiled, one modality says nothing in a share of the clips: its positions there are those of other clips. This
+is noise that spoils some clips and spares the others, like a face that is hidden now and then.
 """
 
 import argparse
@@ -136,9 +137,9 @@ def main() -> None:
             ends.append(mine[:, END] * (1, 3 / label_range))
         correlation, error = np.mean(ends, axis=(0, 1)) if ends else (np.nan, np.nan)
         gained = np.concatenate([gains(rule, *one) for one in kept]) if kept else np.full((1, 2), np.nan)
-        lost = (gained < -HARM).any(1)
+        lost, cells = (gained < -HARM).any(1), MODALITIES * len(kept)
         (more, less), worst = gained.mean(0), gained.min(0)
-        print(f"{rule:36} {harmed:6} {behind:7} {correlation:10.3f}/{error:.3f}   {lost.sum():6} of {len(gained)}, "
+        print(f"{rule:36} {harmed:6} {behind:7} {correlation:10.3f}/{error:.3f}   {lost.sum():6} of {cells}, "
               f"at worst {worst[0]:+.3f}/{-worst[1]:+.3f}; {more:+.4f}/{-less:+.4f}", flush=True)  # fmt: skip
 
 

@@ -194,6 +194,24 @@ def test_tiny_sets_and_constant_labels(samples):
     torch.testing.assert_close(kept, labels.unsqueeze(1).expand(-1, 3))
 
 
+def test_a_modality_that_repeats_the_label_leaves_the_noise_of_another_alone():
+    _, labels, positions, fusion = _corpus(0.3, samples=300, silent=[2])
+    positions[:, 0] = labels
+    for unit in (1, 3, 7, 11):
+        generated, trust = calibrated_labels(positions, fusion, labels.double() / unit + 5)
+        assert trust[0] == 0 and trust[2] < 0.1
+        assert (unit * (generated[:, 2] - 5) - labels).abs().max() < 0.3
+
+
+def test_labels_need_no_cumulative_sum_of_floats(monkeypatch):
+    """It is not deterministic on a GPU: `torch.use_deterministic_algorithms` refuses it there."""
+    cumsum, summed = torch.Tensor.cumsum, []
+    monkeypatch.setattr(torch.Tensor, "cumsum", lambda self, dim: summed.append(self.dtype) or cumsum(self, dim))
+    _, labels, positions, fusion = _corpus(0.3, samples=100)
+    calibrated_labels(positions, fusion, labels)
+    assert set(summed) == {torch.int64}
+
+
 def test_a_device_without_float64_gets_the_same_labels():
     _, labels, positions, fusion = _corpus(0.5, samples=200)
     expected, trust = calibrated_labels(positions, fusion, labels)

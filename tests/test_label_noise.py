@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -36,12 +38,23 @@ def test_few_clips_lower_the_weights_by_two_standard_errors():
         [[1.25, 0.0, 0.6, 0.5], [0.0, 1.25, 0.6, 0.5], [0.6, 0.6, 0.6, 0.5], [0.5, 0.5, 0.5, 0.5]]
     )
     error = 0.5 - 2 * 0.4 * 0.5
-    lowered = (
-        0.4 - 2 * (error / 1.25 / 100) ** 0.5
-    )  # least squares: the variance of a weight is error / variance / clips
+    lowered = 0.4 - 2 * (error / 1.25 / 100) ** 0.5  # least squares: a weight has the variance error / variance / clips
     many, few = noise_in_errors(covariance).tolist(), noise_in_errors(covariance, 100).tolist()
     assert few == pytest.approx([one * 0.4 / lowered for one in many], rel=1e-5)
     assert noise_in_errors(covariance, 1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("clips", [50, math.inf])
+def test_next_to_a_modality_that_repeats_the_label_all_is_noise(clips):
+    """Weights and errors are only rounding there. Their quotients once made the rule believe a modality of noise."""
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        labels, *positions = torch.randn(3, 50, generator=generator, dtype=torch.float64)
+        labels = (labels / 3 + 5).round(decimals=seed % 3)
+        noise = [on_label_scale(one.unsqueeze(1), labels.unsqueeze(1)).squeeze(1) for one in positions]
+        for fusion in (labels, (labels + noise[0]) / 2):
+            covariance = torch.stack([noise[0], labels, noise[1], fusion, labels]).cov()
+            assert noise_in_errors(covariance, clips).tolist() == [1, 1, 1]
 
 
 LABELS = {

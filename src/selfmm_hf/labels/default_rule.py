@@ -3,8 +3,8 @@
 The paper's rule shifts `y_m` by the difference of two relative distances. These ratios have a scale of their own, are
 unbounded near a centre, and mean nothing before the representations do. Measured against known unimodal sentiments,
 its labels are worse than `y_m` for many epochs, and on the wrong scale to the end (docs/method.md).
-Here the labels take their scale from `y_m`, and a modality is trusted as far as its difference from `y_m` is more than
-noise. Nothing here depends on the unit of the labels.
+Here the labels take their scale from `y_m`. A modality is trusted to the extent that its difference from `y_m` is more
+than noise (noise.py). Nothing here depends on the unit of the labels.
 """
 
 from collections.abc import Callable
@@ -49,11 +49,11 @@ def axis_position(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor
 
 def spread(covariance: torch.Tensor) -> torch.Tensor:
     """
-    Returns how much wider the modalities' own scale is than that of `y_m`, at least 1; `covariance` as in
-    [`noise_in_errors`].
+    Returns how much wider the modalities' own scale is than that of `y_m`: the sum of the positive least-squares
+    weights, at least 1; `covariance` as in [`noise_in_errors`].
 
-    The mean of modalities that disagree has a smaller variance than each of them. So do positions with the quantiles of
-    `y_m`. This shows in weights that sum to more than 1.
+    `y_m`, the mean of modalities that disagree, has a smaller variance than each of them. The calibrated positions have
+    the variance of `y_m`, so they are too narrow. Then the weights sum to more than 1.
     """
     return least_squares_weights(covariance).clamp(min=0).sum().clamp(min=1)
 
@@ -71,9 +71,9 @@ def calibrated_labels(
         labels: `y_m`, (samples, 1 or classes): one target of a regression, or the probabilities of all classes.
 
     Returns:
-        (samples, modalities, 1 or classes), NaN where the position is; and the confidence, (modalities,). It is 0 for a
-        modality without clips, for one with the same position for all, and for one that too few clips have together
-        with the others.
+        (samples, modalities, 1 or classes), NaN where the position is, and for a modality with the same position for
+        all clips; and the confidence, (modalities,). It is 0 for such a modality, and for one without clips. In a
+        regression, it is also 0 for a modality that too few clips have together with the others.
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
@@ -86,14 +86,13 @@ def _moved_scores(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Returns `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)`, with `d = q_s - y_m` for the calibrated position `q_s`,
-    its mean square `D_s`, and the confidence `c_s = 1 - n_s m_s`: the noise in the errors of a prediction, `n_s`
-    ([`noise_in_errors`]), times the noise in the centre, `m_s` ([`noise_in_centre`]).
+    Returns `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)`. `d` is the difference of the calibrated position from
+    `y_m`, and `D_s` is its mean square, both after the positions are spread about their mean by the factor [`spread`].
+    The confidence is `c_s = 1 - n_s m_s`: `n_s` is the noise in the errors of a prediction ([`noise_in_errors`]), and
+    `m_s` the noise in the centre ([`noise_in_centre`]), both before the spread.
 
     `(1 - c_s) D_s` is the noise. Most clips agree, and their small differences are noise; a difference that exceeds the
-    noise is what a modality says. So at the same confidence, a clip moves the farther, the more it differs.
-
-    Before that, the positions are spread about their mean, see [`spread`].
+    noise is what a modality says. So at the same confidence, a clip with a larger difference moves by a larger share.
     """
     calibrated, told, complete, covariance = _calibrated(positions, fusion, labels, on_label_scale)
     trust, wider = calibrated.new_zeros(calibrated.shape[1]), 1.0
@@ -110,8 +109,8 @@ def _moved_classes(
     positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`]. `c_s` is its trust in
-    them or twice what is not [`noise_in_errors`], whichever is larger.
+    Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`]. `c_s` is the larger of
+    its trust in them and `2 (1 - n_s)`, at most 1, with `n_s` from [`noise_in_errors`].
     """
     calibrated, told, _, covariance = _calibrated(positions, fusion, labels, as_classes)
     trust = calibrated.new_zeros(calibrated.shape[1])
@@ -136,7 +135,7 @@ def _calibrated(
     """
     Returns the calibrated positions `q_s`, which `carry` makes of the positions and labels of the clips that have a
     modality; the modalities and clips of [`enough_together`]; and their covariance for [`noise_in_errors`], summed over
-    classes, or `None` if there is nothing to disagree about, or with.
+    classes, or `None` if fewer than two modalities are left or all labels are equal.
     """
     calibrated = torch.full(positions.shape, torch.nan, dtype=torch.float64, device=positions.device)
     for column, here in enumerate(positions.isfinite().all(-1).T):

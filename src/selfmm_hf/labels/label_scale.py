@@ -1,4 +1,4 @@
-"""Calibrates positions between class centres: carries them to the scale of the labels."""
+"""Calibrates the positions between class centres: maps them to the scale of the labels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +8,10 @@ import torch
 
 def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    Maps positions to the scale of the labels: to the same quantile.
+    Maps each position to the label at the same quantile.
 
     Args:
-        position: (samples, 1), finite, any scale, in the direction of the labels.
+        position: (samples, 1), finite, on any scale; a higher position stands for a higher label.
         labels: `y_m`, (samples, 1).
 
     Returns:
@@ -22,15 +22,15 @@ def on_label_scale(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 
 def quantile_function(labels: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Returns a function of quantiles in (0, 1): the labels there, interpolated between the values that occur."""
+    """Returns a function that maps quantiles in (0, 1) to labels, interpolated between the values that occur."""
     values, counts = labels.double().unique(return_counts=True)
     return partial(_interpolate, levels=_levels(counts), values=values)
 
 
 def _levels(counts: torch.Tensor) -> torch.Tensor:
-    """Returns the quantile in (0, 1) of each of some ascending values: the middle of its own weight."""
-    counts = counts.double()
-    return (counts.cumsum(0) - counts / 2) / counts.sum()
+    """Returns the quantile in (0, 1) of each distinct value, in ascending order: the middle of its share."""
+    below = counts.cumsum(0) - counts  # integers, because a GPU has no deterministic cumulative sum of floats
+    return (below.double() + counts.double() / 2) / counts.sum()
 
 
 def _interpolate(at: torch.Tensor, levels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from .loss_weights import loss_weights
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples from which on representations are stored in half precision
 BY_EPOCH = ("history", "confidence")
-RULE = 3  # version of the default rule: raise it when its labels change, so that no run changes its rule half-way
+RULE = 3  # version of the default rule: raise it when its labels change, so that no resumed run mixes two rules
 CHUNK = 65536  # samples whose stored representations are converted at a time
 
 
