@@ -390,7 +390,7 @@ def test_folders_that_are_something_else(tmp_path, refused):
         ("a: {conventoin: paper}\n", "a: .*Did you mean --convention"),
         ("a: {convention: papers}\n", "a: convention must be one of"),
         ("a: {\n", "is not YAML"),
-        (None, "no sweep file .*ablation, conventions, modalities, pooling"),
+        (None, "no sweep file .*ablation, context, conventions, modalities, pooling"),
     ],
 )
 def test_sweep_files_that_are_wrong(tmp_path, refused, text, message):
