@@ -144,7 +144,7 @@ def many_rows(root: Path, rows: int) -> str:
     table, out = root / f"{rows}.csv", root / f"rows-{rows}"
     with table.open("w", encoding="utf-8") as file:
         file.write("id,clip,text,label,split\n")
-        file.writelines(f"{row},{row}.wav,words,0,train\n" for row in range(rows))
+        file.writelines(f"{row},missing-{row}.wav,words,0,train\n" for row in range(rows))
     command = [sys.executable, "-m", "selfmm_cli", "extract", root / "clips", "--table", table,
                "--output_dir", out, "--vision", "none", "--engine", "ray"]  # fmt: skip
     began = time.monotonic()
