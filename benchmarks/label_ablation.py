@@ -6,8 +6,8 @@ Trains on the synthetic corpus. Each time, one step of docs/method.md is left ou
 alternative. Prints for each the table that benchmarks/generated_labels.py prints for each convention.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest.mock import patch
 
@@ -56,7 +56,7 @@ def teacher(positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor)
 
 # By what is left out: functions that replace others in selfmm_hf, or options of train.py.
 ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
-    "default": [],
+    "default": {},
     "relative distances, not positions": {
         "labels.pseudo_labels.axis_position": partial(relative_distance, squared=False)
     },
@@ -72,12 +72,20 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
 }
 
 
+@contextmanager
+def replaced(step: dict[str, Callable]) -> Iterator[None]:
+    """Puts functions in the place of others in selfmm_hf."""
+    with ExitStack() as patches:
+        for place, function in step.items():
+            patches.enter_context(patch(f"selfmm_hf.{place}", function))
+        yield
+
+
 def one_run(common: Setting, name: str, seed: int) -> Outcome:
     step = ABLATIONS[name]
-    with ExitStack() as patches:
-        for place, function in step.items() if isinstance(step, dict) else ():
-            patches.enter_context(patch(f"selfmm_hf.{place}", function))
-        return train(common, "default", seed, *(step if isinstance(step, list) else ()))
+    functions, options = (step, []) if isinstance(step, dict) else ({}, step)
+    with replaced(functions):
+        return train(common, "default", seed, *options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ is noise that spoils some clips and spares the others, like a face that is hidde
 
 import argparse
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from unittest.mock import patch
 
@@ -26,17 +25,17 @@ import numpy as np
 import torch
 from corpora import FAMILY, Corpus, make, sentiments
 from generated_labels import FIRST_SEED, run_all
-from label_ablation import ABLATIONS
-from label_family import BEHIND, END, HARM, WORST, Y_M, figures, train, worse
+from label_ablation import ABLATIONS, replaced
+from label_family import END, HARM, Y_M, behind, figures, harmed, train
 from numpy.typing import NDArray
 
+from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.labels import default_rule, pseudo_labels
 
-MODALITIES = 3
 RULES = {
     name: step
     for name, step in ABLATIONS.items()
-    if not step or (isinstance(step, dict) and all(place.startswith("labels.default_rule.") for place in step))
+    if isinstance(step, dict) and all(place.startswith("labels.default_rule.") for place in step)
 }
 NOISES = (0.05, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0)  # of untrained positions, standard deviations in sentiment
 Recorded = list[tuple[torch.Tensor, torch.Tensor]]  # by epoch: positions of the modalities, and of the fusion
@@ -44,16 +43,13 @@ Recorded = list[tuple[torch.Tensor, torch.Tensor]]  # by epoch: positions of the
 
 def generated(rule: str, positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Returns labels by one of `RULES`; shapes as in [`default_rule.calibrated_labels`]."""
-    step = RULES[rule]
-    with ExitStack() as patches:
-        for place, function in step.items() if isinstance(step, dict) else ():
-            patches.enter_context(patch(f"selfmm_hf.{place}", function))
+    with replaced(RULES[rule]):
         return default_rule.calibrated_labels(positions, fusion, labels)[0]
 
 
 def replay(rule: str, recorded: Recorded, labels: torch.Tensor, label_range: float) -> NDArray[np.float32]:
     """Returns (epochs, clips, modalities): the labels that the rule generates; `labels` are y_m, (clips, 1)."""
-    current = labels.repeat(1, MODALITIES)
+    current = labels.repeat(1, len(MODALITIES))
     history = [current]
     for epoch, (positions, fusion) in enumerate(recorded, start=2):
         new = generated(rule, positions, fusion, labels).squeeze(-1).clamp(-label_range, label_range)
@@ -77,7 +73,7 @@ def trained(epochs: int, name: str, seed: int) -> tuple[dict[str, NDArray], NDAr
     of_rules = {}
     for rule in RULES:
         labels = replay(rule, recorded, torch.from_numpy(fused).unsqueeze(1), corpus.label_range)
-        of_rules[rule] = np.array([figures(labels[..., one], fused, true[:, one]) for one in range(MODALITIES)])
+        of_rules[rule] = np.array([figures(labels[..., one], fused, true[:, one]) for one in range(len(MODALITIES))])
     return of_rules, train(corpus, 0, epochs, "official", seed)[0]
 
 
@@ -97,11 +93,11 @@ def untrained(number: int, spoiled: float = 0.0) -> Iterator[tuple[NDArray, NDAr
         said, labels = sentiments(corpus, random, corpus.clips)
         if step := random.choice([0, 0, 0.2, 1]):
             labels = np.round(labels / step) * step
-        positions = said + random.normal(size=said.shape) * random.choice(NOISES, MODALITIES)
+        positions = said + random.normal(size=said.shape) * random.choice(NOISES, len(MODALITIES))
         if random.random() < 0.3:  # nothing is learned of one modality
-            positions[:, random.integers(MODALITIES)] = random.normal(size=len(said))
+            positions[:, random.integers(len(MODALITIES))] = random.normal(size=len(said))
         if spoiled:
-            column, hit = random.integers(MODALITIES), random.random(len(said)) < spoiled
+            column, hit = random.integers(len(MODALITIES)), random.random(len(said)) < spoiled
             positions[hit, column] = random.permutation(positions[:, column])[hit]
         inputs = np.c_[positions, np.ones(len(said))]
         fusion = inputs @ np.linalg.lstsq(inputs, labels, rcond=None)[0]
@@ -112,7 +108,7 @@ def gains(rule: str, said: NDArray, labels: NDArray, positions: NDArray, fusion:
     """Returns by how much labels of one epoch are nearer to the truth than y_m, (modalities, correlation and error)."""
     given = (torch.from_numpy(one).float().unsqueeze(-1) for one in (positions, fusion, labels))
     new = generated(rule, *given).squeeze(-1).clamp(-3, 3).numpy()
-    found = [figures(new[None, :, one], labels, said[:, one])[[Y_M, END]] for one in range(MODALITIES)]
+    found = [figures(new[None, :, one], labels, said[:, one])[[Y_M, END]] for one in range(len(MODALITIES))]
     return np.array([(end - before) * (1, -1) for before, end in found])
 
 
@@ -128,18 +124,18 @@ def main() -> None:
     kept = list(untrained(args.untrained, args.spoiled))
     print(f"{'rule':36} {'worse':>6} {'behind':>7} {'correlation/error':>18}   without training: worse, gain")
     for rule in RULES:
-        harmed = behind = 0
+        worse = late = 0
         ends = []
         for name, [(of_rules, official)] in outcomes.items():
             label_range, mine = FAMILY[name].label_range, of_rules[rule]
-            harmed += int((worse(mine[:, WORST], mine[:, Y_M], label_range) > HARM).sum())
-            behind += int((worse(mine[:, END], official[:, END], label_range) > BEHIND).sum())
+            worse += harmed(mine, label_range).sum()
+            late += behind(mine, [official], label_range).sum()
             ends.append(mine[:, END] * (1, 3 / label_range))
         correlation, error = np.mean(ends, axis=(0, 1)) if ends else (np.nan, np.nan)
         gained = np.concatenate([gains(rule, *one) for one in kept]) if kept else np.full((1, 2), np.nan)
-        lost, cells = (gained < -HARM).any(1), MODALITIES * len(kept)
+        lost, cells = (gained < -HARM).any(1), len(MODALITIES) * len(kept)
         (more, less), worst = gained.mean(0), gained.min(0)
-        print(f"{rule:36} {harmed:6} {behind:7} {correlation:10.3f}/{error:.3f}   {lost.sum():6} of {cells}, "
+        print(f"{rule:36} {worse:6} {late:7} {correlation:10.3f}/{error:.3f}   {lost.sum():6} of {cells}, "
               f"at worst {worst[0]:+.3f}/{-worst[1]:+.3f}; {more:+.4f}/{-less:+.4f}", flush=True)  # fmt: skip
 
 

@@ -127,15 +127,21 @@ def lose_a_node(root: Path, out: Path, nodes: int, clips: int) -> str:
     return faults(out, clips)
 
 
-def kill_the_command(root: Path, out: Path, clips: int) -> str:
-    command = [sys.executable, "-m", "selfmm_cli", "extract", root / "clips", "--table", root / "table.csv",
+def extract_command(root: Path, table: Path, out: Path) -> list[str]:
+    """The command that extracts the clips in `root` that a table names, on a cluster."""
+    command = [sys.executable, "-m", "selfmm_cli", "extract", root / "clips", "--table", table,
                "--output_dir", out, "--vision", "none", "--engine", "ray"]  # fmt: skip
-    first = subprocess.Popen([*map(str, command)], start_new_session=True)
+    return [*map(str, command)]
+
+
+def kill_the_command(root: Path, out: Path, clips: int) -> str:
+    command = extract_command(root, root / "table.csv", out)
+    first = subprocess.Popen(command, start_new_session=True)
     while len(list(out.glob("train-*.parquet"))) < max(1, clips // 256) and first.poll() is None:
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    subprocess.run([*map(str, command)], check=True)
+    subprocess.run(command, check=True)
     return faults(out, clips)
 
 
@@ -145,10 +151,8 @@ def many_rows(root: Path, rows: int) -> str:
     with table.open("w", encoding="utf-8") as file:
         file.write("id,clip,text,label,split\n")
         file.writelines(f"{row},missing-{row}.wav,words,0,train\n" for row in range(rows))
-    command = [sys.executable, "-m", "selfmm_cli", "extract", root / "clips", "--table", table,
-               "--output_dir", out, "--vision", "none", "--engine", "ray"]  # fmt: skip
     began = time.monotonic()
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(extract_command(root, table, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not any(out.glob("failures-*.parquet")):
         time.sleep(0.05)
     first = time.monotonic() - began

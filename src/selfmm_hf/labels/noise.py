@@ -48,11 +48,12 @@ def noise_in_errors(covariance: torch.Tensor, clips: float = math.inf) -> torch.
     """
     between, fusion, label = covariance[:-2, :-2], covariance[:-2, -2], covariance[:-2, -1]
     variance = covariance[-1, -1]
-    best = least_squares_weights(covariance)
+    inverse = _inverse(between)
+    best = inverse @ label
     error = (variance - label @ best).maximum(ROUNDING * variance)
-    deviation = (error * torch.linalg.pinv(between, hermitian=True).diagonal() / clips).clamp(min=0).sqrt()
+    deviation = (error * inverse.diagonal() / clips).clamp(min=0).sqrt()
     weights = best - ERRORS * deviation
-    both = weights + _solve(between, fusion).minimum(weights)
+    both = weights + (inverse @ fusion).minimum(weights)
     shared = (fusion - label - covariance[-2, -1] + variance).clamp(min=0)
     difference = (between.diagonal() - 2 * label + variance).clamp(min=0)
     explained = (label.square() / (between.diagonal() * variance)).clamp(max=1)
@@ -94,7 +95,7 @@ def noise_in_centre(calibrated: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 def least_squares_weights(covariance: torch.Tensor) -> torch.Tensor:
     """Returns `b_s`, the weights with which the calibrated positions predict `y_m` best, (modalities,)."""
-    return _solve(covariance[:-2, :-2], covariance[:-2, -1])
+    return _inverse(covariance[:-2, :-2]) @ covariance[:-2, -1]
 
 
 def _squared_differences_of_copies(labels: torch.Tensor) -> Callable[[float], torch.Tensor]:
@@ -115,6 +116,6 @@ def _lesser_half(square: torch.Tensor) -> torch.Tensor:
     return square.sort().values[: (len(square) + 1) // 2].mean()
 
 
-def _solve(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """Returns the smallest solution. There are several if modalities say the same."""
-    return torch.linalg.pinv(matrix, hermitian=True) @ vector
+def _inverse(between: torch.Tensor) -> torch.Tensor:
+    """Returns the pseudoinverse, which gives the smallest weights. There are several if modalities say the same."""
+    return torch.linalg.pinv(between, hermitian=True)
