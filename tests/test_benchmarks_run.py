@@ -302,7 +302,7 @@ def test_ray_cluster():
     parts = ["speed", "node", "command", "rows"] if os.environ.get("SELFMM_TEST_RAY") else ["speed"]
     printed = run("ray_cluster", "--clips", 6, "--workers", 2, "--repeats", 1, "--rows", 30, "--parts", *parts)
     assert ("30 rows: the first after " in printed) == ("rows" in parts)
-    assert "2 processes, Ray: a clip each after" in printed and "largest difference of a feature: 0" in printed
+    assert "2 processes, Ray: 5 clips after" in printed and "largest difference of a feature: 0" in printed
 
 
 def test_gpu():

@@ -13,7 +13,7 @@ from test_report import report, write_run
 from selfmm_hf.data.targets import task_to_json
 from selfmm_hf.evaluation import folds, table_markdown
 from selfmm_hf.evaluation.report.data import Group
-from selfmm_hf.evaluation.report.predictions import results
+from selfmm_hf.evaluation.report.results import results
 from selfmm_hf.metrics import metric_name
 from selfmm_hf.model.task_selfmm import Task
 from selfmm_hf.published import FOLDER, OWN, published_figures

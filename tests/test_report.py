@@ -18,11 +18,11 @@ import selfmm_cli as cli
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.evaluation.report.clips import _widest
+from selfmm_hf.evaluation.report.confusion import classes, confusion
 from selfmm_hf.evaluation.report.data import Group, _slugs, find_runs, group_runs
 from selfmm_hf.evaluation.report.drawing import Table, axis_ends
 from selfmm_hf.evaluation.report.learning import _confidence, _trust_panels
 from selfmm_hf.evaluation.report.page import RIGHT, _table
-from selfmm_hf.evaluation.report.predictions import classes, confusion
 from selfmm_hf.evaluation.report.representations import class_centres, project
 from selfmm_hf.evaluation.report.robustness import robustness
 from selfmm_hf.labels.pseudo_labels import PseudoLabels

@@ -9,13 +9,15 @@ from tqdm import tqdm
 from ...runs.folder import OPTIONS_FILE
 from ...storage.whole_files import beside, move
 from .clips import case_study
+from .confusion import confusions
 from .data import Data, Group, find_runs, group_runs
 from .drawing import Figure, render
 from .learning import label_distributions, label_quality, learning_curves
 from .page import page
-from .predictions import confusions, modality_errors, outcomes, results, scatter
+from .predictions import modality_errors, outcomes, scatter
 from .reliability import calibration
 from .representations import representations
+from .results import results
 from .robustness import robustness
 
 PAGE = "report.html"
