@@ -25,7 +25,8 @@ from transformers.utils import logging
 from selfmm_hf import load_model
 from selfmm_hf.data.synthetic import Utterance, utterance
 from selfmm_hf.data.synthetic.clip import write_clip
-from selfmm_hf.data.synthetic.face import _head_turned, draw_face
+from selfmm_hf.data.synthetic.face import _head_turned
+from selfmm_hf.data.synthetic.face_drawing import draw_face
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 

@@ -8,7 +8,8 @@ import av
 
 from selfmm_hf.data.synthetic import clip as clip_module
 from selfmm_hf.data.synthetic.clip import write_clip
-from selfmm_hf.data.synthetic.face import draw_face, face_motion
+from selfmm_hf.data.synthetic.face import face_motion
+from selfmm_hf.data.synthetic.face_drawing import draw_face
 from selfmm_hf.model.decoding_selfmm import clip_facts, decode_audio, decode_video
 
 RATE = 22050

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfmm_hf.data.synthetic.face import _head_turned, draw_face, face_motion, muscles, neutral_face
+from selfmm_hf.data.synthetic.face import _head_turned, face_motion, muscles, neutral_face
+from selfmm_hf.data.synthetic.face_drawing import draw_face
 from selfmm_hf.model import face_landmarks_selfmm
 from selfmm_hf.model.vision_features_selfmm import COLUMNS, EXPRESSION_COLUMNS, expression, face_features
 

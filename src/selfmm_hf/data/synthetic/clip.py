@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from . import Utterance
-from .face import draw_face
+from .face_drawing import draw_face
 
 try:
     import av
