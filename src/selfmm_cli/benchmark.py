@@ -21,7 +21,10 @@ def run(
         Path, Option("--output_dir", help="Folder of the sweep. The same command resumes an interrupted sweep.")
     ],
     sweep: Annotated[
-        str | None, Option(help="YAML file, or ablation, conventions, modalities or pooling; else one configuration.")
+        str | None,
+        Option(
+            help="YAML file, or ablation, context, conventions, modalities, pooling, precision; else one configuration."
+        ),
     ] = None,
     seeds: Annotated[int, Option(help="Number of seeds, from --seed on.")] = 5,
     folds: Annotated[
