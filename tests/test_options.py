@@ -25,6 +25,13 @@ def read(tmp_path):
     return read_text
 
 
+def test_an_option_may_be_longer_than_a_file_name(read):
+    rates = json.dumps({f"encoders.text.encoder.layer.{layer}": 1e-5 for layer in range(12)})
+    run, _, args = read(command=["--learning_rates", rates])
+    assert len(rates) > 255 and args.learning_rates == json.loads(rates)
+    assert rates in run.overrides
+
+
 def test_the_command_line_overrides_the_file(read):
     text = "audio_hidden_size: 9\nvision_hidden_size: 8\nlearning_rate: 0.5\ndataset: mosi\nlearning_rates: {a: 1}\n"
     command = ["--audio_hidden_size", "3", "--learning_rate=0.25", "--dataset", "sims", "--learning_rates", '{"b": 2}']

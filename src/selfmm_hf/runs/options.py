@@ -5,6 +5,7 @@ import difflib
 import inspect
 import json
 import math
+import os
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -199,7 +200,8 @@ def _recipe(arguments: list[str]) -> Iterator[str]:
         else:
             told = not UNLEARNED_OPTIONS.fullmatch(name.lstrip("-").replace("-", "_"))
         if told:
-            value = Path(value).resolve().name if value and Path(value).exists() else scrub(value)
+            # Not Path.exists, which raises an error if a value, such as a long JSON object, is too long for a name.
+            value = Path(value).resolve().name if os.path.exists(value) else scrub(value)
             yield name + equals + value
 
 
