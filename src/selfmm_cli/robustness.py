@@ -15,7 +15,7 @@ def robustness(
         Path, Option("--output_dir", help="Folder to write: tables as JSON, Parquet and Markdown, and curves.")
     ],
     dataset: Annotated[
-        str | None, Option(help="demo, mosi, mosei, sims, simsv2 or custom; the run's by default.")
+        str | None, Option(help="demo, mosi, mosei, sims, simsv2, iemocap, emer or custom; the run's by default.")
     ] = None,
     data: Annotated[str | None, Option(help="Feature file, folder or Hub repository; the run's by default.")] = None,
     data_config: Annotated[str | None, DATA_CONFIG] = None,
