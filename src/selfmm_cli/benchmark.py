@@ -23,7 +23,7 @@ def run(
     sweep: Annotated[
         str | None,
         Option(
-            help="YAML file, or ablation, context, conventions, modalities, pooling, precision; else one configuration."
+            help="YAML file, or ablation, context, conventions, modalities, pooling, precision, schedule; else one."
         ),
     ] = None,
     seeds: Annotated[int, Option(help="Number of seeds, from --seed on.")] = 5,
