@@ -97,9 +97,9 @@ def largest_difference(one: Path, other: Path) -> float:
 def compare_engines(root: Path, clips: int, counts: list[int], repeats: int) -> float:
     """Prints how fast the engines are with so many processes; returns the largest difference of a feature."""
     engines = {"one machine": on_machine, "Ray": on_cluster}
+    first, everything = write_table(root, FEW), write_table(root, clips)
     for workers in counts:
         starts, rests = {name: [] for name in engines}, {name: [] for name in engines}
-        first, everything = write_table(root, FEW), write_table(root, clips)
         for repeat in range(repeats):
             for name, engine in engines.items():
                 out = root / f"{name} {workers} {repeat}"
@@ -164,7 +164,7 @@ def kill_the_command(root: Path, out: Path, clips: int) -> str:
 
 def many_rows(root: Path, rows: int) -> str:
     """Says what a table of so many rows needs."""
-    table, out = root / f"{rows}.csv", root / f"rows-{rows}"
+    table, out = root / f"missing-{rows}.csv", root / f"missing-{rows}"
     with table.open("w", encoding="utf-8") as file:
         file.write("id,clip,text,label,split\n")
         file.writelines(f"{row},missing-{row}.wav,words,0,train\n" for row in range(rows))

@@ -99,6 +99,12 @@ def test_benchmarks_have_the_options():
     assert found > 10
 
 
+def test_every_sweep_is_in_its_table():
+    table = (ROOT / "docs" / "training.md").read_text("utf-8").split("| sweep | configurations |")[1].split("\n\n")[0]
+    sweeps = {file.stem for file in (ROOT / "hub_configs" / "sweeps").glob("*.yaml")}
+    assert set(re.findall(r"(?m)^\| `(\w+)` \|", table)) == sweeps
+
+
 def test_every_page_is_in_the_menu_of_the_site():
     menu = re.search(r"(?ms)^nav:\n(.*)", (ROOT / "mkdocs.yml").read_text("utf-8"))[1]
     listed = re.findall(r"[\w/-]+\.md", menu)

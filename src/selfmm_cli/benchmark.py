@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from .errors import complain, end_in_one_line, need
-from .training_options import TAKES_TRAINING_OPTIONS
+from .training_options import TAKES_TRAINING_OPTIONS, named
 
 EPILOG = "All other options are those of `selfmm train`, and hold for all runs."
 
@@ -22,9 +22,7 @@ def run(
     ],
     sweep: Annotated[
         str | None,
-        Option(
-            help="YAML file, or ablation, context, conventions, modalities, pooling, precision, schedule; else one."
-        ),
+        Option(help=f"YAML file, or {named('sweeps')}; by default one configuration."),
     ] = None,
     seeds: Annotated[int, Option(help="Number of seeds, from --seed on.")] = 5,
     folds: Annotated[

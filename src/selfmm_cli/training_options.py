@@ -47,15 +47,14 @@ def _package() -> Path:
     return Path(find_spec("selfmm_hf").origin).parent
 
 
-def _presets() -> list[str]:
-    """Returns the presets as `selfmm_hf.resources` finds them; only that file is run, as the package loads torch."""
-    return list(runpy.run_path(str(_package() / "resources.py"))["named"]())
+def named(folder: str = "") -> str:
+    """Lists the YAML files that `selfmm_hf.resources` finds; only that file is run, as the package loads torch."""
+    return ", ".join(runpy.run_path(str(_package() / "resources.py"))["named"](folder))
 
 
 def print_help(command: str, text: str, epilog: str) -> None:
     """Prints the help of a command that takes all options of a training, our own first."""
-    presets = ", ".join(_presets())
-    config = f"YAML file of options, or the name of a preset: {presets}."
+    config = f"YAML file of options, or the name of a preset: {named()}."
     options = [("--config", config, "Data and text encoder")]
     options += [(f"--{name}", help, panel) for panel, ones in panels() for name, help in ones.items()]
     parameters = [
