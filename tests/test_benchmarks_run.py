@@ -73,6 +73,11 @@ def test_startup(model_folder):
     assert len(re.findall(r"(?m)^selfmm .* s of a core .* s by the clock$", printed)) == 4
 
 
+def test_padded_sounds():
+    printed = run("padded_sounds", "--layers", 1, "--sounds", 2)
+    assert len(re.findall(r"(?m)^\| .+ \| \d+\.\d+ \| \d+\.\d+ \| \d+\.\d+ \| \d+\.\d+ \|$", printed)) == 4
+
+
 def test_extras():
     pytest.importorskip("packaging")
     rows = re.findall(r"(?m)^\| `(\w+)` \| .+? \| (\d+) \| \d+ \|", run("extras"))
