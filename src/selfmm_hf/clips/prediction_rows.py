@@ -40,6 +40,7 @@ def prediction_row(result: dict[str, Any]) -> dict[str, float | str | None]:
 def write_predictions(file: Path, answers: Sequence[dict[str, Any]], config: SelfMMConfig) -> None:
     """
     Writes predictions to a file.
+
     Args:
         file: `.csv`, with the columns `clip`, those of [`prediction_row`] and `error`; or `.jsonl`, with everything.
         answers: For each clip, its name as `clip`, and the result of the pipeline or an `error`.

@@ -21,6 +21,7 @@ Progress = Callable[[str, float, float | None], None]  # as the pipeline reports
 class Clip:
     """
     A clip, and what is known of it.
+
     Args:
         clip: The media file; `None` if there are words alone.
         text: The words, if they are known.
@@ -38,6 +39,7 @@ class Clip:
 class Said:
     """
     The prediction for a clip.
+
     Args:
         result: What the pipeline returns.
         warnings: Warnings that are not among the remarks of the result.

@@ -27,6 +27,7 @@ WORKER = 0.9
 class Counts:
     """
     How many rows are done.
+
     Args:
         before: Rows that were done before.
         done: Rows that are done now.

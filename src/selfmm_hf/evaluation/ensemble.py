@@ -43,6 +43,7 @@ class Ensemble:
     def read(cls, folder: Path, configuration: str | None = None) -> "Ensemble":
         """
         Reads the runs of one configuration of a sweep.
+
         Args:
             folder: Folder of a sweep.
             configuration: Its name in the sweep; not needed if there is only one.

@@ -30,6 +30,7 @@ PARAMETERS = {"window_seconds"}
 class EndpointHandler:
     """
     Answers requests with the pipeline of a repository.
+
     Args:
         path: Folder of the repository; by default that of this file.
     """
@@ -41,6 +42,7 @@ class EndpointHandler:
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """
         Runs the pipeline on one request.
+
         Args:
             data: `inputs` and `parameters`, as above.
 

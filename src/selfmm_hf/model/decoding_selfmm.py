@@ -177,6 +177,7 @@ def decode_video(
 def clip_facts(path: str | os.PathLike) -> ClipFacts:
     """
     Reads the facts that a file states about itself.
+
     Args:
         path (`str` or `os.PathLike`): A local file of one of the `FORMATS`.
 

@@ -46,6 +46,7 @@ def read_inputs(
 ) -> Inputs:
     """
     Reads the inputs of a run.
+
     Args:
         modalities: To learn from; by default text, audio and vision, or those of the data if these are others.
         label_range: As in [`load_splits`].

@@ -21,6 +21,7 @@ def build_model(
 ) -> SelfMMModel:
     """
     Builds the model of a run.
+
     Args:
         model_options: Options of [`SelfMMConfig`]. Feature widths, the task and the modalities come from the data.
         tell: Called with what the user should know.

@@ -161,6 +161,7 @@ class SelfMMTrainingArguments(TrainingArguments):
 def _check_deepspeed(given: dict | str | None) -> None:
     """
     Checks what DeepSpeed is asked for.
+
     Args:
         given: The option `deepspeed`: a configuration, also as JSON, or the path of its file. Without it, `accelerate
             launch` may ask for DeepSpeed by environment variables.

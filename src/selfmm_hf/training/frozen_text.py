@@ -22,6 +22,7 @@ class FrozenText(Dataset):
     def read(self, model: SelfMMModel, collator: SelfMMCollator, batch_size: int, progress: bool = True) -> None:
         """
         Encodes all texts.
+
         Args:
             model: Its text encoder reads, on the device where it is.
             collator: The collator of the training.

@@ -80,6 +80,7 @@ SHUT, OPEN = 250, 700  # the first formant of a closed and of a wide open mouth,
 class Voice(NamedTuple):
     """
     A synthesised voice.
+
     Args:
         sound (`np.ndarray`): (samples,) float32, mono, 22050 Hz, within (-1, 1).
         openness (`np.ndarray`):
