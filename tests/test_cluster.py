@@ -2,15 +2,18 @@
 
 import csv
 import json
+import shutil
 import wave
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from conftest import command
 from datasets import load_dataset
+from test_pipeline import recogniser  # noqa: F401
 
 for package in ("ray", "ai_edge_litert", "av", "librosa", "pebble"):
     pytest.importorskip(package)
@@ -19,8 +22,9 @@ from selfmm_hf.clips.extract import extract_clips  # noqa: E402
 from selfmm_hf.cluster.features import Extraction  # noqa: E402
 from selfmm_hf.cluster.fetching import local  # noqa: E402
 from selfmm_hf.cluster.predictions import Prediction  # noqa: E402
-from selfmm_hf.cluster.results import Results, absolute  # noqa: E402
+from selfmm_hf.cluster.results import Results, absolute, hashes  # noqa: E402
 from selfmm_hf.cluster.run import run_on_cluster  # noqa: E402
+from selfmm_hf.cluster.table import read_table  # noqa: E402
 from selfmm_hf.cluster.worker import Worker, _where  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
@@ -33,6 +37,7 @@ pytestmark = [
 
 CLIPS = 9
 SPLITS = ["train", "train", "dev", "test"]
+ROWS = dict(zip(range(1, 7), "abcdef", strict=True))  # their numbers, and ids
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +99,8 @@ def table_of(media, name="table.csv"):
 
 def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_workers):
     out = tmp_path / "out"
-    assert worker(out, work())(table_of(media)).to_pylist() == [{"done": CLIPS - 1, "failed": 6}]
+    counts = [{"done": CLIPS - 1, "failed": 6, "before": 0}]
+    assert worker(out, work())(table_of(media)).to_pylist() == counts
     reasons = {row["id"]: row["reason"] for row in rows_of(out, "failures")}
     assert set(reasons) == {"v/0", "gone", "out", "odd label", "odd split", ""}
     assert "there is no file" in reasons["gone"] and "expected a path within" in reasons["out"]
@@ -110,10 +116,15 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
             np.testing.assert_array_equal(one, other)
     files = {split: [str(file) for file in sorted(out.glob(f"{split}-*"))] for split in ours}
     assert load_dataset("parquet", data_files=files)["train"].num_rows == len(ours["train"])
+    torn = out / f".{next(out.glob('train-*')).name}.part"  # of a killed process
+    torn.mkdir()
+    (torn / torn.name.strip(".").removesuffix(".part")).write_bytes(b"PAR1")
+    assert load_splits("custom", str(out))["train"]["id"] == ours["train"]["id"]
+    shutil.rmtree(torn)
 
     # A node dies after it has written, and another one does its work again: each clip is there once.
     before = {file: file.read_bytes() for file in out.iterdir()}
-    assert worker(out, work())(table_of(media)).to_pylist() == [{"done": CLIPS - 1, "failed": 6}]
+    assert worker(out, work())(table_of(media)).to_pylist() == counts
     assert before == {file: file.read_bytes() for file in out.iterdir()}
 
     # Started again, it does what is missing, and tries what has failed.
@@ -123,7 +134,8 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
     results = Results(str(out))
     rest = worker(out, work(), results.done(["train", "validation", "test"]))
     assert not list(out.glob("failures-*"))
-    assert rest(table_of(media)).to_pylist() == [{"done": len(missing), "failed": 6}]
+    before = CLIPS - 1 - len(missing)
+    assert rest(table_of(media)).to_pylist() == [{"done": len(missing), "failed": 6, "before": before}]
     assert {row["id"] for row in rows_of(out, "validation")} == set(missing)
     assert len(list(out.glob("train-*"))) == len(list(out.glob("failures-*"))) == 1
     with pytest.raises(ValueError, match=r"has results of another preprocessor_config\.json; name another folder"):
@@ -133,7 +145,7 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
 def test_predictions_are_those_of_the_pipeline(media, tmp_path, worker, forked_workers, model_folder, capsys):
     table = pa.table({"clip": ["v/1.wav", "v/0.wav", "v/2.wav"], "text": ["good", "good", None]})
     work = Prediction(str(model_folder))
-    assert worker(tmp_path / "out", work)(table).to_pylist() == [{"done": 2, "failed": 1}]
+    assert worker(tmp_path / "out", work)(table).to_pylist() == [{"done": 2, "failed": 1, "before": 0}]
     rows = rows_of(tmp_path / "out", "predictions")
     assert [row["id"] for row in rows] == ["v/1.wav", "v/2.wav"] and rows[0]["audio"] is not None is rows[0]["vision"]
     (media / "clips" / "v" / "1.txt").write_text("good")
@@ -160,20 +172,64 @@ def test_the_same_id_twice_is_told(media, tmp_path, worker, forked_workers):
         Results(str(out)).check_ids(work().names())
 
 
+def test_a_row_that_has_changed_is_told(media, tmp_path, worker, forked_workers, recogniser):  # noqa: F811
+    rows = [(name, f"v/{number}.wav", "" if name == "f" else name, number, "train") for number, name in ROWS.items()]
+    names, out = ["id", "clip", "text", "label", "split"], tmp_path / "out"
+
+    def counts(work, rows):
+        results = Results(str(out))
+        results.begin(work)
+        done = results.done(work.names())
+        table = pa.table({name: [str(row[place]) for row in rows] for place, name in enumerate(names)})
+        (found,) = worker(out, work, done)(table).to_pylist()
+        return found, {row["id"]: row["reason"] for row in rows_of(out, "failures")}
+
+    assert counts(work(), rows)[0] == {"done": 6, "failed": 0, "before": 0}
+    before = rows_of(out, "train")
+    spelt = [(*row[:3], f"{row[3]}.0", row[4]) for row in rows]
+    assert counts(work(), spelt) == ({"done": 0, "failed": 0, "before": 6}, {})
+    changed = [
+        ("a", "v/2.wav", *rows[0][2:]),
+        (*rows[1][:2], "other words", *rows[1][3:]),
+        (*rows[2][:3], 0.5, "train"),
+        (*rows[3][:4], "test"),
+        rows[5],
+        ("a", "gone.wav", "a", 1, "train"),
+    ]
+    found, reasons = counts(work(), changed)
+    assert found == {"done": 0, "failed": 5, "before": 6} and reasons.keys() == set("abcd")
+    assert all("there is a result of this id, but its clip, text, label or split" in one for one in reasons.values())
+    hearing = Extraction(SelfMMFeatureExtractor(vision=None), transcriber=str(recogniser))
+    found, reasons = counts(hearing, rows)
+    assert found == {"done": 0, "failed": 1, "before": 6} and reasons.keys() == {"f"}
+    assert rows_of(out, "train") == before
+
+
+def test_a_folder_with_a_table_of_its_own_is_refused(media, tmp_path):
+    for name in ("table.csv", "table.parquet", "extraction.jsonl"):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match=rf"has {name}, beside which results are not read; name another folder"):
+            Results(str(tmp_path)).begin(work())
+        (tmp_path / name).unlink()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cell_of_another_kind_fails_its_row_alone(media, tmp_path, worker, forked_workers):
     rows = {"id": ["a", "b", "c"], "clip": ["v/1.wav", "gone.wav", "gone.wav"], "label": [1.0, 1.0, 1.0]}
     table = pa.table({**rows, "split": ["train"] * 3, "text": [float("nan"), 5.0, None]})
-    assert worker(tmp_path / "numbers", work())(table).to_pylist() == [{"done": 0, "failed": 3}]
+    assert worker(tmp_path / "numbers", work())(table).to_pylist() == [{"done": 0, "failed": 3, "before": 0}]
     reasons = {row["id"]: row["reason"] for row in rows_of(tmp_path / "numbers", "failures")}
     assert reasons["a"] == "column 'text': expected text, got nan" and "there is no file" in reasons["c"]
     table = pa.table({**rows, "split": [["train"]] * 3})
-    assert worker(tmp_path / "lists", work())(table).to_pylist() == [{"done": 0, "failed": 3}]
+    assert worker(tmp_path / "lists", work())(table).to_pylist() == [{"done": 0, "failed": 3, "before": 0}]
+    table = pa.table({**rows, "split": ["train"] * 3, "id": [["a"], ["b"], ["c"]]})
+    assert worker(tmp_path / "ids", work())(table).to_pylist() == [{"done": 0, "failed": 3, "before": 0}]
 
 
 def test_a_folder_whose_name_is_a_pattern_is_resumed(tmp_path):
     results = Results(str(tmp_path / "run[1]*"))
     results.begin(work())
-    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "run[1]*" / "train-1.parquet")
+    results.write_table("train-1.parquet", pa.table({"id": ["a"]}), hashes(["a"]))
     results.write("failures-1.parquet", b"")
     results.begin(work())
     assert len(results.done(work().names())) == 1 and not list((tmp_path / "run[1]*").glob("failures-*"))
@@ -212,15 +268,27 @@ def test_relative_paths_hold_in_the_folders_of_other_machines(media, tmp_path, w
         ("table.txt", "is neither .csv nor .parquet"),
         ("none.csv", "cannot be read: FileNotFoundError"),
         ("twice.csv", "column 'text' is there twice"),
+        ("latin.csv", "cannot be read: ArrowInvalid: .* invalid UTF8 data"),
         ("short.csv", "lacks columns that a cluster needs: split. It has id, clip, label"),
     ],
 )
 def test_tables_are_looked_at_before_a_cluster_starts(tmp_path, table, message):
     (tmp_path / "twice.csv").write_text("id,clip,label,split,text,text\n1,2,3,test,a,b\n")
     (tmp_path / "short.csv").write_text("id,clip,label\n1,2,3\n")
+    (tmp_path / "latin.csv").write_bytes("id,clip,label,split,text\n1,2,3,test,é\n".encode("latin-1"))
     with pytest.raises(DataError, match=message):
         run_on_cluster(str(tmp_path), str(tmp_path / table), str(tmp_path / "out"), work())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_folder_of_a_table_is_no_column(tmp_path, ending):
+    file = tmp_path / "text=good" / f"table.{ending}"
+    file.parent.mkdir()
+    table = pa.table({"clip": ["a.wav"]})
+    pq.write_table(table, file) if ending == "parquet" else pa.csv.write_csv(table, file)
+    options = read_table(str(file), Prediction("name/model")).keywords
+    assert options["partitioning"] is None is options["file_extensions"]
 
 
 def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, worker, forked_workers):
@@ -232,6 +300,15 @@ def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, worker, forked_wo
 def test_options_of_a_cluster_need_it(options, capsys):
     assert command("predict", "clip.mp4", *options) == 2
     assert "--engine ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--text", "good"], ["--context", "x"], ["--window_seconds", "1"], ["--json"], ["--output", "a.csv"]]
+)
+def test_options_that_a_cluster_has_not_are_refused(options, tmp_path, capsys):
+    places = ["--table", tmp_path / "table.csv", "--output_dir", tmp_path / "out"]
+    assert command("predict", tmp_path, "--engine", "ray", *places, *options) == 2
+    assert f"{options[0]} does nothing with --engine ray" in capsys.readouterr().err
 
 
 def test_files_in_a_store_are_fetched_and_left(tmp_path):

@@ -50,6 +50,10 @@ def on_cluster(
         counts = run_on_cluster(clips, table, out, work, address, workers, gpus, tell)
     before = f", {counts.before} were done before" if counts.before else ""
     print(f"{counts.done} clips are done{before}; they are in {out}.")
+    if counts.gone > 0:
+        print(
+            f"{counts.gone} of those are of clips that {table} does not have; to be without them, name another folder."
+        )
     if counts.failed:
         print(
             f"FAILED: {counts.failed}; the reasons are in failures-*.parquet there. The same command tries them again."

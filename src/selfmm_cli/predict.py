@@ -88,6 +88,15 @@ def predict(
         if engine == Engine.ray:
             if table is None or output_dir is None or len(clips or []) != 1:
                 raise ValueError("--engine ray needs one folder of clips, --table and --output_dir.")
+            others = {
+                "--text": text, "--context": context, "--window_seconds": window_seconds, "--json": as_json,
+                "--output": output, "--html": html,
+            }  # fmt: skip
+            if unused := next((option for option, value in others.items() if value not in (None, False, [])), None):
+                raise ValueError(
+                    f"{unused} does nothing with --engine ray, which takes the words from --table and writes to "
+                    f"--output_dir: leave {unused} out."
+                )
             from selfmm_hf.cluster.predictions import Prediction
 
             work = Prediction(model or DEMO_MODEL, revision, transcriber, max_seconds, time_limit)

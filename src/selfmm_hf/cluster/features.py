@@ -9,16 +9,19 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..clips.extract import recipe_alone
+from ..clips.folder import JOURNAL
 from ..clips.job import TIME_LIMIT
 from ..clips.one_clip import Job, Task
 from ..data.columns import UNIMODAL_LABELS, features
 from ..data.custom.labels import as_number
-from ..data.custom.table import SPLITS
+from ..data.custom.table import SPLITS, TABLES
 from ..data.mmsa import MOST
 from ..data.recipe import RECIPE_FILE
 from ..data.safe_pickle import DataError
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
 from .work import Row, everywhere, words
+
+LABELS = ("label", *UNIMODAL_LABELS.values())
 
 
 class Extraction:
@@ -34,6 +37,7 @@ class Extraction:
 
     columns = ("id", "label", "split")
     optional = ("text", *UNIMODAL_LABELS.values())
+    others = (*TABLES, JOURNAL)
 
     def __init__(
         self,
@@ -58,11 +62,15 @@ class Extraction:
     def task(self, number: int, row: Row) -> Task:
         if not isinstance(row["split"], str) or row["split"] not in SPLITS:
             raise DataError(f"column 'split': expected one of {', '.join(SPLITS)}, got {row['split']!r:.40}")
-        for name in ("label", *UNIMODAL_LABELS.values()):
+        for name in LABELS:
             if name in row and ((value := as_number(row[name])) is None or not abs(value) < MOST):
                 raise DataError(f"column {name!r}: expected a finite number, got {row[name]!r:.40}")
         said = words(row)
         return Task(str(number), row["clip"], transcribe=self._job.transcriber is not None and not said)
+
+    def source(self, row: Row) -> Any:
+        said = words(row)
+        return said, SPLITS[row["split"]], _labels(row), None if said else self._job.transcriber
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
         splits: dict[str, list[Row]] = {}
@@ -71,8 +79,7 @@ class Extraction:
             for name, width in self.widths.items():
                 file = folder / name / f"{number}.npy"
                 clip[name] = np.load(file) if record.frames[name] else np.zeros((0, width), np.float32)
-            labels = [name for name in ("label", *UNIMODAL_LABELS.values()) if name in row]
-            clip |= {name: as_number(row[name]) for name in labels}
+            clip |= _labels(row)
             splits.setdefault(SPLITS[row["split"]], []).append(clip)
         tables = {}
         for split, clips in splits.items():
@@ -80,3 +87,7 @@ class Extraction:
             data = Dataset.from_dict({name: [clip[name] for clip in clips] for name in kinds}, kinds)
             tables[split] = data.data.table.replace_schema_metadata(kinds.arrow_schema.metadata)
         return tables
+
+
+def _labels(row: Row) -> dict[str, float | None]:
+    return {name: as_number(row[name]) for name in LABELS if name in row}

@@ -38,6 +38,7 @@ class Prediction:
     time_limit: float = TIME_LIMIT
     columns = ()
     optional = ("id", "text")
+    others = ()
 
     def __post_init__(self):
         model, transcriber = everywhere(self.model), self.transcriber and everywhere(self.transcriber)
@@ -58,6 +59,9 @@ class Prediction:
 
     def task(self, number: int, row: Row) -> Clip:
         return Clip(row["clip"], words(row))
+
+    def source(self, row: Row) -> Any:
+        return words(row)
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
         rows = [{"id": row["id"], "clip": row["clip"], **prediction_row(said.result)} for _, row, said in done]

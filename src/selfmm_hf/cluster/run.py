@@ -32,11 +32,13 @@ class Counts:
         before: Rows that were done before.
         done: Rows that are done now.
         failed: Rows that failed; `failures-*.parquet` has the reasons.
+        gone: How many of those that were done before are not in the table.
     """
 
     before: int = 0
     done: int = 0
     failed: int = 0
+    gone: int = 0
 
 
 def run_on_cluster(
@@ -51,7 +53,7 @@ def run_on_cluster(
 ) -> Counts:
     """
     Works on the clips of a table. Started again, it resumes where it stopped: rows that have failed are tried again,
-    rows that are done are not.
+    rows that are done are not. A row that has changed since fails.
 
     Args:
         clips: The folder of the media files, of any kind that fsspec knows: `s3://bucket/clips`, `hf://...`, a path
@@ -72,7 +74,8 @@ def run_on_cluster(
     rows = read_table(table, work)
     results = Results(out)
     results.begin(work)
-    counts = Counts(before=len(done := results.done(work.names())))
+    done = results.done(work.names())
+    counts = Counts(before=len(done), gone=len(done))
     with _cluster(address):
         known = ray.put(done)
         cores = int(ray.cluster_resources().get("CPU", 1))
@@ -86,6 +89,7 @@ def run_on_cluster(
             for batch in batches.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in batch.to_pylist():
                     counts.done, counts.failed = counts.done + row["done"], counts.failed + row["failed"]
+                    counts.gone -= row["before"]
                 tell(counts)
         except ray.exceptions.RayTaskError as error:
             raise _cause(error) from None

@@ -28,24 +28,25 @@ def read_table(table: str, work: Work) -> Callable[[], Any]:
     is_csv = path.endswith(".csv")
     if not is_csv and not path.endswith(".parquet"):
         raise DataError(f"{table} is neither .csv nor .parquet; expected a table with the column clip.")
+    known = ("clip", *work.columns, *work.optional)
     parse = pa.csv.ParseOptions(newlines_in_values=True)
+    texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(known, pa.string()), strings_can_be_null=False)
     try:
         with fs.open(path, "rb") as content:
-            names = (pa.csv.open_csv(content, parse_options=parse).schema if is_csv else pq.read_schema(content)).names
+            opened = pa.csv.open_csv(content, None, parse, texts).schema if is_csv else pq.read_schema(content)
+            names = opened.names
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{table} cannot be read: {told(error)}") from error
-    columns = [name for name in ("clip", *work.columns, *work.optional) if name in names]
+    columns = [name for name in known if name in names]
     if twice := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{table}: column {twice[0]!r} is there twice; leave one of them out.")
     if missing := [name for name in ("clip", *work.columns) if name not in names]:
         raise DataError(
             f"{table} lacks columns that a cluster needs: {', '.join(missing)}. It has {', '.join(names):.300}."
         )
+    # Else Ray takes a folder `text=good` for a column of the table, and `?` for the end of its name.
+    options = {"filesystem": fs, "partitioning": None, "file_extensions": None, "num_cpus": READER}
     if not is_csv:
-        return partial(ray.data.read_parquet, path, filesystem=fs, columns=columns, num_cpus=READER)
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
-    )
-    return partial(
-        ray.data.read_csv, path, filesystem=fs, parse_options=parse, convert_options=convert, num_cpus=READER
-    )
+        return partial(ray.data.read_parquet, path, columns=columns, **options)
+    texts.include_columns = columns
+    return partial(ray.data.read_csv, path, parse_options=parse, convert_options=texts, **options)

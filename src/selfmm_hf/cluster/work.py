@@ -18,10 +18,12 @@ class Work(Protocol):
     Args:
         columns: Columns that must be there, besides `clip`.
         optional: Columns that may be there.
+        others: Names of files beside which the results would not be read.
     """
 
     columns: tuple[str, ...]
     optional: tuple[str, ...]
+    others: tuple[str, ...]
 
     def files(self) -> dict[str, bytes]:
         """Returns what lies beside the results, by name. Results with other such files are refused."""
@@ -34,6 +36,9 @@ class Work(Protocol):
 
     def task(self, number: int, row: Row) -> Any:
         """Returns a row as the job takes it, with its place as `clip`. Raises [`DataError`] if the row is wrong."""
+
+    def source(self, row: Row) -> Any:
+        """Returns what the result of a right row comes from, besides its id and clip. A change of it is told."""
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
         """Makes tables of rows, each with its number and its result, by how the names of their files begin."""

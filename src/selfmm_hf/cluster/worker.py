@@ -1,7 +1,6 @@
 """Works on a batch of rows in an actor of the cluster, which has one process for clips, see [`Processes`]."""
 
 import hashlib
-import io
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from ..clips.folder import PART
@@ -20,10 +18,15 @@ from .fetching import Fetching
 from .results import FAILURES, Results, hashes
 from .work import Row, Work
 
+CHANGED = (
+    "there is a result of this id, but its clip, text, label or split, or the transcriber, was another: name another "
+    "folder, or delete the file of the results that has the id, for its clips to be done again; ids must differ"
+)
+
 
 class Worker:
     """
-    Takes rows, and returns how many of them are done and how many have failed.
+    Takes rows, and returns how many of them are done, how many have failed, and how many were there before.
 
     Args:
         clips: The folder of the clips, as the table may name it.
@@ -41,14 +44,21 @@ class Worker:
     def __call__(self, rows: pa.Table) -> pa.Table:
         if "id" not in rows.column_names:
             rows = rows.append_column("id", rows["clip"])
-        rows = rows.filter(pa.array(~np.isin(hashes(rows["id"]), self.known)))
-        given, failures, tasks = rows.to_pylist(), [], {}
+        given, failures, tasks, sources = rows.to_pylist(), [], {}, []
         for number, row in enumerate(given):
+            source = None
             try:
                 row["clip"] = _where(self.clips, self.root, row)
                 tasks[number] = self.work.task(number, row)
+                source = row["id"], row["clip"].removeprefix(self.root), self.work.source(row)
             except DataError as error:
                 failures.append((number, str(error)))
+            sources.append(source)
+        sources = hashes(sources)
+        there, same = np.isin(hashes(row["id"] for row in given), self.known), np.isin(sources, self.known)
+        for number in np.flatnonzero(there):
+            if tasks.pop(number, None) is not None and not same[number]:
+                failures.append((number, CHANGED))
         done = []
         for (number, _), outcome in self.processes.work(list(tasks.items())):
             if isinstance(outcome, str):
@@ -59,15 +69,16 @@ class Worker:
         if failures:
             told_of = {name: [given[number].get(name) for number, _ in sorted(failures)] for name in ("id", "clip")}
             tables[FAILURES] = pa.table({**told_of, "reason": [reason for _, reason in sorted(failures)]})
-        key = hashlib.sha256(repr(given).encode()).hexdigest()[:16]
+        rows_done = [row for number, row in enumerate(given) if not there[number] or not same[number]]
+        key = hashlib.sha256(repr(rows_done).encode()).hexdigest()[:16]
+        of_id = {row["id"]: sources[number] for number, row, _ in done}
         for name, table in tables.items():
-            content = io.BytesIO()
-            pq.write_table(table, content)
-            self.results.write(f"{name}-{key}.parquet", content.getvalue())
+            made_of = [] if name == FAILURES else [of_id[one] for one in table["id"].to_pylist()]
+            self.results.write_table(f"{name}-{key}.parquet", table, np.array(made_of, np.uint64))
         for folder in self.folder.iterdir():
             if folder.name != PART:
                 shutil.rmtree(folder)
-        return pa.table({"done": [len(done)], "failed": [len(failures)]})
+        return pa.table({"done": [len(done)], "failed": [len(failures)], "before": [np.count_nonzero(there)]})
 
 
 def _where(clips: str, root: str, row: Row) -> str:

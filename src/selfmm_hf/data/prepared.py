@@ -156,7 +156,8 @@ def _patterns(config: str | None) -> list[str]:
 def _by_names(folder: Path, data: str, config: str | None) -> dict[str, list[Path]]:
     """The Parquet files of a folder without an origin, by split."""
     found: dict[str, dict[str, list[Path]]] = {}
-    for file in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+    below = [file for file in folder.glob("*/*.parquet") if not file.parent.name.startswith(".")]  # half written
+    for file in sorted([*folder.glob("*.parquet"), *below]):
         if split := SPLIT_NAMES.get(re.match("[a-z]*", file.name)[0]):
             name = "" if file.parent == folder else file.parent.name
             found.setdefault(name, {one: [] for one in SPLITS})[split].append(file)
