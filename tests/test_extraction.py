@@ -36,6 +36,7 @@ from selfmm_hf.data import DataError, load_splits  # noqa: E402
 from selfmm_hf.data.recipe import find_recipe  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
 from selfmm_hf.model.transcription_selfmm import load_transcriber  # noqa: E402
+from selfmm_hf.storage.tables import plain_cell  # noqa: E402
 from selfmm_hf.storage.whole_files import CannotWrite  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -315,6 +316,7 @@ def test_a_spreadsheet_computes_nothing_in_the_failures(tmp_path):
     folder.write_failures([("=1+1", "@SUM(A1)", "-2+3|cmd"), ("plain", "a=b.mp4", "\tempty")])
     with (tmp_path / "failures.csv").open(newline="") as file:
         rows = [*csv.reader(file)]
+    assert [plain_cell(name) for name in ("-1", "+0.5", "-1+1")] == ["-1", "+0.5", "'-1+1"]  # classes
     assert rows[1:] == [["'=1+1", "'@SUM(A1)", "'-2+3|cmd"], ["plain", "a=b.mp4", "'\tempty"]]
 
 
@@ -361,6 +363,7 @@ FULL = [("a", "train"), ("b", "dev"), ("c", "test")]
         ([("../a", 1, "train")], r"column 'id', row 0 .* names files outside the folder"),
         ([("a//b", 1, "train")], r"row 0 \(id 'a//b'\): it cannot be the name of feature files"),
         ([("é" * 150, 1, "train")], "it cannot be the name of feature files"),
+        ([("é" * 150 + "/a", 1, "train")], "keep each part below 240 bytes"),
         ([(name, "good" if name == "c" else 1, split) for name, split in FULL], "expected a number, got 'good'"),
         ([(name, 3.2, split) for name, split in FULL], r"the label is 3.2, .* \[-3, 3\]"),
         ([(name, 1, split) for name, split in FULL], r"none of the 3 rows .* id 'a', there is no media file 'a.\*'"),
@@ -402,6 +405,7 @@ def test_parquet_and_named_clips(media, tmp_path, inline):
         "id": ["1", "2", "3"], "label": [1, 2, -3], "split": ["train", "val", "test"],
         "clip": ["v/2.mkv", "late.mov", None], "label_text": [0.5, 1, 1], "label_audio": [1.0, 1, 1],
         "label_vision": [1.0, 1, 1], "video": ["007", "007", "b"], "position": [10, 2, 1],
+        "subject": [1, 2, 3], "fold": ["x", "y", "z"],
     }  # fmt: skip
     pq.write_table(pa.table(table), tmp_path / "table.parquet")
     clips = tmp_path / "clips"
@@ -413,6 +417,9 @@ def test_parquet_and_named_clips(media, tmp_path, inline):
     assert splits["train"]["label_text"] == [0.5] and splits["test"]["text"] == [""]
     assert splits["test"].frames("audio", 0).shape == (44, 33)
     assert (splits["train"]["video"], splits["train"]["position"]) == (["007"], [10.0])
+    rows = csv.DictReader((tmp_path / "out" / "table.csv").read_text("utf-8").splitlines())
+    assert [(row["subject"], row["fold"]) for row in rows] == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert load_splits("custom", str(tmp_path / "out"), config="fold1of3")["test"]["id"] == ["1"]
 
 
 def test_labels_of_any_kind_are_taken_along(media, tmp_path, inline):

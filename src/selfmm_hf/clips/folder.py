@@ -239,7 +239,7 @@ class ExtractionFolder:
         """Writes the table of the clips, which makes the folder a data set."""
         labels = [name for name in columns if name.startswith("label")]
         names = ["id", "text", *labels, "split"]
-        names += [name for name in (*ORDER, "face_share") if name in columns]
+        names += [name for name in (*ORDER, "subject", "fold", "face_share") if name in columns]
         source = {name: columns[name] for name in names}
         for name in labels:
             if None not in (numbers := [as_number(cell) for cell in columns[name]]):

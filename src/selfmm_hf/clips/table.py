@@ -12,7 +12,7 @@ from ..data.targets import score
 from .media import MEDIA
 
 REQUIRED = ["id", "label", "split"]
-OPTIONAL = ["text", "clip", "video", "position"]
+OPTIONAL = ["text", "clip", "video", "position", "subject", "fold"]
 
 
 def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
@@ -21,7 +21,8 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
 
     Args:
         table: `.csv` or `.parquet` with the columns `id`, `label`, `split`, and optionally `text`, `clip`, `video` and
-            `position`, `label_text`, `label_audio`, `label_vision`; for labels of other kinds see [`table_task`].
+            `position`, `subject`, `fold`, `label_text`, `label_audio`, `label_vision`; for labels of other kinds see
+            [`table_task`].
         out: The folder that becomes the data set.
 
     Returns:
@@ -36,10 +37,10 @@ def read_clips(table: Path, out: Path) -> dict[str, list[Any]]:
     columns = read_table(table, REQUIRED, OPTIONAL)
     check_splits(table, columns)
     for row, clip in enumerate(columns["id"]):
-        if PurePosixPath(clip).as_posix() != clip or "\0" in clip or len(os.fsencode(clip.split("/")[-1])) > 240:
+        if PurePosixPath(clip).as_posix() != clip or "\0" in clip or max(map(len, os.fsencode(clip).split(b"/"))) > 240:
             raise DataError(
                 f"{table}, column 'id', row {row} (id {clip!r:.80}): it cannot be the name of feature files; leave out "
-                "'.' and empty parts between '/', and keep it below 240 bytes"
+                "'.' and empty parts between '/', and keep each part below 240 bytes"
             )
     split_table(table, columns, Rules(task=score(3.0)), Folder(out))
     return columns
