@@ -287,8 +287,7 @@ def test_the_folder_of_a_table_is_no_column(tmp_path, ending):
     file.parent.mkdir()
     table = pa.table({"clip": ["a.wav"]})
     pq.write_table(table, file) if ending == "parquet" else pa.csv.write_csv(table, file)
-    options = read_table(str(file), Prediction("name/model")).keywords
-    assert options["partitioning"] is None is options["file_extensions"]
+    assert read_table(str(file), Prediction("name/model")).keywords["partitioning"] is None
 
 
 def test_what_no_clip_is_to_blame_for_ends_it(media, tmp_path, worker, forked_workers):

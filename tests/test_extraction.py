@@ -391,6 +391,10 @@ def test_what_is_named_must_be_there(media, tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             extract_clips(media / clips, media / table, tmp_path / "out", Dying())
+    table = write_table(tmp_path / "folds.csv", [("v/2", 1, "p")], ("id", "label", "subject"))
+    with pytest.raises(DataError, match="column 'split' is missing") as raised:
+        extract_clips(media / "clips", table, tmp_path / "out", SelfMMFeatureExtractor())
+    assert "--data_config" not in str(raised.value)  # which is no option of this command
     for recipe, message in (
         ({"audio": None, "vision": None}, "Neither audio nor vision"),
         ({"audio": {"kind": "features", "dim": 5}}, "computed by another program"),

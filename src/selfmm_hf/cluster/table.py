@@ -44,8 +44,8 @@ def read_table(table: str, work: Work) -> Callable[[], Any]:
         raise DataError(
             f"{table} lacks columns that a cluster needs: {', '.join(missing)}. It has {', '.join(names):.300}."
         )
-    # Else Ray takes a folder `text=good` for a column of the table, and `?` for the end of its name.
-    options = {"filesystem": fs, "partitioning": None, "file_extensions": None, "num_cpus": READER}
+    # Otherwise, Ray takes a folder `text=good` for a column of the table.
+    options = {"filesystem": fs, "partitioning": None, "num_cpus": READER}
     if not is_csv:
         return partial(ray.data.read_parquet, path, columns=columns, **options)
     texts.include_columns = columns

@@ -73,7 +73,8 @@ def read_table(
     several = any(name.startswith("label:") for name in columns)
     if missing := [name for name in required if name not in columns and not (several and name == "label")]:
         there = ", ".join(map(repr, names))
-        fold = "; or name a fold across subjects, --data_config fold1of5" if {"subject", "fold"} & set(columns) else ""
+        folds = optional is OPTIONAL and {"subject", "fold"} & set(columns)  # not for `selfmm extract`
+        fold = "; or name a fold across subjects, --data_config fold1of5" if folds else ""
         expected = f"expected {', '.join(required)}, got {there:.200}"
         raise DataError(f"{path}: column {missing[0]!r} is missing; {expected}{fold * (missing[0] == 'split')}")
     texts = columns.get("text", [None] * len(columns["id"]))
