@@ -269,12 +269,16 @@ def test_relative_paths_hold_in_the_folders_of_other_machines(media, tmp_path, w
         ("none.csv", "cannot be read: FileNotFoundError"),
         ("twice.csv", "column 'text' is there twice"),
         ("latin.csv", "cannot be read: ArrowInvalid: .* invalid UTF8 data"),
+        ("classes/table.csv", r"task\.yaml lies beside it, but on a cluster labels are scores"),
         ("short.csv", "lacks columns that a cluster needs: split. It has id, clip, label"),
     ],
 )
 def test_tables_are_looked_at_before_a_cluster_starts(tmp_path, table, message):
     (tmp_path / "twice.csv").write_text("id,clip,label,split,text,text\n1,2,3,test,a,b\n")
     (tmp_path / "short.csv").write_text("id,clip,label\n1,2,3\n")
+    (tmp_path / "classes").mkdir()
+    (tmp_path / "classes" / "table.csv").write_text("id,clip,label,split\n1,2,3,test\n")
+    (tmp_path / "classes" / "task.yaml").write_text("problem_type: single_label_classification\n")
     (tmp_path / "latin.csv").write_bytes("id,clip,label,split,text\n1,2,3,test,é\n".encode("latin-1"))
     with pytest.raises(DataError, match=message):
         run_on_cluster(str(tmp_path), str(tmp_path / table), str(tmp_path / "out"), work())

@@ -11,6 +11,7 @@ import ray
 from fsspec.core import url_to_fs
 
 from ..clips.job import told
+from ..data.custom.labels import TASK_FILE
 from ..data.safe_pickle import DataError
 from .work import Work
 
@@ -43,6 +44,11 @@ def read_table(table: str, work: Work) -> Callable[[], Any]:
     if missing := [name for name in ("clip", *work.columns) if name not in names]:
         raise DataError(
             f"{table} lacks columns that a cluster needs: {', '.join(missing)}. It has {', '.join(names):.300}."
+        )
+    if "label" in work.columns and fs.exists(f"{path.rpartition('/')[0]}/{TASK_FILE}"):
+        raise DataError(
+            f"{table}: {TASK_FILE} lies beside it, but on a cluster labels are scores in [-3, 3] or [-1, 1]: leave it "
+            "out, or leave out --engine ray."
         )
     # Otherwise, Ray takes a folder `text=good` for a column of the table.
     options = {"filesystem": fs, "partitioning": None, "num_cpus": READER}
