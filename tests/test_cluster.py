@@ -99,7 +99,7 @@ def table_of(media, name="table.csv"):
 
 def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_workers):
     out = tmp_path / "out"
-    counts = [{"done": CLIPS - 1, "failed": 6, "before": 0}]
+    counts = [{"done": CLIPS - 1, "failed": 6, "warned": 0, "before": 0}]
     assert worker(out, work())(table_of(media)).to_pylist() == counts
     reasons = {row["id"]: row["reason"] for row in rows_of(out, "failures")}
     assert set(reasons) == {"v/0", "gone", "out", "odd label", "odd split", ""}
@@ -135,7 +135,7 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
     rest = worker(out, work(), results.done(["train", "validation", "test"]))
     assert not list(out.glob("failures-*"))
     before = CLIPS - 1 - len(missing)
-    assert rest(table_of(media)).to_pylist() == [{"done": len(missing), "failed": 6, "before": before}]
+    assert rest(table_of(media)).to_pylist() == [{"done": len(missing), "failed": 6, "warned": 0, "before": before}]
     assert {row["id"] for row in rows_of(out, "validation")} == set(missing)
     assert len(list(out.glob("train-*"))) == len(list(out.glob("failures-*"))) == 1
     with pytest.raises(ValueError, match=r"has results of another preprocessor_config\.json; name another folder"):
@@ -145,7 +145,7 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
 def test_predictions_are_those_of_the_pipeline(media, tmp_path, worker, forked_workers, model_folder, capsys):
     table = pa.table({"clip": ["v/1.wav", "v/0.wav", "v/2.wav"], "text": ["good", "good", None]})
     work = Prediction(str(model_folder))
-    assert worker(tmp_path / "out", work)(table).to_pylist() == [{"done": 2, "failed": 1, "before": 0}]
+    assert worker(tmp_path / "out", work)(table).to_pylist() == [{"done": 2, "failed": 1, "warned": 0, "before": 0}]
     rows = rows_of(tmp_path / "out", "predictions")
     assert [row["id"] for row in rows] == ["v/1.wav", "v/2.wav"] and rows[0]["audio"] is not None is rows[0]["vision"]
     (media / "clips" / "v" / "1.txt").write_text("good")
@@ -184,10 +184,10 @@ def test_a_row_that_has_changed_is_told(media, tmp_path, worker, forked_workers,
         (found,) = worker(out, work, done)(table).to_pylist()
         return found, {row["id"]: row["reason"] for row in rows_of(out, "failures")}
 
-    assert counts(work(), rows)[0] == {"done": 6, "failed": 0, "before": 0}
+    assert counts(work(), rows)[0] == {"done": 6, "failed": 0, "warned": 0, "before": 0}
     before = rows_of(out, "train")
     spelt = [(*row[:3], f"{row[3]}.0", row[4]) for row in rows]
-    assert counts(work(), spelt) == ({"done": 0, "failed": 0, "before": 6}, {})
+    assert counts(work(), spelt) == ({"done": 0, "failed": 0, "warned": 0, "before": 6}, {})
     changed = [
         ("a", "v/2.wav", *rows[0][2:]),
         (*rows[1][:2], "other words", *rows[1][3:]),
@@ -197,11 +197,11 @@ def test_a_row_that_has_changed_is_told(media, tmp_path, worker, forked_workers,
         ("a", "gone.wav", "a", 1, "train"),
     ]
     found, reasons = counts(work(), changed)
-    assert found == {"done": 0, "failed": 5, "before": 6} and reasons.keys() == set("abcd")
-    assert all("there is a result of this id, but its clip, text, label or split" in one for one in reasons.values())
+    assert found == {"done": 0, "failed": 5, "warned": 0, "before": 6} and reasons.keys() == set("abcd")
+    assert all("this id has a result, but of another clip, text, label, split" in one for one in reasons.values())
     hearing = Extraction(SelfMMFeatureExtractor(vision=None), transcriber=str(recogniser))
     found, reasons = counts(hearing, rows)
-    assert found == {"done": 0, "failed": 1, "before": 6} and reasons.keys() == {"f"}
+    assert found == {"done": 0, "failed": 1, "warned": 0, "before": 6} and reasons.keys() == {"f"}
     assert rows_of(out, "train") == before
 
 
@@ -214,16 +214,28 @@ def test_a_folder_with_a_table_of_its_own_is_refused(media, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_clip_that_is_cut_off_is_told(media, tmp_path, worker, forked_workers):
+    whole = (media / "clips" / "v" / "1.wav").read_bytes()
+    (media / "clips" / "cut.wav").write_bytes(whole[:4000])
+    table = pa.table({"id": ["a", "b"], "clip": ["cut.wav", "v/1.wav"], "label": [1, 1], "split": ["train"] * 2})
+    assert worker(tmp_path, work())(table).to_pylist() == [{"done": 2, "failed": 0, "warned": 1, "before": 0}]
+    (row,) = rows_of(tmp_path, "warnings")
+    assert row["id"] == "a" and "'cut.wav' is damaged or cut off" in row["warning"]
+    assert {one["id"] for one in rows_of(tmp_path, "train")} == {"a", "b"}
+
+
 def test_a_cell_of_another_kind_fails_its_row_alone(media, tmp_path, worker, forked_workers):
     rows = {"id": ["a", "b", "c"], "clip": ["v/1.wav", "gone.wav", "gone.wav"], "label": [1.0, 1.0, 1.0]}
     table = pa.table({**rows, "split": ["train"] * 3, "text": [float("nan"), 5.0, None]})
-    assert worker(tmp_path / "numbers", work())(table).to_pylist() == [{"done": 0, "failed": 3, "before": 0}]
+    assert worker(tmp_path / "numbers", work())(table).to_pylist() == [
+        {"done": 0, "failed": 3, "warned": 0, "before": 0}
+    ]
     reasons = {row["id"]: row["reason"] for row in rows_of(tmp_path / "numbers", "failures")}
     assert reasons["a"] == "column 'text': expected text, got nan" and "there is no file" in reasons["c"]
     table = pa.table({**rows, "split": [["train"]] * 3})
-    assert worker(tmp_path / "lists", work())(table).to_pylist() == [{"done": 0, "failed": 3, "before": 0}]
+    assert worker(tmp_path / "lists", work())(table).to_pylist() == [{"done": 0, "failed": 3, "warned": 0, "before": 0}]
     table = pa.table({**rows, "split": ["train"] * 3, "id": [["a"], ["b"], ["c"]]})
-    assert worker(tmp_path / "ids", work())(table).to_pylist() == [{"done": 0, "failed": 3, "before": 0}]
+    assert worker(tmp_path / "ids", work())(table).to_pylist() == [{"done": 0, "failed": 3, "warned": 0, "before": 0}]
 
 
 def test_a_folder_whose_name_is_a_pattern_is_resumed(tmp_path):

@@ -54,6 +54,8 @@ def on_cluster(
         print(
             f"{counts.gone} of those are of clips that {table} does not have; to be without them, name another folder."
         )
+    if counts.warned:
+        print(f"damaged: {counts.warned}, of which a part is used; warnings-*.parquet there lists them.")
     if counts.failed:
         print(
             f"FAILED: {counts.failed}; the reasons are in failures-*.parquet there. The same command tries them again."

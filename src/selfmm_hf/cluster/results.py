@@ -21,7 +21,7 @@ from ..data.safe_pickle import DataError
 from ..storage.whole_files import whole
 from .work import Work
 
-FAILURES = "failures"
+FAILURES, WARNINGS = "failures", "warnings"
 SOURCES = b"sources"  # in the metadata of a file: for each row, a hash of what it was made of
 
 

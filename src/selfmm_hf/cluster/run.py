@@ -32,12 +32,14 @@ class Counts:
         before: Rows that were done before.
         done: Rows that are done now.
         failed: Rows that failed; `failures-*.parquet` has the reasons.
+        warned: How many of those that are done now have a damaged clip; `warnings-*.parquet` tells of it.
         gone: How many of those that were done before are not in the table.
     """
 
     before: int = 0
     done: int = 0
     failed: int = 0
+    warned: int = 0
     gone: int = 0
 
 
@@ -89,7 +91,7 @@ def run_on_cluster(
             for batch in batches.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in batch.to_pylist():
                     counts.done, counts.failed = counts.done + row["done"], counts.failed + row["failed"]
-                    counts.gone -= row["before"]
+                    counts.warned, counts.gone = counts.warned + row["warned"], counts.gone - row["before"]
                 tell(counts)
         except ray.exceptions.RayTaskError as error:
             raise _cause(error) from None

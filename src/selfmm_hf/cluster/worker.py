@@ -15,18 +15,19 @@ from ..clips.processes import Processes
 from ..data.custom.table import stays_within
 from ..data.safe_pickle import DataError
 from .fetching import Fetching
-from .results import FAILURES, Results, hashes
+from .results import FAILURES, WARNINGS, Results, hashes
 from .work import Row, Work
 
 CHANGED = (
-    "there is a result of this id, but its clip, text, label or split, or the transcriber, was another: name another "
-    "folder, or delete the file of the results that has the id, for its clips to be done again; ids must differ"
+    "this id has a result, but of another clip, text, label, split or transcriber. Name another folder, or delete the "
+    "file of the results that has the id: its clips are done again. No two rows may have the same id"
 )
 
 
 class Worker:
     """
-    Takes rows, and returns how many of them are done, how many have failed, and how many were there before.
+    Takes rows. Returns how many are done, how many have failed, how many of those that are done have a damaged clip, and
+    how many were there before.
 
     Args:
         clips: The folder of the clips, as the table may name it.
@@ -66,19 +67,26 @@ class Worker:
             else:
                 done.append((number, given[number], outcome))
         tables = self.work.tables(sorted(done, key=lambda one: one[0]), self.folder)
-        if failures:
-            told_of = {name: [given[number].get(name) for number, _ in sorted(failures)] for name in ("id", "clip")}
-            tables[FAILURES] = pa.table({**told_of, "reason": [reason for _, reason in sorted(failures)]})
+        warnings = [(number, " ".join(outcome.warnings)) for number, _, outcome in done if outcome.warnings]
+        tables |= {FAILURES: _notes(given, failures, "reason"), WARNINGS: _notes(given, warnings, "warning")}
         rows_done = [row for number, row in enumerate(given) if not there[number] or not same[number]]
         key = hashlib.sha256(repr(rows_done).encode()).hexdigest()[:16]
         of_id = {row["id"]: sources[number] for number, row, _ in done}
         for name, table in tables.items():
-            made_of = [] if name == FAILURES else [of_id[one] for one in table["id"].to_pylist()]
-            self.results.write_table(f"{name}-{key}.parquet", table, np.array(made_of, np.uint64))
+            if len(table):
+                made_of = [] if name in (FAILURES, WARNINGS) else [of_id[one] for one in table["id"].to_pylist()]
+                self.results.write_table(f"{name}-{key}.parquet", table, np.array(made_of, np.uint64))
         for folder in self.folder.iterdir():
             if folder.name != PART:
                 shutil.rmtree(folder)
-        return pa.table({"done": [len(done)], "failed": [len(failures)], "before": [np.count_nonzero(there)]})
+        counts = {"done": len(done), "failed": len(failures), "warned": len(warnings), "before": int(there.sum())}
+        return pa.Table.from_pylist([counts])
+
+
+def _notes(given: list[Row], notes: list[tuple[int, str]], what: str) -> pa.Table:
+    """Returns a table of rows, by their numbers, and what there is to say of each."""
+    rows = [{name: given[number].get(name) for name in ("id", "clip")} | {what: text} for number, text in sorted(notes)]
+    return pa.Table.from_pylist(rows)
 
 
 def _where(clips: str, root: str, row: Row) -> str:
