@@ -26,8 +26,8 @@ CHANGED = (
 
 class Worker:
     """
-    Takes rows. Returns how many are done, how many have failed, how many of those that are done have a damaged clip, and
-    how many were there before.
+    Takes rows. Returns how many are done, how many have failed, how many of the done have a damaged clip, and how many
+    were there before.
 
     Args:
         clips: The folder of the clips, as the table may name it.
