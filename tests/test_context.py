@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import assert_same_outputs, command
@@ -321,9 +322,29 @@ def test_from_a_table_to_a_prediction(tmp_path, data, encoder, capsys, caplog):
     ):
         with pytest.raises(ValueError, match=message):
             pipe(clip, **wrong)
-    with pytest.raises(ValueError, match="several clips, but context belongs to one of them"):
-        pipe([clip, clip], context=["good"])
+    always = pipeline("multimodal-sentiment", model=str(run / "model"), **context)
+    assert always(clip) == with_two
+    for several in (lambda: pipe([clip, clip], **context), lambda: always([clip, clip])):
+        with pytest.raises(ValueError, match="several clips, but context belongs to one of them"):
+            several()
     assert command("robustness", run, "--output_dir", tmp_path / "robust") == 0
+
+
+def test_the_windows_of_a_clip_have_its_context(model_folder, monkeypatch):
+    for package in ("ai_edge_litert", "av", "librosa", "soxr"):
+        pytest.importorskip(package)
+    from test_decoding import voice
+    from test_feature_extraction import RATE
+
+    pipe, said = pipeline("multimodal-sentiment", model=str(model_folder), transcriber=object()), "the food is great"
+    pipe.processor.context_utterances, pipe.model.config.text_pooling = 2, "mean"
+    monkeypatch.setattr(pipe, "_transcribe", lambda *_: (said, [(word, 0.0) for word in said.split()]))
+    clip, scores = {"audio": voice(1.0, RATE), "sampling_rate": RATE}, []
+    for context in ([], ["bad movie"]):
+        result = pipe({**clip, "context": context}, window_seconds=1.0)
+        scores.append(result["unimodal"]["text"])
+        assert [one["unimodal"]["text"] for one in result["timeline"]] == [pytest.approx(scores[-1], abs=1e-6)]
+    assert abs(scores[0] - scores[1]) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -338,6 +359,15 @@ def test_runs_that_cannot_be_are_refused(tmp_path, data, encoder, capsys, option
     given = ["--data", data, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
     assert command("train", *OPTIONS, *given, *options) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_modality_may_be_called_context_too():
+    extractor = SelfMMFeatureExtractor(audio=None, vision=None, context={"kind": "features", "dim": 3})
+    processor, frames = SelfMMProcessor(extractor, demo_tokenizer(), 20, 2), np.ones((4, 3), np.float32)
+    for given, before in ((None, []), (["bad"], ["bad"])):
+        batch = processor.pad([processor.extract({"text": "good", "context": frames}, context=given)[0]])
+        assert batch["input_ids"].tolist() == tokenize(demo_tokenizer(), ["good"], 20, [before])["input_ids"]
+        assert batch["context"].shape == (1, 4, 3) and batch["context_lengths"].tolist() == [4]
 
 
 def test_a_model_without_context_takes_none(tiny_model):

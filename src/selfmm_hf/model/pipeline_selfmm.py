@@ -17,7 +17,7 @@ from transformers.pipelines.base import ChunkPipeline
 from .decoding_selfmm import Deadline, clip_facts
 from .download_selfmm import downloaded
 from .picture_selfmm import FEW_FACES, disagreement, sentiment_svg
-from .processing_selfmm import windows
+from .processing_selfmm import BEFORE, windows
 from .task_selfmm import MULTI_LABEL, SINGLE_LABEL, Task
 from .transcription_selfmm import load_transcriber, transcribed
 
@@ -138,7 +138,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         """See the class; a clip gives a dict, a list of clips a list, and a generator or data set a generator."""
         given = self._preprocess_params.get("text") if text is None else text
         several = isinstance(inputs, list | GeneratorType | Dataset)
-        if several and options.get("context") is not None:
+        if several and options.get("context", self._preprocess_params.get("context")) is not None:
             raise ValueError(
                 "There are several clips, but context belongs to one of them: give each clip as a dict such as "
                 '{"audio": FILE, "text": WORDS, "context": [WORDS, ...]}.'
@@ -223,7 +223,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         yield {**whole, "windowed": window_seconds is not None, "is_last": not pieces}
         for number, (begin, end, part) in enumerate(pieces, start=1):
             spoken = " ".join(word for word, start in words if begin <= start < end)
-            spoken, _ = self.processor.extract({"text": spoken})
+            spoken, _ = self.processor.extract({"text": spoken}, context=features.get(BEFORE))
             piece = {**nothing, "features": {**spoken, **part}, "begin": begin, "end": end}
             yield {**piece, "windowed": True, "is_last": number == len(pieces)}
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # transformers 5.0 fetches the files that this one names, but
 
 MAX_TEXT_TOKENS = 2**16  # that a text encoder may be asked to read at once
 MAX_CONTEXT = 100  # utterances
+BEFORE = "text before"  # the utterances before a text, among the features; no name of a modality
 
 
 class SelfMMProcessor(ProcessorMixin):
@@ -220,7 +221,7 @@ class SelfMMProcessor(ProcessorMixin):
             check_unicode("text", words or "")
             features["text"] = words or ""
             if self.context_utterances:
-                features["context"] = before
+                features[BEFORE] = before
             pieces = parts(self.tokenizer, features["text"], self.max_text_tokens)
             if not any(tokenize(self.tokenizer, pieces, self.max_text_tokens)["input_ids"]):
                 absent["text"] = "no word that the model knows" if features["text"].strip() else "no words"
@@ -268,7 +269,7 @@ class SelfMMProcessor(ProcessorMixin):
         """
         batch = self.feature_extractor.pad(clips)
         if self._tokenizes("text"):
-            contexts = [clip.get("context", []) for clip in clips] if self.context_utterances else None
+            contexts = [clip.get(BEFORE, []) for clip in clips] if self.context_utterances else None
             texts = [clip["text"] for clip in clips]
             batch.update(text_batch(self.tokenizer, texts, self.max_text_tokens, contexts))
         return batch
