@@ -14,7 +14,7 @@ from test_packing import model_of as packed_model
 from test_text_pooling import save_bert, save_decoder
 from test_trainer import arguments, corpus
 from test_trainer import model as bert_model
-from transformers import AutoConfig, BertModel, TrainingArguments
+from transformers import AutoConfig, AutoModel, BertModel, TrainingArguments
 
 from selfmm_hf import SelfMMModel, SelfMMTrainer
 from selfmm_hf.data import synthetic as demo
@@ -234,3 +234,12 @@ def test_runs_that_cannot_be_are_refused(tmp_path, data, capsys, monkeypatch, op
     own = [*OPTIONS, "--data", data, "--text_encoder", encoder_folder(tmp_path / "encoder", "bert")]
     assert command("train", *([] if "demo" in options else own), "--output_dir", tmp_path / "run", *options) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_layers_that_cannot_be_checkpointed_are_refused(tmp_path, data, capsys):
+    encoder = save_bert(tmp_path)
+    AutoModel.from_config(AutoConfig.for_model("mpnet", **{**SIZES, "vocab_size": 200})).save_pretrained(encoder)
+    given = [*OPTIONS, "--data", data, "--text_encoder", encoder, f"--{CHECKPOINTING}", "true"]
+    assert command("train", *given, "--output_dir", tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "checkpointing is for the layers of a text encoder" in said and not (tmp_path / "run").exists()

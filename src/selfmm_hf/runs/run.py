@@ -35,6 +35,7 @@ from ..training.lora import merge_lora
 from ..training.missing_data import EpochOf, MissingData
 from ..training.parameter_groups import parameter_groups
 from ..training.processes import by_first_process, check_free, occupied
+from ..training.refused_options import check_checkpointing
 from ..training.trainer import SelfMMTrainer, unimodal_tasks
 from .folder import (
     ENVIRONMENT_FILE,
@@ -88,6 +89,7 @@ class Run:
         self.model = build_model(options, model_options, self.inputs, self._tell)
         self.max_text_tokens = tokens_at_once(self.model, options, self.inputs)
         parameter_groups(self.model, args, [])  # raises an error for prefixes that match nothing
+        check_checkpointing(args, self.model)
         unimodal_tasks(args, self.model.config.modalities)
         self.unknown = Tokens.of(self.tokenizer) if options.max_missing_rate else None
         self.destination = take_destination(args)

@@ -79,6 +79,20 @@ def check_optimizer(args: TrainingArguments) -> None:
     raise ValueError(f"optim {args.optim.value} cannot be used: {problem}.")
 
 
+def check_checkpointing(args: TrainingArguments, model: torch.nn.Module) -> None:
+    """
+    Raises:
+        ValueError: `args` ask for gradient checkpointing, and `model` has no layers that can.
+    """
+    names = ("activation_checkpointing", "gradient_checkpointing")  # in newer and older versions of transformers
+    wanted = next((name for name in names if getattr(args, name, False)), None)
+    if wanted and not any(hasattr(module, "gradient_checkpointing") for module in model.modules()):
+        raise ValueError(
+            f"{wanted} is for the layers of a text encoder, and this model has none that can do it (as of MPNet and "
+            "ALBERT): leave it out."
+        )
+
+
 def check_parts(
     args: Any,
     compute_loss_func: Any = None,
