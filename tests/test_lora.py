@@ -243,3 +243,12 @@ def test_layers_that_cannot_be_checkpointed_are_refused(tmp_path, data, capsys):
     assert command("train", *given, "--output_dir", tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert "checkpointing is for the layers of a text encoder" in said and not (tmp_path / "run").exists()
+
+
+def test_processes_do_not_wait_for_what_a_batch_lacks(tmp_path):
+    """With checkpointing, transformers would have them wait for the gradients of the encoders that one has not run."""
+    options = arguments(tmp_path, **{CHECKPOINTING: True})
+    trainer = SelfMMTrainer(bert_model(), options, train_dataset=corpus(), eval_dataset=corpus(9, 1))
+    assert trainer.accelerator.ddp_handler.find_unused_parameters is True
+    with pytest.raises(ValueError, match="ddp_find_unused_parameters must be True, got False: where a batch of one"):
+        arguments(tmp_path, ddp_find_unused_parameters=False)

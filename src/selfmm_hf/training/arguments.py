@@ -83,6 +83,10 @@ class SelfMMTrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "Must be false: the collator needs columns that the model does not take."},
     )
+    ddp_find_unused_parameters: bool | None = field(
+        default=True,
+        metadata={"help": "Must be true: a batch may lack a modality, whose parameters are unused then."},
+    )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Hide losses that are not finite from the log, for which each step waits."}
     )

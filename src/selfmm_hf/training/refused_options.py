@@ -23,6 +23,10 @@ VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "dataloader_drop_last": ((False,), "evaluations would leave out clips, too"),
     "dataloader_in_order": ((True,), NOT_EXACT),
     "dataloader_persistent_workers": ((False,), NOT_EXACT),
+    "ddp_find_unused_parameters": (
+        (True,),
+        "where a batch of one process lacks a modality, the others would wait for ever",
+    ),
     "enable_jit_checkpoint": ((False,), f"it saves within a step, and {NOT_EXACT}; save_strategy may be steps"),
     "eval_do_concat_batches": ((True,), WHOLE_SPLIT),
     "fp16_full_eval": ((False,), SAVED_PRECISION),
