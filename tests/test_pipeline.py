@@ -449,7 +449,7 @@ def test_a_recogniser_by_name_fills_in_the_words(folder, recogniser, path):
     assert heard
     seen = []
     pipe.processor.extract, extract = (
-        lambda one, text=None, *more: seen.append(text) or extract(one, text, *more),
+        lambda one, text=None, *more, **options: seen.append(text) or extract(one, text, *more, **options),
         pipe.processor.extract,
     )
     pipe(str(path), window_seconds=1.0)
