@@ -345,6 +345,11 @@ def test_the_windows_of_a_clip_have_its_context(model_folder, monkeypatch):
         scores.append(result["unimodal"]["text"])
         assert [one["unimodal"]["text"] for one in result["timeline"]] == [pytest.approx(scores[-1], abs=1e-6)]
     assert abs(scores[0] - scores[1]) > 1e-4
+    heard = [("good", 0.0), ("food", 0.1), ("bad", 0.6), ("movie", 0.7)]
+    monkeypatch.setattr(pipe, "_transcribe", lambda *_: ("good food bad movie", heard))
+    _, second = pipe({**clip, "context": ["great"]}, window_seconds=0.5)["timeline"]
+    alone = pipe({"text": "bad movie", "context": ["great", "good food"]})
+    assert second["unimodal"]["text"] == pytest.approx(alone["unimodal"]["text"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,11 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         nothing = {"absent": {}, "face_share": None, "begin": None, "end": None}
         whole = {**nothing, "features": features, "absent": absent, "face_share": features.face_share}
         yield {**whole, "windowed": window_seconds is not None, "is_last": not pieces}
+        before = features.get(BEFORE)  # of a model that reads none, None
         for number, (begin, end, part) in enumerate(pieces, start=1):
-            spoken = " ".join(word for word, start in words if begin <= start < end)
-            spoken, _ = self.processor.extract({"text": spoken}, context=features.get(BEFORE))
+            said = " ".join(word for word, start in words if begin <= start < end)
+            spoken, _ = self.processor.extract({"text": said}, context=before)
+            before = [*before, said] if said and before is not None else before
             piece = {**nothing, "features": {**spoken, **part}, "begin": begin, "end": end}
             yield {**piece, "windowed": True, "is_last": number == len(pieces)}
 
