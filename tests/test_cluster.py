@@ -14,6 +14,9 @@ import pytest
 from conftest import command
 from datasets import load_dataset
 from test_pipeline import recogniser  # noqa: F401
+from transformers import pipeline
+
+from selfmm_hf import SelfMMModel, SelfMMProcessor
 
 for package in ("ray", "ai_edge_litert", "av", "librosa", "pebble"):
     pytest.importorskip(package)
@@ -27,6 +30,7 @@ from selfmm_hf.cluster.run import run_on_cluster  # noqa: E402
 from selfmm_hf.cluster.table import read_table  # noqa: E402
 from selfmm_hf.cluster.worker import Worker, _where  # noqa: E402
 from selfmm_hf.data import DataError, load_splits  # noqa: E402
+from selfmm_hf.hub.model_folder import save_loadable  # noqa: E402
 from selfmm_hf.model.feature_extraction_selfmm import SelfMMFeatureExtractor  # noqa: E402
 
 pytestmark = [
@@ -160,6 +164,26 @@ def test_predictions_are_those_of_the_pipeline(media, tmp_path, worker, forked_w
     (tmp_path / "out" / "model.json").write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"has results of another model\.json"):
         worker(tmp_path / "out", work)
+
+
+def test_predictions_know_what_was_said_before(media, tmp_path, worker, forked_workers, model_folder):
+    processor = SelfMMProcessor.from_pretrained(model_folder)
+    processor.context_utterances, processor.max_text_tokens = 2, 20
+    model = SelfMMModel.from_pretrained(model_folder, text_pooling="mean")
+    save_loadable(tmp_path / "model", model, processor)
+    contexts = [["bad movie"], [], ["a", "bad", "movie"]]
+    table = pa.table({"id": ["a", "b", "c"], "clip": ["v/1.wav"] * 3, "text": ["good"] * 3, "context": contexts})
+    work = Prediction(str(tmp_path / "model"))
+    assert worker(tmp_path / "out", work)(table)["done"].to_pylist() == [3]
+    pipe = pipeline("multimodal-sentiment", model=str(tmp_path / "model"))
+    clip = {"audio": str(media / "clips" / "v" / "1.wav"), "text": "good"}
+    mine = [pipe({**clip, "context": context})["unimodal"]["text"] for context in contexts]
+    assert [row["text"] for row in rows_of(tmp_path / "out", "predictions")] == pytest.approx(mine, abs=1e-6)
+    assert abs(mine[0] - mine[1]) > 1e-4 and mine[0] == pytest.approx(mine[2], abs=1e-6)
+    assert work.task(0, {"clip": "a", "context": "one text"}).context == ["one text"]
+    assert work.task(0, {"clip": "a", "context": " "}).context is None
+    with pytest.raises(DataError, match=r"column 'context': expected a text or a list of texts, got \[1\]"):
+        work.task(0, {"clip": "a", "context": [1]})
 
 
 def test_the_same_id_twice_is_told(media, tmp_path, worker, forked_workers):

@@ -15,7 +15,7 @@ from ..clips.job import TIME_LIMIT, Job
 from ..clips.prediction_rows import WORDS, prediction_row
 from ..clips.predictions import Clip, PredictionJob
 from ..hub.saved_model import load_pipeline, model_of
-from .work import Row, everywhere, words
+from .work import Row, context, everywhere, words
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Prediction:
     max_seconds: float | None = None
     time_limit: float = TIME_LIMIT
     columns = ()
-    optional = ("id", "text")
+    optional = ("id", "text", "context")
     others = ()
 
     def __post_init__(self):
@@ -58,10 +58,10 @@ class Prediction:
         return PredictionJob(self._load, folder / PART, self.time_limit)
 
     def task(self, number: int, row: Row) -> Clip:
-        return Clip(row["clip"], words(row))
+        return Clip(row["clip"], words(row), context(row))
 
     def source(self, row: Row) -> Any:
-        return words(row)
+        return words(row), context(row)
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
         rows = [{"id": row["id"], "clip": row["clip"], **prediction_row(said.result)} for _, row, said in done]

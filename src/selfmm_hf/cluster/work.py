@@ -60,3 +60,18 @@ def words(row: Row) -> str | None:
     if not isinstance(text, str | None):
         raise DataError(f"column 'text': expected text, got {text!r:.40}")
     return (text or "").strip() or None
+
+
+def context(row: Row) -> list[str] | None:
+    """
+    Returns the utterances before that of a row, in the same video: a list in Parquet, one text in CSV.
+
+    Raises:
+        DataError: The column `context` has another type.
+    """
+    said = row.get("context")
+    if isinstance(said, str):
+        said = [said] if said.strip() else None
+    if said is not None and not (isinstance(said, list) and all(isinstance(one, str) for one in said)):
+        raise DataError(f"column 'context': expected a text or a list of texts, got {said!r:.40}")
+    return said or None
