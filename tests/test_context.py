@@ -9,8 +9,12 @@ import torch
 from conftest import assert_same_outputs, command
 from datasets import Dataset, Features, Value
 from test_text_pooling import DECODERS, decoder_config, save_bert, save_decoder
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
-from transformers import AutoConfig, AutoTokenizer, RobertaTokenizerFast, pipeline
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, RobertaTokenizerFast, pipeline
 
 from selfmm_hf import SelfMMFeatureExtractor, SelfMMModel, SelfMMProcessor
 from selfmm_hf.data import Samples, load_splits
@@ -124,6 +128,18 @@ def test_tokens_of_a_decoder(tmp_path):
     made = tokenize(tokenizer, ["good film"], 20, [["bad", "film"]])
     assert made["input_ids"] == [tokenizer("bad film good film")["input_ids"]]
     assert made["context_mask"] == [[1, 1, 0, 0]]
+
+
+def test_the_words_of_two_texts_do_not_run_together():
+    """A byte-level tokenizer, as of GPT-2 and Qwen, puts nothing between two texts."""
+    alphabet = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    letters = Tokenizer(BPE(alphabet, []))
+    letters.pre_tokenizer, letters.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="!", unk_token=None)
+    made = tokenize(tokenizer, ["It is good"], 20, [["bad", "film"]])
+    assert tokenizer.decode(made["input_ids"][0]) == "bad film\nIt is good"
+    assert made["context_mask"] == [[1] * 9 + [0] * 10]
+    assert most_tokens(tokenizer, 20, 2) == 61
 
 
 @pytest.mark.parametrize("left", [False, True])

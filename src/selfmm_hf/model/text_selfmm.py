@@ -68,7 +68,8 @@ class _Pair:
     What a tokenizer puts around two texts.
 
     Args:
-        special: Ids before the first text, between the two, and after the second one.
+        special: Ids before the first text, between the two, and after the second one. A new line stands between them if
+            the tokenizer puts nothing there.
         types: The `token_type_ids` of these, and of each of the two texts.
     """
 
@@ -94,7 +95,12 @@ class _Pair:
             spans, types = (slice(0, parts.index(0)), ending, ending), [0] * len(ids)
             begin = end = 0
         first, middle, last = (types[span] for span in spans)
-        return cls(tuple(ids[span] for span in spans), (first, types[begin], middle, types[end], last))
+        before, between, after = (ids[span] for span in spans)
+        if not between:  # of most decoders: the words must not run together
+            new_line = _tokens(tokenizer, "\n", add_special_tokens=False)["input_ids"]
+            between = [] if tokenizer.unk_token_id in new_line else new_line
+            middle = [types[begin]] * len(between)
+        return cls((before, between, after), (first, types[begin], middle, types[end], last))
 
     def columns(self, first: list[int], second: list[int]) -> dict[str, list[int]]:
         """Of the ids of two texts, the columns of the pair."""
