@@ -304,6 +304,9 @@ def test_a_clip_that_takes_too_long_is_given_up(pipe, path):
             pipe(given, max_work_seconds=1e-9)
     assert pipe(str(path), max_work_seconds=3600) == pipe(str(path))
     assert pipe({"text": "the movie was good"}, max_work_seconds=1e-9)["present"]["text"]  # nothing is decoded
+    features = {"audio": np.zeros((100, 33), np.float32)}
+    with pytest.raises(ValueError, match="takes longer to read"):  # its pieces take long, too
+        pipe(features, window_seconds=0.1, max_work_seconds=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -487,6 +490,7 @@ def test_what_was_heard_when_is_in_the_timeline(folder, path):
     assert [piece["present"]["text"] for piece in result["timeline"]] == [True, True, False]
     expected = pipe({"text": "it is bad"})["unimodal"]["text"]
     assert result["timeline"][1]["unimodal"]["text"] == pytest.approx(expected, abs=1e-5)
+    assert pipe({"audio": str(path), "text": ""})["transcript"] == result["transcript"]
     recogniser.asked = None
     assert pipe(clip(audio=None, sampling_rate=None))["transcript"] is None and recogniser.asked is None
     pipe(clip())
@@ -535,6 +539,16 @@ def test_a_task_of_any_kind(task, model_of):
         assert found.get("label") == expected.get("label") and found["present"] == expected["present"]
     model.to(torch.bfloat16)
     assert pipe(clips[0])["scores"] == pytest.approx(scores, abs=0.3)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_numbers_that_are_not_finite_are_no_scores(task, model_of):
+    """A class of them would be the first one."""
+    model, processor = model_of(task)
+    pipe = MultimodalSentimentPipeline(model.half(), processor=processor)
+    too_large = np.resize([1e5, -1e5], (4, 5))
+    with pytest.raises(ValueError, match=r"no finite numbers .* torch.float16. Check them"):
+        pipe({"text": "so", "audio": too_large})
 
 
 def test_a_timeline_of_classes(model_folder):

@@ -82,8 +82,9 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             Called while a clip is read, with the name of the step, how much is done, and how much there is, if known:
             `"download"` in bytes, `"picture"` in seconds.
         max_work_seconds (`float`, *optional*):
-            Give up a clip that takes longer than this to read, for a service that strangers use: a short clip with
-            large pictures may take minutes. A download has its own 300 s, and a transcriber that has begun is awaited.
+            Give up a clip that takes longer than this to read, or to score in pieces, for a service that strangers use:
+            a short clip with large pictures may take minutes. A download has its own 300 s, and a transcriber that has
+            begun is awaited.
         public_urls (`bool`, *optional*):
             Fetch clips by https only, and from no host inside a private network, for a service that strangers use.
 
@@ -212,6 +213,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
             words, deadline = [], None if max_work_seconds is None else Deadline(max_work_seconds)
             if self._lacks_words(clip, text):
                 text, words = self._transcribe(clip, deadline)
+                clip = {**clip, "text": text} if isinstance(clip, Mapping) else clip
             features, absent = self.processor.extract(clip, text, _seconds_of(clip, progress), deadline, context)
         if len(absent) == len(self.processor.modalities):
             reasons = ", ".join(absent.values())
@@ -223,6 +225,8 @@ class MultimodalSentimentPipeline(ChunkPipeline):
         yield {**whole, "windowed": window_seconds is not None, "is_last": not pieces}
         before = features.get(BEFORE)  # of a model that reads none, None
         for number, (begin, end, part) in enumerate(pieces, start=1):
+            if deadline is not None:
+                deadline.check()
             said = " ".join(word for word, start in words if begin <= start < end)
             spoken, _ = self.processor.extract({"text": said}, context=before)
             before = [*before, said] if said and before is not None else before
@@ -294,6 +298,11 @@ class MultimodalSentimentPipeline(ChunkPipeline):
 
     def _scores(self, output: dict[str, Any]) -> dict[str, Any]:
         task = self.model.config.task
+        if not (output["scores"].isfinite().all() and output["unimodal"].isfinite().all()):
+            raise ValueError(
+                "The model gives no finite numbers for this clip: the features are too large for its precision, "
+                f"{self.model.dtype}. Check them, or load the model with dtype=torch.float32."
+            )
         present = dict(zip(self._modalities, output["present"][0].tolist(), strict=True))
         together, *unimodal = (
             dict(zip(task.names, task.predictions(logits.float()).tolist(), strict=True))
@@ -315,7 +324,7 @@ class MultimodalSentimentPipeline(ChunkPipeline):
     def _lacks_words(self, clip: Any, text: str | None) -> bool:
         given = clip.get("text") if isinstance(clip, Mapping) else text
         sound = clip.get("audio") if isinstance(clip, Mapping) else clip
-        if self.transcriber is None or sound is None or "text" not in self.processor.modalities:
+        if self.transcriber is None or sound is None or self.processor.tokenizer is None:
             return False
         return not (given or text)
 
