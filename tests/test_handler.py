@@ -41,7 +41,9 @@ def test_a_clip_as_bytes_or_base64(handler, expected):
     answer = handler({**request, "parameters": {"window_seconds": 1.0}})
     assert json.loads(json.dumps(answer)) == json.loads(json.dumps(expected))
     alone = handler({"inputs": content})
-    assert alone == handler({"inputs": encoded}) and alone["absent"] == {"text": "no words"}
+    assert alone == handler({"inputs": base64.encodebytes(content).decode()}) and alone["absent"] == {
+        "text": "no words"
+    }
 
 
 def test_words_and_features(handler):
@@ -89,14 +91,19 @@ def test_parameters_of_another_kind(handler, parameters):
         handler({"inputs": {"text": "great"}, "parameters": parameters})
 
 
+def test_a_request_without_inputs(handler):
+    with pytest.raises(ValueError, match="an object with inputs"):
+        handler({"text": "the food is great"})
+
+
 def test_words_and_context_as_sequences(tmp_path):
-    """A model may read word vectors, and have a modality of the name `context`."""
-    recipe = {name: {"kind": "features", "dim": 3} for name in ("text", "audio", "vision", "context")}
+    """A model may read word vectors, and have modalities of the names `context` and `clip`."""
+    recipe = {name: {"kind": "features", "dim": 3} for name in ("text", "audio", "vision", "context", "clip")}
     config = SelfMMConfig(modalities=list(recipe), **{f"{name}_dim": 3 for name in recipe})
     save_loadable(tmp_path, SelfMMModel(config).eval(), SelfMMProcessor(SelfMMFeatureExtractor(**recipe)))
     handler, frames = source.EndpointHandler(str(tmp_path)), [[0.5] * 3] * 4
-    answer = handler({"inputs": {"text": frames, "context": frames}})
-    assert answer["present"] == {"text": True, "audio": False, "vision": False, "context": True}
+    answer = handler({"inputs": {"text": frames, "context": frames, "clip": frames}})
+    assert answer["present"] == {"text": True, "audio": False, "vision": False, "context": True, "clip": True}
     assert handler({"inputs": {"audio": frames}})["present"]["text"] is False
 
 

@@ -52,14 +52,16 @@ class EndpointHandler:
         Raises:
             ValueError: The request is wrong, or the clip cannot be read or judged; the message says why.
         """
-        if not isinstance(data, dict) or not isinstance(parameters := data.get("parameters") or {}, dict):
+        has_inputs = isinstance(data, dict) and "inputs" in data
+        if not has_inputs or not isinstance(parameters := data.get("parameters") or {}, dict):
             raise ValueError("The request must be an object with inputs and, as the case may be, an object parameters.")
         given, sequences = data.get("inputs"), self.pipe.model.config.sequences
         given = given if isinstance(given, dict) else {"clip": given}
         known = {"clip", "text", "context", *sequences}
         if unknown := sorted({*given} - known) + sorted({*parameters} - PARAMETERS):
             raise ValueError(f"The request has {', '.join(map(repr, unknown))}; inputs may have {sorted(known)}.")
-        text, context = (None if name in sequences else given.get(name) for name in ("text", "context"))
+        names = "clip", "text", "context"  # a model may have sequences of these names
+        clip, text, context = (None if name in sequences else given.get(name) for name in names)
         if context is not None and not isinstance(context, list):
             raise ValueError("context must be a list of what was said before, utterance by utterance.")
         for words in (text, *(context or [])):
@@ -67,11 +69,10 @@ class EndpointHandler:
                 raise ValueError(f"Words must be text of at most {MAX_LETTERS} letters.")
         options = {**parameters, "context": context, "max_work_seconds": MAX_WORK_SECONDS, "public_urls": True}
         features = {name: _frames(name, given[name]) for name in sequences if given.get(name)}
-        if given.get("clip") is None:
+        if clip is None:
             return self.pipe({"text": text, **features}, **options)
         if features:
             raise ValueError("The request has a clip and features: give one of them.")
-        clip = given["clip"]
         if isinstance(clip, str) and clip.lower().startswith(("http://", "https://")):
             return self.pipe(clip, text=text, **options)
         with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +84,8 @@ class EndpointHandler:
 def _content(clip: Any) -> bytes:
     if isinstance(clip, str):
         try:
-            clip = base64.b64decode(clip.rpartition("base64,")[2], validate=True)
+            lines = clip.rpartition("base64,")[2].split()  # `base64` breaks it into lines
+            clip = base64.b64decode("".join(lines), validate=True)
         except (binascii.Error, ValueError):
             raise ValueError("The clip is neither an https address nor base64.") from None
     if not isinstance(clip, bytes | bytearray) or not 0 < len(clip) <= MAX_BYTES:
