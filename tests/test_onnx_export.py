@@ -198,6 +198,15 @@ def test_a_file_is_replaced_and_nothing_else_is_left(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.onnx"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_saved_in_half_precision(dtype, tiny_model, tmp_path, capfd):
+    model = tiny_model(text_config=tiny_text_config(vocab_size=len(demo_tokenizer()), num_hidden_layers=1)).to(dtype)
+    processor = processor_of(model)
+    save_loadable(tmp_path / "model", model, processor)
+    export(tmp_path / "model", "--output", tmp_path / "model.onnx")
+    assert onnx_export.largest_difference(tmp_path / "model.onnx", model.float(), processor) < 1e-5
+
+
 def fail(*arguments, code=2):
     with pytest.raises(SystemExit) as exit_info:
         export(*arguments)

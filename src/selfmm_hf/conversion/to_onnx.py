@@ -42,6 +42,7 @@ def export(name: str, file: Path, revision: str | None = None, int8: bool = Fals
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise ValueError(f"{file} is a folder, or would lie in one that does not exist; name a file by --output.")
     model, processor = load_model(name, revision)
+    model = model.float()  # it may have been saved in half precision
     if int8 and model.config.text_config is None:
         raise ValueError("--int8 is for the text encoder, and this model has none; leave it out.")
     with beside(file) as folder:
