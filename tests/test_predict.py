@@ -91,10 +91,22 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
     write_clip(clips / "cut.mkv", "mpeg4", "flac", seconds=6, fps=6, rate=8000)
     whole = (clips / "cut.mkv").read_bytes()
     (clips / "cut.mkv").write_bytes(whole[: len(whole) // 2])
-    assert predict("cut.mkv", "--model", model_folder, "--json") == 0
+    assert predict("cut.mkv", "--model", model_folder, "--json", "--html", "page.html") == 0
     printed = capsys.readouterr()
     assert "damaged or cut off" in json.loads(printed.out)["warnings"][0]
     assert "selfmm: warning: 'cut.mkv'" in printed.err
+    assert "damaged or cut off" in (clips / "page.html").read_text(encoding="utf-8")
+
+
+def test_clips_of_one_name_are_told_apart(clips, model_folder, capsys):
+    names = ["a/1.mp4", "b/1.mp4", "b/2.mp4"]
+    for name in names:
+        (clips / name).parent.mkdir(exist_ok=True)
+        shutil.copy(clips / NAME, clips / name)
+    assert predict("a", "b", "a/1.mp4", "--model", model_folder, "--html", "page.html") == 0
+    shown = ["a/1.mp4", "b/1.mp4", "2.mp4", "a/1.mp4"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == shown
+    assert re.findall("<h2><bdi>(.*)</bdi>", (clips / "page.html").read_text(encoding="utf-8")) == shown
 
 
 @pytest.mark.parametrize(

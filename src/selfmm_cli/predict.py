@@ -137,7 +137,8 @@ def predict(
             answers = _print(outcomes, names, pipe.model.config, as_json, progress)
         if output is not None:
             write_predictions(output, answers, pipe.model.config)
-        scored = [(shown(answer["clip"]), answer) for answer in answers if "error" not in answer]
+        shown_as = shown(names)
+        scored = [(shown_as[answer["clip"]], answer) for answer in answers if "error" not in answer]
         if html is not None and scored:
             write_text(html, sentiment_html(scored))
             print(f"The page: {html}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """The table that `selfmm predict` prints."""
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .terminal import printable
@@ -23,7 +25,8 @@ class Table:
 
         self.modalities, self.begun, task = config.modalities, False, config.task
         self.one = task.label_range is not None
-        clip = max(len(shown(name)) for name in ("clip", *names))
+        self.shown = shown(names)
+        clip = max(map(len, ("clip", *self.shown.values())))
         if self.one:
             self.head, number, label = ["score", ""], len(_signed(0.0)), [-max(map(len, CLASSES.values()))]
         elif task.scales:
@@ -44,7 +47,7 @@ class Table:
         else:
             cells = [_said(result, scores) for scores in (result["scores"], *alone)]
         remarks = [disagreement(result), *result["remarks"], *dict.fromkeys(result["absent"].values())]
-        row = [shown(name), *cells, "; ".join(remark.rstrip(".") for remark in remarks if remark)]
+        row = [self.shown[name], *cells, "; ".join(remark.rstrip(".") for remark in remarks if remark)]
         rows = [row] if self.begun else [["clip", *self.head, *self.modalities, ""], row]
         self.begun = True
         return [self._line(row) for row in rows]
@@ -58,9 +61,11 @@ class Table:
         return "  ".join(padded).rstrip()
 
 
-def shown(name: str) -> str:
-    """Returns a clip's name for a table or a page."""
-    return printable(os.path.basename(name) or name)
+def shown(names: Iterable[str]) -> dict[str, str]:
+    """Returns the names of clips for a table or a page: those of the files alone, unless several share one."""
+    files = {name: os.path.basename(name) or name for name in names}
+    shared = Counter(files.values())
+    return {name: printable(name if shared[file] > 1 else file) for name, file in files.items()}
 
 
 def _signed(value: float | None) -> str:

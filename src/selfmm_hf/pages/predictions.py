@@ -15,7 +15,7 @@ def sentiment_html(results: list[tuple[str, dict[str, Any]]]) -> str:
     A page of clips, one section each; it needs no other file and runs no script.
 
     Args:
-        results: The name of each clip, and what the pipeline has returned for it.
+        results: The name of each clip, and what the pipeline has returned for it, with its `warnings`, if any.
 
     Returns:
         The HTML document.
@@ -26,7 +26,7 @@ def sentiment_html(results: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _clip(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    share, remarks = result.get("face_share"), list(result.get("remarks", ()))
+    share, remarks = result.get("face_share"), [*result.get("remarks", ()), *result.get("warnings", ())]
     if share is not None and share >= FEW_FACES:  # else it is among the remarks
         remarks.append(f"A face is seen in {share:.0%} of the frames.")
     return {
