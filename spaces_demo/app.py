@@ -351,7 +351,8 @@ def build(models: list[Model], examples: list[Example], opening: tuple[str, dict
             if not any(map(os.path.exists, paths)):
                 uploads.pop(session, None)
         example = kept.get(str(Path(clip).resolve())) if clip else None
-        return judge_clip(model, clip, words, example and example.truth)
+        spoken = example is not None and (words or "").strip() == example.words  # of other words, other labels are true
+        return judge_clip(model, clip, words, example.truth if spoken else None)
 
     def predict_words(words: str | None, model: str = chosen.name) -> tuple[str, dict[str, Any] | None]:
         try:

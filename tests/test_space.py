@@ -685,6 +685,13 @@ def test_an_upload_named_like_an_example_is_an_upload(served):
     assert served.clip.is_file()
 
 
+def test_the_true_labels_are_those_of_the_words_of_the_example(served):
+    for words, true in (("the movie was good", True), ("the movie was bad", False)):
+        assert asked(served, "curious", served.clip, words) == 200
+        shown = answered(served, "curious")["output"]["data"][0]
+        assert ("The true labels of this example" in shown) is true and words in shown
+
+
 def test_what_broke_off_or_was_left_is_swept(served):
     assert until(lambda: not served.left.exists())
     before = set(served.uploads.iterdir())
