@@ -26,7 +26,7 @@ from selfmm_hf.data import find_builder
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.prepare import prepare
 from selfmm_hf.hub import handler, publication
-from selfmm_hf.hub.model_card import pipeline_tag
+from selfmm_hf.hub.model_card import model_card, pipeline_tag
 from selfmm_hf.hub.model_folder import save_model_folder
 from selfmm_hf.hub.publication import PublicationError
 from selfmm_hf.hub.push import PushError, plan, push
@@ -545,6 +545,7 @@ def test_the_card_tells_the_results_in_metadata(model):
     limits = card.text.split("## Limits")[1].split("## Licence")[0]
     assert all(f" The {split} split has 5 clips, too few for its metrics" in limits for split in ("validation", "test"))
     assert "@inproceedings{yu2021learning," in card.text and card.data.pipeline_tag is None
+    assert "alone: text, audio." in card.text and "face" not in card.text.split("## Features")[0]
     for section in ("## Recipe", "## Intended use", "## Limits", "## Licence", "## Citation", "## Serving"):
         assert section in card.text
     assert (model / "preset.yaml").read_text() == "seed: 1\n" and "MIT License" in (model / "LICENSE").read_text()
@@ -552,6 +553,14 @@ def test_the_card_tells_the_results_in_metadata(model):
     assert (model / "requirements.txt").read_text() == "transformers>=5.9\n"  # its features are of another program
     for limit, metrics in METRICS.items():
         assert METRIC_NAMES.keys() >= metrics([limit, -limit], [limit, -limit]).keys()
+
+
+def test_the_card_of_words_alone_tells_of_no_other_modality(tmp_path):
+    model = SelfMMModel(SelfMMConfig(text_config=demo.demo_text_config(), modalities=["text"])).eval()
+    processor = SelfMMProcessor(SelfMMFeatureExtractor(audio=None, vision=None), demo.demo_tokenizer())
+    card = ModelCard(str(model_card(model, processor, facts()))).text
+    assert "modalities alone" not in card and "disagree" not in card and "clip.mp4" not in card
+    assert 'pipe({"text": "the movie was lovely"})' in card
 
 
 @pytest.mark.parametrize(
@@ -629,7 +638,7 @@ def test_the_card_of_a_model_without_a_text_encoder_names_none(tmp_path, tiny_mo
 
 def test_the_card_of_one_score_says_what_it_said(model):
     text = ModelCard.load(model / "README.md").text
-    assert "This model predicts how positive or negative a clip of a person speaking is. It also gives a score" in text
+    assert "This model predicts how positive or negative a clip of a person speaking is. It also predicts the" in text
     assert (
         "The result contains the `score` in [-3.0, 3.0] (negative to positive), its `label`, the scores of the" in text
     )

@@ -93,6 +93,7 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
         result=_result(config.task),
         units=", ".join(_scales(config.task)),
         modalities=", ".join(config.modalities),
+        several=len(config.modalities) > 1,
         inputs=", ".join([*tokens, *shapes]),
         rows=list(_rows(facts, published)),
         published=list(published_in_words(published)),
@@ -255,8 +256,9 @@ def _calls(processor: SelfMMProcessor) -> list[str]:
     parts = {name: "FRAMES" for name in given}
     if processor.tokenizer is not None:
         parts = {"text": '"the movie was lovely"', **parts}
+    computes = recipe and not given
     calls = (
-        [] if given else ['pipe("clip.mp4", text="the movie was lovely")' if "text" in parts else 'pipe("clip.mp4")']
+        ['pipe("clip.mp4", text="the movie was lovely")' if "text" in parts else 'pipe("clip.mp4")'] if computes else []
     )
     if parts:
         shapes = ", ".join(f"{name}: (frames, {dim})" for name, dim in given.items())
