@@ -369,6 +369,7 @@ def test_a_table_tells_what_is_missing(copy, capsys):
     cli.main(["benchmark", "table", str(copy)])
     text = capsys.readouterr().out
     assert "MISSING: paper, seed 1112, not begun" in text
+    assert "% MISSING: paper, seed 1112, not begun" in latex(read_table(copy)).splitlines()
     assert "| paper | 1 |" in text and re.search(r"\| paper \| 1 \| [+-]\.\d+ \| - \| 1\.000 \|", text)
 
 

@@ -104,8 +104,7 @@ def test_one_score_is_as_before(tmp_path):
     with pytest.raises(DataError, match=r"no label is beyond 0.3, .* reach 1; scale the labels to \[-1, 1\]$"):
         load_splits("custom", str(shy), label_range=1.0)
     (shy / "task.yaml").write_text("scales: {sentiment: [-5, 5]}")
-    with pytest.raises(DataError, match=r"no label is beyond 0.3, .* reach 5; correct the scale in task.yaml$"):
-        load_splits("custom", str(shy))
+    assert load_splits("custom", str(shy))["train"].task.scales == ((-5.0, 5.0),)  # the user's own scale
 
 
 ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
@@ -150,6 +149,10 @@ ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
         (SCORES | {"label_face:arousal": [1] * 6}, SCALES, "column 'label_face:valence': missing; label_face needs"),
         (SCORES | {"label_face": [1] * 6}, SCALES, "column 'label_face:valence': missing"),
         (EMOTIONS | {"label:sad": [0] * 6}, MULTI, "sad is 0 in every clip; there is nothing to learn, leave it out"),
+        ({"label": [2] * 6}, "", "sentiment is 2 in every clip; there is nothing to learn"),
+        ({"label:yes": [0, 1, 0, 1, 1, 0], "label:no": [1, 0, 1, 0, 0, 1]}, "scales: {yes: [0, 1], no: [0, 1]}",
+         r'such as `scales: \{"yes": \[0, 1\], "no": \[0, 1\]\}`; got True, False'),
+        ({"label:": [0, 1, 0, 1, 1, 0], "label:no": [1, 0, 1, 0, 0, 1]}, MULTI, "names: expected 1 to 1000 different"),
         ({"label": [1, 2, 3, 1, 2, 3]}, MULTI, "needs a column of 0 or 1 for each label, such as label:happy"),
         (EMOTIONS | {"label:sad": [0, 2, 0, 0, 0, 0]}, MULTI,
          ROW.format("train", "label", 1, "clip1") + r"sad is 2, but its labels lie in \[0, 1\]"),
@@ -162,6 +165,17 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path, columns, task_file, message):
     with pytest.raises(DataError, match=message) as error:
         load_splits("custom", str(folder))
     assert "\n" not in str(error.value)
+
+
+def test_classes_that_are_the_same_or_only_look_alike(tmp_path):
+    cafe = make(tmp_path / "cafe", {"label": ["caf\u00e9", "cafe\u0301", "bar", "bar", "bar", "bar"]})
+    splits = load_splits("custom", str(cafe))
+    assert splits["train"].task.names == ("bar", "caf\u00e9") and splits["train"]["label"] == [1, 1, 0]
+    numbers = make(tmp_path / "numbers", {"label": [1000001.0, 1000002.0, 0.5] * 2}, SINGLE, ".parquet")
+    assert load_splits("custom", str(numbers))["train"].task.names == ("0.5", "1000001", "1000002")
+    gap = make(tmp_path / "gap", {"label": [1.0, 2.0, float("nan")] * 2}, SINGLE, ".parquet")
+    with pytest.raises(DataError, match=r"row 2 \(id 'clip2'\): expected one of 1, 2, the classes of the training"):
+        load_splits("custom", str(gap))
 
 
 def test_a_kind_that_is_asked_for(tmp_path):

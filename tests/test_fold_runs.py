@@ -12,7 +12,7 @@ from test_custom import write_table
 from selfmm_hf.data.targets import score
 from selfmm_hf.evaluation import folds
 from selfmm_hf.evaluation.table import read_table
-from selfmm_hf.evaluation.table_markdown import markdown
+from selfmm_hf.evaluation.table_markdown import markdown, row
 from selfmm_hf.runs.stored import StoredRun
 from selfmm_hf.task_metrics import metrics_of
 
@@ -132,6 +132,9 @@ def test_the_same_clip_in_two_folds_is_found(done, tmp_path):
     shutil.copytree(out / "fold1of3", out / "fold2of3")
     with pytest.raises(ValueError, match="a clip is in the test splits of two folds"):
         folds.read_folds(out)
+    shutil.rmtree(out / "fold2of3")
+    with pytest.raises(ValueError, match="has a seed with which all 3 folds are done"):
+        folds.read_folds(out)
 
 
 # ---- sweeps of any task
@@ -164,6 +167,35 @@ def test_a_sweep_compares_runs_of_any_task(tmp_path, labels, task, metric, shown
     assert low <= found["difference"] <= high
     printed = markdown(table)
     assert f"{shown}, difference from default" in printed and f"{shown}, validation |" in printed
+
+
+@pytest.mark.parametrize(("end", "metric"), [(2, "rmse"), (1, "acc_3"), (3, "acc_7")])
+def test_the_table_of_a_run_has_its_metrics_and_not_those_of_another_scale(tmp_path, monkeypatch, end, metric):
+    monkeypatch.setattr("selfmm_hf.evaluation.report.write.render", lambda _: (b"", "<svg ></svg>"))
+    own = make(tmp_path / "own", lambda value: {"label": end * value}, f"scales: {{sentiment: [-{end}, {end}]}}")
+    options = ["--seeds", 1, "--data", own, "--output_dir", tmp_path / "out"]
+    assert command("benchmark", "run", *options, *TRAINING) == 0
+    run = StoredRun.read(tmp_path / "out" / "base" / "1111")
+    assert run.task == score(end) and metric in run.metrics("test")
+    for name, value in run.metrics("test").items():
+        assert run.results[f"test_{name}"] == pytest.approx(value, nan_ok=True)
+    assert command("report", tmp_path / "out", "--output_dir", tmp_path / "report") == 0
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert ("confusion" in page) == (end != 2) and "can no longer be read" not in page
+
+
+@pytest.mark.draws
+def test_names_of_classes_are_shown_as_they_are(tmp_path):
+    own = make(tmp_path / "own", lambda value: {"label": "a$b^$" if value > 0 else "loss"})
+    options = ["--dataset", "custom", "--data", own, "--output_dir", tmp_path / "out"]
+    assert command("train", *options, *TRAINING) == 0
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert "test_f1_a$b^$" in results and "test_f1_loss" in results and "test_selection_loss" not in results
+    assert command("data", "inspect", own, "--png", tmp_path / "own.png") == 0
+
+
+def test_a_name_does_not_divide_a_row():
+    assert row("Accuracy, x|y", "", "a\nb") == r"| Accuracy, x\|y |  | a b |"
 
 
 def test_metrics_of_a_batch_may_be_undefined():

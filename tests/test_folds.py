@@ -42,6 +42,17 @@ def test_each_clip_is_tested_once_by_who_has_not_met_its_subject():
         fold_splits(["a", "b", "b"], [1, 2, 2], 1)
 
 
+def test_a_subject_with_most_clips_is_not_validated_on():
+    subjects = ["big"] * 500 + [f"s{number}" for number in range(12) for _ in range(10)]
+    folds = folds_of(subjects, 5)
+    for number in range(1, 6):
+        splits = fold_splits(subjects, folds, number)
+        assert "big" not in {one for one, split in zip(subjects, splits, strict=True) if split == "validation"}
+        assert 0 < splits.count("validation") < splits.count("train")
+    halves = ["a"] * 5 + ["b"] * 4 + ["c"] * 3
+    assert fold_splits(halves, [1] * 5 + [2] * 7, 1) == ["test"] * 5 + ["train"] * 4 + ["validation"] * 3
+
+
 @pytest.mark.parametrize("name", ["fold0of5", "fold6of5", "fold1of1", "fold1", "folds", "fold1of5 "])
 def test_names_of_no_fold(name):
     with pytest.raises(DataError, match="expected a fold such as fold1of5"):

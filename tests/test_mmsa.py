@@ -509,7 +509,7 @@ def test_layout_errors(tmp_path, spoil, message):
 def test_labels_out_of_range(tmp_path):
     path = write(tmp_path / "tiny.pkl", tiny_file())
     assert read(path, Rules(task=score(3.0))) and read(path, Rules())
-    message = r"'train', column 'regression_labels', row 1 \(id 'train\$_\$1'\): the label is -3, .* in \[-2, 2\]"
+    message = r"'train', column 'regression_labels', row 1 \(id 'train\$_\$1'\): sentiment is -3, .* in \[-2, 2\]"
     refused(path, message, Rules(task=score(2.0)))
     data = tiny_file()
     data["test"]["regression_labels"][2] = 3.0000005  # as float32 makes of 3

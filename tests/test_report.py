@@ -419,6 +419,17 @@ def test_constant_predictions_and_a_single_epoch(tmp_path, sketched):
     assert report(tmp_path / "out", folder).sections == SECTIONS
 
 
+def test_test_clips_of_one_modality_cannot_disagree(tmp_path, sketched):
+    folder = write_run(tmp_path / "run", modalities=["audio", "vision"])
+    table = pq.read_table(folder / "predictions.parquet").to_pydict()
+    table["vision"] = [None] * len(table["id"])
+    pq.write_table(
+        pa.table(table | {"vision": pa.array(table["vision"], pa.float32())}), folder / "predictions.parquet"
+    )
+    page = report(tmp_path / "out", folder)
+    assert page.sections == SECTIONS and "No test clip has two modalities that could disagree." in page.source
+
+
 def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
     whole = write_run(tmp_path / "sweep" / "1")
     broken = write_run(tmp_path / "sweep" / "2", seed=2)

@@ -95,3 +95,4 @@ def test_the_bootstrap_interval_is_that_of_scipy():
     assert (low, high) == pytest.approx(tuple(expected), abs=0.01)
     assert bootstrap_interval(one, other) == (low, high), "the same numbers each time"
     assert bootstrap_interval(one, one) == (0, 0)
+    assert np.isnan(bootstrap_interval(one[:, :1], other[:, :1])).all(), "other clips of one cannot be drawn"

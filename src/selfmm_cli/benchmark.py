@@ -73,7 +73,7 @@ def table(
 
         if latex and csv:
             raise ValueError("--latex and --csv are two tables: take one of them.")
-        if (latex or csv) and folds.fold_folders(folder):
+        if (latex or csv or against) and folds.fold_folders(folder):
             raise ValueError(f"{folder} holds folds, whose table is folds.md; name the sweep of one fold in it.")
         if latex or csv:
             print((table_files.latex if latex else table_files.csv_text)(read_table(folder, against)), end="")

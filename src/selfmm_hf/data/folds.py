@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from .safe_pickle import DataError
@@ -55,18 +56,20 @@ def folds_of(subjects: Sequence[str], count: int) -> list[int]:
 def fold_splits(subjects: Sequence[str], folds: Sequence[int], number: int) -> list[str]:
     """
     The split of each clip where fold `number` is the test split. Validation is whole subjects of the others, with a
-    tenth of their clips or a little more.
+    tenth of their clips or a little more: a subject with whom it would have over a fifth stays in training. If each of
+    them has over a fifth, it is the one with the fewest clips.
 
     Raises:
         DataError: The other folds have fewer than two subjects, one to train on and one to validate.
     """
-    others = [subject for subject, fold in zip(subjects, folds, strict=True) if fold != number]
+    others = Counter(subject for subject, fold in zip(subjects, folds, strict=True) if fold != number)
+    wanted, order = VALIDATION_SHARE * others.total(), sorted(others, key=_shuffled)
     validation, clips = set(), 0
-    for subject in sorted(set(others), key=_shuffled):
-        if clips >= VALIDATION_SHARE * len(others):
-            break
-        validation.add(subject)
-        clips += others.count(subject)
+    for subject in order:
+        if clips < wanted and clips + others[subject] <= 2 * wanted:
+            validation.add(subject)
+            clips += others[subject]
+    validation = validation or set(sorted(order, key=others.__getitem__)[:1])
     if validation == set(others):
         raise DataError(
             f"but for fold {number}, there are {len(validation)} subjects, too few to train and validate on"

@@ -69,8 +69,6 @@ def _remedy(reach: float, limit: float, own: bool = False) -> str:
     """What to do about scores that reach another number than `limit`; of the user's `own`, which option to add."""
     known = {1: "sims or simsv2", 3: "mosi or mosei"}
     fits = next((end for end in known if end / 3 < reach <= end * (1 + ROUNDING)), limit)
-    if limit not in known:
-        return "correct the scale in task.yaml"
     if fits == limit:
         return f"scale the labels to [-{limit:g}, {limit:g}]"
     option = f"--label_range {fits}"
@@ -95,7 +93,8 @@ def check_reach(task: Task, splits: Iterable[Sequence[Label]], where: str | Path
                 f"{where}: no label is beyond {largest:g}, expected labels that reach {limit:g}; "
                 f"{_remedy(largest, limit, own)}"
             )
-        return
+        if not own:
+            return
     for name, values in zip(task.names, np.reshape(labels, (len(labels), -1)).T, strict=True):
         if np.ptp(values) == 0:
             raise DataError(f"{where}: {name} is {values[0]:g} in every clip; there is nothing to learn, leave it out")

@@ -83,18 +83,20 @@ def read_folds(folder: Path) -> dict[str, Any]:
     folders = fold_folders(folder)
     if not folders:
         raise ValueError(f"{folder} holds no folds; `selfmm benchmark run --folds` makes them.")
-    sweep = read_sweep(next(iter(folders.values())))
+    first = next(iter(folders.values()))
+    sweep, count = read_sweep(first), read_fold(first.name)[1]
+    expected = [folder / fold_name(number, count) for number in range(1, count + 1)]
     found: dict[str, dict[int, list[StoredRun]]] = {name: {} for name in sweep.configurations}
     missing = []
     for name, seed in sweep.runs():
-        places = [run_folder(place, name, seed) for place in folders.values()]
+        places = [run_folder(place, name, seed) for place in expected]
         if todo := [place for place in places if not is_done(place)]:
             missing += [[str(place.relative_to(folder)), why_missing(place)] for place in todo]
         else:
             found[name][seed] = [StoredRun.read(place) for place in places]
     found = {name: by_seed for name, by_seed in found.items() if by_seed}
     if not found:
-        raise ValueError(f"No configuration in {folder} has a seed with which all {len(folders)} folds are done.")
+        raise ValueError(f"No configuration in {folder} has a seed with which all {count} folds are done.")
     content = {}
     for name, by_seed in found.items():
         seeds = [_of_seed(runs) for runs in by_seed.values()]
@@ -102,10 +104,10 @@ def read_folds(folder: Path) -> dict[str, Any]:
         for kind in seeds[0]:
             values = {metric: [one[kind].get(metric, np.nan) for one in seeds] for metric in seeds[0][kind]}
             content[name][kind] = {metric: asdict(summary(one)) for metric, one in values.items()}
-    first = next(iter(next(iter(found.values())).values()))
-    clips = sum(len(run.of_split("test")["id"]) for run in first)
-    published = [asdict(one) for one in published_beside(first[0])]
-    told = {"folds": len(folders), "clips": clips, "configurations": content, "missing": missing}
+    runs = next(iter(next(iter(found.values())).values()))
+    clips = sum(len(run.of_split("test")["id"]) for run in runs)
+    published = [asdict(one) for one in published_beside(runs[0])]
+    told = {"folds": count, "clips": clips, "configurations": content, "missing": missing}
     return as_json(told | {"published": published})
 
 

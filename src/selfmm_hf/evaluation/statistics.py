@@ -100,7 +100,7 @@ def bootstrap_interval(one: ArrayLike, other: ArrayLike, resamples: int = 10_000
     """
     Returns the 95 % interval of the difference of two configurations, for these very runs, if the test split had other
     clips: as many, drawn with replacement, the same for both. (Seeds are not drawn as well: with 5 values, such an
-    interval holds the truth 83 times in 100. For seeds, see the t interval.)
+    interval holds the truth 83 times in 100. For seeds, see the t interval.) NaN for one clip.
 
     Args:
         one, other: A figure of each clip whose mean is the metric, such as the absolute error: (seeds, clips), in the
@@ -109,6 +109,8 @@ def bootstrap_interval(one: ArrayLike, other: ArrayLike, resamples: int = 10_000
     from scipy.stats import bootstrap
 
     differences = (np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)).mean(0)
+    if len(differences) == 1:
+        return math.nan, math.nan
     found = bootstrap((differences,), np.mean, n_resamples=resamples, confidence_level=LEVEL, method="percentile",
                       random_state=0, batch=100)  # fmt: skip
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

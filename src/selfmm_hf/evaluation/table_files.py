@@ -30,6 +30,7 @@ def latex(table: dict[str, Any]) -> str:
     lines = [
         f"% {table['clips']['test']} clips of the test split; mean and standard deviation over the seeds "
         f"{seeds_in_words(table['seeds'])}; the validation split chose the epoch.",
+        *(f"% MISSING: {name}, seed {seed}, {why}" for name, seed, why in table["missing"]),
         rf"\begin{{tabular}}{{l{'c' * len(metrics)}}}",
         r"\toprule",
         _row("", *(metric_name(metric)[1] for metric in metrics)),

@@ -11,6 +11,8 @@ from ..storage.whole_files import write_json, write_text
 from .sweep import minutes
 from .table import BY_CONFLICT
 
+BAR = r"\|"
+
 
 def write_table(table: dict[str, Any], folder: Path) -> list[Path]:
     """Writes `table.md` and `table.json` to the folder of the sweep."""
@@ -147,7 +149,8 @@ def shown_metrics(table: dict[str, Any]) -> list[str]:
 
 
 def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    """Formats a row; a name may have newlines and the character that divides cells."""
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', BAR) for cell in cells)} |"
 
 
 def rule(columns: int) -> str:

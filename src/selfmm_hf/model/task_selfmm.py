@@ -56,13 +56,11 @@ class Task:
 
     @property
     def label_range(self) -> float | None:
-        """Of one score of sentiment in [-range, range], as the field's data sets have it; `None` for any other task."""
+        """Of one score of sentiment in [-3, 3] or [-1, 1], as the field's data sets have it: 3 or 1; else `None`."""
         unnamed = ("LABEL_0",)  # as transformers calls a target without a name
         if self.problem_type != REGRESSION or self.names not in (("sentiment",), unnamed):
             return None
-        if -self.scales[0][0] != self.scales[0][1]:
-            return None
-        return self.scales[0][1]
+        return {(-3.0, 3.0): 3.0, (-1.0, 1.0): 1.0}.get(self.scales[0])
 
     def targets(self, labels: torch.Tensor) -> torch.Tensor:
         """

@@ -137,7 +137,9 @@ def _tokenizer(options: RunOptions, splits: Splits) -> PreTrainedTokenizerBase |
         return demo_tokenizer()
     if "word_vectors" in splits["train"].widths:
         return None
-    raise ValueError(f"The data set {options.dataset} needs --text_encoder, a repository or a folder.")
+    there = " ".join(splits["train"].widths)
+    without = f", or leave the text out with --modalities {there}" if there else ""
+    raise ValueError(f"The data set {options.dataset} needs --text_encoder, a repository or a folder{without}.")
 
 
 def _extractor(options: RunOptions, splits: Splits) -> SelfMMFeatureExtractor:

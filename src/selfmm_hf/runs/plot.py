@@ -68,6 +68,7 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -100,6 +101,8 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     scatter.set(title=f"Test split: {said}")
     spread.set(title="Labels of the training split, last epoch")
     figure.suptitle(f"Self-MM on {len(splits['train'])} training clips; modalities: {', '.join(generated)}")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name may have dollar signs
     file = folder / "run.png"
     with whole(file) as part:
         figure.savefig(part, dpi=110)

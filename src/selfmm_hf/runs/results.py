@@ -40,8 +40,11 @@ def results_of(splits: Splits, trainer: SelfMMTrainer, outputs: Outputs, modalit
     loss = best.get("eval_selection_loss", outputs["validation"].metrics["validation_selection_loss"])
     results = {"epochs": epochs, "best_epoch": math.ceil(best["epoch"]), "selection_loss": loss}
     for split, output in outputs.items():
-        skipped = ("_runtime", "_per_second", "_loss", "_model_preparation_time")
-        results |= {name: value for name, value in output.metrics.items() if not name.endswith(skipped)}
+        skipped = ("_runtime", "_per_second", "_model_preparation_time")
+        losses = (f"{split}_loss", f"{split}_selection_loss")  # a target may be called loss
+        results |= {
+            name: value for name, value in output.metrics.items() if not name.endswith(skipped) and name not in losses
+        }
         results |= constant_results(split, splits, task)
         results |= conflict_results(split, splits[split], output, trainer.unimodal_tasks, task)
     if thresholds := thresholds_of(task, *_predicted(task, outputs["validation"], splits["validation"])):

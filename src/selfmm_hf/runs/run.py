@@ -24,7 +24,6 @@ from ..hub.model_card import PICTURE
 from ..hub.model_folder import save_model_folder
 from ..hub.push import Pushed, push_run, take_destination
 from ..model.processing_selfmm import SelfMMProcessor
-from ..model.task_selfmm import Task
 from ..storage.whole_files import write_json, write_text, writing
 from ..task_metrics import metrics_of
 from ..training import checkpoints
@@ -209,7 +208,7 @@ class Run:
             **lora,
             "convention": self.args.convention,
             "seed": self.args.seed,
-            **_told(task),
+            "task": task_to_json(task),
             **results_of(self.splits, trainer, judged, modalities),
         }
         context = self.options.context_utterances
@@ -277,7 +276,7 @@ class Run:
             "seconds": None,
         }
         sessions = [*before, environment() | device]
-        self._environment = {"data": self.data_fingerprint(), **_told(trainer.task), "sessions": sessions}
+        self._environment = {"data": self.data_fingerprint(), "task": task_to_json(trainer.task), "sessions": sessions}
         write_json(self.folder / ENVIRONMENT_FILE, self._environment)
 
     def data_fingerprint(self) -> dict[str, str]:
@@ -293,11 +292,6 @@ class Run:
             "sizes": {split: len(samples) for split, samples in self.splits.items()},
             "hardware": hardware(trainer),
         }
-
-
-def _told(task: Task) -> dict[str, Any]:
-    """Returns the entry for the run's files of a task other than one score."""
-    return {} if task.label_range is not None else {"task": task_to_json(task)}
 
 
 def _check_selection(args: SelfMMTrainingArguments) -> None:

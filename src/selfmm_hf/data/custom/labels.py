@@ -1,15 +1,18 @@
 """The label columns of a table, and the task that they make: with `task.yaml` beside the table where they need one."""
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ...model.task_selfmm import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, Task
 from ..card import CardError, parse_yaml
 from ..safe_pickle import DataError
-from ..targets import MOST_LETTERS, MOST_NAMES, SENTIMENT
+from ..targets import MOST_LETTERS, MOST_NAMES, SENTIMENT, task_from_json, task_to_json
 from .table import SPLITS
 
 TASK_FILE = "task.yaml"
@@ -69,7 +72,8 @@ def table_task(table: Path, columns: dict[str, list[Any]], problem_type: str | N
             f"`{_scales_line(columns, names)}`; got {got}"
         )
     try:
-        return Task(tuple(names), kind, tuple(scales[name] for name in names) if kind == REGRESSION else ())
+        task = Task(tuple(names), kind, tuple(scales[name] for name in names) if kind == REGRESSION else ())
+        return task_from_json(task_to_json(task))  # whose names files may have
     except ValueError as error:
         raise DataError(f"{table}: {error}") from None
 
@@ -102,7 +106,9 @@ def _scales_line(columns: dict[str, list[Any]], names: Sequence[str]) -> str:
     for name in names:
         values = [as_number(value) for value in columns.get(f"label:{name}", columns.get("label", []))]
         found = [value for value in values if value is not None and np.isfinite(value)] or [0, 1]
-        parts.append(f"{name}: [{np.floor(min(found)):g}, {np.ceil(max(found)):g}]")
+        plain = name.isidentifier() and yaml.safe_load(name) == name  # `yes` would be true
+        key = name if plain else json.dumps(name, ensure_ascii=False)
+        parts.append(f"{key}: [{np.floor(min(found)):g}, {np.ceil(max(found)):g}]")
     return f"scales: {{{', '.join(parts)}}}"
 
 
@@ -117,8 +123,10 @@ def as_number(cell: Any) -> float | None:
 
 
 def class_name(cell: Any) -> str:
-    """The name of a class, as text; that of a number is its shortest form."""
-    return f"{cell:g}" if isinstance(cell, float) else "" if cell is None else str(cell).strip()
+    """The name of a class, as text; that of a number is its shortest form, and nothing of NaN."""
+    if isinstance(cell, float):
+        return "" if np.isnan(cell) else f"{cell:.0f}" if cell.is_integer() else f"{cell:g}"
+    return "" if cell is None else unicodedata.normalize("NFC", str(cell).strip())
 
 
 def _are_classes(labels: list[Any]) -> bool:

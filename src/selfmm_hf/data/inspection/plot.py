@@ -41,6 +41,7 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     panels = [_labels if inspection.label_edges else _targets, _sizes]
     frames = [of for report in inspection.splits.values() for of in report.sequences.values()]
@@ -60,6 +61,8 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
             axes.spines[["top", "right"]].set_visible(False)
     clips = [f"{split} {report.clips}" for split, report in inspection.splits.items()]
     figure.suptitle(f"{sum(report.clips for report in inspection.splits.values())} clips: {', '.join(clips)}")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name may have dollar signs
     file = Path(file)
     with whole(file) as part:
         figure.savefig(part, dpi=110, format="png")

@@ -26,6 +26,9 @@ def case_study(groups: list[Group], data: Data) -> Figure:
         for split, kind in KINDS.items():
             ids, columns = _training(group) if split == "train" else _test(group)
             rows = _widest(np.array([columns[name] for name in first.tasks]))
+            if not len(rows):
+                notes.add(f"No {split} clip has two modalities that could disagree.")
+                continue
             found = {name: of[rows] for name, of in columns.items()}
             title, draw = group.titled(kind), _strips(found, first.label_range)
             panels.append(Panel(group.picture("clips", split), title, _said(found), draw, number, (4.0, 4.2)))
