@@ -45,18 +45,9 @@ class Worker:
     def __call__(self, rows: pa.Table) -> pa.Table:
         if "id" not in rows.column_names:
             rows = rows.append_column("id", rows["clip"])
-        given, failures, tasks, sources = rows.to_pylist(), [], {}, []
-        for number, row in enumerate(given):
-            source = None
-            try:
-                row["clip"] = _where(self.clips, self.root, row)
-                tasks[number] = self.work.task(number, row)
-                source = row["id"], row["clip"].removeprefix(self.root), self.work.source(row)
-            except DataError as error:
-                failures.append((number, str(error)))
-            sources.append(source)
-        sources = hashes(sources)
-        there, same = np.isin(hashes(row["id"] for row in given), self.known), np.isin(sources, self.known)
+        given = rows.to_pylist()
+        tasks, sources, failures = self._tasks(given)
+        there, same = (np.isin(one, self.known) for one in (hashes(row["id"] for row in given), sources))
         for number in np.flatnonzero(there):
             if tasks.pop(number, None) is not None and not same[number]:
                 failures.append((number, CHANGED))
@@ -81,6 +72,21 @@ class Worker:
                 shutil.rmtree(folder)
         counts = {"done": len(done), "failed": len(failures), "warned": len(warnings), "before": int(there.sum())}
         return pa.Table.from_pylist([counts])
+
+    def _tasks(self, given: list[Row]) -> tuple[dict[int, Any], np.ndarray, list[tuple[int, str]]]:
+        """Returns tasks by the numbers of their rows, a hash of what each row says, and what is wrong with others."""
+        tasks: dict[int, Any] = {}
+        sources, failures = [], []
+        for number, row in enumerate(given):
+            source = None
+            try:
+                row["clip"] = _where(self.clips, self.root, row)
+                tasks[number] = self.work.task(number, row)
+                source = row["id"], row["clip"].removeprefix(self.root), self.work.source(row)
+            except DataError as error:
+                failures.append((number, str(error)))
+            sources.append(source)
+        return tasks, hashes(sources), failures
 
 
 def _notes(given: list[Row], notes: list[tuple[int, str]], what: str) -> pa.Table:
