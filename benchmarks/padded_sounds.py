@@ -9,13 +9,20 @@ sounds of four seconds take one after the other, and as one batch without paddin
 """
 
 import argparse
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, Data2VecAudioConfig, HubertConfig, Wav2Vec2FeatureExtractor, WavLMConfig
+from clip_to_prediction import seconds
+from transformers import (
+    AutoModel,
+    Data2VecAudioConfig,
+    HubertConfig,
+    PreTrainedModel,
+    Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+)
 from transformers.utils import logging
 
 RATE, SECONDS, REPEATS = 16000, 4, 3
@@ -28,23 +35,22 @@ MODELS: dict[str, tuple[Any, dict[str, Any], bool]] = {  # configuration, its op
 }
 
 
-def sound(number: int, seconds: float = SECONDS) -> np.ndarray:
+def sound(number: int, length: float = SECONDS) -> np.ndarray:
     """(samples,) float32: a voice of eleven harmonics, three syllables a second, and noise."""
-    times = np.arange(round(seconds * RATE)) / RATE
+    times = np.arange(round(length * RATE)) / RATE
     phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(4 * times + number)) / RATE
     voice = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 12))
     noise = np.random.default_rng(number).standard_normal(len(times))
     return (0.2 * voice * np.sin(19 * times + number).clip(0) + 0.004 * noise).astype(np.float32)
 
 
-def median_seconds(work: Callable[[], Any]) -> float:
-    """A call is complete once its result is on the CPU."""
-    times = []
-    for _ in range(REPEATS + 1):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times[1:]))
+def states(
+    model: PreTrainedModel, extractor: Wav2Vec2FeatureExtractor, device: str, *sounds: np.ndarray
+) -> torch.Tensor:
+    """(sounds, states, width) on the CPU: of one batch, padded at the end."""
+    inputs = extractor(list(sounds), sampling_rate=RATE, padding=True, return_tensors="pt").to(device)
+    with torch.no_grad():
+        return model(**inputs).last_hidden_state.cpu()
 
 
 def main() -> None:
@@ -58,23 +64,18 @@ def main() -> None:
     for name, (configuration, chosen, mask) in MODELS.items():
         torch.manual_seed(0)
         model = AutoModel.from_config(configuration(num_hidden_layers=options.layers, **chosen)).eval()
-        model.to(options.device)
-        extractor = Wav2Vec2FeatureExtractor(return_attention_mask=mask)
-
-        @torch.no_grad()
-        def states(*sounds: np.ndarray, model=model, extractor=extractor) -> torch.Tensor:
-            inputs = extractor(list(sounds), sampling_rate=RATE, padding=True, return_tensors="pt")
-            return model(**inputs.to(options.device)).last_hidden_state.cpu()
-
-        alone = states(sound(0))[0]
+        hear = partial(
+            states, model.to(options.device), Wav2Vec2FeatureExtractor(return_attention_mask=mask), options.device
+        )
+        alone = hear(sound(0))[0]
         changes = [
-            (states(sound(0), sound(1, SECONDS + more))[0, : len(alone)] - alone).square().mean().sqrt()
+            (hear(sound(0), sound(1, SECONDS + more))[0, : len(alone)] - alone).square().mean().sqrt()
             / (alone - alone.mean(0)).square().mean().sqrt()
             for more in (1, 6)
         ]
         sounds = [sound(number) for number in range(options.sounds)]
-        singly = median_seconds(lambda sounds=sounds, states=states: [states(one) for one in sounds])
-        together = median_seconds(lambda sounds=sounds, states=states: states(*sounds))
+        _, singly = seconds(lambda hear=hear, sounds=sounds: [hear(one) for one in sounds], REPEATS)
+        _, together = seconds(partial(hear, *sounds), REPEATS)
         print(f"| {name} | {changes[0]:.6f} | {changes[1]:.6f} | {singly:.2f} | {together:.2f} |", flush=True)
 
 

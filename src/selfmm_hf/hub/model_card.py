@@ -256,10 +256,9 @@ def _calls(processor: SelfMMProcessor) -> list[str]:
     parts = {name: "FRAMES" for name in given}
     if processor.tokenizer is not None:
         parts = {"text": '"the movie was lovely"', **parts}
-    computes = recipe and not given
-    calls = (
-        ['pipe("clip.mp4", text="the movie was lovely")' if "text" in parts else 'pipe("clip.mp4")'] if computes else []
-    )
+    calls = []
+    if recipe and not given:
+        calls.append('pipe("clip.mp4", text="the movie was lovely")' if "text" in parts else 'pipe("clip.mp4")')
     if parts:
         shapes = ", ".join(f"{name}: (frames, {dim})" for name, dim in given.items())
         inside = ", ".join(f'"{name}": {value}' for name, value in parts.items())

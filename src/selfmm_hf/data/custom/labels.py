@@ -73,7 +73,7 @@ def table_task(table: Path, columns: dict[str, list[Any]], problem_type: str | N
         )
     try:
         task = Task(tuple(names), kind, tuple(scales[name] for name in names) if kind == REGRESSION else ())
-        return task_from_json(task_to_json(task))  # whose names files may have
+        return task_from_json(task_to_json(task))  # as a run writes it, and must be able to read it
     except ValueError as error:
         raise DataError(f"{table}: {error}") from None
 
