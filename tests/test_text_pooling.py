@@ -177,3 +177,32 @@ def test_the_first_token_of_a_decoder_is_refused_before_the_run(tmp_path, capsys
     assert command("train", *OPTIONS, *given, "--output_dir", run) == 2
     line = capsys.readouterr().err.strip()
     assert "text_pooling cls" in line and "\n" not in line and not run.exists()
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("bert", "mean"), ("llama", "last"), ("t5", "cls")])
+def test_a_model_begins_with_the_text_encoder_of_another(tiny_model, tmp_path, kind, pooling):
+    """Say, of one that was trained on another corpus."""
+    config = decoder_config(kind) if kind in DECODERS else AutoConfig.for_model(kind, **SIZES)
+    trained = tiny_model(text_config=config, text_pooling=pooling)
+    trained.save_pretrained(tmp_path)
+    model = SelfMMModel.from_text_encoder(str(tmp_path))
+    assert model.config.text_pooling == pooling
+    model.save_pretrained(tmp_path / "new")
+    again = SelfMMModel.from_pretrained(tmp_path / "new")
+    for one in (model, again):
+        mine, other = one.encoders["text"].state_dict(), trained.encoders["text"].state_dict()
+        assert mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "wanted"),
+    [
+        ("reads word vectors", {"text_config": None, "text_dim": 5}, {}),
+        ("take one of its members", {"members": 2}, {}),
+        ("leave text_layer out", {}, {"text_layer": 1}),
+    ],
+)
+def test_a_model_without_such_a_text_encoder_is_refused(tiny_model, tmp_path, what, options, wanted):
+    tiny_model(**options).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=what):
+        SelfMMModel.from_text_encoder(str(tmp_path), **wanted)

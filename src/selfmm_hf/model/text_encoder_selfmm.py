@@ -52,11 +52,12 @@ def load_text_encoder(
     A pretrained text encoder in eval mode, in float32, whatever the precision in which it was saved.
 
     Args:
-        name: A Hub repository or a folder that `AutoModel` can load.
+        name: A Hub repository or a folder that `AutoModel` can load. Of a Self-MM model, its text encoder is taken.
         revision: Of the repository.
         attn_implementation: Its own default where not given.
         pooling: How the states of a text's tokens become one, `"cls"`, `"mean"` or `"last"`; where it is not given, as
-            a model of sentence-transformers says; else by the first of `"cls"` and `"last"` that sees all words.
+            a Self-MM model or a model of sentence-transformers says; else by the first of `"cls"` and `"last"` that
+            sees all words.
         layer: As [`SelfMMConfig`] takes `text_layer`: with the number of a layer, the encoder ends there.
 
     Returns:
@@ -70,14 +71,20 @@ def load_text_encoder(
     loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
         loading |= {"revision": revision, "dtype": torch.float32, "output_loading_info": True}
+        whole = load(AutoConfig.from_pretrained, name, revision=revision)
+        trained = whole.model_type == "selfmm"
+        if trained:
+            pooling = pooling or whole.text_pooling
+            _check_trained(whole, layer)
         if isinstance(layer, int) and layer != -1:
-            whole = load(AutoConfig.from_pretrained, name, revision=revision)
             loading["config"], layer = first_layers(whole, layer)
             with quiet():  # of the layers that are left out
                 model, report = load(AutoModel.from_pretrained, name, **loading)
         else:
             model, report = load(AutoModel.from_pretrained, name, **loading)
         encoder, config = encoder_of(model.eval()), model.config
+        if trained:
+            encoder, config = model.encoders["text"], config.text_config
         pooling = pooling or _said_pooling(name, revision)
     except Exception as error:  # a damaged file raises anything
         raise ValueError(f"The text encoder {name!r} cannot be loaded: {reason(error)}") from error
@@ -96,6 +103,19 @@ def load_text_encoder(
     if problem := why_unreadable(encoder, config, pooling, layer):
         raise ValueError(f"The text encoder {name!r}, a {type(model).__name__}, cannot be used: {problem}.")
     return encoder, config, pooling
+
+
+def _check_trained(config: PreTrainedConfig, layer: int | str) -> None:
+    """
+    Raises:
+        ValueError: A Self-MM model has no text encoder that another could begin with.
+    """
+    if config.members > 1:
+        raise ValueError("it is an ensemble of Self-MM models: take one of its members")
+    if config.text_config is None:
+        raise ValueError("it is a Self-MM model that reads word vectors, not texts")
+    if isinstance(layer, int) and layer != -1:
+        raise ValueError("it is a Self-MM model, whose text encoder is taken whole: leave text_layer out")
 
 
 def _said_pooling(name: str, revision: str | None) -> str | None:
