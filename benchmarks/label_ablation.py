@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from generated_labels import FIRST_SEED, Outcome, Setting, arguments, run_all, setting, show_all, train
 
-from selfmm_hf.labels.pseudo_labels import relative_distance
+from selfmm_hf.labels.pseudo_labels import momentum, relative_distance
 
 
 def same_moments(position: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -54,6 +54,14 @@ def teacher(positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor)
     return (fused + predicted) / 2, here.new_full((positions.shape[1],), 0.5)
 
 
+def paper_momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int, least_step: float) -> torch.Tensor:
+    return momentum(previous, new, epoch)
+
+
+def no_momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int, least_step: float) -> torch.Tensor:
+    return new
+
+
 # By what is left out: functions that replace others in selfmm_hf, or options of train.py.
 ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "default": {},
@@ -67,7 +75,8 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "noise: none": {"labels.default_rule.noise_in_errors": no_noise},
     "a teacher in place of the rule": {"labels.default_rule._moved_scores": teacher},
     "the same share of all differences": {"labels.default_rule.believed": same_share},
-    "no momentum": ["--momentum", "false"],
+    "the paper's momentum": {"labels.pseudo_labels.momentum": paper_momentum},
+    "no momentum": {"labels.pseudo_labels.momentum": no_momentum},
     "no weight in agreement": ["--agreement_weight", "0"],
 }
 

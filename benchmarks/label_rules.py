@@ -31,30 +31,28 @@ from numpy.typing import NDArray
 
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.labels import default_rule, pseudo_labels
+from selfmm_hf.labels.conventions import CONVENTIONS
 
 RULES = {
     name: step
     for name, step in ABLATIONS.items()
-    if isinstance(step, dict) and all(place.startswith("labels.default_rule.") for place in step)
+    if isinstance(step, dict) and "labels.pseudo_labels.axis_position" not in step
 }
 NOISES = (0.05, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0)  # of untrained positions, standard deviations in sentiment
 Recorded = list[tuple[torch.Tensor, torch.Tensor]]  # by epoch: positions of the modalities, and of the fusion
 
 
-def generated(rule: str, positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns labels by one of `RULES`; shapes as in [`default_rule.calibrated_labels`]."""
-    with replaced(RULES[rule]):
-        return default_rule.calibrated_labels(positions, fusion, labels)[0]
-
-
 def replay(rule: str, recorded: Recorded, labels: torch.Tensor, label_range: float) -> NDArray[np.float32]:
     """Returns (epochs, clips, modalities): the labels that the rule generates; `labels` are y_m, (clips, 1)."""
-    current = labels.repeat(1, len(MODALITIES))
+    current, least_step = labels.repeat(1, len(MODALITIES)), CONVENTIONS["default"].least_step
     history = [current]
-    for epoch, (positions, fusion) in enumerate(recorded, start=2):
-        new = generated(rule, positions, fusion, labels).squeeze(-1).clamp(-label_range, label_range)
-        current = torch.where(new.isfinite(), pseudo_labels.momentum(current, new, epoch), current)
-        history.append(current)
+    with replaced(RULES[rule]):
+        for epoch, (positions, fusion) in enumerate(recorded, start=2):
+            new = default_rule.calibrated_labels(positions, fusion, labels)[0].squeeze(-1)
+            new = new.clamp(-label_range, label_range)
+            moved = pseudo_labels.momentum(current, new, epoch, least_step)
+            current = torch.where(new.isfinite(), moved, current)
+            history.append(current)
     return torch.stack(history).numpy()
 
 
@@ -107,7 +105,8 @@ def untrained(number: int, spoiled: float = 0.0) -> Iterator[tuple[NDArray, NDAr
 def gains(rule: str, said: NDArray, labels: NDArray, positions: NDArray, fusion: NDArray) -> NDArray[np.float64]:
     """Returns by how much labels of one epoch are nearer to the truth than y_m, (modalities, correlation and error)."""
     given = (torch.from_numpy(one).float().unsqueeze(-1) for one in (positions, fusion, labels))
-    new = generated(rule, *given).squeeze(-1).clamp(-3, 3).numpy()
+    with replaced(RULES[rule]):
+        new = default_rule.calibrated_labels(*given)[0].squeeze(-1).clamp(-3, 3).numpy()
     found = [figures(new[None, :, one], labels, said[:, one])[[Y_M, END]] for one in range(len(MODALITIES))]
     return np.array([(end - before) * (1, -1) for before, end in found])
 

@@ -115,8 +115,35 @@ def test_shifted_label_momentum_and_weights_by_hand():
     assert new.item() == pytest.approx(2.0 + (0.5 - 0.8) / 2 * (2.0 + 0.8) / 0.8)  # the paper's second form
     assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=2).item() == pytest.approx(1 / 3 + 2 / 3 * 4)
     assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=5).item() == pytest.approx(4 / 6 + 2 / 6 * 4)
+    assert momentum(torch.tensor(1.0), torch.tensor(4.0), epoch=5, least_step=0.5).item() == pytest.approx(
+        1 / 2 + 4 / 2
+    )
     weights = loss_weights(torch.tensor([0.0, 0.5]), at_agreement=0.25)
     assert weights.tolist() == pytest.approx([0.25, 0.25 + 0.75 * torch.tensor(0.5).tanh().item()])
+
+
+def test_labels_keep_up_with_a_modality_that_is_learned_late():
+    """By the paper's momentum alone, twenty epochs with nothing to say count a quarter at the end."""
+    generator = torch.Generator().manual_seed(3)
+    said = torch.randn(600, 3, generator=generator) / 3 + torch.randn(600, 1, generator=generator)
+    said[:, 1] *= torch.where(torch.rand(600, generator=generator) < 0.3, -1, 1)  # the voice contradicts
+    y, index, dims = said.mean(1).clamp(-3, 3), torch.arange(600), {"fusion": 1, "text": 1, "audio": 1, "vision": 1}
+    nothing = torch.randn(600, 4, 1, generator=generator)
+    learned = torch.cat([y[:, None], said], dim=1)[..., None]
+    away = {}
+    for name, convention in {
+        "default": CONVENTIONS["default"],
+        "paper's momentum": dataclasses.replace(CONVENTIONS["default"], least_step=0.0),
+        "none": dataclasses.replace(CONVENTIONS["default"], momentum=False),
+    }.items():
+        state = PseudoLabels(y, dims, convention, Task())
+        for epoch in range(1, 41):
+            given = dict(zip(dims, (nothing if epoch <= 20 else learned).unbind(1), strict=True))
+            state.update(index, given, everywhere(index), epoch)
+            state.end_epoch(epoch)
+        away[name] = (state.labels["audio"][:, 0] - said[:, 1]).abs().mean().item()
+    assert away["default"] == pytest.approx(away["none"], rel=0.1)
+    assert away["paper's momentum"] > 1.5 * away["none"]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

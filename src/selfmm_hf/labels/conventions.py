@@ -21,6 +21,8 @@ class Convention:
         relative_weights: Whether `W_s` is computed as for labels in [-3, 3], MOSI's, whatever the label range. In label
             units, hardly any clip of a range of 1 would be in disagreement.
         momentum: Whether labels move by the paper's momentum over the epochs, rather than being replaced.
+        least_step: The share of the way to its new value that a label moves in an epoch, at least. The paper's momentum
+            moves it by `2 / (i + 1)` in epoch `i`, so that late in a training the labels lag behind the model.
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
             epoch is dropped; otherwise each sample counts once.
         mean_of_batch_means: Whether the validation loss is the mean of the batches' means, not of all samples.
@@ -33,19 +35,21 @@ class Convention:
     agreement_weight: float = 0.5
     relative_weights: bool = True
     momentum: bool = True
+    least_step: float = 0.15
     sum_accumulated: bool = False
     mean_of_batch_means: bool = False
 
 
 CONVENTIONS = {
     "default": Convention(),
-    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0, relative_weights=False),
+    "paper": Convention(distance="squared", clamp=False, agreement_weight=0.0, relative_weights=False, least_step=0.0),
     "official": Convention(
         distance="euclidean",
         zero_is_positive=True,
         unseen_in_centres=True,
         agreement_weight=0.0,
         relative_weights=False,
+        least_step=0.0,
         sum_accumulated=True,
         mean_of_batch_means=True,
     ),

@@ -16,7 +16,7 @@ from .loss_weights import loss_weights
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples from which on representations are stored in half precision
 BY_EPOCH = ("history", "confidence")
-RULE = 3  # version of the default rule: raise it when its labels change, so that no resumed run mixes two rules
+RULE = 4  # version of the default rule: raise it when its labels change, so that no resumed run mixes two rules
 CHUNK = 65536  # samples whose stored representations are converted at a time
 
 
@@ -42,9 +42,13 @@ def shifted_label(fused: torch.Tensor, alpha_s: torch.Tensor, alpha_m: torch.Ten
     return 0.5 * fused * (alpha_s / (alpha_m + eps)) + 0.5 * (fused + alpha_s - alpha_m)
 
 
-def momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int) -> torch.Tensor:
-    """`y_s(i) = (i - 1)/(i + 1) y_s(i - 1) + 2/(i + 1) y_s^i`, `epoch` counted from 1."""
-    return (epoch - 1) / (epoch + 1) * previous + 2 / (epoch + 1) * new
+def momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int, least_step: float = 0.0) -> torch.Tensor:
+    """
+    `y_s(i) = (i - 1)/(i + 1) y_s(i - 1) + 2/(i + 1) y_s^i` (paper), `i` being `epoch`, counted from 1. The new label
+    counts at least `least_step`, see [`Convention`]; 0 in the paper.
+    """
+    step = max(2 / (epoch + 1), least_step)
+    return (1 - step) * previous + step * new
 
 
 class PseudoLabels:
@@ -225,7 +229,7 @@ class PseudoLabels:
         if self.task.problem_type == SINGLE_LABEL:
             finite = finite.all(-1, keepdim=True)
         valid = finite & here.unsqueeze(-1)
-        moved = momentum(previous, new, epoch) if self.convention.momentum else new
+        moved = momentum(previous, new, epoch, self.convention.least_step) if self.convention.momentum else new
         self.labels[task][index] = torch.where(valid, moved, previous)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
