@@ -5,6 +5,7 @@ import json
 import shutil
 import wave
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from datasets import load_dataset
 from test_pipeline import recogniser  # noqa: F401
 from transformers import pipeline
 
-from selfmm_hf import SelfMMModel, SelfMMProcessor
+from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMProcessor
 
 for package in ("ray", "ai_edge_litert", "av", "librosa", "pebble"):
     pytest.importorskip(package)
@@ -164,6 +165,14 @@ def test_predictions_are_those_of_the_pipeline(media, tmp_path, worker, forked_w
     (tmp_path / "out" / "model.json").write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"has results of another model\.json"):
         worker(tmp_path / "out", work)
+
+
+def test_predictions_whose_columns_would_have_the_same_name_end_it(tmp_path, monkeypatch):
+    pipe = Mock()
+    pipe.model.config = SelfMMConfig(modalities=["audio", "score"], score_dim=4)
+    monkeypatch.setattr("selfmm_hf.cluster.predictions.load_pipeline", lambda *_, **__: pipe)
+    with pytest.raises(ValueError, match="would have two columns 'score'"):
+        Prediction("name/model").job(tmp_path).begin()
 
 
 def test_predictions_know_what_was_said_before(media, tmp_path, worker, forked_workers, model_folder):

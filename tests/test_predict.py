@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from conftest import TASKS, command
 
+from selfmm_hf import SelfMMFeatureExtractor, SelfMMProcessor
+from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
 from selfmm_hf.hub.model_folder import save_loadable
 from selfmm_hf.model.pipeline_selfmm import MultimodalSentimentPipeline
 
@@ -144,6 +146,32 @@ def test_a_task_of_any_kind(task, head, model_of, tmp_path, capsys):
     else:
         assert "/".join(f"{value:.2f}" for value in found["scores"].values()) in row
     assert (tmp_path / "a.html").read_text(encoding="utf-8").count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "modality", "column"),
+    [
+        ({}, "score", "score"), ({}, "clip", "clip"), ({}, "label", "label"), ({}, "error", "error"),
+        ({"id2label": {0: "valence", 1: "arousal"}}, "score", "score_valence"),
+        ({"id2label": {0: "joy", 1: "b_joy"}}, "audio_b", "audio_b_joy"),
+        ({"id2label": {0: "clip", 1: "score"}}, "eye", None),
+    ],
+)  # fmt: skip
+def test_columns_that_would_have_the_same_name(task, modality, column, tiny_model, tmp_path, capsys):
+    model = tiny_model(
+        modalities=["text", "audio", modality], text_config=demo_text_config(), **{f"{modality}_dim": 4}, **task
+    )
+    given = {name: {"kind": "features", "dim": width} for name, width in (("audio", 5), (modality, 4))}
+    processor = SelfMMProcessor(SelfMMFeatureExtractor(vision=None, **given), demo_tokenizer())
+    save_loadable(tmp_path / "model", model, processor)
+    asked = ("--text", "the movie was good", "--model", tmp_path / "model", "--output")
+    assert predict(*asked, tmp_path / "found.csv") == (2 if column else 0)
+    printed = capsys.readouterr()
+    if column:
+        assert f"would have two columns '{column}'" in printed.err and not printed.out
+        assert "Take --output FILE.jsonl" in printed.err and not (tmp_path / "found.csv").exists()
+    assert predict(*asked, tmp_path / "found.jsonl") == 0
+    assert set(json.loads((tmp_path / "found.jsonl").read_text())["unimodal"]) == {"text", "audio", modality}
 
 
 @pytest.mark.parametrize(

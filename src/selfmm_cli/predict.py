@@ -111,7 +111,7 @@ def predict(
         from transformers.utils import logging
 
         from selfmm_hf.clips.media import media_files
-        from selfmm_hf.clips.prediction_rows import write_predictions
+        from selfmm_hf.clips.prediction_rows import prediction_columns, write_predictions
         from selfmm_hf.clips.predictions import Clip, clips_with_words, one_by_one, side_by_side
         from selfmm_hf.hub.saved_model import load_pipeline
         from selfmm_hf.pages.predictions import sentiment_html
@@ -129,6 +129,8 @@ def predict(
         logging.disable_progress_bar()
         load = partial(load_pipeline, model or DEMO_MODEL, revision, transcriber, seconds, max_seconds)
         pipe = load()
+        if output is not None and output.suffix == ".csv":
+            prediction_columns(pipe.model.config)  # names that clash are told before any work
         with ClipProgress(len(names)) as progress:
             if workers is None:
                 outcomes = one_by_one(spoken, pipe, progress.within)

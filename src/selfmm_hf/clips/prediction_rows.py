@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,20 @@ WORDS = ("id", "clip", "label", "transcript", "error")  # columns that hold no n
 
 
 def prediction_columns(config: SelfMMConfig) -> list[str]:
-    """Returns the columns of [`prediction_row`]."""
+    """
+    Returns the columns of [`prediction_row`].
+
+    Raises:
+        ValueError: Two columns of the table would have the same name. JSON lines keep them apart.
+    """
     names, targets = ["score", *config.modalities], config.task.names
     if config.task.label_range is None:
         names = [f"{name}_{target}" for name in names for target in targets]
+    if twice := [name for name, count in Counter([*WORDS, *names]).items() if count > 1]:
+        raise ValueError(
+            f"A table of predictions would have two columns {twice[0]!r}, because the model's modalities are called "
+            f"{', '.join(config.modalities):.200}. Take --output FILE.jsonl, without --engine ray: it keeps them apart."
+        )
     return [*names, "label", "transcript"]
 
 

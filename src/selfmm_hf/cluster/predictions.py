@@ -12,9 +12,10 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..clips.folder import PART
 from ..clips.job import TIME_LIMIT, Job
-from ..clips.prediction_rows import WORDS, prediction_row
+from ..clips.prediction_rows import WORDS, prediction_columns, prediction_row
 from ..clips.predictions import Clip, PredictionJob
 from ..hub.saved_model import load_pipeline, model_of
+from ..model.pipeline_selfmm import MultimodalSentimentPipeline
 from .work import Row, context, everywhere, words
 
 
@@ -42,7 +43,7 @@ class Prediction:
 
     def __post_init__(self):
         model, transcriber = everywhere(self.model), self.transcriber and everywhere(self.transcriber)
-        self._load = partial(load_pipeline, model, self.revision, transcriber, max_seconds=self.max_seconds)
+        self._load = partial(_load, model, self.revision, transcriber, max_seconds=self.max_seconds)
 
     def files(self) -> dict[str, bytes]:
         made = {"model": self.model, "revision": self.revision, "transcriber": self.transcriber}
@@ -69,3 +70,10 @@ class Prediction:
             return {}
         kinds = {name: pa.string() if name in WORDS else pa.float32() for name in rows[0]}
         return {"predictions": pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))}
+
+
+def _load(*model: str | None, max_seconds: float | None) -> MultimodalSentimentPipeline:
+    """Loads the pipeline of a model whose predictions fit into a table, see [`prediction_columns`]."""
+    pipe = load_pipeline(*model, max_seconds=max_seconds)
+    prediction_columns(pipe.model.config)
+    return pipe
