@@ -197,12 +197,14 @@ def test_folders_of_no_clip_are_no_modality(tmp_path):
     folder = make(tmp_path / "own", CLASSES)
     (folder / "old").mkdir()
     np.save(folder / "old" / "other.npy", np.ones((1, 1)))
-    (folder / "label_old").mkdir()
-    np.save(folder / "label_old" / "clip0.npy", np.ones((1, 1)))
+    for name in ("label_old", "epoch"):  # a column of the table of generated labels
+        (folder / name).mkdir()
+        np.save(folder / name / "clip0.npy", np.ones((1, 1)))
     assert load_splits("custom", str(folder))["train"].widths == {"face": 3, "fixation": 2}
     builder = find_builder("custom", str(folder))
     builder.tables(Path(builder.file()))
     assert any("1 files in old belong to no id" in notice for notice in builder.notices)
+    assert any("no modality is called epoch; rename the folder" in notice for notice in builder.notices)
     np.save(folder / "old" / "clip1.npy", np.ones((1, 1)))
     assert load_splits("custom", str(folder))["train"].widths == {"face": 3, "fixation": 2, "old": 1}
 

@@ -13,7 +13,7 @@ MODALITIES = ["text", "audio", "vision"]
 SEQUENCES = ["audio", "vision", "word_vectors"]
 UNIMODAL_LABELS = {modality: f"label_{modality}" for modality in MODALITIES}
 # No sequence has one of these names, nor one that begins with `label`.
-RESERVED = {"id", "text", "video", "position", "split", "input_ids", "situation", "index", "fusion"}
+RESERVED = {"id", "text", "video", "position", "split", "input_ids", "situation", "index", "fusion", "epoch"}
 OTHERS = {"id", "text", "label", "input_ids", "situation"}  # `situation` is of the synthetic corpus
 FRAMES = "float32"
 # Which utterances come before which, where the ids do not tell.
