@@ -97,6 +97,9 @@ def test_a_damaged_clip_is_told(clips, model_folder, capsys):
     printed = capsys.readouterr()
     assert "damaged or cut off" in json.loads(printed.out)["warnings"][0]
     assert "selfmm: warning: 'cut.mkv'" in printed.err
+    assert predict("cut.mkv", NAME, "--model", model_folder, "--output", "found.csv") == 0
+    cut, sound = csv.DictReader((clips / "found.csv").read_text().splitlines())
+    assert cut["warnings"] == "; ".join(json.loads(printed.out)["warnings"]) and sound["warnings"] == ""
     assert "damaged or cut off" in (clips / "page.html").read_text(encoding="utf-8")
 
 
@@ -132,7 +135,7 @@ def test_a_task_of_any_kind(task, head, model_of, tmp_path, capsys):
     names = TASKS[task]["id2label"].values()
     assert list(cells) == [
         "clip", *(f"{of}_{name}" for of in ("score", "text", "audio", "eye") for name in names), "label", "transcript",
-        "error",
+        "error", "warnings",
     ]  # fmt: skip
     for name, value in found["scores"].items():
         assert float(cells[f"score_{name}"]) == pytest.approx(value, abs=1e-5) and cells[f"audio_{name}"] == ""

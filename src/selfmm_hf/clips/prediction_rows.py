@@ -11,7 +11,7 @@ from ..model.configuration_selfmm import SelfMMConfig
 from ..storage.tables import plain_cell
 from ..storage.whole_files import whole, write_text
 
-WORDS = ("id", "clip", "label", "transcript", "error")  # columns that hold no numbers
+WORDS = ("id", "clip", "label", "transcript", "error", "warnings")  # columns that hold no numbers
 
 
 def prediction_columns(config: SelfMMConfig) -> list[str]:
@@ -53,18 +53,21 @@ def write_predictions(file: Path, answers: Sequence[dict[str, Any]], config: Sel
     Writes predictions to a file.
 
     Args:
-        file: `.csv`, with the columns `clip`, those of [`prediction_row`] and `error`; or `.jsonl`, with everything.
-        answers: For each clip, its name as `clip`, and the result of the pipeline or an `error`.
+        file: `.csv`, with the columns `clip`, those of [`prediction_row`], `error` and `warnings`; or `.jsonl`, with
+            everything.
+        answers: For each clip, its name as `clip`, and the result of the pipeline, perhaps with `warnings`, or an
+            `error`.
         config: Configuration of the model.
     """
     if file.suffix == ".jsonl":
         write_text(file, "".join(f"{json.dumps(answer)}\n" for answer in answers))
         return
-    names = ["clip", *prediction_columns(config), "error"]
+    names = ["clip", *prediction_columns(config), "error", "warnings"]
     with whole(file) as part, part.open("w", encoding="utf-8", newline="") as content:
         writer = csv.writer(content)
         writer.writerow(names)
         for answer in answers:
             row = {} if "error" in answer else prediction_row(answer)
-            cells = {"clip": answer["clip"], **row, "error": answer.get("error")}
+            notes = "; ".join(answer.get("warnings", ()))
+            cells = {"clip": answer["clip"], **row, "error": answer.get("error"), "warnings": notes}
             writer.writerow([plain_cell(cells.get(name)) if name in WORDS else cells.get(name) for name in names])

@@ -22,7 +22,8 @@ from .work import Row, context, everywhere, words
 @dataclass
 class Prediction:
     """
-    Predictions for clips: `predictions-*.parquet`, with the columns of `selfmm predict --output FILE.csv`.
+    Predictions for clips: `predictions-*.parquet`, with the columns of `selfmm predict --output FILE.csv`, without
+    `error` and `warnings`, which are files of their own.
 
     Args:
         model: Folder of a model or of its run, which all nodes must see, or a repository on the Hub.
