@@ -195,7 +195,7 @@ AT_FIRST = r"table.csv, split 'train', column '{}', row 0 \(id '0001'\): "
     "cells, message",
     [
         ({"label": ""}, AT_FIRST.format("label") + "expected a number, got ''"),
-        ({"label": "good"}, AT_FIRST.format("label") + "expected a number, got 'good'"),
+        ({"label": "good"}, r"column 'label': expected numbers .* got 'good' in row 0 \(id '0001'\)"),
         ({"label": "nan"}, AT_FIRST.format("label") + "expected a finite number"),
         ({"label": 3.5}, AT_FIRST.format("label") + r"the label is 3.5, .* \[-3, 3\]"),
         ({"id": "v.2"}, r"column 'id', row 2 \(id 'v.2'\): row 0 has the same id"),

@@ -123,7 +123,11 @@ ROW = r"table.csv, split '{}', column '{}', row {} \(id '{}'\): "
         ({"label": ["2,4", "1,0", "0", "1,5", "2,2", "1"]}, "", "expected a number, got '2,4'"),
         ({"label": ["2,4", "1,0", "0,5", "1,5", "2,2", "1,0"]}, "", "expected a number, got '2,4'"),
         ({"label": ["joy", 1, 2, 3, 2, 1]}, "",
-         ROW.format("train", "label", 0, "clip0") + "expected a number, got 'joy'"),
+         r"table.csv, column 'label': expected numbers .* got 'joy' in row 0 \(id 'clip0'\) and '1' in row 1 \(id "),
+        ({"label": ["", "happy", "sad", "sad", "3", "sad"]}, "",
+         r"table.csv, column 'label': expected numbers alone, or names of classes alone, got 'happy' in row 1 "
+         r"\(id 'clip1'\) and '3' in row 4 \(id 'clip4'\); correct one of them or, if both are classes, write "
+         "task.yaml beside the table, with the line `problem_type: single_label_classification`"),
         (SCORES, "", r"label:valence and label:arousal may be scores, emotions or probabilities of classes; write "
          r"task.yaml beside it, with the line `scales: \{valence: \[-1, 1\], arousal: \[1, 5\]\}`, "
          r"`problem_type: multi_label_classification`, or `problem_type: single_label_classification`"),

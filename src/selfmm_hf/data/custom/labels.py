@@ -59,7 +59,7 @@ def table_task(table: Path, columns: dict[str, list[Any]], problem_type: str | N
         raise DataError(f"{file}: a {kind} has no scales; leave them out")
     if names:
         kind = kind or REGRESSION
-    elif kind == SINGLE_LABEL or (kind is None and _are_classes(columns["label"])):
+    elif kind == SINGLE_LABEL or (kind is None and _are_classes(table, columns)):
         kind, names = SINGLE_LABEL, _classes(table, columns)
     elif not scales:
         return None
@@ -129,12 +129,25 @@ def class_name(cell: Any) -> str:
     return "" if cell is None else unicodedata.normalize("NFC", str(cell).strip())
 
 
-def _are_classes(labels: list[Any]) -> bool:
-    """Whether they are names; a number with a comma is one that is misspelt."""
-    texts = [label for label in labels if type(label) is str and label.strip()]
-    if not texts or any(as_number(label) is not None for label in labels):
-        return False
-    return all(as_number(text.replace(",", ".")) is None for text in texts)
+def _are_classes(table: Path, columns: dict[str, list[Any]]) -> bool:
+    """
+    Whether the labels are names; a number with a comma is one that is misspelt.
+
+    Raises:
+        DataError: Some are names and some are numbers.
+    """
+    labels = columns["label"]
+    texts = [row for row, label in enumerate(labels) if type(label) is str and label.strip()]
+    names = [row for row in texts if as_number(labels[row].replace(",", ".")) is None]
+    number = next((row for row, label in enumerate(labels) if as_number(label) is not None), None)
+    if names and number is not None:
+        both = (f"{labels[row]!r:.40} in row {row} (id {columns['id'][row]!r:.80})" for row in (names[0], number))
+        raise DataError(
+            f"{table}, column 'label': expected numbers alone, or names of classes alone, got {' and '.join(both)}; "
+            f"correct one of them or, if both are classes, write {TASK_FILE} beside the table, with the line "
+            f"`problem_type: {SINGLE_LABEL}`"
+        )
+    return bool(texts) and names == texts
 
 
 def _classes(table: Path, columns: dict[str, list[Any]]) -> list[str]:
