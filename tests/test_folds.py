@@ -8,6 +8,7 @@ from conftest import command
 from test_custom import write_table
 
 from selfmm_hf.data import DataError, find_builder, load_splits
+from selfmm_hf.data.custom.table import read_table
 from selfmm_hf.data.folds import fold_name, fold_splits, folds_of, read_fold
 from selfmm_hf.data.prepare import prepare
 
@@ -119,6 +120,8 @@ def test_what_is_missing_is_said(tmp_path):
         DataError, match=r"column 'split' is missing; .*name a fold across subjects, --data_config fold1"
     ):
         load_splits("custom", str(folder))
+    with pytest.raises(DataError, match=r"column 'split' is missing; expected id, label, split, got [^;]*$"):
+        read_table(folder / "table.csv")  # of a caller that takes no folds
     with pytest.raises(DataError, match="expected a fold such as fold1of5, got 'fold7of5'"):
         load_splits("custom", str(folder), "fold7of5")
     write_table(folder, [{"id": "a", "label": 1, "split": "train"}])

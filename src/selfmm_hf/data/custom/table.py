@@ -30,11 +30,14 @@ def find_table(folder: Path) -> Path:
 
 
 def read_table(
-    path: Path, required: Sequence[str] = REQUIRED, optional: Sequence[str] = OPTIONAL
+    path: Path, required: Sequence[str] = REQUIRED, optional: Sequence[str] = OPTIONAL, folds: bool = False
 ) -> dict[str, list[Any]]:
     """
     The columns that are known, and all labels, by name; the cells of a CSV file are text. `text` is blank where there
     is none, and instead of `label` there may be several, `label:NAME`.
+
+    Args:
+        folds: Whether the user may name a fold instead of a column `split`.
     """
     try:
         if path.suffix == ".csv":
@@ -73,10 +76,10 @@ def read_table(
     several = any(name.startswith("label:") for name in columns)
     if missing := [name for name in required if name not in columns and not (several and name == "label")]:
         there = ", ".join(map(repr, names))
-        folds = optional is OPTIONAL and {"subject", "fold"} & set(columns)  # not for `selfmm extract`
-        fold = "; or name a fold across subjects, --data_config fold1of5" if folds else ""
+        fold = folds and missing[0] == "split" and {"subject", "fold"} & set(columns)
+        advice = "; or name a fold across subjects, --data_config fold1of5" if fold else ""
         expected = f"expected {', '.join(required)}, got {there:.200}"
-        raise DataError(f"{path}: column {missing[0]!r} is missing; {expected}{fold * (missing[0] == 'split')}")
+        raise DataError(f"{path}: column {missing[0]!r} is missing; {expected}{advice}")
     texts = columns.get("text", [None] * len(columns["id"]))
     return columns | {"text": ["" if text is None else text for text in texts]}
 
@@ -94,7 +97,7 @@ def read_splits(path: Path, config: str | None = None) -> dict[str, list[Any]]:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     if wanted is None:
-        columns = read_table(path)
+        columns = read_table(path, folds=True)
         check_splits(path, columns)
         return columns
     columns = read_table(path, ["id", "label", "subject"])
