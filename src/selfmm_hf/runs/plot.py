@@ -13,7 +13,7 @@ from ..labels.quality import as_targets, mean_error, measures, quality, true_lab
 from ..metrics import metric_of
 from ..model.picture_parts_selfmm import COLOURS as OF_MODALITIES
 from ..model.task_selfmm import REGRESSION, SINGLE_LABEL, Task
-from ..storage.whole_files import whole
+from ..storage.whole_files import write_figure
 from ..task_metrics import errors_of, main_metric, metrics_of
 from .stored import losses_by_epoch, read_generated, read_predictions
 
@@ -68,7 +68,6 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -101,11 +100,8 @@ def plot_run(folder: Path, log_history: list[dict], best_epoch: int, splits: Spl
     scatter.set(title=f"Test split: {said}")
     spread.set(title="Labels of the training split, last epoch")
     figure.suptitle(f"Self-MM on {len(splits['train'])} training clips; modalities: {', '.join(generated)}")
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name may have dollar signs
     file = folder / "run.png"
-    with whole(file) as part:
-        figure.savefig(part, dpi=110)
+    write_figure(file, figure)
     return file
 
 

@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 from safetensors import SafetensorError
 
 from .file_lock import held
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOCK = "lock"
 UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}  # of file systems that cannot sync a folder
@@ -137,6 +140,21 @@ def write_text(file: Path, text: str) -> None:
 def write_json(file: Path, content: dict[str, Any]) -> None:
     """Writes JSON with `null` for NaN, which JSON does not know."""
     write_text(file, json.dumps(as_json(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_figure(file: Path, figure: "Figure", **options: Any) -> None:
+    """
+    Writes a figure of matplotlib. Dollar signs in it are dollar signs: names may have them.
+
+    Args:
+        options: As `Figure.savefig` takes them.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with whole(file) as part:
+        figure.savefig(part, dpi=110, **options)
 
 
 def as_json(value: Any) -> Any:

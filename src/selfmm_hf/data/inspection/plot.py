@@ -7,7 +7,7 @@ import numpy as np
 
 from ...model.picture_parts_selfmm import COLOURS as OF_MODALITIES
 from ...model.task_selfmm import REGRESSION
-from ...storage.whole_files import whole
+from ...storage.whole_files import write_figure
 from ..columns import unimodal_labels
 from . import Inspection
 
@@ -41,7 +41,6 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
     panels = [_labels if inspection.label_edges else _targets, _sizes]
     frames = [of for report in inspection.splits.values() for of in report.sequences.values()]
@@ -61,12 +60,8 @@ def plot(inspection: Inspection, file: str | Path) -> Path:
             axes.spines[["top", "right"]].set_visible(False)
     clips = [f"{split} {report.clips}" for split, report in inspection.splits.items()]
     figure.suptitle(f"{sum(report.clips for report in inspection.splits.values())} clips: {', '.join(clips)}")
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name may have dollar signs
-    file = Path(file)
-    with whole(file) as part:
-        figure.savefig(part, dpi=110, format="png")
-    return file
+    write_figure(Path(file), figure, format="png")
+    return Path(file)
 
 
 def _labels(axes, inspection: Inspection) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...metrics import metric_name
 from ...runs.plot import GREY, PUBLISHED, STYLES
+from ...storage.whole_files import write_figure
 from .published import Published
 from .tables import HEADLINES
 
@@ -47,7 +48,7 @@ def plot_robustness(report: dict[str, Any], rows: Sequence[Published], files: Se
         handles |= {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
     for file in files:
-        figure.savefig(file, dpi=110, metadata={"Date": None} if file.suffix == ".svg" else None)
+        write_figure(file, figure, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
 def draw_rates(axes, name: str, curves: Curves, rows: Sequence[Published], guess: float | None) -> None:
