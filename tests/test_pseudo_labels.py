@@ -5,6 +5,7 @@ import torch
 from no_float64 import DEVICE, NoFloat64
 
 from selfmm_hf.labels.conventions import CONVENTIONS
+from selfmm_hf.labels.default_rule import RISE
 from selfmm_hf.labels.loss_weights import loss_weights
 from selfmm_hf.labels.pseudo_labels import LARGE, PseudoLabels, momentum, relative_distance, shifted_label
 from selfmm_hf.model.task_selfmm import Task
@@ -141,9 +142,11 @@ def test_labels_keep_up_with_a_modality_that_is_learned_late():
             given = dict(zip(dims, (nothing if epoch <= 20 else learned).unbind(1), strict=True))
             state.update(index, given, everywhere(index), epoch)
             state.end_epoch(epoch)
+        rises = torch.stack(state.confidence).diff(dim=0)
+        assert RISE - 1e-6 < rises[20:].max() < RISE + 1e-6  # and not at once, when it is first heard
         away[name] = (state.labels["audio"][:, 0] - said[:, 1]).abs().mean().item()
-    assert away["default"] == pytest.approx(away["none"], rel=0.1)
-    assert away["paper's momentum"] > 1.5 * away["none"]
+    assert away["default"] < 1.2 * away["none"]
+    assert away["paper's momentum"] > 2 * away["none"]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

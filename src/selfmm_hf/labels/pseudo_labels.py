@@ -10,7 +10,7 @@ import torch
 
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from .conventions import Convention
-from .default_rule import axis_position, calibrated_labels, float64_device
+from .default_rule import RISE, axis_position, calibrated_labels, float64_device
 from .loss_weights import loss_weights
 
 EPS = 1e-8  # official `MIN`
@@ -197,12 +197,13 @@ class PseudoLabels:
         absent = ~torch.stack([self._counted[task] for task in self.modalities], dim=1)
         of_modalities[absent] = torch.nan
         new, confidence = fused.unsqueeze(1).repeat(1, len(self.modalities), 1), []
-        for columns in self._together():
+        most = self.confidence[-1] + RISE
+        for number, columns in enumerate(self._together()):
             each, whole, known = (values[..., columns] for values in (of_modalities, fusion, fused))
             if self.task.problem_type == MULTI_LABEL:  # absence and presence are two classes
                 each, whole = (torch.cat([-values, values], dim=-1) for values in (each, whole))
                 known = torch.cat([1 - known, known], dim=-1)
-            labels, trust = calibrated_labels(each, whole, known)
+            labels, trust = calibrated_labels(each, whole, known, most[:, number])
             new[..., columns] = labels[..., -len(columns) :]
             confidence.append(trust)
         everything = torch.arange(len(fused), device=fused.device)
