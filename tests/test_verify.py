@@ -1,13 +1,14 @@
 """Verification finds what was changed."""
 
 import json
+import pickle
 import re
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import mmsa_file
+from conftest import command, mmsa_file
 
 from selfmm_hf.data import DataError, find_builder
 from selfmm_hf.data.prepare import prepare
@@ -127,3 +128,57 @@ def test_a_file(tmp_path, file, monkeypatch):
     assert any("values of audio that are not finite (kept) in 18 of 18 rows" in problem for problem in problems)
     with pytest.raises(DataError, match=r"expected a number in"):
         list(verify_file(mmsa_file(tmp_path / "far.pkl", limit=30.0), "mosi"))
+
+
+def test_a_source_with_other_columns(tmp_path, folder, file):
+    scores = {f"regression_labels_{letter}": lambda rows: [0.5] * rows for letter in "TAV"}
+    other = mmsa_file(tmp_path / "other.pkl", vision=whole, vision_lengths=lambda rows: [3] * rows, **scores)
+    prepare(find_builder("mosi", str(other)), tmp_path / "more")
+    for made, source in ((folder, other), (tmp_path / "more", file)):
+        problems = list(verify_folder(made, source))
+        assert len(problems) == 3, problems  # one for each split
+        assert all("label_audio, label_text, label_vision only in one of them" in one for one in problems)
+
+
+def test_an_id_in_two_splits(tmp_path, file):
+    data = pickle.loads(file.read_bytes())
+    data["test"]["id"][0] = data["train"]["id"][2]
+    file.write_bytes(pickle.dumps(data))
+    prepare(find_builder("mosi", str(file)), tmp_path / "out")
+    for problems in (verify_file(file), verify_folder(tmp_path / "out")):
+        assert any("the id 'train2$_$1' is in train and in test" in problem for problem in problems)
+
+
+def test_a_fold_is_compared_with_its_table(tmp_path):
+    table = write_corpus(tmp_path / "own")
+    for number in (1, 2):
+        prepare(find_builder("custom", str(table), f"fold{number}of2"), tmp_path / "out")
+    assert list(verify_folder(tmp_path / "out", table)) == []
+    np.save(table / "face" / "a0.npy", np.zeros((2, 3), np.float32))
+    problems = list(verify_folder(tmp_path / "out", table))
+    assert len(problems) == 2 and all("column 'face'" in problem for problem in problems), problems
+
+
+def write_corpus(folder):
+    """A table of eight clips of four subjects."""
+    (folder / "face").mkdir(parents=True)
+    rows = [f"a{row},s{row // 2},{row % 7 - 3}" for row in range(8)]
+    (folder / "table.csv").write_text("\n".join(["id,subject,label", *rows]))
+    for row in range(8):
+        np.save(folder / "face" / f"a{row}.npy", np.full((2, 3), row + 1, np.float32))
+    return folder
+
+
+def test_what_a_folder_should_be(tmp_path, folder, file, capsys):
+    def refused(*arguments):
+        assert command("data", "verify", *arguments) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    (tmp_path / "emotions.csv").write_text("id\n")
+    emotions = "--emotions", tmp_path / "emotions.csv"
+    assert "holds mosi, not sims" in refused(folder, "--dataset", "sims")
+    assert "--source is for a prepared folder" in refused(file, "--source", file)
+    assert "--emotions says what a folder was made of" in refused(folder, *emotions)
+    assert "emotions are joined to mosei alone" in refused(folder, "--source", file, *emotions)
+    assert "neither a feature file nor a folder with a table" in refused(folder, "--source", folder)
+    assert command("data", "verify", folder, "--dataset", "mosi") == 0

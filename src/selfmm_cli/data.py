@@ -90,7 +90,9 @@ def inspect(
 @data.command()
 def verify(
     path: Annotated[Path, Argument(help="Feature file, or a folder of `selfmm data prepare`.")],
-    dataset: Annotated[Dataset | None, Option(help="What the file should be; by default any published one.")] = None,
+    dataset: Annotated[
+        Dataset | None, Option(help="What it should be; by default any published file, or any folder.")
+    ] = None,
     source: Annotated[
         Path | None, Option(help="The file from which a folder was made: every clip is compared with it.")
     ] = None,
@@ -102,9 +104,14 @@ def verify(
 
         if not path.exists():
             raise ValueError(f"There is no {path}.")
+        if source is not None and not path.is_dir():
+            raise ValueError(f"--source is for a prepared folder, and {path} is a file.")
+        if emotions is not None and source is None:
+            raise ValueError("--emotions says what a folder was made of together with --source: name both.")
         problems = 0
         more = {} if emotions is None else {"emotions": emotions}
-        for problem in verify_folder(path, source, **more) if path.is_dir() else verify_file(path, dataset):
+        found = verify_folder(path, source, dataset, **more) if path.is_dir() else verify_file(path, dataset)
+        for problem in found:
             problems += 1
             print(problem)
     print(f"{path}: {f'{problems} to look at' if problems else 'as it should be'}")

@@ -6,7 +6,7 @@ not in the MMSA layout, it overrides `tables`.
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -172,10 +172,8 @@ class FeatureBuilder(GeneratorBasedBuilder):
         if (found := layout(tables["train"])) != self.config.name:
             raise DataError(f"{file} is {found}, not {self.config.name}: ask for the configuration {found}.")
         self.origin = self._origin(file)
-        seen: dict[str, str] = {}
-        for split, table in tables.items():
-            if twice := next((one for one in table.ids if seen.setdefault(one, split) != split), None):
-                self._notice(f"{file}: the id {twice!r:.80} is in {seen[twice]} and in {split}")
+        for shared in shared_ids({split: table.ids for split, table in tables.items()}):
+            self._notice(f"{file}: {shared}")
         labels = [table.columns["label"] for table in tables.values()]
         check_reach(self.task_in_file, labels, file, own=not self.CITATION)
         return tables
@@ -197,6 +195,14 @@ class FeatureBuilder(GeneratorBasedBuilder):
                 raise DataError(f"{file} is the published file of {title}, {config}, not of {asked}.")
             self._notice(f"{file.name} is the published file of {title}, {config}, by its checksum.")
         return Origin(file.name, found["sha256"], True, title)
+
+
+def shared_ids(ids: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Says of each split the first id that an earlier one has, too."""
+    seen: dict[str, str] = {}
+    for split, names in ids.items():
+        if twice := next((one for one in names if seen.setdefault(one, split) != split), None):
+            yield f"the id {twice!r:.80} is in {seen[twice]} and in {split}"
 
 
 def published_as(found: dict[str, str]) -> tuple[type[FeatureBuilder], str] | None:

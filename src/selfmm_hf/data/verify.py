@@ -12,8 +12,9 @@ from datasets.utils import tqdm
 from ..metrics import METRICS
 from ..model.task_selfmm import REGRESSION
 from . import BUILDERS, find_builder
-from .builder import FeatureBuilder, checksums, published_as
+from .builder import FeatureBuilder, checksums, published_as, shared_ids
 from .columns import odd_column, unimodal_labels
+from .custom import is_custom
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 from .prepare import card_fault
 from .prepared import origins, split_files, task_of_origin
@@ -50,32 +51,44 @@ def verify_file(file: Path, dataset: str | None = None) -> Iterator[str]:
         for _ in tqdm(table.samples(), total=len(table), desc=f"Reading {table.where.rpartition(' ')[2]}"):
             pass
         yield from table.notices()
+    for shared in shared_ids({split: table.ids for split, table in tables.items()}):
+        yield f"{file}: {shared}"
 
 
-def verify_folder(folder: Path, source: Path | None = None, **options: Any) -> Iterator[str]:
+def verify_folder(
+    folder: Path, source: Path | None = None, dataset: str | None = None, **options: Any
+) -> Iterator[str]:
     """
     Checks a folder that `selfmm data prepare` has made: checksums, rows, columns, labels, ids, values.
 
     Args:
         source: The file that it was made from; every clip is then held against it.
+        dataset: What it should hold; by default any data set.
         options: Fields of [`FeatureConfig`] that say what else it was made from, such as `emotions`.
 
     Yields:
         What is wrong, in sentences.
 
     Raises:
-        DataError: It is no such folder.
+        DataError: It is no such folder, or holds another data set, or the source cannot be one of it.
     """
     facts = origins(folder)
     if not facts:
         raise DataError(f"{folder} is not a data set of `selfmm data prepare`.")
-    if (dataset := facts[0]["dataset"]) not in BUILDERS:
-        raise DataError(f"{folder} holds {dataset!r:.40}; expected one of {', '.join(BUILDERS)}.")
+    if (found := facts[0]["dataset"]) not in BUILDERS:
+        raise DataError(f"{folder} holds {found!r:.40}; expected one of {', '.join(BUILDERS)}.")
+    if dataset not in (None, found):
+        raise DataError(f"{folder} holds {found}, not {dataset}.")
+    if options and found != "mosei":
+        raise DataError(f"{folder} holds {found}, and emotions are joined to mosei alone.")
     if fault := card_fault(folder, facts):
         yield fault
-    config = source and _builder_of(facts[0], source, **options).config.name
-    if source is not None and config not in [origin["config"] for origin in facts]:
-        yield f"{source} has the configuration {config}, which is not in {folder}"
+    builders = {}
+    if source is not None:
+        builders = {origin["config"]: _builder_of(origin, source, **options) for origin in facts}
+        if not any(builder.config.name == config for config, builder in builders.items()):
+            made_of = builders[facts[0]["config"]].config.name
+            yield f"{source} has the configuration {made_of}, which is not in {folder}"
     for origin in facts:
         made, damaged = folder / origin["config"], False
         for name, expected in origin["files"].items():
@@ -85,9 +98,10 @@ def verify_folder(folder: Path, source: Path | None = None, **options: Any) -> I
         if damaged:  # what else there is would only repeat it
             continue
         tables = {}
-        if config == origin["config"]:
-            builder = _builder_of(origin, source, config=config, not_finite=origin["not_finite"], **options)
+        builder = builders.get(origin["config"])
+        if builder is not None and builder.config.name == origin["config"]:
             tables = builder.tables(Path(builder.file()))
+        ids = {}
         for split, rows in origin["rows"].items():
             files = [glob.escape(str(made / name)) for name in split_files(origin, split)]
             clips = Dataset.from_parquet(files, keep_in_memory=False)
@@ -102,17 +116,32 @@ def verify_folder(folder: Path, source: Path | None = None, **options: Any) -> I
             except DataError as error:
                 yield f"{where}, {error}"
                 continue
+            ids[split] = samples["id"]
             yield from _faults(samples, where, origin)
             if tables:
                 yield from _differences(samples, where, tables[split])
+        for shared in shared_ids(ids):
+            yield f"{made}: {shared}"
 
 
 def _builder_of(origin: dict[str, Any], source: Path, **options: Any) -> FeatureBuilder:
-    """That which made the configuration, for the file or folder that it was made from."""
+    """
+    That which made the configuration, for the file or folder that it was made from. Its own configuration is that of
+    the source, which may be another one.
+
+    Raises:
+        DataError: `source` is neither.
+    """
     kind = task_of_origin(origin).problem_type
     options["problem_type"] = None if kind == REGRESSION else kind
     limit = origin["label_range"] if origin["label_range"] in METRICS else None  # another one stands in the source
-    return find_builder(origin["dataset"], str(source), label_range=limit, **options)
+    config = origin["config"] if is_custom(source) else None  # which fold, as a table has all of them
+    builder = find_builder(
+        origin["dataset"], str(source), config, label_range=limit, not_finite=origin["not_finite"], **options
+    )
+    if builder is None:
+        raise DataError(f"{source} is neither a feature file nor a folder with a table.csv or table.parquet.")
+    return builder
 
 
 def _faults(clips: Samples, where: str, origin: dict[str, Any]) -> Iterator[str]:
@@ -125,11 +154,15 @@ def _differences(clips: Samples, where: str, table: FeatureTable) -> Iterator[st
     if len(clips) != len(table):
         yield f"{where}: {len(clips)} rows, but {len(table)} in the source"
         return
+    if odd := sorted({*clips.column_names} ^ {*table.columns, *table.widths}):
+        yield f"{where}: other columns than in the source, {', '.join(odd)} only in one of them"
     others = {name: clips[name] for name in clips.column_names if name not in clips.widths}
     for row, expected in enumerate(
         tqdm(table.samples(), total=len(table), desc=f"Checking {where.rpartition(' ')[2]}")
     ):
         for name, value in expected.items():
+            if name in odd:
+                continue
             found = clips.frames(name, row) if name in clips.widths else others[name][row]
             is_label = name.startswith("label")
             same = np.array_equal(np.float32(found), np.float32(value)) if is_label else np.array_equal(found, value)
