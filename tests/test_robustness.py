@@ -1,6 +1,7 @@
 """Missing data: the masks, training with them, and the report of both published protocols."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from unittest.mock import Mock
@@ -424,3 +425,67 @@ def test_scores_beyond_the_range_of_sims_are_no_sign_of_other_data(small_corpus,
     assert command._predictions(net, [], processor, labels, found)
     with pytest.raises(ValueError, match="not the data that it was tested on"):
         command._predictions(net, [], processor, labels, found + 0.1)
+
+
+def test_how_far_the_same_data_may_differ_depends_on_their_scale(monkeypatch):
+    net, processor = Mock(), Mock(tokenizer=None)
+    net.config.modalities = ["audio"]
+    for limit, same, other in ((0.01, 1e-5, 1e-3), (100, 0.1, 2)):
+        net.config.task = Task(("intensity",), scales=((-limit, limit),))
+        labels = np.linspace(-limit, limit, 5, dtype=np.float32)
+        monkeypatch.setattr(command, "predict", lambda *_, labels=labels, limit=limit: labels + limit / 10)
+        assert command._predictions(net, [], processor, labels, limit / 10 + same)
+        with pytest.raises(ValueError, match="not the data that it was tested on"):
+            command._predictions(net, [], processor, labels, limit / 10 + other)
+
+
+def test_a_model_alone_is_not_measured_by_other_labels_or_features(small_corpus, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    train(tmp_path / "run", "--num_train_epochs", 1)
+    alone, out = shutil.move(tmp_path / "run" / "model", tmp_path / "alone"), tmp_path / "out"
+
+    def told(dataset, file):
+        return refused(capsys, "robustness", alone, "--dataset", dataset, "--data", file, "--output_dir", out)
+
+    message = told("sims", mmsa_file(tmp_path / "sims.pkl", limit=1.0))
+    assert "predicts float32 in [-3, 3]" in message and "the data are float32 in [-1, 1]" in message
+    assert re.search(r"reads audio of \d+ columns, but the data have 7", told("mosi", mmsa_file(tmp_path / "mosi.pkl")))
+    assert not out.exists()
+
+
+def test_a_model_of_classes_alone_finds_the_classes_of_scores(tmp_path):
+    pytest.importorskip("matplotlib")
+    file = mmsa_file(tmp_path / "file.pkl", classification_labels=lambda rows: [row % 3 for row in range(rows)])
+    options = ["--dataset", "mosi", "--data", file, "--modalities", "audio", "vision", "--num_train_epochs", 1]
+    options += ["--problem_type", "single_label_classification", "--use_cpu", "true", "--disable_tqdm", "true"]
+    cli.main(["train", *map(str, options), "--output_dir", str(tmp_path / "run")])
+    cli.main(["robustness", str(tmp_path / "run"), "--output_dir", str(tmp_path / "of run")])
+    shutil.move(tmp_path / "run" / "model", tmp_path / "run of")
+    options = ["--dataset", "mosi", "--data", str(file), "--output_dir", str(tmp_path / "alone")]
+    cli.main(["robustness", str(tmp_path / "run of"), *options])
+    found = [(tmp_path / one / "predictions.parquet").read_bytes() for one in ("of run", "alone")]
+    assert found[0] == found[1]
+
+
+def test_modalities_that_are_called_as_other_rows():
+    names, labels = ("mean", "all"), np.linspace(-3, 3, 9)
+    predictions = {one: labels + len(one.missing) * (1 + ("mean" in one.present)) for one in conditions(names)}
+    found = summarise(measure(predictions, labels, score(3)), labels, labels, score(3))["zeros"]
+    assert {row: figures["mae"] for row, figures in found.items()} == pytest.approx(
+        {"mean alone": 2, "all alone": 1, "mean": 1.5, "all": 0}
+    )
+
+
+def test_a_run_that_is_replaced_leaves_no_report_of_the_old_one(small_corpus, tmp_path):
+    pytest.importorskip("matplotlib")
+    run, measured = tmp_path / "run", tmp_path / "run" / "robustness"
+    train(run, "--num_train_epochs", 1)
+    cli.main(["robustness", str(run), "--output_dir", str(measured)])
+    shutil.copy(measured / "robustness.json", run)
+    train(run, "--num_train_epochs", 1, "--seed", 5, "--overwrite_output_dir")
+    assert not measured.exists() and not (run / "robustness.json").exists()
+    measured.mkdir()
+    (measured / "notes.txt").touch()
+    (measured / "predictions.parquet").touch()
+    train(run, "--num_train_epochs", 1, "--overwrite_output_dir")
+    assert len(list(measured.iterdir())) == 2  # there was no report

@@ -32,6 +32,8 @@ FILES = [
     "run.png",
     TRAINER_STATE_NAME,
 ]
+# Of the test split with missing data; `selfmm report` looks for the first, here or in the folder `robustness`.
+MEASURED_FILES = ["robustness.json", "robustness.md", "robustness.png", "robustness.svg", PREDICTIONS_FILE]
 
 
 def check_writable(folder: Path) -> None:
@@ -134,7 +136,7 @@ def difference(before: dict[str, Any], now: dict[str, Any], *free: str) -> str |
 
 
 def delete_run(folder: Path) -> None:
-    """Deletes what a run leaves, and nothing else that may lie in the folder."""
+    """Deletes what a run leaves and `selfmm robustness` has measured of it, nothing else that may lie in the folder."""
     for path in checkpoints.checkpoints(folder):
         shutil.rmtree(path)
     shutil.rmtree(folder / "model", ignore_errors=True)
@@ -142,3 +144,10 @@ def delete_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in ("model", *FILES):
         shutil.rmtree(hidden(folder / name), ignore_errors=True)
+    measured = folder / "robustness"
+    (folder / MEASURED_FILES[0]).unlink(missing_ok=True)
+    if (measured / MEASURED_FILES[0]).is_file():
+        for name in MEASURED_FILES:
+            (measured / name).unlink(missing_ok=True)
+        if not any(measured.iterdir()):
+            measured.rmdir()

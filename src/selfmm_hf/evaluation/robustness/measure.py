@@ -15,11 +15,13 @@ from ...data import Samples, load_splits
 from ...data.columns import MODALITIES
 from ...data.masking import Tokens
 from ...data.samples import as_trained
+from ...data.targets import describe
 from ...hub.saved_model import load_model, model_of
 from ...metrics import few_clips
+from ...model.configuration_selfmm import SelfMMConfig
 from ...model.modeling_selfmm import SelfMMModel
 from ...model.processing_selfmm import SelfMMProcessor
-from ...model.task_selfmm import REGRESSION
+from ...model.task_selfmm import REGRESSION, Task
 from ...runs.folder import OPTIONS_FILE, RESULTS_FILE
 from ...runs.results import parquet_column
 from ...storage.hub_names import check_name
@@ -32,7 +34,7 @@ from .tables import REPORT_FILE, headlines, markdown, measure, of_each, summaris
 
 logger = logging.get_logger(__name__)
 
-# Tolerance of the mean absolute error, or of the accuracy, for another device or precision.
+# Tolerance of the mean absolute error of labels in [-3, 3], or of the accuracy, for another device or precision.
 SAME = 0.01
 
 
@@ -70,17 +72,22 @@ def measure_model(
         raise ValueError(f"{name} {what} name --dataset, and --data where it lies.")
     model, processor = load_model(source, revision)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    task = model.config.task
+    problem_type = given.get("problem_type")
+    if not given and task.problem_type != REGRESSION:  # no run says what was asked of the data
+        problem_type = task.problem_type
     where = {"data": data, "data_config": data_config, "data_revision": data_revision}
     splits = load_splits(
         dataset,
         *(value or given.get(option) for option, value in where.items()),
-        model.config.task.label_range,
-        problem_type=given.get("problem_type"),
+        task.label_range,
+        problem_type=problem_type,
     )
-    if said := few_clips("test", len(splits["test"]), model.config.task.problem_type == REGRESSION):
+    _check_data(name, model.config, splits["test"])
+    if said := few_clips("test", len(splits["test"]), task.problem_type == REGRESSION):
         logger.warning(said)
     samples = as_trained(splits["test"], processor)
-    labels, task = samples.labels, model.config.task
+    labels = samples.labels
 
     predictions = _predictions(model, samples, processor, labels, expected)
     measured = measure(predictions, labels, task)
@@ -137,6 +144,29 @@ def _finished(name: str) -> tuple[str, dict[str, Any], float | None]:
     return str(source), {"dataset": "demo", **given}, results.get("test_mae", results.get("test_acc"))
 
 
+def _check_data(name: str, config: SelfMMConfig, samples: Samples) -> None:
+    """
+    Checks that the model can be measured by these data.
+
+    Raises:
+        ValueError: They have other labels, or features of another width.
+    """
+    wanted, found = config.task, samples.task
+    if wanted != found and (wanted.label_range is None or wanted.label_range != found.label_range):
+        raise ValueError(f"{name} predicts {describe(wanted)}, but the labels of the data are {describe(found)}.")
+    for column, width in samples.widths.items():
+        modality = "text" if column == "word_vectors" else column
+        if modality in config.sequences and width != (reads := config.sequence_options(modality)["input_dim"]):
+            raise ValueError(f"{name} reads {modality} of {reads} columns, but the data have {width}.")
+
+
+def _same_within(task: Task) -> float:
+    """Returns by how much the main metric of the same data may differ."""
+    if task.problem_type != REGRESSION:
+        return SAME
+    return SAME * float(np.mean([high - low for low, high in task.scales])) / 6
+
+
 def _predictions(
     model: SelfMMModel, samples: Samples, processor: SelfMMProcessor, labels: np.ndarray, expected: float | None
 ) -> dict[Condition, np.ndarray]:
@@ -151,7 +181,7 @@ def _predictions(
         if one.protocol == "complete" and expected is not None:
             name = main_metric(model.config.task)
             value = metrics_of(model.config.task, predictions[one], labels)[name]
-            if abs(value - expected) > SAME:
+            if abs(value - expected) > _same_within(model.config.task):
                 title = {"mae": "mean absolute error", "acc": "accuracy"}[name]
                 raise ValueError(
                     f"On the complete data the {title} is {value:.3f}, but the run found {expected:.3f}: "

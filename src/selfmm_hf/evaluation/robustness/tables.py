@@ -36,13 +36,17 @@ def of_each(task: Task) -> list[str]:
 
 
 Figures = dict[str, float]  # by metric
+OTHER_ROWS = ("mean", "all", "guessing")  # a modality may be called so
 
 
 def label(condition: Condition) -> str:
     """Returns the label of a row: a rate such as `0.3`, the modalities that are present, or `all`."""
     if condition.protocol == "random":
         return f"{condition.rate:g}"
-    return ", ".join(condition.present) if condition.missing else "all"
+    present = ", ".join(condition.present)
+    if not condition.missing:
+        return "all"
+    return f"{present} alone" if present in OTHER_ROWS else present
 
 
 def measure(
@@ -91,7 +95,8 @@ def markdown(report: dict[str, Any], rows: Sequence[Published]) -> str:
     """
     names = report.get("headlines") or HEADLINES[report["label_range"]]
     of_protocol = {kind: [row for row in rows if row.protocol == kind] for kind in ("random", "subsets")}
-    guess = ", ".join(f"{metric_name(name)[1]} {_printed(name, report['guess'][name])}" for name in names)
+    known = {name: value for name in names if (value := report["guess"][name]) is not None}
+    guess = ", ".join(f"{metric_name(name)[1]} {as_printed(name, value)}" for name, value in known.items())
     parts = [
         f"# {report['name']} on {report['dataset']}, test split, with missing data",
         f"{report['clips']} clips. A report on a finished model: nothing may be chosen by these figures. "
