@@ -217,6 +217,7 @@ def test_a_preset_by_its_name(tmp_path, monkeypatch):
 )
 def test_the_preset_of_ones_own_data_is_taken_where_none_is_named(named, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    named = [*named, "--text_encoder", "encoder"]
     run, model, args = read_options([*named, "--learning_rates", '{"encoders.audio": 0.5}', "--use_cpu"])
     assert args.learning_rates == {"encoders.text": 5e-5, "encoders.audio": 0.5, "encoders.vision": 1e-4}
     assert args.weight_decays["encoders.text"] == 1e-3 and (args.learning_rate, args.seed) == (
@@ -231,6 +232,19 @@ def test_the_preset_of_ones_own_data_is_taken_where_none_is_named(named, monkeyp
     again = read_options(["--config", "options.yaml", "--use_cpu"])
     assert again[0].given == run.given and not again[0].preset_taken
     assert again[2].learning_rates == args.learning_rates and again[2].weight_decays == args.weight_decays
+
+
+def test_without_a_text_encoder_that_preset_has_no_rate_for_one(tmp_path):
+    named = ["--dataset", "custom", "--use_cpu"]
+    run, _, args = read_options(named)
+    assert args.learning_rates == {"encoders.audio": 1e-3, "encoders.vision": 1e-4}
+    assert args.weight_decays == {"encoders.audio": 1e-2, "encoders.vision": 1e-3}
+    (tmp_path / "options.yaml").write_text(yaml.safe_dump(run.given))
+    assert (
+        read_options(["--config", str(tmp_path / "options.yaml"), "--use_cpu"])[2].learning_rates == args.learning_rates
+    )
+    args = read_options([*named, "--learning_rates", '{"encoders.text": 0.5}'])[2]
+    assert args.learning_rates["encoders.text"] == 0.5  # as the user says
 
 
 def test_no_preset_is_taken_beside_one_that_is_named(read):

@@ -13,14 +13,16 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import command
+from conftest import command, mmsa_file
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from test_benchmark import BASE, KILLED, SIZES
+from transformers import BertConfig, BertModel
 
 import selfmm_cli as cli
 from selfmm_hf import data
 from selfmm_hf.data import synthetic as demo
+from selfmm_hf.data.synthetic import demo_tokenizer
 from selfmm_hf.evaluation.search import SPACES, read_space, trial_arguments
 from selfmm_hf.runs.options import PRESETS, read_options
 
@@ -135,7 +137,7 @@ def test_a_trial_that_fails_stops_no_other(tmp_path, capsys):
     study(tmp_path / "out").ask()  # and nothing is drawn
     for _ in range(2):
         assert search("--space", tmp_path / "space.yaml", "--trials", 5, "--output_dir", tmp_path / "out") == 0
-        assert "trial 5 of 5: the process was killed while it drew the options" in capsys.readouterr().out
+        assert "trial 4, 5 of 5: the process was killed while it drew the options" in capsys.readouterr().out
 
 
 def test_searches_are_not_mixed(tmp_path, space, capsys, monkeypatch):
@@ -162,6 +164,10 @@ def test_searches_are_not_mixed(tmp_path, space, capsys, monkeypatch):
         ("[]\n", "must hold the choices"),
         ("text_head_dims: [1, 2]\n", "Did you mean --text_head_dim"),
         ("text_head_dim: [8, 9.5]\n", "text_head_dim"),
+        ("seed: [1, 2]\n", "seed must be the same for all trials; name it"),
+        ("output_dir: [a, b]\n", "output_dir must be the same for all trials"),
+        ("max_missing_rate: [0.0, 1.0]\n", "the same for all trials: their validation losses would not compare"),
+        ("problem_type: [regression]\n", "problem_type must be the same for all trials"),
         (None, "no search space .*official"),
     ],
 )
@@ -196,3 +202,39 @@ def test_asked_for_fewer_trials_it_forgets_none(searched, tmp_path, space):
     assert losses[0] > min(losses), "the first is not the best, or this shows nothing"
     assert search("--space", space, "--trials", 1, "--output_dir", tmp_path / "out") == 0
     assert (tmp_path / "out" / "best.yaml").read_bytes() == best
+
+
+def test_an_option_of_the_space_is_not_named_beside_it(tmp_path, space, capsys):
+    def told(*arguments):
+        assert search("--space", space, "--trials", 1, "--output_dir", tmp_path / "out", *arguments) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    for given in (["--text_head_dim", "9"], ["--text-head-dim=9"]):
+        assert "text_head_dim is in the search space" in told(*given)
+    rates = '{"encoders.audio": 1e-3, "encoders.text": 1e-5}'
+    assert "learning_rates.encoders.text is in the search space" in told("--learning_rates", rates)
+    assert "fusion_head" in told("--learning_rates", '{"fusion_head": 1e-3}')  # which the model has not: it is read
+
+
+def test_the_text_encoder_may_be_drawn(tmp_path):
+    tokenizer, file = demo_tokenizer(), mmsa_file(tmp_path / "file.pkl")
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                        intermediate_size=9, max_position_embeddings=20)  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"text_encoder": [str(tmp_path / "encoder")]}))
+    options = [
+        "--dataset",
+        "mosi",
+        "--data",
+        file,
+        "--num_train_epochs",
+        1,
+        "--disable_tqdm",
+        "true",
+        "--use_cpu",
+        "true",
+    ]
+    where = ["--space", tmp_path / "space.yaml", "--output_dir", tmp_path / "out"]
+    assert command("search", *where, "--trials", 1, *options) == 0
+    assert yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["text_encoder"] == str(tmp_path / "encoder")

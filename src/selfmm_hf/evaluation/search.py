@@ -23,7 +23,7 @@ from ..runs.options import as_arguments, find_file, read_map, read_options
 from ..runs.run import Run
 from ..storage.whole_files import write_text
 from ..training.processes import is_empty, occupied
-from .sweep import base_options
+from .sweep import OWN_OPTIONS, base_options
 from .sweep_runs import RunFailed, complete
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SPACES = named("search")
+# With other values of these, a validation loss is one of other clips, labels or missing data: the lowest says nothing.
+OF_THE_LOSS = (
+    "dataset", "data", "data_config", "data_revision", "problem_type", "label_range", "max_missing_rate"
+)  # fmt: skip
 SEARCH_FILE, STUDY_FILE, BEST_FILE = "search.yaml", "optuna.journal", "best.yaml"
 
 
@@ -40,7 +44,7 @@ def read_space(name: str) -> dict[str, list]:
     names such as `learning_rates.encoders.text`.
 
     Raises:
-        ValueError: There is no such file, or it holds something else.
+        ValueError: There is no such file, it holds something else, or an option in it is the same for all trials.
     """
     file = find_file(name, SPACES, f"There is no search space {name}, and those that come along are")
     options = read_map(file, what := "the choices for options, as `option: [value, ...]`")
@@ -51,6 +55,9 @@ def read_space(name: str) -> dict[str, list]:
         nested = {f"{option}.{prefix}": one for prefix, one in value.items()} if isinstance(value, dict) else None
         space |= nested or {str(option): value}
     for option, choices in space.items():
+        if option in (*OWN_OPTIONS, "config", *OF_THE_LOSS):
+            why = ": their validation losses would not compare" if option in OF_THE_LOSS else ""
+            raise ValueError(f"{file}: {option} must be the same for all trials{why}; name it on the command line.")
         if not isinstance(choices, list) or not choices or any(isinstance(one, list | dict) for one in choices):
             raise ValueError(f"{file}: {option} must be a list of choices, as [0.0, 0.1], got {choices!r}.")
     return space
@@ -79,14 +86,29 @@ def prepare(folder: Path, space: dict[str, list], arguments: list[str]) -> None:
     seed = read_options(arguments)[2].seed
     for number in range(max(map(len, space.values()))):  # so that each choice of each option occurs
         read_options([*arguments, *trial_arguments({name: c[number % len(c)] for name, c in space.items()})])
+    _check_not_given(space, arguments)
     wanted = {"base": base | {"seed": seed}, "space": space}
     _check_same(folder, wanted)
-    options, model_options, args = read_options([*arguments, "--output_dir", str(folder / "none")])
+    first = trial_arguments({name: choices[0] for name, choices in space.items()})
+    options, model_options, args = read_options([*arguments, *first, "--output_dir", str(folder / "none")])
     wanted["data"] = Run(options, model_options, args, test=False).data_fingerprint()
     with occupied(folder):
         _check_same(folder, wanted)
         if not (folder / SEARCH_FILE).is_file():
             write_text(folder / SEARCH_FILE, yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False))
+
+
+def _check_not_given(space: dict[str, list], arguments: list[str]) -> None:
+    """
+    Raises:
+        ValueError: The command line, which comes before every file, has an option that the space would override.
+    """
+    given = read_options(arguments)[0].overrides
+    names = {one.partition("=")[0].lstrip("-").replace("-", "_") for one in given if one.startswith("--")}
+    for option in space:
+        name, _, prefix = option.partition(".")
+        if name in names and (not prefix or f'"{prefix}"' in " ".join(given)):
+            raise ValueError(f"{option} is in the search space: leave it out of the command line, or of the space.")
 
 
 def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
@@ -130,7 +152,7 @@ def search(
             study.sampler = TPESampler(seed=seed + number)  # so that a stopped search draws as one that was not
             study.ask(drawn_from)
         trial = study.trials[number]
-        told = f"trial {number + 1} of {trials}"
+        told = f"trial {number}, {number + 1} of {trials}"
         if trial.params.keys() != space.keys():
             study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             tell(f"{told}: the process was killed while it drew the options")

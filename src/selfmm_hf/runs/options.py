@@ -152,11 +152,12 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     configs = _Parser((), add_help=False, allow_abbrev=False)
     configs.add_argument("--config", action="append", default=[])
     files, overrides = configs.parse_known_args(arguments)
-    preset_taken = not files.config and _dataset(overrides) == TAKEN_BY_ITSELF
+    preset_taken = not files.config and _named(overrides, "--dataset") == TAKEN_BY_ITSELF
     if preset_taken:
         files.config = [str(PRESETS[TAKEN_BY_ITSELF])]  # never a file of that name
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
-    from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
+    untrained = preset_taken and _named(overrides, "--text_encoder") is None
+    from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known, untrained)]
     parsed, unknown = parser.parse_known_args([*from_files, *overrides])
     if unknown:
         name = unknown[0].split("=")[0]
@@ -183,11 +184,11 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
 
-def _dataset(arguments: list[str]) -> str | None:
-    """Returns the value of --dataset on the command line."""
+def _named(arguments: list[str], option: str) -> str | None:
+    """Returns the value of an option on the command line."""
     parser = _Parser((), add_help=False, allow_abbrev=False)
-    parser.add_argument("--dataset", nargs="?")
-    return parser.parse_known_args(arguments)[0].dataset
+    parser.add_argument(option, nargs="?", dest="value")
+    return parser.parse_known_args(arguments)[0].value
 
 
 def _recipe(arguments: list[str]) -> Iterator[str]:
@@ -239,8 +240,16 @@ def read_map(file: Path, what: str) -> dict[Any, Any]:
     return values
 
 
-def _from_yaml(file: Path, known: list[str]) -> list[str]:
+def _from_yaml(file: Path, known: list[str], untrained: bool) -> list[str]:
+    """
+    Reads the options of a file as arguments.
+
+    Args:
+        untrained: Whether its rates for a pretrained text encoder are left out.
+    """
     options = read_map(file, "options as `key: value`")
+    for name in ("learning_rates", "weight_decays") if untrained else ():
+        options[name] = {prefix: rate for prefix, rate in options[name].items() if prefix != "encoders.text"}
     for key in options:
         if key not in known:
             hint = _nearest(str(key), known)

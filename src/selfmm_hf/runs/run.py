@@ -98,18 +98,13 @@ class Run:
             logger.warning(message)
 
     def _adjust_rates(self) -> None:
-        """
-        Drops a preset's rates for modalities that are not learned from. If the preset was taken by itself and the text
-        is read from word vectors, also drops the rate for a pretrained text encoder.
-        """
-        untrained = self.options.preset_taken and self.tokenizer is None
+        """Drops the rates of modalities that are not learned from."""
         if self.options.preset_taken:
             self._tell(f"No --config is given: the preset {TAKEN_BY_ITSELF} is used.")
-        unused = {"encoders.text"} if untrained else set()
         for name in ("learning_rates", "weight_decays"):
             rates = getattr(self.args, name).items()
             kept = {one: rate for one, rate in rates if one.partition(".")[2] not in self.inputs.left_out}
-            setattr(self.args, name, {one: rate for one, rate in kept.items() if one not in unused})
+            setattr(self.args, name, kept)
 
     def _checkpoint(self) -> Path | None:
         """
