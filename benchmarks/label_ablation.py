@@ -6,10 +6,9 @@ Trains on the synthetic corpus. Each time, one step of docs/method.md is left ou
 alternative. Prints for each the table that benchmarks/generated_labels.py prints for each convention.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -45,7 +44,7 @@ def all_noise_in_centre(calibrated: torch.Tensor, labels: torch.Tensor) -> torch
 
 
 def teacher(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, most: torch.Tensor
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the mean of y_m and its linear prediction from one modality, the teacher (as in arXiv 2510.20256)."""
     here = positions.double()
@@ -57,6 +56,10 @@ def teacher(
     return (fused + predicted) / 2, here.new_full((positions.shape[1],), 0.5)
 
 
+def not_confirmed(confidence: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    return confidence
+
+
 def paper_momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int, least_step: float) -> torch.Tensor:
     return momentum(previous, new, epoch)
 
@@ -65,8 +68,8 @@ def no_momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int, least_ste
     return new
 
 
-# By what is left out: functions and constants that replace others in selfmm_hf, or options of train.py.
-ABLATIONS: dict[str, dict[str, Any] | list[str]] = {
+# By what is left out: functions that replace others in selfmm_hf, or options of train.py.
+ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "default": {},
     "relative distances, not positions": {
         "labels.pseudo_labels.axis_position": partial(relative_distance, squared=False)
@@ -78,7 +81,7 @@ ABLATIONS: dict[str, dict[str, Any] | list[str]] = {
     "noise: none": {"labels.default_rule.noise_in_errors": no_noise},
     "a teacher in place of the rule": {"labels.default_rule._moved_scores": teacher},
     "the same share of all differences": {"labels.default_rule.believed": same_share},
-    "confidence: rises at once": {"labels.pseudo_labels.RISE": 1.0},
+    "confidence: not confirmed": {"labels.default_rule.confirmed": not_confirmed},
     "the paper's momentum": {"labels.pseudo_labels.momentum": paper_momentum},
     "no momentum": {"labels.pseudo_labels.momentum": no_momentum},
     "no weight in agreement": ["--agreement_weight", "0"],
@@ -86,8 +89,8 @@ ABLATIONS: dict[str, dict[str, Any] | list[str]] = {
 
 
 @contextmanager
-def replaced(step: dict[str, Any]) -> Iterator[None]:
-    """Puts functions and constants in the place of others in selfmm_hf."""
+def replaced(step: dict[str, Callable]) -> Iterator[None]:
+    """Puts functions in the place of others in selfmm_hf."""
     with ExitStack() as patches:
         for place, function in step.items():
             patches.enter_context(patch(f"selfmm_hf.{place}", function))

@@ -48,7 +48,7 @@ def replay(rule: str, recorded: Recorded, labels: torch.Tensor, label_range: flo
     history, trust = [current], torch.zeros(len(MODALITIES))
     with replaced(RULES[rule]):
         for epoch, (positions, fusion) in enumerate(recorded, start=2):
-            new, trust = default_rule.calibrated_labels(positions, fusion, labels, trust + pseudo_labels.RISE)
+            new, trust = default_rule.calibrated_labels(positions, fusion, labels, trust)
             new = new.squeeze(-1).clamp(-label_range, label_range)
             moved = pseudo_labels.momentum(current, new, epoch, least_step)
             current = torch.where(new.isfinite(), moved, current)

@@ -16,8 +16,6 @@ from .label_scale import on_label_scale
 from .noise import least_squares_weights, noise_in_centre, noise_in_errors
 
 SMALL = 3.0  # squared difference, relative to the noise, of which half is kept
-# By which the confidence rises in an epoch, at most. A modality that the model begins to learn is overestimated.
-RISE = 0.15
 
 
 def float64_device(device: torch.device) -> torch.device:
@@ -61,7 +59,7 @@ def spread(covariance: torch.Tensor) -> torch.Tensor:
 
 
 def calibrated_labels(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, most: torch.Tensor | None = None
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns the labels of all modalities: `y_m`, moved towards what each modality says, by [`_moved_scores`] or
@@ -71,7 +69,7 @@ def calibrated_labels(
         positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); NaN where a clip lacks it.
         fusion: That of the fusion, (samples, 1 or classes).
         labels: `y_m`, (samples, 1 or classes): one target of a regression, or the probabilities of all classes.
-        most: The largest confidence of each modality in a regression, (modalities,); 1 where it is not given.
+        before: The confidence of the epoch before, (modalities,), see [`confirmed`].
 
     Returns:
         (samples, modalities, 1 or classes), NaN where the position is, and for a modality with the same position for
@@ -80,22 +78,20 @@ def calibrated_labels(
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
-    if labels.shape[-1] == 1:
-        most = torch.ones(positions.shape[1]) if most is None else most
-        new, trust = _moved_scores(positions, fusion, labels, most.to(device, torch.float64))
-    else:
-        new, trust = _moved_classes(positions, fusion, labels)
+    before = torch.ones(positions.shape[1]) if before is None else before
+    moved = _moved_scores if labels.shape[-1] == 1 else _moved_classes
+    new, trust = moved(positions, fusion, labels, before.to(device, torch.float64))
     return new.float().to(home), trust.float().to(home)
 
 
 def _moved_scores(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, most: torch.Tensor
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)`. `d` is the difference of the calibrated position from
     `y_m`, and `D_s` is its mean square, both after the positions are spread about their mean by the factor [`spread`].
     The confidence is `c_s = 1 - n_s m_s`: `n_s` is the noise in the errors of a prediction ([`noise_in_errors`]), and
-    `m_s` the noise in the centre ([`noise_in_centre`]), both before the spread; `c_s` is at most `most`.
+    `m_s` the noise in the centre ([`noise_in_centre`]), both before the spread.
 
     `(1 - c_s) D_s` is the noise. Most clips agree, and their small differences are noise; a difference that exceeds the
     noise is what a modality says. So at the same confidence, a clip with a larger difference moves by a larger share.
@@ -106,13 +102,14 @@ def _moved_scores(
         in_errors, wider = noise_in_errors(covariance, int(complete.sum())), spread(covariance)
         each = calibrated[:, told, 0].unbind(1)
         in_centre = [noise_in_centre(one[one.isfinite()], labels[one.isfinite(), 0]) for one in each]
-        trust[told] = (1 - in_errors * torch.stack(in_centre)).minimum(most[told])
+        trust[told] = 1 - in_errors * torch.stack(in_centre)
     middle, fused = calibrated.nanmean(0), labels.unsqueeze(1)
-    return fused + believed(middle + wider * (calibrated - middle) - fused, trust), trust
+    difference = middle + wider * (calibrated - middle) - fused
+    return fused + believed(difference, confirmed(trust, before)), trust
 
 
 def _moved_classes(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`]. `c_s` is the larger of
@@ -128,7 +125,7 @@ def _moved_classes(
         if here.any():
             said, apart = class_said(positions[here, column], labels[here])
             trust[column] = (2 * trust[column]).clamp(max=1).maximum(apart)
-            new[here, column] += trust[column] * (said - labels[here])
+            new[here, column] += confirmed(trust[column], before[column]) * (said - labels[here])
     return new, trust
 
 
@@ -154,6 +151,14 @@ def _calibrated(
     whole = carry(fusion[complete], labels[complete])
     together = torch.cat([calibrated[complete][:, told], whole.unsqueeze(1), labels[complete].unsqueeze(1)], dim=1)
     return calibrated, told, complete, sum(one.T.cov() for one in together.unbind(-1))
+
+
+def confirmed(confidence: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """
+    Returns the smaller one of the confidence of an epoch and that of the epoch before. It is too high in the epoch in
+    which the model begins to learn a modality.
+    """
+    return confidence.minimum(before)
 
 
 def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
