@@ -69,7 +69,7 @@ def calibrated_labels(
         positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); NaN where a clip lacks it.
         fusion: That of the fusion, (samples, 1 or classes).
         labels: `y_m`, (samples, 1 or classes): one target of a regression, or the probabilities of all classes.
-        before: The confidence of the epoch before, (modalities,), see [`confirmed`].
+        before: The confidence of the epoch before, (modalities,), which a regression needs, see [`confirmed`].
 
     Returns:
         (samples, modalities, 1 or classes), NaN where the position is, and for a modality with the same position for
@@ -78,9 +78,11 @@ def calibrated_labels(
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
-    before = torch.ones(positions.shape[1]) if before is None else before
-    moved = _moved_scores if labels.shape[-1] == 1 else _moved_classes
-    new, trust = moved(positions, fusion, labels, before.to(device, torch.float64))
+    if labels.shape[-1] == 1:
+        before = torch.ones(positions.shape[1]) if before is None else before
+        new, trust = _moved_scores(positions, fusion, labels, before.to(device, torch.float64))
+    else:
+        new, trust = _moved_classes(positions, fusion, labels)
     return new.float().to(home), trust.float().to(home)
 
 
@@ -109,7 +111,7 @@ def _moved_scores(
 
 
 def _moved_classes(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns `y_s = y_m + c_s (p_s - y_m)`, where `p_s` are the probabilities of [`class_said`]. `c_s` is the larger of
@@ -125,7 +127,7 @@ def _moved_classes(
         if here.any():
             said, apart = class_said(positions[here, column], labels[here])
             trust[column] = (2 * trust[column]).clamp(max=1).maximum(apart)
-            new[here, column] += confirmed(trust[column], before[column]) * (said - labels[here])
+            new[here, column] += trust[column] * (said - labels[here])
     return new, trust
 
 

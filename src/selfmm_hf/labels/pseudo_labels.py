@@ -109,6 +109,8 @@ class PseudoLabels:
     @property
     def confidence(self) -> list[torch.Tensor]:
         """That of the default rule in its labels, by epoch, (modalities, targets or 1)."""
+        if self.task.problem_type != REGRESSION:
+            return self.measured
         return [confirmed(*both) for both in zip(self.measured, [*self.measured[:1], *self.measured], strict=False)]
 
     def seen(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
