@@ -301,12 +301,12 @@ class SelfMMModel(SelfMMPreTrainedModel):
 
         Args:
             name_or_path: A Hub repository or a folder that `AutoModel` can load. Of an encoder-decoder, the encoder is
-                taken.
+                taken, and of a Self-MM model, its text encoder.
             attn_implementation: The text encoder's attention implementation, its own default where not given.
             revision: Of the repository.
             options: Further options of [`SelfMMConfig`]. Where `text_pooling` is none of them, the encoder decides: a
-                model of sentence-transformers pools as its `1_Pooling/config.json` says, a causal decoder by its
-                `"last"` token, any other by `"cls"`.
+                Self-MM model pools as its configuration says, a model of sentence-transformers as its
+                `1_Pooling/config.json` says, a causal decoder by its `"last"` token, any other by `"cls"`.
 
         Raises:
             ValueError: The text encoder cannot be loaded, or texts cannot be read by it, or not by this pooling.

@@ -42,8 +42,8 @@ class RunOptions:
         data_revision: Revision of the data set's repository.
         problem_type: `single_label_classification` learns one of the classes of IEMOCAP's emotions, or negative,
             neutral and positive of MOSI, MOSEI and SIMS. By default what the data say.
-        text_encoder: Repository or folder of a pretrained text encoder with its tokenizer. Without it, `demo` trains
-            a small one.
+        text_encoder: Repository or folder of a pretrained text encoder with its tokenizer, or of a Self-MM model, whose
+            text encoder is taken. Without it, `demo` trains a small one.
         text_encoder_revision: Revision of the text encoder's repository.
         max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
         context_utterances: How many earlier utterances, of the same video and split, a text is read with: the encoder
