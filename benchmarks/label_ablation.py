@@ -43,9 +43,7 @@ def all_noise_in_centre(calibrated: torch.Tensor, labels: torch.Tensor) -> torch
     return calibrated.new_ones(())
 
 
-def teacher(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def teacher(positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the mean of y_m and its linear prediction from one modality, the teacher (as in arXiv 2510.20256)."""
     here = positions.double()
     middle, fused = here.nanmean(0), labels.unsqueeze(1)
@@ -54,10 +52,6 @@ def teacher(
     slope = (apart * (known - known.nanmean(0))).nanmean(0) / apart.square().nanmean(0)
     predicted = known.nanmean(0) + slope * apart
     return (fused + predicted) / 2, here.new_full((positions.shape[1],), 0.5)
-
-
-def not_confirmed(confidence: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    return confidence
 
 
 def paper_momentum(previous: torch.Tensor, new: torch.Tensor, epoch: int, least_step: float) -> torch.Tensor:
@@ -81,7 +75,6 @@ ABLATIONS: dict[str, dict[str, Callable] | list[str]] = {
     "noise: none": {"labels.default_rule.noise_in_errors": no_noise},
     "a teacher in place of the rule": {"labels.default_rule._moved_scores": teacher},
     "the same share of all differences": {"labels.default_rule.believed": same_share},
-    "confidence: not confirmed": {"labels.default_rule.confirmed": not_confirmed},
     "the paper's momentum": {"labels.pseudo_labels.momentum": paper_momentum},
     "no momentum": {"labels.pseudo_labels.momentum": no_momentum},
     "no weight in agreement": ["--agreement_weight", "0"],

@@ -45,11 +45,11 @@ Recorded = list[tuple[torch.Tensor, torch.Tensor]]  # by epoch: positions of the
 def replay(rule: str, recorded: Recorded, labels: torch.Tensor, label_range: float) -> NDArray[np.float32]:
     """Returns (epochs, clips, modalities): the labels that the rule generates; `labels` are y_m, (clips, 1)."""
     current, least_step = labels.repeat(1, len(MODALITIES)), CONVENTIONS["default"].least_step
-    history, trust = [current], torch.zeros(len(MODALITIES))
+    history = [current]
     with replaced(RULES[rule]):
         for epoch, (positions, fusion) in enumerate(recorded, start=2):
-            new, trust = default_rule.calibrated_labels(positions, fusion, labels, trust)
-            new = new.squeeze(-1).clamp(-label_range, label_range)
+            new = default_rule.calibrated_labels(positions, fusion, labels)[0].squeeze(-1)
+            new = new.clamp(-label_range, label_range)
             moved = pseudo_labels.momentum(current, new, epoch, least_step)
             current = torch.where(new.isfinite(), moved, current)
             history.append(current)

@@ -141,11 +141,9 @@ def test_labels_keep_up_with_a_modality_that_is_learned_late():
             given = dict(zip(dims, (nothing if epoch <= 20 else learned).unbind(1), strict=True))
             state.update(index, given, everywhere(index), epoch)
             state.end_epoch(epoch)
-        confidence = torch.stack(state.confidence)[:, 1, 0]
-        assert confidence[20] < 0.1 < 0.9 < confidence[21]  # it is confirmed in the epoch after
         away[name] = (state.labels["audio"][:, 0] - said[:, 1]).abs().mean().item()
     assert away["default"] < 1.2 * away["none"]
-    assert away["paper's momentum"] > 2 * away["none"]
+    assert away["paper's momentum"] > 1.5 * away["none"]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

@@ -59,7 +59,7 @@ def spread(covariance: torch.Tensor) -> torch.Tensor:
 
 
 def calibrated_labels(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor | None = None
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns the labels of all modalities: `y_m`, moved towards what each modality says, by [`_moved_scores`] or
@@ -69,7 +69,6 @@ def calibrated_labels(
         positions: [`axis_position`] of each modality, (samples, modalities, 1 or classes); NaN where a clip lacks it.
         fusion: That of the fusion, (samples, 1 or classes).
         labels: `y_m`, (samples, 1 or classes): one target of a regression, or the probabilities of all classes.
-        before: The confidence of the epoch before, (modalities,), which a regression needs, see [`confirmed`].
 
     Returns:
         (samples, modalities, 1 or classes), NaN where the position is, and for a modality with the same position for
@@ -78,16 +77,13 @@ def calibrated_labels(
     """
     home, device = labels.device, float64_device(labels.device)
     positions, fusion, labels = positions.to(device), fusion.to(device), labels.to(device).double()
-    if labels.shape[-1] == 1:
-        before = torch.ones(positions.shape[1]) if before is None else before
-        new, trust = _moved_scores(positions, fusion, labels, before.to(device, torch.float64))
-    else:
-        new, trust = _moved_classes(positions, fusion, labels)
+    moved = _moved_scores if labels.shape[-1] == 1 else _moved_classes
+    new, trust = moved(positions, fusion, labels)
     return new.float().to(home), trust.float().to(home)
 
 
 def _moved_scores(
-    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
+    positions: torch.Tensor, fusion: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns `y_s = y_m + c_s d d^2 / (d^2 + 3 (1 - c_s) D_s)`. `d` is the difference of the calibrated position from
@@ -106,8 +102,7 @@ def _moved_scores(
         in_centre = [noise_in_centre(one[one.isfinite()], labels[one.isfinite(), 0]) for one in each]
         trust[told] = 1 - in_errors * torch.stack(in_centre)
     middle, fused = calibrated.nanmean(0), labels.unsqueeze(1)
-    difference = middle + wider * (calibrated - middle) - fused
-    return fused + believed(difference, confirmed(trust, before)), trust
+    return fused + believed(middle + wider * (calibrated - middle) - fused, trust), trust
 
 
 def _moved_classes(
@@ -153,14 +148,6 @@ def _calibrated(
     whole = carry(fusion[complete], labels[complete])
     together = torch.cat([calibrated[complete][:, told], whole.unsqueeze(1), labels[complete].unsqueeze(1)], dim=1)
     return calibrated, told, complete, sum(one.T.cov() for one in together.unbind(-1))
-
-
-def confirmed(confidence: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """
-    Returns the smaller one of the confidence of an epoch and that of the epoch before. It is too high in the epoch in
-    which the model begins to learn a modality.
-    """
-    return confidence.minimum(before)
 
 
 def believed(difference: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:

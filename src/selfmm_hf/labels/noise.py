@@ -12,7 +12,7 @@ import torch
 
 from .label_scale import quantile_function
 
-ERRORS = 2  # standard errors by which a weight is lowered: few clips prove little
+ERRORS = 2  # standard errors by which a weight is lowered, and a covariance raised: few clips prove little
 HALF_ERROR = 2.5  # relative standard error of [`_lesser_half`] of n normally distributed differences, times sqrt(n)
 ROUNDING = 1e-12  # a smaller weight, or a smaller error relative to the variance of the labels, is only rounding
 LEVELS = 64  # quantiles that stand for the labels of a noisy copy, and as many for its noise
@@ -41,7 +41,7 @@ def noise_in_errors(covariance: torch.Tensor, clips: float = math.inf) -> torch.
     Args:
         covariance: Covariance of the calibrated positions of the modalities, that of the fusion, and `y_m`, in this
             order, (modalities + 2, modalities + 2).
-        clips: Number of clips from which the covariance was estimated. With `inf`, no weight is lowered.
+        clips: Number of clips from which the covariance was estimated. With `inf`, nothing is lowered or raised.
 
     Returns:
         (modalities,).
@@ -54,8 +54,10 @@ def noise_in_errors(covariance: torch.Tensor, clips: float = math.inf) -> torch.
     deviation = (error * inverse.diagonal() / clips).clamp(min=0).sqrt()
     weights = best - ERRORS * deviation
     both = weights + (inverse @ fusion).minimum(weights)
-    shared = (fusion - label - covariance[-2, -1] + variance).clamp(min=0)
     difference = (between.diagonal() - 2 * label + variance).clamp(min=0)
+    of_fusion = (covariance[-2, -2] - 2 * covariance[-2, -1] + variance).clamp(min=0)
+    shared = fusion - label - covariance[-2, -1] + variance
+    shared = (shared + ERRORS * (difference * of_fusion / clips).sqrt()).clamp(min=0)
     explained = (label.square() / (between.diagonal() * variance)).clamp(max=1)
     copies = variance / (1 + (explained / (1 - explained)).nan_to_num(0.0).sum())
     noise = (error / copies).clamp(max=1) * (shared + error) / both

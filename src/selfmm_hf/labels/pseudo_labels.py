@@ -10,12 +10,12 @@ import torch
 
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from .conventions import Convention
-from .default_rule import axis_position, calibrated_labels, confirmed, float64_device
+from .default_rule import axis_position, calibrated_labels, float64_device
 from .loss_weights import loss_weights
 
 EPS = 1e-8  # official `MIN`
 LARGE = 50_000  # samples from which on representations are stored in half precision
-BY_EPOCH = ("history", "measured")
+BY_EPOCH = ("history", "confidence")
 RULE = 4  # version of the default rule: raise it when its labels change, so that no resumed run mixes two rules
 CHUNK = 65536  # samples whose stored representations are converted at a time
 
@@ -86,9 +86,7 @@ class PseudoLabels:
         self.modalities = [task for task in dims if task != "fusion"]
         self._last_epoch = torch.zeros(len(fused), dtype=torch.long, device=fused.device)  # in which each was last seen
         self.history: list[torch.Tensor] = []  # labels at the end of each epoch, (samples, modalities, targets)
-        self.measured: list[
-            torch.Tensor
-        ] = []  # confidence before it is confirmed, by epoch, (modalities, targets or 1)
+        self.confidence: list[torch.Tensor] = []  # of the default rule, by epoch, (modalities, targets or 1)
         # All that a sample has lies side by side: in a large set, each look at another place waits for memory.
         stored = torch.float16 if convention.distance == "axis" and len(fused) >= LARGE else torch.float32
         labels = fused.unsqueeze(1).repeat(1, len(dims), 1)
@@ -105,13 +103,6 @@ class PseudoLabels:
     def centres(self, task: str) -> torch.Tensor:
         """Returns `C^p` and `C^n` of `task`, (2, targets, dim), float32; NaN for a class without samples."""
         return (self._sums[task] / self._counts[task].unsqueeze(-1)).float()
-
-    @property
-    def confidence(self) -> list[torch.Tensor]:
-        """That of the default rule in its labels, by epoch, (modalities, targets or 1)."""
-        if self.task.problem_type != REGRESSION:
-            return self.measured
-        return [confirmed(*both) for both in zip(self.measured, [*self.measured[:1], *self.measured], strict=False)]
 
     def seen(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
         """Checks which of the samples `index` were already taken in during `epoch`, (batch,)."""
@@ -176,12 +167,12 @@ class PseudoLabels:
     def end_epoch(self, epoch: int) -> None:
         """
         Closes an epoch. The default rule generates its labels here, once for the whole set, because it needs the
-        distribution of all positions, and appends its confidence in them to `measured`. The current labels are
+        distribution of all positions, and appends its confidence in them to `confidence`. The current labels are
         appended to `history`.
         """
         if self.convention.distance == "axis":
             untouched = torch.zeros(len(self.modalities), self.task.columns)
-            self.measured.append(self._calibrate(epoch).cpu() if epoch > 1 else untouched)
+            self.confidence.append(self._calibrate(epoch).cpu() if epoch > 1 else untouched)
         self.history.append(torch.stack([self.labels[task] for task in self.modalities], dim=1).cpu())
 
     def _shifted_labels(self, index: torch.Tensor, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -206,12 +197,12 @@ class PseudoLabels:
         absent = ~torch.stack([self._counted[task] for task in self.modalities], dim=1)
         of_modalities[absent] = torch.nan
         new, confidence = fused.unsqueeze(1).repeat(1, len(self.modalities), 1), []
-        for number, columns in enumerate(self._together()):
+        for columns in self._together():
             each, whole, known = (values[..., columns] for values in (of_modalities, fusion, fused))
             if self.task.problem_type == MULTI_LABEL:  # absence and presence are two classes
                 each, whole = (torch.cat([-values, values], dim=-1) for values in (each, whole))
                 known = torch.cat([1 - known, known], dim=-1)
-            labels, trust = calibrated_labels(each, whole, known, self.measured[-1][:, number])
+            labels, trust = calibrated_labels(each, whole, known)
             new[..., columns] = labels[..., -len(columns) :]
             confidence.append(trust)
         everything = torch.arange(len(fused), device=fused.device)
@@ -248,7 +239,7 @@ class PseudoLabels:
             for name, values in self._tensors().items()
             for task, value in values.items()
         }
-        by_epoch = zip(BY_EPOCH, (self.history, self.measured), strict=True)
+        by_epoch = zip(BY_EPOCH, (self.history, self.confidence), strict=True)
         state |= {name: torch.stack(one) if one else torch.zeros(0) for name, one in by_epoch}
         return state | ({"rule": torch.tensor(RULE)} if self.convention.distance == "axis" else {})
 
@@ -274,7 +265,7 @@ class PseudoLabels:
         for name, values in self._tensors().items():
             for task, value in values.items():
                 value.copy_(state[f"{name}.{task}"])
-        self.history, self.measured = list(state["history"]), list(state.get("measured", []))
+        self.history, self.confidence = list(state["history"]), list(state.get("confidence", []))
 
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         return {
