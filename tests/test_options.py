@@ -245,6 +245,15 @@ def test_without_a_text_encoder_that_preset_has_no_rate_for_one(tmp_path):
     )
     args = read_options([*named, "--learning_rates", '{"encoders.text": 0.5}'])[2]
     assert args.learning_rates["encoders.text"] == 0.5  # as the user says
+    [(_, published)] = run.presets  # whoever trains with it gets the same rates
+    (tmp_path / "preset.yaml").write_text(published, encoding="utf-8")
+    again = read_options(["--config", str(tmp_path / "preset.yaml"), *run.overrides])[0]
+    assert again.given == run.given and "# learning_rate_audio" in published
+
+
+def test_a_text_encoder_with_a_dash_is_one():
+    args = read_options(["--dataset", "custom", "--text-encoder", "encoder", "--use_cpu"])[2]
+    assert args.learning_rates["encoders.text"] == 5e-5 and args.weight_decays["encoders.text"] == 1e-3
 
 
 def test_no_preset_is_taken_beside_one_that_is_named(read):

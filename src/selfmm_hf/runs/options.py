@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import os
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from .folder import UNLEARNED_OPTIONS
 # The data set, and the preset of the same name, for which no --config has to be given.
 TAKEN_BY_ITSELF = "custom"
 PRESETS = named()
+TEXT_RATE = re.compile(r"^ +encoders\.text:.*\n", re.MULTILINE)  # a line of that preset
 MAX_LORA_RANK = 1024
 
 
@@ -156,7 +158,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     if preset_taken:
         files.config = [str(PRESETS[TAKEN_BY_ITSELF])]  # never a file of that name
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
-    untrained = preset_taken and _named(overrides, "--text_encoder") is None
+    untrained = preset_taken and _named(overrides, "--text_encoder", "--text-encoder") is None
     from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known, untrained)]
     parsed, unknown = parser.parse_known_args([*from_files, *overrides])
     if unknown:
@@ -179,15 +181,16 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         raise ValueError(f"lora_alpha must be {problem}.")
     if not 0 <= run.max_missing_rate <= 1:
         raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
-    run.presets = [(file.name, scrub(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
+    texts = [(file.name, file.read_text("utf-8-sig")) for file in map(_file, files.config)]
+    run.presets = [(name, scrub(TEXT_RATE.sub("", text) if untrained else text)) for name, text in texts]
     run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
 
-def _named(arguments: list[str], option: str) -> str | None:
+def _named(arguments: list[str], *spellings: str) -> str | None:
     """Returns the value of an option on the command line."""
     parser = _Parser((), add_help=False, allow_abbrev=False)
-    parser.add_argument(option, nargs="?", dest="value")
+    parser.add_argument(*spellings, nargs="?", dest="value")
     return parser.parse_known_args(arguments)[0].value
 
 
