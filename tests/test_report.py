@@ -15,15 +15,17 @@ from matplotlib.figure import Figure
 from test_training import DEMO
 
 import selfmm_cli as cli
+from selfmm_hf.data import load_splits
 from selfmm_hf.data import synthetic as demo
 from selfmm_hf.data.columns import MODALITIES
 from selfmm_hf.evaluation.report.clips import _widest
 from selfmm_hf.evaluation.report.confusion import classes, confusion
-from selfmm_hf.evaluation.report.data import Group, _slugs, find_runs, group_runs
+from selfmm_hf.evaluation.report.data import Data, Group, _slugs, find_runs, group_runs
 from selfmm_hf.evaluation.report.drawing import Table, axis_ends
 from selfmm_hf.evaluation.report.learning import _confidence, _trust_panels
 from selfmm_hf.evaluation.report.page import RIGHT, _table
 from selfmm_hf.evaluation.report.representations import class_centres, project
+from selfmm_hf.evaluation.report.results import _by_metric
 from selfmm_hf.evaluation.report.robustness import robustness
 from selfmm_hf.labels.pseudo_labels import PseudoLabels
 from selfmm_hf.labels.quality import correlation
@@ -343,6 +345,12 @@ def test_the_same_run_in_two_sweeps_counts_once(tmp_path, sketched, capsys):
     groups = group_runs(find_runs([*runs, tmp_path / "third" / "default" / "1111"]))
     assert [group.name for group in groups] == ["weight_decay", "learning_rate", "default"]  # options: too long
 
+    long = {"momentum": True, "encoder": "x" * 40}
+    runs = [write_run(tmp_path / name / "run", weight_decay=place, **long) for place, name in enumerate("xyz")]
+    sweep = [write_run(tmp_path / "third" / "one" / str(seed), seed=seed, momentum=seed) for seed in (1, 2)]
+    names = [group.name for group in group_runs(find_runs([*runs, *sweep]))]
+    assert names == ["run (x/run)", "run (y/run)", "run (z/run)", "one (1)", "one (2)"]
+
     file = write_run(tmp_path / "fourth", 1111) / "predictions.parquet"
     table = pq.read_table(file).to_pydict()
     pq.write_table(pa.table(table | {"fusion": [value + 0.1 for value in table["fusion"]]}), file)
@@ -503,24 +511,58 @@ def test_tables_that_do_not_fit(tmp_path, fault):
         find_runs([folder])[0].generated  # noqa: B018
 
 
-def test_robustness_is_drawn_where_it_was_measured(tmp_path, sketched):
-    folder = write_run(tmp_path / "run")
-    figures = {"mae": 0.912, "acc_2_negative_positive": 0.71}
-    stored = {"random": {"0": figures, "0.5": figures | {"mae": 1.234}, "mean": figures}, "zeros": {"text": figures}}
+def write_robustness(folder, guess=1.0):
+    """What `selfmm robustness` leaves in the folder of a run; at half the data, the error is 1 larger."""
+    mae = json.loads((folder / "all_results.json").read_text())["test_mae"]
+    figures = {"mae": mae, "acc_2_negative_positive": 0.71}
+    stored = {"random": {"0": figures, "0.5": figures | {"mae": 1 + mae}, "mean": figures}, "zeros": {"text": figures}}
     (folder / "robustness").mkdir()
-    (folder / "robustness" / "robustness.json").write_text(json.dumps(stored))
+    (folder / "robustness" / "robustness.json").write_text(json.dumps(stored | {"guess": {"mae": guess}}))
+    return mae
+
+
+def test_robustness_is_drawn_where_it_was_measured(tmp_path, sketched, capsys):
+    folder = write_run(tmp_path / "run")
+    mae = write_robustness(folder)
     page = report(tmp_path / "out", folder)
-    assert (tmp_path / "out" / "robustness-mae.png").is_file() and "1.234" in page.cells
+    assert (tmp_path / "out" / "robustness-mae.png").is_file() and f"{1 + mae:.3f}" in page.cells
     assert "Published figures come from other features" in page.source  # of CMU-MOSI
 
     other = write_run(tmp_path / "other", seed=2)
-    stored["random"] = {rate: one | {"mae": one["mae"] + 0.2} for rate, one in stored["random"].items()}
-    (other / "robustness.json").write_text(json.dumps(stored))
+    mean = (mae + write_robustness(other)) / 2
+    shutil.move(other / "robustness" / "robustness.json", other / "robustness.json")
     figure = robustness(group_runs(find_runs([folder, other])))
-    assert "0 1.012, 0.5 1.334." in figure.panels[0].alt
+    assert f"0 {mean:.3f}, 0.5 {1 + mean:.3f}." in figure.panels[0].alt
     axes = Figure().subplots()
     figure.panels[0].draw(axes)
-    assert len(axes.collections) == 1 and len(axes.lines) == 2  # a band, its mean, and what is published
+    assert len(axes.collections) == 1 and len(axes.lines) == 3  # a band, its mean, what is published, a guess
+
+    results = json.loads((other / "all_results.json").read_text())
+    (other / "all_results.json").write_text(json.dumps(results | {"test_mae": mean + 1}))
+    assert "robustness.json is not of this run: on the complete data, its MAE is" in refused(capsys, other)
+
+
+def test_runs_of_several_data_sets_stand_beside_no_published_figures(tmp_path, sketched):
+    for place, dataset in enumerate(("mosi", "mosei")):
+        write_robustness(write_run(tmp_path / dataset, dataset=dataset), guess=1.0 + place)
+    page = report(tmp_path / "out", tmp_path / "mosi", tmp_path / "mosei")
+    assert "Self-MM on mosi, mosei: 2 runs" in page.source and "ublished" not in page.source
+    axes = Figure().subplots()
+    robustness(group_runs(find_runs([tmp_path / "mosi", tmp_path / "mosei"]))).panels[0].draw(axes)
+    assert [one.get_label() for one in axes.lines] == ["dataset mosi", "dataset mosei"]  # and no guess
+
+
+def test_each_group_has_its_own_constant_prediction():
+    def group(name, f1, constant):
+        results = {"test_acc": f1, "test_f1_macro": f1, "test_constant_acc": constant}
+        return Group(name, [StoredRun(Path(name), {}, results=results)])
+
+    titles = {"acc": "Acc"}
+    (table,) = _by_metric([group("a", 0.5, 0.2), group("b", 0.6, 0.3)], "test", titles, [])
+    assert table.head == ["", "a", "b", "constant (a)", "constant (b)"]
+    assert table.rows == [("Acc", "0.500", "0.600", "0.200", "0.300")]
+    (table,) = _by_metric([group("a", 0.5, 0.2), group("constant", 0.6, 0.2)], "test", titles, [])
+    assert table.head == ["", "a", "constant", "constant"] and table.rows == [("Acc", "0.500", "0.600", "0.200")]
 
 
 def test_sentences_are_shown_and_escaped(tmp_path, sketched):
@@ -545,6 +587,16 @@ def test_data_that_are_other_ones_by_now(tmp_path, sketched):
     folder = write_run(tmp_path / "run", ids=[f"other{row}" for row in range(TRAIN)], data=str(file))
     page = report(tmp_path / "out", folder)
     assert "have changed since the run" in page.source and str(tmp_path) not in page.source
+
+
+def test_data_with_other_texts_by_now(tmp_path, sketched):
+    splits = load_splits("mosi", str(mmsa_file(file := tmp_path / "unaligned_50.pkl")))
+    folder = write_run(tmp_path / "run", ids=splits["train"]["id"], data=str(file))
+    known = {"data": {split: samples.fingerprint() for split, samples in splits.items()}, "sessions": []}
+    (folder / "environment.json").write_text(json.dumps(known))
+    assert not isinstance(Data().of(StoredRun.read(folder)), str)
+    mmsa_file(file, raw_text=lambda rows: ["another text"] * rows)
+    assert "have changed since the run" in Data().of(StoredRun.read(folder))
 
 
 def test_the_widest_range_ignores_what_is_absent():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,11 +129,26 @@ def _names(runs: list[StoredRun]) -> list[str]:
     ]
     if max(map(len, names)) > LONGEST:
         names = [_configuration(run.folder) or run.folder.name for run in runs]
-    places = [run.folder.absolute().parent.parent if _configuration(run.folder) else run.folder for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({place.name})".lstrip()
-        for name, place in zip(names, places, strict=True)
+    ends = [
+        _end(run, [other for other, one in zip(runs, names, strict=True) if one == name and other is not run])
+        for run, name in zip(runs, names, strict=True)
     ]
+    return [
+        name if names.count(name) == 1 else f"{name} ({end})".lstrip() for name, end in zip(names, ends, strict=True)
+    ]
+
+
+def _end(run: StoredRun, others: list[StoredRun]) -> str:
+    """Returns the shortest end of the path of a run's sweep or folder that no other run has."""
+    taken = {end for other in others for end in _ends(other)}
+    return next((end for end in _ends(run) if end not in taken), "")
+
+
+def _ends(run: StoredRun) -> Iterator[str]:
+    folder = run.folder.absolute()
+    for place in [folder.parents[1], folder] if _configuration(folder) else [folder]:
+        for count in range(1, len(place.parts)):
+            yield "/".join(place.parts[-count:])
 
 
 def _slugs(names: list[str]) -> list[str]:
@@ -148,6 +164,7 @@ class Data:
 
     def __init__(self):
         self._loaded: dict[tuple, Splits | str] = {}
+        self._fingerprints: dict[tuple, dict[str, str]] = {}
 
     def of(self, run: StoredRun) -> Splits | str:
         """Returns the splits that `run` was trained on, or a sentence that says why they are not there."""
@@ -159,9 +176,17 @@ class Data:
             except (ValueError, OSError):
                 self._loaded[key] = f"The data, {_place(key[1])}, can no longer be read from where the run had them."
         splits = self._loaded[key]
-        if not isinstance(splits, str) and splits["train"]["id"] != run.train_ids:
+        if not isinstance(splits, str) and not self._same(key, splits, run):
             return f"The data, {_place(key[1])}, have changed since the run was trained on them."
         return splits
+
+    def _same(self, key: tuple, splits: Splits, run: StoredRun) -> bool:
+        """Checks that the run was trained on these clips, as it has recorded them; older runs record only their ids."""
+        if "data" not in run.environment:
+            return splits["train"]["id"] == run.train_ids
+        if key not in self._fingerprints:
+            self._fingerprints[key] = {split: samples.fingerprint() for split, samples in splits.items()}
+        return self._fingerprints[key] == run.environment["data"]
 
 
 def _place(data: str | None) -> str:

@@ -21,7 +21,8 @@ def results(groups: list[Group]) -> Figure:
     several = _several_seeds(groups)
     panels = [_seeds_panel(groups, name, titles[name]) for name in names[:3] if several]
     first = runs[0]
-    published = published_figures(first.dataset, first.modalities, first.task, names)
+    one_dataset = len({run.dataset for run in runs}) == 1
+    published = published_figures(first.dataset, first.modalities, first.task, names) if one_dataset else []
     by_split = _by_metric if first.label_range is None else _by_run  # metrics of each target are too many for a line
     tables = [
         table
@@ -66,18 +67,23 @@ def _by_metric(
     groups: list[Group], split: str, titles: dict[str, str], published: list[PublishedFigures]
 ) -> Iterator[Table]:
     """Yields tables with a row for each metric: those of the task, those that are published, those of each target."""
-    columns = {group.name or "run": {name: _cell(group, f"{split}_{name}") for name in titles} for group in groups}
-    columns["constant"] = {name: _cell(groups[0], f"{split}_constant_{name}") for name in titles}
-    beside = {f"published: {one.name}": {name: _published_cell(one, name) for name in titles} for one in published}
+    columns = [(group.name or "run", {name: _cell(group, f"{split}_{name}") for name in titles}) for group in groups]
+    constant = [
+        (group.titled("constant"), {name: _cell(group, f"{split}_constant_{name}") for name in titles})
+        for group in groups
+    ]
+    alike = all(cells == constant[0][1] for _, cells in constant)  # otherwise the groups have other clips
+    columns += [("constant", constant[0][1])] if alike else constant
+    beside = [(f"published: {one.name}", {name: _published_cell(one, name) for name in titles}) for one in published]
     printed = {name for one in published for name in one.metrics}
     for kind, names, shown in (
         ("", [name for name in titles if name in METRIC_NAMES], columns),
-        (", beside published figures", [name for name in titles if name in printed], columns | beside),
+        (", beside published figures", [name for name in titles if name in printed], columns + beside),
         (", each of them", [name for name in titles if name not in METRIC_NAMES], columns),
     ):
-        cells = {name: [column[name] for column in shown.values()] for name in names}
+        cells = {name: [column[name] for _, column in shown] for name in names}
         if rows := [(titles[name], *of) for name, of in cells.items() if any(of)]:
-            yield Table(["", *shown], rows, _caption(groups, split) + kind)
+            yield Table(["", *(head for head, _ in shown)], rows, _caption(groups, split) + kind)
 
 
 def _several_seeds(groups: list[Group]) -> bool:

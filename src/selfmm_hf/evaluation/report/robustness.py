@@ -9,7 +9,9 @@ import numpy as np
 from ...metrics import metric_name
 from ...runs.plot import legend
 from ...runs.stored import RunError, StoredRun, read_json
+from ...task_metrics import main_metric
 from ..robustness.curves import Curves, by_rate, draw_rates, published_rates
+from ..robustness.measure import same_within
 from ..robustness.published import Published, published
 from ..robustness.tables import REPORT_FILE, headlines, of_each
 from .data import Group
@@ -40,14 +42,16 @@ def robustness(groups: list[Group]) -> Figure:
         ]
         if rows:
             tables.append(Table(["run", what, *(metric_name(name)[1] for name in names)], rows, title))
-    panels, beside = [], published(first.dataset)
+    datasets = {run.dataset for group in groups for run in group.finished}
+    panels, beside = [], published(first.dataset) if len(datasets) == 1 else []
     for name in names:
         curves: Curves = {group: {} for group in measured}
         for group, found in measured.items():
             for run, report in found:
                 for rate, value in by_rate(_figures(run, report, "random", name)).items():
                     curves[group].setdefault(rate, []).append(value)
-        guess = next(iter(measured.values()))[0][1].get("guess", {}).get(name)
+        guesses = {(report.get("guess") or {}).get(name) for found in measured.values() for _, report in found}
+        guess = guesses.pop() if len(guesses) == 1 else None  # others for other clips
         panels.append(_panel(name, curves, guess, beside))
     text = (
         "The test split again, with words, frames of sound and frames of the face missing at random, all at the same "
@@ -64,11 +68,24 @@ def robustness(groups: list[Group]) -> Figure:
 
 
 def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
-    """Yields the runs that have a report of robustness, beside their other files or in a folder of its own."""
+    """
+    Yields the runs that have a report of robustness, beside their other files or in a folder of its own.
+
+    Raises:
+        RunError: It is not of this run: its result on the complete data is another one.
+    """
     for run in group.finished:
         places: list[Path] = [run.folder / REPORT_FILE, run.folder / "robustness" / REPORT_FILE]
-        if found := [file for file in places if file.is_file()]:
-            yield run, read_json(found[-1], "random")
+        if not (found := [file for file in places if file.is_file()]):
+            continue
+        report, name = read_json(found[-1], "random"), main_metric(run.task)
+        value, expected = _figures(run, report, "random", name).get("0"), run.results.get(f"test_{name}")
+        if value is not None and expected is not None and not abs(value - expected) <= same_within(run.task):
+            raise RunError(
+                f"{found[-1]} is not of this run: on the complete data, its {metric_name(name)[1]} is {value:.3f}, and "
+                f"that of the run {expected:.3f}. Move it away, or measure this run: selfmm robustness."
+            )
+        yield run, report
 
 
 def _figures(run: StoredRun, report: dict[str, Any], kind: str, name: str) -> dict[str, float]:

@@ -40,11 +40,11 @@ def write_report(paths: list[Path], out: Path) -> Path:
     groups = group_runs(find_runs(paths))
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the report.")
+    if (out / OPTIONS_FILE).exists():
+        raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     figures = make_figures(groups)
     panels = [panel for figure in figures for panel in figure.panels]
     drawn = {panel.name: render(panel) for panel in tqdm(panels, desc="Drawing", unit="picture", delay=1, leave=False)}
-    if (out / OPTIONS_FILE).exists():
-        raise ValueError(f"{out} is the folder of a run; name another for the report, such as {out / 'report'}.")
     out.mkdir(parents=True, exist_ok=True)
     earlier = (out / PAGE).read_text(encoding="utf-8") if (out / PAGE).is_file() else ""
     content = {f"{name}.png": png for name, (png, _) in drawn.items()}

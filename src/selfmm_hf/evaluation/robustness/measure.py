@@ -160,7 +160,7 @@ def _check_data(name: str, config: SelfMMConfig, samples: Samples) -> None:
             raise ValueError(f"{name} reads {modality} of {reads} columns, but the data have {width}.")
 
 
-def _same_within(task: Task) -> float:
+def same_within(task: Task) -> float:
     """Returns by how much the main metric of the same data may differ."""
     if task.problem_type != REGRESSION:
         return SAME
@@ -181,7 +181,7 @@ def _predictions(
         if one.protocol == "complete" and expected is not None:
             name = main_metric(model.config.task)
             value = metrics_of(model.config.task, predictions[one], labels)[name]
-            if abs(value - expected) > _same_within(model.config.task):
+            if abs(value - expected) > same_within(model.config.task):
                 title = {"mae": "mean absolute error", "acc": "accuracy"}[name]
                 raise ValueError(
                     f"On the complete data the {title} is {value:.3f}, but the run found {expected:.3f}: "
