@@ -6,7 +6,7 @@ import torch
 from conftest import assert_same_outputs, tiny_text_config
 from safetensors.torch import load_file
 from torch import nn
-from transformers import BertConfig, DistilBertConfig, ElectraConfig
+from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
 from selfmm_hf.conversion.from_official import convert_state_dict, load_official_checkpoint, model_from_official
 
@@ -92,6 +92,18 @@ def test_another_text_encoder_by_its_folder(tiny_model, tiny_batch, tmp_path):
     assert_same_outputs(loaded.eval()(**tiny_batch()), model(**tiny_batch()))
     with pytest.raises(ValueError, match="lacks"):
         load_official_checkpoint(tmp_path / "selfmm.pth")
+
+
+def test_roberta_is_not_taken_for_bert(tiny_model, tmp_path):
+    """Its parameters have the same names, but its positions begin at 2."""
+    config = RobertaConfig(**{**tiny_text_config(num_attention_heads=1).to_diff_dict(), "type_vocab_size": 1})
+    model = tiny_model(text_config=config)
+    torch.save(official_names(model), tmp_path / "selfmm.pth")
+    with pytest.raises(ValueError, match=r"as RoBERTa has.*--text_encoder"):
+        load_official_checkpoint(tmp_path / "selfmm.pth")
+    config.save_pretrained(tmp_path / "text")
+    loaded = load_official_checkpoint(tmp_path / "selfmm.pth", str(tmp_path / "text"))
+    assert loaded.config.text_config.model_type == "roberta"
 
 
 class Hostile:

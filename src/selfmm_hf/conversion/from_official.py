@@ -83,19 +83,24 @@ def model_from_official(
 
     Args:
         official: As loaded by `torch.load(..., weights_only=True)`.
-        text_config: Of the text encoder. Without it a BERT is built from the sizes, with heads 64 wide.
+        text_config: Of the text encoder. Without it, a BERT is built from the sizes, with heads 64 wide.
         options: Options of [`SelfMMConfig`] that no tensor shows: dropouts, `label_range`, ...
 
     Raises:
         ValueError: The tensors are not those of a Self-MM model, or do not fit the text encoder.
     """
-    weights = convert_state_dict(official)
+    weights, built = convert_state_dict(official), text_config is None
     try:
-        sizes, text_config = _sizes(weights), text_config or _bert_config(weights)
+        sizes, text_config = _sizes(weights), _bert_config(weights) if built else text_config
     except KeyError as error:
         raise ValueError(f"The checkpoint lacks {error}: it is not a complete Self-MM model.") from error
     except (IndexError, TypeError, ValueError) as error:
         raise ValueError(f"The checkpoint's tensors have not the shapes of a Self-MM model: {error}.") from error
+    if built and text_config.type_vocab_size == 1:  # the names of all parameters are those of BERT
+        raise ValueError(
+            "The checkpoint's text encoder has one type of token, as RoBERTa has, not two, as BERT: name the encoder "
+            "that it was trained with, as --text_encoder FacebookAI/roberta-base."
+        )
     config = SelfMMConfig(**{"text_config": text_config, "text_pooling": "cls", **sizes, **options})
     model = SelfMMModel(config)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
