@@ -94,7 +94,26 @@ def test_a_folder_has_folds(tmp_path, capsys):
     prepare(find_builder("custom", str(folder), "fold3of3"), tmp_path / "out")
     prepare(find_builder("custom", str(folder), "fold1of3"), tmp_path / "out")
     assert load_splits("custom", str(tmp_path / "out"), "fold3of3")["test"]["id"] == splits["test"]["id"]
+    with pytest.raises(DataError, match="has the configurations fold3of3, fold1of3: name one by --data_config"):
+        load_splits("custom", str(tmp_path / "out"))
     assert command("data", "verify", tmp_path / "out") == 0
+
+
+def test_no_fold_is_taken_instead_of_another_configuration(tmp_path, capsys):
+    split = [("train", "train", "validation", "test")[row % 4] for row in range(len(SUBJECTS))]
+    folder, out = make(tmp_path / "own", split=split), tmp_path / "out"
+    for name in ("Fold1of3", "aligned"):
+        for call in (("inspect", folder), ("prepare", "custom", "--data", folder, "--output_dir", out)):
+            assert command("data", *call, "--data_config", name) == 2
+            said = f"table.csv: there is no configuration '{name}'; expected a fold such as fold1of5"
+            assert said in capsys.readouterr().err
+    assert command("data", "prepare", "custom", "--data", folder, "--output_dir", out) == 0
+    assert "--data_config" not in capsys.readouterr().out
+    prepare(find_builder("custom", str(folder), "fold1of3"), out)
+    assert load_splits("custom", str(out))["test"]["id"] == load_splits("custom", str(folder))["test"]["id"]
+    given = ("--data_config", "fold2of3")
+    assert command("data", "prepare", "custom", "--data", folder, "--output_dir", out, *given) == 0
+    assert f"selfmm train --dataset custom --data {out} --data_config fold2of3 ..." in capsys.readouterr().out
 
 
 def test_folds_that_are_prescribed(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from selfmm_hf.data import DataError, demo_corpus
 from selfmm_hf.data.columns import UNIMODAL_LABELS, features
@@ -368,6 +368,11 @@ def test_errors(look):
         inspect({"train": prepared(TRAIN), "test": other})
     with pytest.raises(DataError, match="train: a clip has no label"):
         inspect({"train": prepared([(*TRAIN[0][:5], None)])})
+    kind = features({}, label=ClassLabel(names=["sad", "glad"]))
+    for label in (None, -1):
+        rows = Dataset.from_dict({"id": ["a", "b"], "text": ["so", "no"], "label": [1, label]}, kind)
+        with pytest.raises(DataError, match="train: a clip has no label"):
+            inspect({"train": DatasetClips(rows)})
 
 
 @pytest.mark.parametrize("kind", ["file", "demo", "text", "zeros", "one clip"])

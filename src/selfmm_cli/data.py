@@ -51,7 +51,8 @@ def prepare(
         if builder is None:
             raise ValueError(f"{data} is neither a feature file nor a folder with a table.csv or table.parquet.")
         write(builder, output_dir, overwrite)
-        origin = next(one for one in origins(output_dir) if one["config"] == builder.config.name)
+        there = {one["config"]: one for one in origins(output_dir)}
+        origin = there[builder.config.name]
     if origin["research"] not in (None, builder.TITLE):
         print(
             f"These are clips of {origin['research']}, for research use: they cannot be pushed to a public repository."
@@ -59,7 +60,8 @@ def prepare(
     rows = ", ".join(f"{split} {count}" for split, count in origin["rows"].items())
     print(f"{output_dir}: {builder.TITLE}, {rows}. Use it with")
     print(f"  load_dataset({str(output_dir)!r}, {builder.config.name!r})")
-    given = f" --label_range {builder.label_range:g}" if dataset == "custom" and builder.label_range else ""
+    given = f" --data_config {builder.config.name}" if len(there) > 1 else ""
+    given += f" --label_range {builder.label_range:g}" if dataset == "custom" and builder.label_range else ""
     print(f"  selfmm train --dataset {builder.name} --data {output_dir}{given} ...")
 
 

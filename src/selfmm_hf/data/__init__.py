@@ -15,7 +15,6 @@ from ..storage.hub_names import check_name
 from .builder import FeatureBuilder, layout
 from .columns import SPLITS, odd_column
 from .custom import Custom, is_custom
-from .folds import read_fold
 from .iemocap import Iemocap
 from .mmsa import DataError, read_mmsa
 from .mosei import Mosei
@@ -147,7 +146,7 @@ def find_builder(
     if dataset == "custom":
         options["label_range"] = builder.LABEL_RANGE if label_range is None else label_range
         if is_custom(path):
-            return builder(data_dir=data, **({"name": config} if read_fold(config) else {}), **options)
+            return builder(data_dir=data, **({"name": config} if config else {}), **options)
     if (path / "extraction.jsonl").is_file() and not is_custom(path):
         raise DataError(f"{data} is not finished: run the same `selfmm extract` again to resume it.")
     if path.is_file():

@@ -18,6 +18,7 @@ from ..model.task_selfmm import Task
 from ..storage.hub_names import take_from_hub
 from .columns import SPLITS
 from .custom.table import SPLITS as SPLIT_NAMES
+from .folds import FOLD
 from .safe_pickle import DataError
 from .targets import score, task_from_json
 
@@ -141,10 +142,18 @@ def _find(folder: Path, data: str, config: str | None) -> Prepared:
 
 
 def _of_config(data: str, config: str | None, facts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The origin of this configuration, by default of the last by name: `unaligned` rather than `aligned`."""
+    """
+    The origin of this configuration, by default of the last by name: `unaligned` rather than `aligned`; never of one of
+    several folds.
+    """
     found = [one for one in facts if config in (None, one["config"])]
+    names = ", ".join(one["config"] for one in facts)
     if facts and not found:
-        raise DataError(f"{data} has no configuration {config}, but {', '.join(one['config'] for one in facts)}.")
+        raise DataError(f"{data} has no configuration {config}, but {names}.")
+    if len(found) > 1:
+        found = [one for one in found if not FOLD.fullmatch(one["config"])]
+        if not found:
+            raise DataError(f"{data} has the configurations {names}: name one by --data_config.")
     return found[0] if found else None
 
 

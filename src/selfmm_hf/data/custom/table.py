@@ -97,6 +97,8 @@ def read_splits(path: Path, config: str | None = None) -> dict[str, list[Any]]:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     if wanted is None:
+        if config not in (None, "default"):
+            raise DataError(f"{path}: there is no configuration {config!r:.40}; expected a fold such as fold1of5")
         columns = read_table(path, folds=True)
         check_splits(path, columns)
         return columns

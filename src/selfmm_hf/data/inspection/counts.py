@@ -202,13 +202,14 @@ def is_several(task: Task) -> bool:
 
 
 def _by_target(labels: dict[str, Any], task: Task) -> dict[str, float | None]:
-    """Labels as numbers, a class as 1 and the others as 0."""
+    """Labels as numbers, a class as 1 and the others as 0; `None` where a clip has no class."""
     if not is_several(task):
         return {name: label[0] if isinstance(label, list) else label for name, label in labels.items()}
     found = {}
     for column, label in labels.items():
         if not isinstance(label, list):
-            label = [float(number == label) for number in range(len(task.names))]
+            known = label in range(len(task.names))  # -1, or null: no class
+            label = [float(number == label) if known else None for number in range(len(task.names))]
         found |= {f"{column}:{name}": number for name, number in zip(task.names, label, strict=True)}
     return found
 
