@@ -561,6 +561,8 @@ def test_the_card_of_words_alone_tells_of_no_other_modality(tmp_path):
     card = ModelCard(str(model_card(model, processor, facts()))).text
     assert "modalities alone" not in card and "disagree" not in card and "clip.mp4" not in card
     assert 'pipe({"text": "the movie was lovely"})' in card
+    card = ModelCard(str(model_card(model, processor, facts(processes=2)))).text  # whose batches are added up
+    assert "accelerate launch --multi_gpu --num_processes 2 train.py --config preset.yaml --seed 1111" in card
 
 
 @pytest.mark.parametrize(

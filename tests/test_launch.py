@@ -106,6 +106,9 @@ def test_fsdp_trains_resumes_and_saves_what_ddp_does(tmp_path, data):
         **said,
         **{name: pytest.approx(value, abs=1e-4, nan_ok=True) for name, value in numbers.items()},
     } == results[0]
+    card = (whole / "model" / "README.md").read_text()
+    assert "trained on 2 x CPU" in card
+    assert "accelerate launch --multi_gpu --num_processes 2 train.py --config preset.yaml --text_encoder" in card
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (sharded, whole)]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():

@@ -410,7 +410,9 @@ def test_convert_makes_a_model_folder(tmp_path, encoder, capsys):
     converted = AutoModel.from_pretrained(out)
     for name, value in model.state_dict().items():
         assert torch.equal(converted.state_dict()[name], value), name
-    assert (out / "tokenizer.json").is_file()
+    assert (out / "tokenizer.json").is_file() and "no tokenizer" not in capsys.readouterr().out
+    cli.main(["convert", str(tmp_path / "official.pth"), "--output_dir", str(tmp_path / "wordless")])
+    assert "It has no tokenizer, so its pipeline reads no words" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main(["convert", str(tmp_path / "official.pth"), "--output_dir", str(out)])
     assert "exists already" in capsys.readouterr().err

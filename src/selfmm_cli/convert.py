@@ -22,3 +22,5 @@ def convert(
 
         model = write(checkpoint, output_dir, text_encoder, label_range)
     print(f"{output_dir}: {model.num_parameters():,} parameters; load it with AutoModel and trust_remote_code=True.")
+    if text_encoder is None:
+        print("It has no tokenizer, so its pipeline reads no words: name --text_encoder for one.")

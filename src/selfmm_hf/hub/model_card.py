@@ -246,7 +246,9 @@ def _command(facts: dict) -> str:
     if "seeds" in facts:
         run = shlex.join(["selfmm", "benchmark", "run", *presets, "--seeds", str(len(facts["seeds"]))])
         return f"{run} --output_dir SWEEP\nselfmm benchmark ensemble SWEEP --output_dir MODEL"
-    return shlex.join(["accelerate", "launch", "train.py", *presets, *facts["overrides"]])
+    count = facts.get("processes", 1)
+    processes = ["--multi_gpu", "--num_processes", str(count)] if count > 1 else []  # the batch size is that of each
+    return shlex.join(["accelerate", "launch", *processes, "train.py", *presets, *facts["overrides"]])
 
 
 def _calls(processor: SelfMMProcessor) -> list[str]:

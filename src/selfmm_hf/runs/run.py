@@ -286,6 +286,7 @@ class Run:
             **{name: getattr(self.options, name) for name in names},
             "sizes": {split: len(samples) for split, samples in self.splits.items()},
             "hardware": hardware(trainer),
+            "processes": trainer.accelerator.num_processes,
         }
 
 
