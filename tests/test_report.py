@@ -468,6 +468,8 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
         ("options.yaml", b"", "holds no options"),
         ("all_results.json", b"{", "is damaged"),
         ("all_results.json", b"{}", "has no 'best_epoch'"),
+        ("all_results.json", b'{"best_epoch": 0, "epochs": 4}', "is damaged: it has best_epoch 0 of 4"),
+        ("all_results.json", b'{"best_epoch": 5, "epochs": 4}', "is damaged: it has best_epoch 5 of 4"),
         ("trainer_state.json", None, "is missing: the run is not complete"),
         ("trainer_state.json", b"[]", "is damaged"),
         ("predictions.parquet", None, "is missing: the run is not complete"),

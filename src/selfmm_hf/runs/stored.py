@@ -65,6 +65,9 @@ class StoredRun:
                 run.log_history = read_json(checkpoint / TRAINER_STATE_NAME, "log_history")["log_history"]
             return run
         run.results = read_json(folder / RESULTS_FILE, "best_epoch", "epochs")
+        best, epochs = run.results["best_epoch"], run.results["epochs"]
+        if not (isinstance(best, int) and isinstance(epochs, int) and 0 < best <= epochs):
+            raise RunError(f"{folder / RESULTS_FILE} is damaged: it has best_epoch {best!r:.20} of {epochs!r:.20}.")
         run.log_history = read_json(folder / TRAINER_STATE_NAME, "log_history")["log_history"]
         run.predictions = read_predictions(folder)
         return run
