@@ -110,6 +110,7 @@ def test_a_fold_that_is_not_done_leaves_its_seed_out(done, tmp_path):
     [
         (["--folds", 2], "holds fold1of3, not one of 2 folds: name another --output_dir"),
         (["--folds", 3, "--data_config", "fold1of3"], "--data_config names one fold, and --folds runs all of them"),
+        (["--folds", 3, "--data-config", "fold1of3"], "--data_config names one fold, and --folds runs all of them"),
         (["--folds", 3, "--seeds", 0], "at least one seed"),
         (["--folds", 3, "--dataset", "demo"], "a custom data set whose table has a column 'subject', not demo"),
     ],

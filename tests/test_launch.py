@@ -108,7 +108,7 @@ def test_fsdp_trains_resumes_and_saves_what_ddp_does(tmp_path, data):
     } == results[0]
     card = (whole / "model" / "README.md").read_text()
     assert "trained on 2 x CPU" in card
-    assert "accelerate launch --multi_gpu --num_processes 2 train.py --config preset.yaml --text_encoder" in card
+    assert "accelerate launch --multi_gpu --num_processes 2 train.py --config preset.yaml --data file.pkl" in card
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (sharded, whole)]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():

@@ -52,7 +52,7 @@ def prepare(
         raise ValueError(f"{folder} holds {others[0]}, not one of {count} folds: name another --output_dir.")
     if (dataset := read_options(arguments)[0].dataset) != "custom":
         raise ValueError(f"Folds need a custom data set whose table has a column 'subject', not {dataset}.")
-    if any(one.split("=")[0] == "--data_config" for one in arguments):
+    if any(one.split("=")[0] in ("--data_config", "--data-config") for one in arguments):
         raise ValueError("--data_config names one fold, and --folds runs all of them: leave one of them out.")
     return {name: prepare_sweep(folder / name, configurations, seeds, _of(name, arguments)) for name in names}
 
