@@ -46,6 +46,7 @@ class Bookkeeping:
             batch = {task: values[index] for task, values in self.features.items()}
             present = {task: torch.ones_like(index, dtype=torch.bool) for task in self.present}
             self.state.update(index, batch, present, epoch=1)
+        self.state.end_epoch(1)
 
     def _next(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if self.at + BATCH > len(self.order):

@@ -18,6 +18,10 @@ from conftest import mmsa_file
 from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging
 
+from selfmm_hf.labels import pseudo_labels
+from selfmm_hf.labels.conventions import CONVENTIONS
+from selfmm_hf.model.task_selfmm import Task
+
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 # Run by other tests: kill_and_resume in test_checkpoints, parity in test_parity, the others in test_label_family.
@@ -207,9 +211,9 @@ def test_what_the_ablation_puts_in_the_place_of_others_is_there(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     steps = runpy.run_path(str(BENCHMARKS / "label_ablation.py"))["ABLATIONS"].values()
     places = [place for step in steps if isinstance(step, dict) for place in step]
-    assert len(places) == 8
+    assert len(places) == 11
     for module, _, name in (f"selfmm_hf.{place}".rpartition(".") for place in places):
-        assert callable(getattr(importlib.import_module(module), name))
+        assert hasattr(importlib.import_module(module), name)
 
 
 def test_label_rules(monkeypatch, capsys):
@@ -220,12 +224,32 @@ def test_label_rules(monkeypatch, capsys):
     said, *given = next(label_rules.untrained(1))
     labels, positions, fusion = (torch.from_numpy(one).float().unsqueeze(-1) for one in given)
     for rule in label_rules.RULES:
-        generated = label_rules.generated(rule, positions, fusion, labels)
-        assert generated.shape == (*said.shape, 1) and generated.isfinite().all()
+        history = label_rules.replay(rule, [(positions, fusion)] * 14, labels, 3.0)
+        assert history.shape == (15, *said.shape) and np.isfinite(history).all()
     monkeypatch.setattr(sys, "argv", ["label_rules.py", "--corpora", "few", "--epochs", "3", "--untrained", "2"])
     label_rules.main()
     shown = re.findall(r"(?m)^.{36} +\d +\d +0\.\d{3}/\d\.\d{3} +\d of 6, at worst", capsys.readouterr().out)
-    assert len(shown) == len(label_rules.RULES) == 8
+    assert len(shown) == len(label_rules.RULES) == 11
+
+
+def test_replayed_labels_of_the_default_rule_are_those_of_the_run(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import label_rules
+
+    _, *given = next(label_rules.untrained(1))
+    labels, positions, fusion = (torch.from_numpy(one).float().reshape(len(given[0]), -1) for one in given)
+    recorded, rule = [], pseudo_labels.calibrated_labels
+    monkeypatch.setattr(pseudo_labels, "calibrated_labels", lambda *one: recorded.append(one[:2]) or rule(*one))
+    widths = {"fusion": 1, "text": 1, "audio": 1, "vision": 1}
+    state = pseudo_labels.PseudoLabels(labels, widths, CONVENTIONS["default"], Task())
+    index, every = torch.arange(len(labels)), torch.ones(len(labels), dtype=torch.bool)
+    for epoch in range(1, 17):
+        said = dict(zip(widths, torch.cat([fusion, positions], 1).split(1, 1), strict=True))
+        state.update(index, said, {name: every for name in state.modalities}, epoch)
+        state.end_epoch(epoch)
+    replayed = torch.from_numpy(label_rules.replay("default", recorded, labels, 3.0))
+    assert torch.equal(replayed, torch.stack(state.history).squeeze(-1))
+    assert not torch.equal(replayed[-1], replayed[0])
 
 
 def test_the_default_rule_helps_on_corpora_of_many_kinds_and_harms_nearly_none(monkeypatch):
