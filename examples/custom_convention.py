@@ -13,18 +13,19 @@ Trains the same model twice, and compares the generated labels with what the cor
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 
 from selfmm_hf import SelfMMConfig, SelfMMModel, SelfMMTrainer, SelfMMTrainingArguments
 from selfmm_hf.data import Samples, fit_processor
 from selfmm_hf.data.synthetic import demo_corpus, demo_text_config, demo_tokenizer
-from selfmm_hf.labels.conventions import CONVENTIONS, Convention
+from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.labels.quality import correlation, true_labels
 
 SIZES = {"train": 300, "validation": 60}
 # The paper's formula, but clamped to the scale, and clips in agreement keep a tenth of their weight.
-MINE = Convention(distance="squared", clamp=True, agreement_weight=0.1)
+MINE = replace(CONVENTIONS["paper"], clamp=True, agreement_weight=0.1)
 
 
 def main(folder: str = "runs/convention", sizes: dict[str, int] = SIZES, epochs: int = 14) -> dict[str, dict]:

@@ -7,6 +7,7 @@ import runpy
 import sys
 import tomllib
 import types
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from transformers import pipeline
 from selfmm_hf import SelfMMConfig
 from selfmm_hf.data.synthetic import SITUATIONS
 from selfmm_hf.data.synthetic import SIZES as SPLITS
+from selfmm_hf.labels.conventions import CONVENTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -47,7 +49,10 @@ def test_train_in_python(trained):
 
 
 def test_custom_convention(tmp_path):
-    found = example("custom_convention").main(str(tmp_path), **FAST)
+    program = example("custom_convention")
+    mine, paper = asdict(program.MINE), asdict(CONVENTIONS["paper"])
+    assert {name for name in mine if mine[name] != paper[name]} == {"clamp", "agreement_weight"}  # as its comment says
+    found = program.main(str(tmp_path), **FAST)
     assert found["mine"].keys() == found["default"].keys() == {"text", "audio", "vision"}
     assert found["mine"] != found["default"]
 

@@ -264,6 +264,20 @@ def test_conventions_differ_where_the_table_says():
     }
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"least_step": 1.5}, r"least_step must be in \[0, 1\], got 1.5"),
+        ({"least_step": float("nan")}, "least_step .*, got nan"),
+        ({"agreement_weight": -1.0}, r"agreement_weight must be in \[0, 1\], got -1.0"),
+        ({"distance": "axes"}, "distance must be one of .*'euclidean'.*, got 'axes'"),
+    ],
+)
+def test_a_convention_of_values_that_mean_nothing_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(CONVENTIONS["default"], **wrong)
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_a_device_without_float64_leaves_the_same_state(convention):
     y, index = labels(torch.Generator().manual_seed(1)), torch.tensor([0, 5, 7])

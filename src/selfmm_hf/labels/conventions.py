@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+DISTANCES = ("axis", "euclidean", "squared")
+
 
 @dataclass(frozen=True)
 class Convention:
@@ -26,6 +28,9 @@ class Convention:
         sum_accumulated: Whether the mean losses of accumulated batches are summed, and an incomplete last group of an
             epoch is dropped; otherwise each sample counts once.
         mean_of_batch_means: Whether the validation loss is the mean of the batches' means, not of all samples.
+
+    Raises:
+        ValueError: `distance` is none of these, or `agreement_weight` or `least_step` is not in [0, 1].
     """
 
     distance: str = "axis"
@@ -38,6 +43,13 @@ class Convention:
     least_step: float = 0.15
     sum_accumulated: bool = False
     mean_of_batch_means: bool = False
+
+    def __post_init__(self):
+        if self.distance not in DISTANCES:
+            raise ValueError(f"distance must be one of {DISTANCES}, got {self.distance!r}.")
+        for name in ("agreement_weight", "least_step"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
 
 
 CONVENTIONS = {
