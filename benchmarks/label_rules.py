@@ -11,8 +11,8 @@ label_family.py), and the means over all cells at the end.
 
 The script also compares the rules without training, on corpora with random parameters. The positions there are the
 truth plus random noise. These are corpora of many more kinds, and a rule must not harm there either. There is a single
-epoch there, without momentum. For each rule, it prints the number of cells that are
-worse than y_m, the largest loss, and the mean gain, each in correlation and error.
+epoch there, without momentum. For each rule, it prints the number of cells that are worse than y_m, the largest loss,
+and the mean gain, each in correlation and error.
 With --spoiled, one modality says nothing in a share of the clips: its positions there are those of other clips. This
 is noise that spoils some clips and spares the others, like a face that is hidden now and then.
 """
