@@ -40,7 +40,7 @@ def test_few_clips_lower_the_weights_and_raise_the_covariance_by_two_standard_er
     error = 0.5 - 2 * 0.4 * 0.5
     lowered = 0.4 - 2 * (error / 1.25 / 100) ** 0.5  # least squares: a weight has the variance error / variance / clips
     shared = 0.6 - 0.5 - 0.5 + 0.5
-    raised = shared + 2 * ((1.25 - 2 * 0.5 + 0.5) * (0.6 - 2 * 0.5 + 0.5) / 100) ** 0.5  # of two independent differences
+    raised = shared + 2 * ((1.25 - 2 * 0.5 + 0.5) * (0.6 - 2 * 0.5 + 0.5) / 100) ** 0.5
     many, few = noise_in_errors(covariance).tolist(), noise_in_errors(covariance, 100).tolist()
     assert few == pytest.approx([one * 0.4 / lowered * (raised + error) / (shared + error) for one in many], rel=1e-5)
     assert noise_in_errors(covariance, 1).tolist() == [1, 1]
