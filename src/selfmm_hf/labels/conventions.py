@@ -40,7 +40,7 @@ class Convention:
     agreement_weight: float = 0.5
     relative_weights: bool = True
     momentum: bool = True
-    least_step: float = 0.1
+    least_step: float = 0.12
     sum_accumulated: bool = False
     mean_of_batch_means: bool = False
 
