@@ -261,8 +261,8 @@ def test_the_default_rule_helps_on_corpora_of_many_kinds_and_harms_nearly_none(m
         np.concatenate([label_rules.gains(rule, *one) for one in corpora])
         for rule in ("default", "noise: in the errors alone")
     )
-    assert (gained < -label_rules.HARM).any(1).sum() <= 4 and gained.min() > -0.1
-    assert (gained.mean(0) > 0.03).all() and (gained.mean(0) > 2 * of_errors.mean(0)).all()
+    assert (gained < -label_rules.HARM).any(1).sum() <= 1 and gained.min() > -0.05
+    assert (gained.mean(0) > 0.027).all() and (gained.mean(0) > 2 * of_errors.mean(0)).all()
 
 
 def test_clip_to_prediction(model_folder):
