@@ -7,6 +7,7 @@ import base64
 import json
 import struct
 from bisect import bisect
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -76,11 +77,8 @@ def load_text_encoder(
         if trained:
             pooling = pooling or whole.text_pooling
             _check_trained(whole, layer)
-        if isinstance(layer, int) and layer != -1:
-            loading["config"], layer = first_layers(whole, layer)
-            with quiet():  # of the layers that are left out
-                model, report = load(AutoModel.from_pretrained, name, **loading)
-        else:
+        loading["config"], layer = first_layers(whole, layer)
+        with quiet() if loading["config"] is not whole else nullcontext():  # of the layers that are left out
             model, report = load(AutoModel.from_pretrained, name, **loading)
         encoder, config = encoder_of(model.eval()), model.config
         if trained:
