@@ -15,6 +15,8 @@ from selfmm_hf.data.inspection.counts import WORD, bin_edges
 from selfmm_hf.data.inspection.table import format_table
 from selfmm_hf.data.mmsa import Rules, read_mmsa
 from selfmm_hf.data.samples import Samples
+from selfmm_hf.data.targets import label_type
+from selfmm_hf.model.task_selfmm import Task
 
 pytestmark = pytest.mark.draws
 
@@ -305,7 +307,7 @@ def test_word_vectors_and_tokens_of_a_prepared_data_set():
 
 
 def test_text_alone():
-    rows = {"id": ["a", "b"], "text": ["so", "well well"], "label": [1.0, -1.0]}
+    rows = {"id": ["a", "b", "c"], "text": ["so", "well well", "no"], "label": [1.0, -1.0, 0.0]}
     inspection = inspect({"train": DatasetClips(Dataset.from_dict(rows, features({})))})
     assert inspection.widths == {} and inspection.overlaps["features"].across == 0
     assert inspection.attention == [] and format_table(inspection).endswith("Attention\n  nothing")
@@ -346,6 +348,21 @@ def test_labels_beyond_their_scale_deserve_attention():
     clips = [(*clip[:5], label) for clip, label in zip(TRAIN, [0, 1, 4.5, -2], strict=True)]
     told = "label: from -2 to 4.5 in train, beyond its scale [-3, 3]; training refuses such labels"
     assert inspect({"train": prepared(clips)}).attention[0] == told
+
+
+def test_a_score_of_two_values_deserves_attention():
+    read = "read as a score in [-3, 3]; if they are classes, say so by problem_type"
+    for low, high in ((-1, 1), (0, 1)):
+        splits = {
+            split: prepared([(*clip[:5], [low, high][row % 2]) for row, clip in enumerate(clips)])
+            for split, clips in (("train", TRAIN), ("test", TEST))
+        }
+        assert inspect(splits).attention[0] == f"label: only {low} and {high}, {read}"
+    task = Task(("joy", "fear"), scales=((-1, 1), (0, 5)))
+    rows = {"id": ["a", "b", "c"], "text": ["so", "no", "yes"], "label": [[0, 1.0], [0.5, 2.0], [1, 1.0]]}
+    rows = Dataset.from_dict(rows, features({}, label=label_type(task)))
+    found = inspect({"train": DatasetClips(Samples(rows, task=task))}).attention
+    assert found == [f"fear: only 1 and 2, {read.replace('[-3, 3]', '[0, 5]')}"]
 
 
 def test_bins():

@@ -199,6 +199,12 @@ def _of_clips(inspection: Inspection) -> Iterator[str]:
             if not low <= of.min <= of.max <= high:
                 reach = f"from {of.min:g} to {of.max:g} in {split}"
                 yield f"{name}: {reach}, beyond its scale [{low:g}, {high:g}]; training refuses such labels"
+    for name, (low, high) in zip(labels, inspection.task.scales, strict=False):
+        column = name if name == "label" else f"label:{name}"
+        found = np.unique(np.concatenate([values[column] for values in inspection.values.values()]))
+        if len(found) == 2:
+            seen, scale = f"only {found[0]:g} and {found[1]:g}", f"a score in [{low:g}, {high:g}]"
+            yield f"{name}: {seen}, read as {scale}; if they are classes, say so by problem_type"
     yield from clips("text: blank", lambda report: report.text.blank)
     for name, width in inspection.widths.items():
         frames = {split: report.sequences[name] for split, report in reports.items()}
