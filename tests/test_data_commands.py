@@ -80,6 +80,7 @@ def test_interrupted(tmp_path, file, monkeypatch):
         ),
         (["prepare", "mosi", "--data", ".", "--output_dir", "out"], "neither a feature file nor"),
         (["inspect", "nothing"], "nothing"),
+        (["inspect", "source.pkl", "--data_config", "aligned"], "source.pkl is unaligned, not aligned"),
         (["verify", "nothing"], "There is no nothing"),
         (["verify", "."], "not a data set of"),
     ],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...model.task_selfmm import REGRESSION, Task
 from .. import open_splits
+from ..builder import layout
 from ..columns import SPLITS
 from ..custom import is_custom
 from ..custom.folder import FolderTable, read_folder
@@ -46,7 +47,10 @@ def open_clips(name: str, data_config: str | None = None) -> dict[str, "Clips"]:
     if name == "demo":
         return {split: DatasetClips(rows) for split, rows in demo_corpus().items()}
     if Path(name).is_file():
-        return read_mmsa(name, Rules("keep"))
+        tables = read_mmsa(name, Rules("keep"))
+        if data_config not in (None, found := layout(tables["train"])):
+            raise DataError(f"{name} is {found}, not {data_config}: ask for the configuration {found}.")
+        return tables
     if is_custom(Path(name)):
         return read_folder(name, Rules("keep"), config=data_config)
     prepared = find_prepared(name, data_config)
