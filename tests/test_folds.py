@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 from conftest import command
+from datasets import load_dataset
 from test_custom import write_table
 
 from selfmm_hf.data import DataError, find_builder, load_splits
@@ -96,6 +97,9 @@ def test_a_folder_has_folds(tmp_path, capsys):
     assert load_splits("custom", str(tmp_path / "out"), "fold3of3")["test"]["id"] == splits["test"]["id"]
     with pytest.raises(DataError, match="has the configurations fold3of3, fold1of3: name one by --data_config"):
         load_splits("custom", str(tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"(?s)Config name is missing.*\['fold3of3', 'fold1of3'\]"):
+        load_dataset(str(tmp_path / "out"))
+    assert load_dataset(str(tmp_path / "out"), "fold3of3")["test"]["id"][:] == splits["test"]["id"]
     assert command("data", "verify", tmp_path / "out") == 0
 
 
@@ -110,7 +114,8 @@ def test_no_fold_is_taken_instead_of_another_configuration(tmp_path, capsys):
     assert command("data", "prepare", "custom", "--data", folder, "--output_dir", out) == 0
     assert "--data_config" not in capsys.readouterr().out
     prepare(find_builder("custom", str(folder), "fold1of3"), out)
-    assert load_splits("custom", str(out))["test"]["id"] == load_splits("custom", str(folder))["test"]["id"]
+    usual = load_splits("custom", str(folder))["test"]["id"]
+    assert load_splits("custom", str(out))["test"]["id"] == load_dataset(str(out))["test"]["id"][:] == usual
     given = ("--data_config", "fold2of3")
     assert command("data", "prepare", "custom", "--data", folder, "--output_dir", out, *given) == 0
     assert f"selfmm train --dataset custom --data {out} --data_config fold2of3 ..." in capsys.readouterr().out

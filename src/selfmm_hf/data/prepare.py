@@ -17,6 +17,7 @@ from ..storage.whole_files import beside, move
 from ..version import __version__
 from .builder import FeatureBuilder
 from .card import CardError, read_card
+from .folds import FOLD
 from .prepared import ORIGIN_FILE, origins, read_origins, split_files
 from .recipe import RECIPE_FILE, recipe_file
 from .research import research_use_of
@@ -128,7 +129,11 @@ def _write_origin(builder: FeatureBuilder, folder: Path) -> None:
 
 
 def card_configs(facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the card says of the files, for `load_dataset`, which takes the first where none is named."""
+    """
+    What the card says of the files, for `load_dataset`. Of several configurations, it takes the usual one where none is
+    named, but never a fold.
+    """
+    usual = next((one["config"] for one in facts if not FOLD.fullmatch(one["config"])), None)
     return [
         {
             "config_name": one["config"],
@@ -136,9 +141,9 @@ def card_configs(facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 {"split": split, "path": [f"{one['config']}/{name}" for name in split_files(one, split)]}
                 for split in one["rows"]
             ],
-            **({"default": True} if number == 0 and len(facts) > 1 else {}),
+            **({"default": True} if one["config"] == usual and len(facts) > 1 else {}),
         }
-        for number, one in enumerate(facts)
+        for one in facts
     ]
 
 
