@@ -246,6 +246,25 @@ def test_a_state_of_another_training_set_is_refused():
         other.load_state_dict(state)
 
 
+def test_a_state_of_another_convention_is_refused_and_one_that_does_not_know_its_own_is_not():
+    y = labels(torch.Generator().manual_seed(10))
+    of = {name: PseudoLabels(y, DIMS, convention, Task()) for name, convention in CONVENTIONS.items()}
+    for name, state in of.items():
+        train(state, epochs=2)
+        known = state.state_dict()
+        for other in set(CONVENTIONS) - {name}:
+            with pytest.raises(ValueError, match=r"from another convention \(distance, .*\): resume with that of"):
+                PseudoLabels(y, DIMS, CONVENTIONS[other], Task()).load_state_dict(known)
+        before = {key: value for key, value in known.items() if not key.startswith("convention.")}
+        PseudoLabels(y, DIMS, CONVENTIONS[name], Task()).load_state_dict(before)
+        if name == "default":
+            with pytest.raises(ValueError, match=r"from another convention \(distance\)"):
+                of["paper"].load_state_dict(before)
+    changed = dataclasses.replace(CONVENTIONS["default"], agreement_weight=1.0)
+    with pytest.raises(ValueError, match=r"another convention \(agreement_weight\)"):
+        of["default"].load_state_dict(PseudoLabels(y, DIMS, changed, Task()).state_dict())
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_labels_must_be_finite(bad):
     with pytest.raises(ValueError, match="training sample 2 is not"):

@@ -6,10 +6,12 @@ Labels have the shape (samples, targets); MOSI, MOSEI and SIMS have one target. 
 probabilities, which the rules of the paper and of the official code take as scores from -1 to 1.
 """
 
+from dataclasses import asdict
+
 import torch
 
 from ..model.task_selfmm import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
-from .conventions import Convention
+from .conventions import DISTANCES, Convention
 from .default_rule import axis_position, calibrated_labels, float64_device
 from .loss_weights import loss_weights
 
@@ -241,21 +243,28 @@ class PseudoLabels:
         }
         by_epoch = zip(BY_EPOCH, (self.history, self.confidence), strict=True)
         state |= {name: torch.stack(one) if one else torch.zeros(0) for name, one in by_epoch}
+        state |= self._choices()
         return state | ({"rule": torch.tensor(RULE)} if self.convention.distance == "axis" else {})
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """
         Raises:
-            ValueError: The state is of another training set, model or rule.
+            ValueError: The state is of another training set, model, convention or rule.
         """
+        choices, axis = self._choices(), self.convention.distance == "axis"  # states before December 2026 have none
+        differ = [name for name, choice in choices.items() if not torch.equal(state.get(name, choice), choice)]
+        if differ or ("rule" in state and not axis):
+            of = ", ".join(name.partition(".")[2] for name in differ) or "distance"
+            raise ValueError(f"These pseudo-labels are from another convention ({of}): resume with that of their run.")
         mine = self.state_dict()
         if wrong := [
             name
             for name in mine
-            if name not in (*BY_EPOCH, "rule") and (name not in state or state[name].shape != mine[name].shape)
+            if name not in (*BY_EPOCH, *choices, "rule")
+            and (name not in state or state[name].shape != mine[name].shape)
         ]:
             raise ValueError(f"These pseudo-labels are from another training set, model or convention: {wrong} differ.")
-        if self.convention.distance == "axis" and int(state.get("rule", 0)) != RULE:
+        if axis and int(state.get("rule", 0)) != RULE:
             raise ValueError(
                 "These pseudo-labels were made by another rule than that of this version of selfmm-hf. Train from the "
                 "beginning, or resume with the version that began the run."
@@ -276,6 +285,11 @@ class PseudoLabels:
             "counts": self._counts,
             "last_epoch": {"all": self._last_epoch},
         }
+
+    def _choices(self) -> dict[str, torch.Tensor]:
+        """Returns the choices of the convention as numbers."""
+        choices = asdict(self.convention) | {"distance": DISTANCES.index(self.convention.distance)}
+        return {f"convention.{name}": torch.tensor(float(choice)) for name, choice in choices.items()}
 
     def _recompute_centres(self, task: str) -> None:
         """Recomputes the centres from all samples."""
