@@ -12,6 +12,7 @@ from conftest import command, mmsa_file
 
 from selfmm_hf.data import DataError, find_builder
 from selfmm_hf.data.prepare import prepare
+from selfmm_hf.data.recipe import RECIPE_FILE
 from selfmm_hf.data.verify import verify_file, verify_folder
 
 
@@ -157,6 +158,18 @@ def test_a_fold_is_compared_with_its_table(tmp_path):
     np.save(table / "face" / "a0.npy", np.zeros((2, 3), np.float32))
     problems = list(verify_folder(tmp_path / "out", table))
     assert len(problems) == 2 and all("column 'face'" in problem for problem in problems), problems
+
+
+def test_the_recipe_is_compared_with_that_of_the_source(tmp_path):
+    table, recipe = write_corpus(tmp_path / "own"), tmp_path / "own" / RECIPE_FILE
+    recipe.write_text("{}")
+    prepare(find_builder("custom", str(table), "fold1of2"), tmp_path / "out")
+    assert list(verify_folder(tmp_path / "out", table)) == []
+    recipe.write_text('{"vision": null}')
+    told = f"{tmp_path / 'out' / RECIPE_FILE}: another recipe than that of the source, {recipe}"
+    assert list(verify_folder(tmp_path / "out", table)) == [told]
+    recipe.unlink()
+    assert list(verify_folder(tmp_path / "out", table)) == []
 
 
 def write_corpus(folder):

@@ -19,7 +19,7 @@ from .builder import FeatureBuilder
 from .card import CardError, read_card
 from .folds import FOLD
 from .prepared import ORIGIN_FILE, origins, read_origins, split_files
-from .recipe import RECIPE_FILE, recipe_file
+from .recipe import RECIPE_FILE, read_recipe
 from .research import research_use_of
 from .safe_pickle import DataError
 from .targets import SENTIMENT, SENTIMENTS, describe, task_to_json
@@ -54,8 +54,8 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         raise DataError(f"{folder}: the name has *, ? or [, which `datasets` reads as a pattern; choose another name.")
     if inside := next((parent for parent in folder.parents if origins(parent)), None):
         raise DataError(f"{folder} is inside the data set in {inside}; name a folder elsewhere.")
-    recipe, others = _recipe(builder.config.data_dir), [one for one in existing if one["config"] != config]
-    if others and recipe != _recipe(folder):
+    recipe, others = read_recipe(builder.config.data_dir), [one for one in existing if one["config"] != config]
+    if others and recipe != read_recipe(folder):
         raise DataError(f"{folder} holds features of another recipe, or of none; name a new folder.")
     with beside(folder) as part:
         staging = part / folder.name
@@ -80,11 +80,6 @@ def prepare(builder: FeatureBuilder, folder: Path, overwrite: bool = False) -> N
         else:
             move(staging / RECIPE_FILE, folder / RECIPE_FILE)
         move(staging / "README.md", folder / "README.md")
-
-
-def _recipe(folder: str | Path | None) -> bytes | None:
-    file = folder and recipe_file(str(folder))
-    return file.read_bytes() if file else None
 
 
 def _write_origin(builder: FeatureBuilder, folder: Path) -> None:

@@ -51,3 +51,9 @@ def recipe_file(data: str | None, revision: str | None = None) -> Path | None:
         raise DataError(f"Without a network, nothing can tell whether {data} has a recipe: {error}") from error
     except EntryNotFoundError:
         return None
+
+
+def read_recipe(folder: str | Path | None) -> bytes | None:
+    """The recipe of the features in a folder, as it stands there; `None` where there is none."""
+    file = folder and recipe_file(str(folder))
+    return file.read_bytes() if file else None

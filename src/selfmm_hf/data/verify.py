@@ -18,6 +18,7 @@ from .custom import is_custom
 from .mmsa import DataError, FeatureTable, Rules, read_mmsa
 from .prepare import card_fault
 from .prepared import origins, split_files, task_of_origin
+from .recipe import RECIPE_FILE, read_recipe
 from .samples import Samples
 from .targets import check_reach
 
@@ -89,6 +90,9 @@ def verify_folder(
         if not any(builder.config.name == config for config, builder in builders.items()):
             made_of = builders[facts[0]["config"]].config.name
             yield f"{source} has the configuration {made_of}, which is not in {folder}"
+        recipe, expected = read_recipe(folder), read_recipe(source)
+        if recipe is not None and expected is not None and recipe != expected:
+            yield f"{folder / RECIPE_FILE}: another recipe than that of the source, {source / RECIPE_FILE}"
     for origin in facts:
         made, damaged = folder / origin["config"], False
         for name, expected in origin["files"].items():
