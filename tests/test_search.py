@@ -204,6 +204,23 @@ def test_asked_for_fewer_trials_it_forgets_none(searched, tmp_path, space):
     assert (tmp_path / "out" / "best.yaml").read_bytes() == best
 
 
+def test_trials_of_a_journal_that_was_deleted_are_compared(searched, tmp_path, space, capsys):
+    folder = tmp_path / "out"
+    shutil.copytree(searched[0], folder)
+    (folder / "optuna.journal").unlink()
+    assert search("--space", space, "--trials", 3, "--output_dir", folder) == 0
+    assert trials(folder) == trials(searched[0])  # as the same options are drawn again
+    (folder / "optuna.journal").unlink()
+    given = yaml.safe_load((folder / "trials" / "0001" / "options.yaml").read_text())
+    given["text_head_dim"] = 24 + 8 - given["text_head_dim"]
+    (folder / "trials" / "0001" / "options.yaml").write_text(yaml.safe_dump(given))
+    capsys.readouterr()
+    assert search("--space", space, "--trials", 3, "--output_dir", folder) == 0
+    told = f"{folder / 'trials' / '0001'} holds a trial with another text_head_dim than optuna.journal has drawn"
+    assert f"trial 1, 2 of 3: {told}: delete that trial" in capsys.readouterr().out
+    assert [trial.value is None for trial in study(folder).trials] == [False, True, False]
+
+
 def test_an_option_of_the_space_is_not_named_beside_it(tmp_path, space, capsys):
     def told(*arguments):
         assert search("--space", space, "--trials", 1, "--output_dir", tmp_path / "out", *arguments) == 2

@@ -24,7 +24,7 @@ from ..runs.run import Run
 from ..storage.whole_files import write_text
 from ..training.processes import is_empty, occupied
 from .sweep import OWN_OPTIONS, base_options
-from .sweep_runs import RunFailed, complete
+from .sweep_runs import RunFailed, complete, is_done
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -130,7 +130,7 @@ def search(
     """
     Runs up to `trials` trials, one after the other, those of earlier calls included. Keeps the options of the best in
     `best.yaml`, as `train.py --config` takes them. Resumes an interrupted trial, tries a failed one again, and does not
-    repeat one that is done.
+    repeat one that is done with the options that were drawn.
 
     Args:
         folder, space, arguments: As for [`prepare`], which comes first.
@@ -158,9 +158,10 @@ def search(
             tell(f"{told}: the process was killed while it drew the options")
             continue
         if trial.value is None:
+            run, own = _trial_folder(folder, number), [*arguments, *trial_arguments(trial.params)]
             try:
-                run = _trial_folder(folder, number)
-                loss = complete(run, [*arguments, *trial_arguments(trial.params)], test=False)["selection_loss"]
+                _check_trial(run, own)
+                loss = complete(run, own, test=False)["selection_loss"]
             except RunFailed as error:
                 tell(f"{told}: {error}")
                 continue
@@ -179,6 +180,18 @@ def _study(folder: Path) -> "Study":
     Path(f"{file}.lock").unlink(missing_ok=True)  # left by a process that was killed; `occupied` keeps others out
     storage = optuna.storages.JournalStorage(JournalFileBackend(file, JournalFileOpenLock(file)))
     return optuna.create_study(storage=storage, study_name="search", direction="minimize", load_if_exists=True)
+
+
+def _check_trial(run: Path, arguments: list[str]) -> None:
+    """
+    Raises:
+        RunFailed: The trial is done, but with other options than those drawn: its journal was another one.
+    """
+    if not is_done(run):
+        return
+    before = yaml.safe_load((run / OPTIONS_FILE).read_text("utf-8"))
+    if name := difference(before, read_options([*arguments, "--output_dir", str(run)])[0].given):
+        raise RunFailed(f"{run} holds a trial with another {name} than {STUDY_FILE} has drawn: delete that trial")
 
 
 def _trial_folder(folder: Path, number: int) -> Path:
