@@ -193,6 +193,9 @@ def test_the_official_space():
     _, model, args = read_options(["--config", "mosi", "--use_cpu", *trial_arguments(last)])
     assert (args.per_device_train_batch_size, args.learning_rates["encoders.vision"]) == (32, 5e-3)
     assert (model["text_head_dim"], model["label_range"]) == (64, 3.0)
+    for preset, rate in (("mosi", 5e-5), ("iemocap", 1e-3)):  # BERT, and an LSTM of word vectors
+        args = read_options(["--config", preset, "--use_cpu", *trial_arguments(last)])[2]
+        assert args.learning_rates["encoders.text"] == rate
 
 
 def test_asked_for_fewer_trials_it_forgets_none(searched, tmp_path, space):
