@@ -17,6 +17,7 @@ from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from selfmm_hf.metrics import METRICS, class_metrics, emotion_metrics, regression_metrics
 from selfmm_hf.resources import CONFIGS, LICENCE
 from selfmm_hf.runs.options import PRESETS, read_options
+from selfmm_hf.training.parameter_groups import TEXT_RATE
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "hub_configs"
@@ -146,8 +147,11 @@ def test_presets_that_nobody_has_published_train_as_that_of_mosi(name):
     for option in ("learning_rate", "weight_decay", "num_train_epochs", "seed", "per_device_train_batch_size",
                    "gradient_accumulation_steps", "early_stopping_patience"):  # fmt: skip
         assert getattr(mosi, option) == getattr(args, option), option
-    untrained = {"encoders.text": args.learning_rate} if name == "iemocap" else {}
-    assert args.learning_rates == ({} if name == "emer" else mosi.learning_rates | untrained)
+    rates = dict(mosi.learning_rates)
+    assert rates.pop("encoders.text") == TEXT_RATE  # of a pretrained one in "custom", where it is not named
+    if name == "iemocap":
+        rates["encoders.text"] = args.learning_rate
+    assert args.learning_rates == ({} if name == "emer" else rates)
     assert args.weight_decays == ({} if name == "emer" else mosi.weight_decays)
     assert {key: value for key, value in ours.items() if key != "modalities"}.items() <= model.items()
     assert len(ours) == {"custom": 0, "emer": 1, "iemocap": len(model) - 1}[name]

@@ -219,7 +219,7 @@ def test_the_preset_of_ones_own_data_is_taken_where_none_is_named(named, monkeyp
     monkeypatch.chdir(tmp_path)
     named = [*named, "--text_encoder", "encoder"]
     run, model, args = read_options([*named, "--learning_rates", '{"encoders.audio": 0.5}', "--use_cpu"])
-    assert args.learning_rates == {"encoders.text": 5e-5, "encoders.audio": 0.5, "encoders.vision": 1e-4}
+    assert args.learning_rates == {"encoders.audio": 0.5, "encoders.vision": 1e-4}
     assert args.weight_decays["encoders.text"] == 1e-3 and (args.learning_rate, args.seed) == (
         1e-3,
         3 if "3" in named else 1111,
@@ -234,26 +234,16 @@ def test_the_preset_of_ones_own_data_is_taken_where_none_is_named(named, monkeyp
     assert again[2].learning_rates == args.learning_rates and again[2].weight_decays == args.weight_decays
 
 
-def test_without_a_text_encoder_that_preset_has_no_rate_for_one(tmp_path):
-    named = ["--dataset", "custom", "--use_cpu"]
-    run, _, args = read_options(named)
-    assert args.learning_rates == {"encoders.audio": 1e-3, "encoders.vision": 1e-4}
-    assert args.weight_decays == {"encoders.audio": 1e-2, "encoders.vision": 1e-3}
-    (tmp_path / "options.yaml").write_text(yaml.safe_dump(run.given))
-    assert (
-        read_options(["--config", str(tmp_path / "options.yaml"), "--use_cpu"])[2].learning_rates == args.learning_rates
-    )
-    args = read_options([*named, "--learning_rates", '{"encoders.text": 0.5}'])[2]
-    assert args.learning_rates["encoders.text"] == 0.5  # as the user says
-    [(_, published)] = run.presets  # whoever trains with it gets the same rates
-    (tmp_path / "preset.yaml").write_text(published, encoding="utf-8")
-    again = read_options(["--config", str(tmp_path / "preset.yaml"), *run.overrides])[0]
-    assert again.given == run.given and "# learning_rate_audio" in published
-
-
-def test_a_text_encoder_with_a_dash_is_one():
-    args = read_options(["--dataset", "custom", "--text-encoder", "encoder", "--use_cpu"])[2]
-    assert args.learning_rates["encoders.text"] == 5e-5 and args.weight_decays["encoders.text"] == 1e-3
+def test_that_preset_has_no_rate_for_a_text_encoder_which_may_be_of_word_vectors(tmp_path):
+    for named in (["--dataset", "custom"], ["--config", "custom"]):
+        run, _, args = read_options([*named, "--use_cpu"])
+        assert args.learning_rates == {"encoders.audio": 1e-3, "encoders.vision": 1e-4}
+        args = read_options([*named, "--use_cpu", "--learning_rates", '{"encoders.text": 0.5}'])[2]
+        assert args.learning_rates["encoders.text"] == 0.5  # as the user says
+        [(_, published)] = run.presets  # whoever trains with it gets the same rates
+        (tmp_path / "preset.yaml").write_text(published, encoding="utf-8")
+        again = read_options(["--config", str(tmp_path / "preset.yaml"), "--use_cpu"])[0]
+        assert again.given == run.given and "# learning_rate_audio" in published
 
 
 def test_no_preset_is_taken_beside_one_that_is_named(read):

@@ -6,7 +6,6 @@ import inspect
 import json
 import math
 import os
-import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ from .folder import UNLEARNED_OPTIONS
 # The data set, and the preset of the same name, for which no --config has to be given.
 TAKEN_BY_ITSELF = "custom"
 PRESETS = named()
-TEXT_RATE = re.compile(r"^ +encoders\.text:.*\n", re.MULTILINE)  # a line of that preset
 MAX_LORA_RANK = 1024
 
 
@@ -158,8 +156,7 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
     if preset_taken:
         files.config = [str(PRESETS[TAKEN_BY_ITSELF])]  # never a file of that name
     known = [action.dest for action in parser._actions if action.dest not in ("help", "config")]
-    untrained = preset_taken and _named(overrides, "--text_encoder", "--text-encoder") is None
-    from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known, untrained)]
+    from_files = [argument for file in files.config for argument in _from_yaml(_file(file), known)]
     parsed, unknown = parser.parse_known_args([*from_files, *overrides])
     if unknown:
         name = unknown[0].split("=")[0]
@@ -181,16 +178,15 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, dict[str, Any], Self
         raise ValueError(f"lora_alpha must be {problem}.")
     if not 0 <= run.max_missing_rate <= 1:
         raise ValueError(f"max_missing_rate must be in [0, 1], got {run.max_missing_rate}.")
-    texts = [(file.name, file.read_text("utf-8-sig")) for file in map(_file, files.config)]
-    run.presets = [(name, scrub(TEXT_RATE.sub("", text) if untrained else text)) for name, text in texts]
+    run.presets = [(file.name, scrub(file.read_text("utf-8-sig"))) for file in map(_file, files.config)]
     run.overrides = list(_recipe(overrides))
     return run, {name: value for name, value in vars(model).items() if value is not None}, args
 
 
-def _named(arguments: list[str], *spellings: str) -> str | None:
+def _named(arguments: list[str], option: str) -> str | None:
     """Returns the value of an option on the command line."""
     parser = _Parser((), add_help=False, allow_abbrev=False)
-    parser.add_argument(*spellings, nargs="?", dest="value")
+    parser.add_argument(option, nargs="?", dest="value")
     return parser.parse_known_args(arguments)[0].value
 
 
@@ -243,16 +239,9 @@ def read_map(file: Path, what: str) -> dict[Any, Any]:
     return values
 
 
-def _from_yaml(file: Path, known: list[str], untrained: bool) -> list[str]:
-    """
-    Reads the options of a file as arguments.
-
-    Args:
-        untrained: Whether its rates for a pretrained text encoder are left out.
-    """
+def _from_yaml(file: Path, known: list[str]) -> list[str]:
+    """Reads the options of a file as arguments."""
     options = read_map(file, "options as `key: value`")
-    for name in ("learning_rates", "weight_decays") if untrained else ():
-        options[name] = {prefix: rate for prefix, rate in options[name].items() if prefix != "encoders.text"}
     for key in options:
         if key not in known:
             hint = _nearest(str(key), known)
