@@ -476,7 +476,28 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, sketched):
         ("predictions.parquet", b"PAR1", "is damaged"),
         ("pseudo_labels.parquet", b"", "is damaged"),
         ("robustness.json", b"{}", "has no 'random'"),
-        ("robustness.json", b'{"random": {"0.1": 3}}', "is damaged"),
+        ("robustness.json", b'{"random": {"0.1": 3}}', "is damaged: random.0.1 is 3, expected a map"),
+        ("robustness.json", b'{"random": {"0.1": {}}}', "is damaged: random.0.1 has no 'mae'"),
+        ("trainer_state.json", b'{"log_history": [{"loss": 1}]}', "is damaged: log_history[0] has no 'epoch'"),
+        ("trainer_state.json", b'{"log_history": [{"epoch": 1, "loss": "1"}]}', "loss is '1', expected a number"),
+        ("trainer_state.json", b'{"log_history": {}}', "log_history is {}, expected a list"),
+        (
+            "all_results.json",
+            b'{"best_epoch": 1, "epochs": 1, "test_mae": [1]}',
+            "test_mae is [1], expected a number or",
+        ),
+        (
+            "all_results.json",
+            b'{"best_epoch": 1, "epochs": 1, "label_confidence": {"text": [[0.5]]}}',
+            "label_confidence.text[0] is [0.5], expected a number",
+        ),
+        (
+            "all_results.json",
+            b'{"best_epoch": 2, "epochs": 2, "label_confidence": {"text": [0.5]}}',
+            "label_confidence.text has 1 epochs, fewer than best_epoch, 2",
+        ),
+        ("environment.json", b'{"data": {}}', "has no 'sessions'"),
+        ("options.yaml", b"seed: [1]", "seed is [1], expected a whole number"),
     ],
 )
 def test_a_damaged_folder_ends_in_one_line(tmp_path, capsys, name, content, said):

@@ -23,6 +23,30 @@ from ..training import checkpoints
 from ..training.arguments import SelfMMTrainingArguments
 from .folder import ENVIRONMENT_FILE, GENERATED_FILE, OPTIONS_FILE, PREDICTIONS_FILE, RESULTS_FILE
 
+# The shapes, see [`read_json`], of what is read in the files of a run.
+NUMBER = int | float
+OPTIONS = {
+    "seed?": int,
+    "dataset?": str,
+    "data?": str,
+    "label_range?": NUMBER,
+    "problem_type?": str,
+    "unimodal_tasks?": [str],
+}
+ENVIRONMENT = {"data": {"*": str}, "sessions": [dict]}
+RESULTS = {
+    "best_epoch": int,
+    "epochs": int,
+    "text_encoder?": str | None,
+    "conflict_by?": str,
+    "label_confidence?": {"*": [NUMBER]},
+    "validation_*": NUMBER | None,
+    "test_*": NUMBER | None,
+}
+LOG = {"log_history": [{"epoch": NUMBER, "loss?": NUMBER, "eval_selection_loss?": NUMBER}]}
+NAMES = {int: "a whole number", NUMBER: "a number", NUMBER | None: "a number or null", str: "text",
+         str | None: "text or null", list: "a list", dict: "a map"}  # fmt: skip
+
 
 class RunError(ValueError):
     """A folder holds no run, or a damaged one."""
@@ -58,17 +82,21 @@ class StoredRun:
         """
         run = cls(folder, _options(folder / OPTIONS_FILE))
         if (folder / ENVIRONMENT_FILE).is_file():
-            run.environment = read_json(folder / ENVIRONMENT_FILE, "data", "sessions")
+            run.environment = read_json(folder / ENVIRONMENT_FILE, ENVIRONMENT)
         if not (folder / RESULTS_FILE).is_file():
             checkpoint = checkpoints.last_whole(folder)
             if checkpoint is not None:
-                run.log_history = read_json(checkpoint / TRAINER_STATE_NAME, "log_history")["log_history"]
+                run.log_history = read_json(checkpoint / TRAINER_STATE_NAME, LOG)["log_history"]
             return run
-        run.results = read_json(folder / RESULTS_FILE, "best_epoch", "epochs")
+        run.results = read_json(folder / RESULTS_FILE, RESULTS)
         best, epochs = run.results["best_epoch"], run.results["epochs"]
-        if not (isinstance(best, int) and isinstance(epochs, int) and 0 < best <= epochs):
-            raise RunError(f"{folder / RESULTS_FILE} is damaged: it has best_epoch {best!r:.20} of {epochs!r:.20}.")
-        run.log_history = read_json(folder / TRAINER_STATE_NAME, "log_history")["log_history"]
+        if not 0 < best <= epochs:
+            raise RunError(f"{folder / RESULTS_FILE} is damaged: it has best_epoch {best} of {epochs}.")
+        for name, values in run.results.get("label_confidence", {}).items():
+            if len(values) < best:
+                where = f"{folder / RESULTS_FILE} is damaged: label_confidence.{name}"
+                raise RunError(f"{where} has {len(values)} epochs, fewer than best_epoch, {best}.")
+        run.log_history = read_json(folder / TRAINER_STATE_NAME, LOG)["log_history"]
         run.predictions = read_predictions(folder)
         return run
 
@@ -221,19 +249,50 @@ def _options(file: Path) -> dict[str, Any]:
         raise RunError(f"{file} is damaged: {error}") from error
     if not isinstance(options, dict):
         raise RunError(f"{file} is damaged: it holds no options.")
-    return options
+    return _checked(file, options, OPTIONS)
 
 
-def read_json(file: Path, *expected: str) -> dict[str, Any]:
+def read_json(file: Path, shape: dict[str, Any]) -> dict[str, Any]:
+    """
+    Reads a map whose values are of this shape.
+
+    Args:
+        shape: By key a type, `[shape]` for a list, or again shapes by key. A key that ends in `?` may be missing, and
+            one that ends in `*` stands for all that begin so.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{file} is missing: the run is not complete.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file} is damaged: {error}") from error
-    if not isinstance(content, dict) or (missing := [name for name in expected if name not in content]):
-        raise RunError(f"{file} is damaged: it has no {missing[0] if isinstance(content, dict) else expected[0]!r}.")
+    return _checked(file, content, shape)
+
+
+def _checked(file: Path, content: Any, shape: dict[str, Any]) -> dict[str, Any]:
+    if fault := _fault(content, shape):
+        raise RunError(f"{file} is damaged: {fault}.")
     return content
+
+
+def _fault(value: Any, shape: Any, name: str = "") -> str | None:
+    """Says where a value is not of its shape, see [`read_json`]; `None` if it is."""
+    kind = type(shape) if isinstance(shape, list | dict) else shape
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return f"{name or 'it'} is {value!r:.40}, expected {NAMES[kind]}"
+    parts: list[tuple[str, Any, Any]] = []
+    if isinstance(shape, list):
+        parts = [(f"{name}[{number}]", one, shape[0]) for number, one in enumerate(value)]
+    elif isinstance(shape, dict):
+        for key, inner in shape.items():
+            if key[-1] not in "?*" and key not in value:
+                return f"{name or 'it'} has no {key!r}"
+            names = [one for one in value if one == key.rstrip("?") or (key[-1] == "*" and one.startswith(key[:-1]))]
+            parts += [(f"{name}.{one}".lstrip("."), value[one], inner) for one in names]
+    return next(filter(None, (_fault(one, inner, where) for where, one, inner in parts)), None)
 
 
 def _table(file: Path, *expected: str) -> pa.Table:

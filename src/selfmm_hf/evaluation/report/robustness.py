@@ -8,7 +8,7 @@ import numpy as np
 
 from ...metrics import metric_name
 from ...runs.plot import legend
-from ...runs.stored import RunError, StoredRun, read_json
+from ...runs.stored import NUMBER, RunError, StoredRun, read_json
 from ...task_metrics import main_metric
 from ..robustness.curves import Curves, by_rate, draw_rates, published_rates
 from ..robustness.measure import same_within
@@ -35,10 +35,10 @@ def robustness(groups: list[Group]) -> Figure:
     tables = []
     for kind, (title, what) in KINDS.items():
         rows = [
-            (f"{group} seed {run.seed}".strip(), label, *(_figures(run, report, kind, name)[label] for name in names))
+            (f"{group} seed {run.seed}".strip(), label, *(_figures(report, kind, name)[label] for name in names))
             for group, found in measured.items()
             for run, report in found
-            for label in _figures(run, report, kind, names[0])
+            for label in _figures(report, kind, names[0])
         ]
         if rows:
             tables.append(Table(["run", what, *(metric_name(name)[1] for name in names)], rows, title))
@@ -47,10 +47,10 @@ def robustness(groups: list[Group]) -> Figure:
     for name in names:
         curves: Curves = {group: {} for group in measured}
         for group, found in measured.items():
-            for run, report in found:
-                for rate, value in by_rate(_figures(run, report, "random", name)).items():
+            for _, report in found:
+                for rate, value in by_rate(_figures(report, "random", name)).items():
                     curves[group].setdefault(rate, []).append(value)
-        guesses = {(report.get("guess") or {}).get(name) for found in measured.values() for _, report in found}
+        guesses = {report.get("guess", {}).get(name) for found in measured.values() for _, report in found}
         guess = guesses.pop() if len(guesses) == 1 else None  # others for other clips
         panels.append(_panel(name, curves, guess, beside))
     text = (
@@ -78,8 +78,11 @@ def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
         places: list[Path] = [run.folder / REPORT_FILE, run.folder / "robustness" / REPORT_FILE]
         if not (found := [file for file in places if file.is_file()]):
             continue
-        report, name = read_json(found[-1], "random"), main_metric(run.task)
-        value, expected = _figures(run, report, "random", name).get("0"), run.results.get(f"test_{name}")
+        name = main_metric(run.task)
+        figures = {"*": dict.fromkeys([name, *headlines(run.task)[:2]], NUMBER | None)}
+        kinds = {"random": figures, "absent?": figures, "zeros?": figures}
+        report = read_json(found[-1], kinds | {"guess?": {"*": NUMBER | None}})
+        value, expected = _figures(report, "random", name).get("0"), run.results.get(f"test_{name}")
         if value is not None and expected is not None and not abs(value - expected) <= same_within(run.task):
             raise RunError(
                 f"{found[-1]} is not of this run: on the complete data, its {metric_name(name)[1]} is {value:.3f}, and "
@@ -88,13 +91,10 @@ def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
         yield run, report
 
 
-def _figures(run: StoredRun, report: dict[str, Any], kind: str, name: str) -> dict[str, float]:
+def _figures(report: dict[str, Any], kind: str, name: str) -> dict[str, float]:
     """Returns one metric by rate, or by what is present, and its mean."""
-    try:
-        figures = {label: of[name] for label, of in report.get(kind, {}).items()}
-        return {label: float("nan") if value is None else float(value) for label, value in figures.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{REPORT_FILE} in {run.folder} is damaged: {type(error).__name__} {error}") from error
+    figures = {label: of[name] for label, of in report.get(kind, {}).items()}
+    return {label: float("nan") if value is None else float(value) for label, value in figures.items()}
 
 
 def _panel(name: str, curves: Curves, guess: float | None, rows: list[Published]) -> Panel:
