@@ -32,8 +32,9 @@ FILES = [
     "run.png",
     TRAINER_STATE_NAME,
 ]
-# Of the test split with missing data; `selfmm report` looks for the first, here or in the folder `robustness`.
-MEASURED_FILES = ["robustness.json", "robustness.md", "robustness.png", "robustness.svg", PREDICTIONS_FILE]
+# What `selfmm robustness` writes; `selfmm report` looks for the first in the run's folder and in `robustness` there.
+ROBUSTNESS_FILE = "robustness.json"
+MEASURED_FILES = [ROBUSTNESS_FILE, "robustness.md", "robustness.png", "robustness.svg", PREDICTIONS_FILE]
 
 
 def check_writable(folder: Path) -> None:
@@ -145,8 +146,8 @@ def delete_run(folder: Path) -> None:
     for name in ("model", *FILES):
         shutil.rmtree(hidden(folder / name), ignore_errors=True)
     measured = folder / "robustness"
-    (folder / MEASURED_FILES[0]).unlink(missing_ok=True)
-    if (measured / MEASURED_FILES[0]).is_file():
+    (folder / ROBUSTNESS_FILE).unlink(missing_ok=True)
+    if (measured / ROBUSTNESS_FILE).is_file():
         for name in MEASURED_FILES:
             (measured / name).unlink(missing_ok=True)
         if not any(measured.iterdir()):

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from ...metrics import metric_name
+from ...runs.folder import ROBUSTNESS_FILE
 from ...runs.plot import legend
 from ...runs.stored import NUMBER, RunError, StoredRun, read_json
 from ...task_metrics import main_metric
 from ..robustness.curves import Curves, by_rate, draw_rates, published_rates
 from ..robustness.measure import same_within
 from ..robustness.published import Published, published
-from ..robustness.tables import REPORT_FILE, headlines, of_each
+from ..robustness.tables import headlines, of_each
 from .data import Group
 from .drawing import Figure, Panel, Table
 
@@ -75,7 +76,7 @@ def _measured(group: Group) -> Iterator[tuple[StoredRun, dict[str, Any]]]:
         RunError: It is not of this run: its result on the complete data is another one.
     """
     for run in group.finished:
-        places: list[Path] = [run.folder / REPORT_FILE, run.folder / "robustness" / REPORT_FILE]
+        places: list[Path] = [run.folder / ROBUSTNESS_FILE, run.folder / "robustness" / ROBUSTNESS_FILE]
         if not (found := [file for file in places if file.is_file()]):
             continue
         name = main_metric(run.task)

@@ -22,7 +22,7 @@ from ...model.configuration_selfmm import SelfMMConfig
 from ...model.modeling_selfmm import SelfMMModel
 from ...model.processing_selfmm import SelfMMProcessor
 from ...model.task_selfmm import REGRESSION, Task
-from ...runs.folder import OPTIONS_FILE, RESULTS_FILE
+from ...runs.folder import MEASURED_FILES, OPTIONS_FILE, RESULTS_FILE
 from ...runs.results import parquet_column
 from ...storage.hub_names import check_name
 from ...storage.whole_files import whole
@@ -30,7 +30,7 @@ from ...task_metrics import main_metric, metrics_of
 from .curves import plot_robustness
 from .protocols import Condition, conditions, predict
 from .published import published
-from .tables import REPORT_FILE, headlines, markdown, measure, of_each, summarise
+from .tables import headlines, markdown, measure, of_each, summarise
 
 logger = logging.get_logger(__name__)
 
@@ -108,10 +108,11 @@ def measure_model(
     text = markdown(report, rows)
     with whole(out) as part:
         part.mkdir()
-        (part / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        (part / "robustness.md").write_text(text, encoding="utf-8")
-        pq.write_table(_predictions_table(predictions, samples["id"], labels), part / "predictions.parquet")
-        plot_robustness(report, rows, [part / "robustness.png", part / "robustness.svg"])
+        figures, tables, *pictures, predicted = (part / name for name in MEASURED_FILES)
+        figures.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        tables.write_text(text, encoding="utf-8")
+        pq.write_table(_predictions_table(predictions, samples["id"], labels), predicted)
+        plot_robustness(report, rows, pictures)
     return text
 
 

@@ -14,7 +14,6 @@ from ...task_metrics import constant_predictions, metrics_of
 from .protocols import SEEDS, Condition
 from .published import Published
 
-REPORT_FILE = "robustness.json"
 # What the field's tables of robustness show, by the range of the labels.
 HEADLINES = {3.0: ["mae", "acc_2_negative_positive", "f1_negative_positive"], 1.0: ["mae", "acc_2", "f1"]}
 
