@@ -75,7 +75,8 @@ def test_both_sides_of_a_muscle_are_symmetric():
 
 def test_the_lips_are_kept_apart():
     """What opens the jaw leaves the upper lip where it is."""
-    from selfmm_hf.data.synthetic.face import JAW_OPEN, LOWER_RIM, UPPER_LIP
+    from selfmm_hf.data.synthetic.face import JAW_OPEN, LOWER_RIM
+    from selfmm_hf.data.synthetic.face_drawing import UPPER_LIP
 
     moved = 2 * muscles()[JAW_OPEN, :, 1]
     assert moved[list(LOWER_RIM[2:])].min() > 0.8 and np.abs(moved[list(UPPER_LIP[3:])]).max() < 0.05

@@ -17,14 +17,10 @@ from ...model.vision_features_selfmm import CHIN, EYES, FOREHEAD
 MESH = Path(__file__).with_name("face_mesh.npz")
 FRAME_RATE = 10.0
 
-# Contours of the right half (python/solutions/face_mesh_connections.py of MediaPipe), outside to middle, top to bottom.
-OVAL = (10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)
-UPPER_LIP, LOWER_LIP = (61, 185, 40, 39, 37, 0), (61, 146, 91, 181, 84, 17)
+# Landmarks of the right half, from outside to the middle (python/solutions/face_mesh_connections.py of MediaPipe).
 UPPER_RIM, LOWER_RIM = (78, 191, 80, 81, 82, 13), (78, 95, 88, 178, 87, 14)  # of the lips, inside
-UPPER_LID, LOWER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)
-LID_CREASE = (247, 30, 29, 27, 28, 56)
 UPPER_BROW, LOWER_BROW = (70, 63, 105, 66, 107), (46, 53, 52, 65, 55)
-EAR, CHEEK, CORNER, NOSTRIL, NOSE_WING, LIP_PEAK, JAW = 234, 50, 61, 98, 129, 37, (172, 136)
+EAR, CHEEK, CORNER, NOSE_WING, LIP_PEAK, JAW = 234, 50, 61, 129, 37, (172, 136)
 
 # Muscles that pull the skin around some landmarks: those of the right side, their reach, and the pull.
 PULLS = {

@@ -7,22 +7,14 @@ import numpy as np
 
 from ...model.face_landmarks_selfmm import POINTS
 from ...model.vision_features_selfmm import EYES, head_axes
-from .face import (
-    CHEEK,
-    CORNER,
-    LID_CREASE,
-    LOWER_BROW,
-    LOWER_LID,
-    LOWER_LIP,
-    LOWER_RIM,
-    NOSTRIL,
-    OVAL,
-    UPPER_BROW,
-    UPPER_LID,
-    UPPER_LIP,
-    UPPER_RIM,
-    neutral_face,
-)
+from .face import CHEEK, CORNER, LOWER_BROW, LOWER_RIM, UPPER_BROW, UPPER_RIM, neutral_face
+
+# More contours of the right half, outside to middle, top to bottom, as in face.py.
+OVAL = (10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)
+UPPER_LIP, LOWER_LIP = (61, 185, 40, 39, 37, 0), (61, 146, 91, 181, 84, 17)
+UPPER_LID, LOWER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)
+LID_CREASE = (247, 30, 29, 27, 28, 56)
+NOSTRIL = 98
 
 SKINS = ((246, 212, 188), (236, 190, 158), (214, 162, 124), (178, 126, 92), (138, 96, 72))
 HAIRS = ((40, 30, 28), (78, 50, 34), (128, 82, 46), (206, 166, 100), (126, 122, 122))
