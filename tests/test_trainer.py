@@ -229,6 +229,17 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, convention):
         assert losses(whole.state) == losses(resumed.state)
 
 
+@pytest.mark.parametrize(("began", "goes_on"), [("default", "paper"), ("official", "default")])
+def test_a_checkpoint_of_another_convention_is_refused(tmp_path, began, goes_on):
+    def trainer(convention):
+        options = arguments(tmp_path, convention=convention, num_train_epochs=1)
+        return SelfMMTrainer(model(), options, train_dataset=corpus(), eval_dataset=corpus(9, 1))
+
+    trainer(began).train()
+    with pytest.raises(ValueError, match=r"from another convention \(distance, .*\): resume with that of their run"):
+        trainer(goes_on).train(resume_from_checkpoint=True)
+
+
 def test_a_checkpoint_without_pseudo_labels_is_refused(tmp_path):
     rows = corpus()
     trainer = SelfMMTrainer(
