@@ -115,6 +115,18 @@ def test_tokens_of_a_pair():
     assert alone["context_mask"] == [[0] * 6] * 2 + [[]]
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_segments_that_the_encoder_does_not_know_are_left_out(tiny_model, kind):
+    """As those of klue/roberta-base, whose tokenizer is of BERT."""
+    sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=17, type_vocab_size=1)
+    config = AutoConfig.for_model(kind, **sizes, vocab_size=200, max_position_embeddings=30, pad_token_id=0)
+    model = tiny_model(text_config=config, text_pooling="mean", modalities=["text"])
+    batch = text_batch(bert_tokenizer(), ["the food is great", "bad"], 20, [["good movie"], []])
+    found = model(**batch)
+    assert batch.pop("token_type_ids").max() == 1
+    assert_same_outputs(found, model(**batch))
+
+
 def test_long_contexts_lose_their_begin():
     tokenizer = bert_tokenizer()
     made = tokenize(tokenizer, ["good " * 30], 6, [["bad " * 30, "great movie"]])

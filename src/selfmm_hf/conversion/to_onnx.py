@@ -1,6 +1,5 @@
 """Exports a model as one ONNX file, which runs without torch."""
 
-import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..hub.saved_model import load_model
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.processing_selfmm import SelfMMProcessor
 from ..model.task_selfmm import Task
+from ..model.text_encoder_selfmm import tells_segments
 from ..quiet_terminal import silent
 from ..storage.whole_files import beside, move
 
@@ -71,8 +71,8 @@ def input_names(model: SelfMMModel, processor: SelfMMProcessor) -> list[str]:
         else:
             names += ["input_ids", "attention_mask"]
             given = [] if processor.tokenizer is None else processor.tokenizer.model_input_names
-            taken = inspect.signature(model.text_encoders[0].forward).parameters
-            names += [name for name in ("token_type_ids",) if name in given and name in taken]
+            if "token_type_ids" in given and tells_segments(model.text_encoders[0]):
+                names.append("token_type_ids")
             names += ["context_mask"] if processor.context_utterances else []
     return names
 

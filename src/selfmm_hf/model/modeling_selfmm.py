@@ -3,7 +3,6 @@
 The model holds no pseudo-labels: they are training state, kept by the trainer of the `selfmm-hf` package.
 """
 
-import inspect
 import math
 import os
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from .configuration_selfmm import SelfMMConfig
 from .layers_selfmm import WEIGHTED, read_layer
 from .packing_selfmm import by_length, may_look, mean, one_of_each, read_texts
 from .task_selfmm import Task
-from .text_encoder_selfmm import encoder_of, load_text_encoder
+from .text_encoder_selfmm import encoder_of, load_text_encoder, tells_segments
 
 if TYPE_CHECKING:  # transformers copies the files that this one names, but not those that they name
     from .audio_features_selfmm import librosa33  # noqa: F401
@@ -481,7 +480,7 @@ class SelfMMModel(SelfMMPreTrainedModel):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if context_mask is not None:
             inputs["context_mask"] = context_mask.masked_fill(~present.unsqueeze(-1), 0)
-        if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
+        if token_type_ids is not None and tells_segments(encoder):
             inputs["token_type_ids"] = token_type_ids.gather(1, order)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_encoder):
             every = "text" in self.layer_weights

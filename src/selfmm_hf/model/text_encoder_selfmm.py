@@ -4,6 +4,7 @@ to the Hub.
 """
 
 import base64
+import inspect
 import json
 import struct
 from bisect import bisect
@@ -43,6 +44,12 @@ def encoder_of(model: PreTrainedModel) -> nn.Module:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
+
+
+def tells_segments(encoder: nn.Module) -> bool:
+    """Whether `encoder` tells the two texts of a pair apart by `token_type_ids`. RoBERTa takes them, but knows one."""
+    known = getattr(encoder.config, "type_vocab_size", 2)
+    return known != 1 and "token_type_ids" in inspect.signature(encoder.forward).parameters
 
 
 def load_text_encoder(
@@ -310,5 +317,5 @@ def _some_tokens(encoder: nn.Module, count: int) -> list[int]:
 
 __all__ = [
     "check_context", "check_tokenizer", "check_tokens", "encoder_of", "load_text_encoder", "load_tokenizer",
-    "readable_tokens", "why_unreadable",
+    "readable_tokens", "tells_segments", "why_unreadable",
 ]  # fmt: skip
