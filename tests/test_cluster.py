@@ -147,6 +147,24 @@ def test_the_data_set_is_that_of_one_machine(media, tmp_path, worker, forked_wor
         worker(out, Extraction(SelfMMFeatureExtractor(vision=None, max_seconds=9.0)))
 
 
+def test_the_place_in_a_video_is_kept(media, tmp_path, worker, forked_workers):
+    """`--context_utterances` goes by it, also where the ids tell another order."""
+    rows = {"id": ["v/2", "v/1", "v/3"], "clip": ["v/1.wav"] * 3, "label": [1] * 3, "split": ["train"] * 3}
+    rows |= {"video": ["a", "a", " "], "position": ["0.5", "7", "1"]}
+    assert worker(tmp_path / "out", work())(pa.table(rows))["done"].to_pylist() == [2]
+    (failure,) = rows_of(tmp_path / "out", "failures")
+    assert failure["id"] == "v/3" and "column 'video': expected the video" in failure["reason"]
+    found = [(row["id"], row["video"], row["position"]) for row in rows_of(tmp_path / "out", "train")]
+    assert found == [("v/2", "a", 0.5), ("v/1", "a", 7.0)]
+    row = {name: values[0] for name, values in rows.items()}
+    for wrong, reason in (({"position": "nan"}, "expected a finite number"), ({"video": 3}, "expected the video")):
+        with pytest.raises(DataError, match=reason):
+            work().task(0, row | wrong)
+    del row["position"]
+    with pytest.raises(DataError, match="column 'position': missing; video and position belong together"):
+        work().task(0, row)
+
+
 def test_predictions_are_those_of_the_pipeline(media, tmp_path, worker, forked_workers, model_folder, capsys):
     table = pa.table({"clip": ["v/1.wav", "v/0.wav", "v/2.wav"], "text": ["good", "good", None]})
     work = Prediction(str(model_folder))

@@ -12,7 +12,7 @@ from ..clips.extract import recipe_alone
 from ..clips.folder import JOURNAL
 from ..clips.job import TIME_LIMIT
 from ..clips.one_clip import Job, Task
-from ..data.columns import UNIMODAL_LABELS, features
+from ..data.columns import ORDER, UNIMODAL_LABELS, features
 from ..data.custom.labels import as_number
 from ..data.custom.table import SPLITS, TABLES
 from ..data.mmsa import MOST
@@ -36,7 +36,7 @@ class Extraction:
     """
 
     columns = ("id", "label", "split")
-    optional = ("text", *UNIMODAL_LABELS.values())
+    optional = ("text", *ORDER, *UNIMODAL_LABELS.values())
     others = (*TABLES, JOURNAL)
 
     def __init__(
@@ -65,12 +65,14 @@ class Extraction:
         for name in LABELS:
             if name in row and ((value := as_number(row[name])) is None or not abs(value) < MOST):
                 raise DataError(f"column {name!r}: expected a finite number, got {row[name]!r:.40}")
+        _order(row)
         said = words(row)
         return Task(str(number), row["clip"], transcribe=self._job.transcriber is not None and not said)
 
     def source(self, row: Row) -> Any:
         said = words(row)
-        return said, SPLITS[row["split"]], _labels(row), None if said else self._job.transcriber
+        transcriber = None if said else self._job.transcriber
+        return said, SPLITS[row["split"]], _labels(row), transcriber, *_order(row).values()
 
     def tables(self, done: list[tuple[int, Row, Any]], folder: Path) -> dict[str, pa.Table]:
         splits: dict[str, list[Row]] = {}
@@ -79,7 +81,7 @@ class Extraction:
             for name, width in self.widths.items():
                 file = folder / name / f"{number}.npy"
                 clip[name] = np.load(file) if record.frames[name] else np.zeros((0, width), np.float32)
-            clip |= _labels(row)
+            clip |= _labels(row) | _order(row)
             splits.setdefault(SPLITS[row["split"]], []).append(clip)
         tables = {}
         for split, clips in splits.items():
@@ -87,6 +89,25 @@ class Extraction:
             data = Dataset.from_dict({name: [clip[name] for clip in clips] for name in kinds}, kinds)
             tables[split] = data.data.table.replace_schema_metadata(kinds.arrow_schema.metadata)
         return tables
+
+
+def _order(row: Row) -> dict[str, Any]:
+    """
+    Returns where a clip stands in which video, if the table says so.
+
+    Raises:
+        DataError: It says half of it, or something else.
+    """
+    if not ORDER.keys() & row.keys():
+        return {}
+    if missing := [name for name in ORDER if name not in row]:
+        raise DataError(f"column {missing[0]!r}: missing; video and position belong together; give both, or neither")
+    video, position = row["video"], as_number(row["position"])
+    if not isinstance(video, str) or not video.strip():
+        raise DataError(f"column 'video': expected the video that the clip belongs to, got {video!r:.40}")
+    if position is None or not abs(position) < MOST:
+        raise DataError(f"column 'position': expected a finite number, got {row['position']!r:.40}")
+    return {"video": video, "position": position}
 
 
 def _labels(row: Row) -> dict[str, float | None]:

@@ -19,8 +19,8 @@ from .results import FAILURES, WARNINGS, Results, hashes
 from .work import Row, Work
 
 CHANGED = (
-    "this id has a result, but of another clip, text, label, split or transcriber. Name another folder, or delete the "
-    "file of the results that has the id: its clips are done again. No two rows may have the same id"
+    "this id has a result, but of another clip, text, label, split, video, position or transcriber. Name another folder"
+    ", or delete the file of the results that has the id: its clips are done again. No two rows may have the same id"
 )
 
 
