@@ -135,6 +135,14 @@ def test_long_contexts_lose_their_begin():
     assert most_tokens(tokenizer, 6, 0) == 6
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_long_texts_are_cut_as_without_context(side):
+    tokenizer, said = bert_tokenizer(), "good bad great movie food"
+    tokenizer.truncation_side = side
+    alone, beside = tokenize(tokenizer, [said] * 2, 5, [[], ["wonderful"]])["input_ids"]
+    assert alone[1:] == beside[-4:] == tokenizer(said, truncation=True, max_length=5)["input_ids"][1:]
+
+
 def test_tokens_of_a_decoder(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(save_decoder(tmp_path))
     made = tokenize(tokenizer, ["good film"], 20, [["bad", "film"]])

@@ -55,8 +55,8 @@ def tokenize(
         words = " ".join(one for one in before if one.strip())
         if made["input_ids"][row] and words:
             first = _tokens(tokenizer, words, add_special_tokens=False)["input_ids"][-max_tokens * len(before) :]
-            own = _tokens(tokenizer, text, add_special_tokens=False)["input_ids"][:own_tokens]
-            columns = pair.columns(first, own)
+            own = _tokens(tokenizer, text, add_special_tokens=False, truncation=True, max_length=own_tokens)
+            columns = pair.columns(first, own["input_ids"])
             for name in made:
                 made[name][row] = columns[name]
     return made
