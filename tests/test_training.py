@@ -292,6 +292,7 @@ def _with_nan(rows):
         (lambda f: None, ["--modalities", "text", "speech"], "'speech'.* not modalities; expected some of text, audio"),
         (lambda f: None, ["--unimodal_tasks", "text", "sound"], r"\['sound'\] are none of the modalities"),
         (lambda f: (f.parent / "encoder" / "tokenizer.json").unlink(), [], "tokenizer"),
+        (lambda f: (f.parent / "encoder" / "config.json").unlink(), [], "no config.json; name the folder of a model"),
         (lambda f: (f.parent / "encoder" / "model.safetensors").write_bytes(b"x" * 40), [], "cannot be loaded"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ to the Hub.
 import base64
 import inspect
 import json
+import os
 import struct
 from bisect import bisect
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )  # fmt: skip
+from transformers.utils import CONFIG_NAME
 
 from .layers_selfmm import first_layers
 from .loading_selfmm import file_of, load, quiet, reading, reason
@@ -156,6 +158,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         ValueError: There is none, it cannot be loaded, or it is none that texts can be read by.
     """
     try:
+        if os.path.isdir(name) and not os.path.isfile(os.path.join(name, CONFIG_NAME)):
+            raise ValueError(f"it has no {CONFIG_NAME}; name the folder of a model: that of a run has it in model")
         with reading("its tokenizer"):
             tokenizer = load(AutoTokenizer.from_pretrained, name, revision=revision)
             if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:  # as of most decoders
