@@ -329,7 +329,8 @@ def test_from_a_table_to_a_prediction(tmp_path, data, encoder, capsys, caplog):
     assert "text_pooling is mean, of the text's own tokens" in caplog.text
     model, processor = (one.from_pretrained(run / "model") for one in (SelfMMModel, SelfMMProcessor))
     assert model.config.text_pooling == "mean" and processor.context_utterances == 2
-    assert "it sees up to 2 utterances before it" in (run / "model" / "README.md").read_text()
+    card = (run / "model" / "README.md").read_text()
+    assert "it sees up to 2 utterances before it" in card and "`context_mask` from the processor" in card
 
     pipe = pipeline("multimodal-sentiment", model=str(run / "model"))
     clip = {"text": "the food is great"}

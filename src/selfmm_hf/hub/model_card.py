@@ -63,7 +63,8 @@ def model_card(model: SelfMMModel, processor: SelfMMProcessor, facts: dict, pict
     recipe = processor.feature_extractor.recipe
     published = published_figures(facts["dataset"], config.modalities, config.task, _reported(facts))
     shapes = [f"`{name}` (clips, frames, {config.sequence_options(name)['input_dim']})" for name in config.sequences]
-    tokens = ["`input_ids` and `attention_mask` from the tokenizer"] if processor.tokenizer is not None else []
+    made = [f"`{name}`" for name in processor.model_input_names if name.removesuffix("_lengths") not in recipe]
+    tokens = [f"{', '.join(made)} from the processor"] if made else []
     computed = [one["kind"] for one in recipe.values() if one["kind"] != "features"]
     title = "a generated corpus" if builder is None else builder.TITLE
     content = _template().render(
