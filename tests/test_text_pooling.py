@@ -8,7 +8,14 @@ from conftest import assert_same_outputs, command, mmsa_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import AutoConfig, AutoModel, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BertModel,
+    MT5EncoderModel,
+    PreTrainedTokenizerFast,
+    T5EncoderModel,
+)  # fmt: skip
 
 from selfmm_hf import SelfMMModel
 from selfmm_hf.data.synthetic.words import demo_text_config, demo_tokenizer
@@ -192,6 +199,18 @@ def test_a_model_begins_with_the_text_encoder_of_another(tiny_model, tmp_path, k
     for one in (model, again):
         mine, other = one.encoders["text"].state_dict(), trained.encoders["text"].state_dict()
         assert mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("kind", [T5EncoderModel, MT5EncoderModel])
+def test_an_encoder_that_was_saved_without_its_decoder(tmp_path, kind):
+    torch.manual_seed(0)
+    alone = kind(kind.config_class(**SIZES, d_kv=6, d_ff=17, num_decoder_layers=1)).eval()
+    alone.save_pretrained(tmp_path)
+    model, tokens = SelfMMModel.from_text_encoder(str(tmp_path), modalities=["text"]), torch.tensor([[5, 9, 7]])
+    torch.testing.assert_close(model.encode_text(tokens), alone(tokens)[0][:, 0])
+    model.save_pretrained(tmp_path / "new")
+    again = SelfMMModel.from_pretrained(tmp_path / "new")
+    torch.testing.assert_close(again.encode_text(tokens), model.encode_text(tokens))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ POOLINGS = {"cls_token": "cls", "cls": "cls", "mean_tokens": "mean", "mean": "me
 
 def encoder_of(model: PreTrainedModel) -> nn.Module:
     """What reads texts: of an encoder-decoder, the encoder; without a pooler, which would never get a gradient."""
-    encoder = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
+    # Not by `config.is_encoder_decoder`, which is false where T5's encoder was saved alone.
+    decodes = "decoder_input_ids" in inspect.signature(model.forward).parameters
+    encoder = model.get_encoder() if decodes else model
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
