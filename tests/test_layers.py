@@ -31,7 +31,8 @@ OLD_JIT = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 def saved_encoder(folder, kind):
     torch.manual_seed(0)
-    options = {"modernbert": SPECIAL, "qwen2": {"num_key_value_heads": 2}}.get(kind, {})
+    options = {"modernbert": SPECIAL, "qwen2": {"num_key_value_heads": 2}, "longformer": {"attention_window": [4] * 4}}
+    options = options.get(kind, {})
     model = AutoModel.from_config(AutoConfig.for_model(kind, **SIZES, **options)).eval()
     model.save_pretrained(folder)
     return model
@@ -47,7 +48,7 @@ TOKENS = torch.tensor([[3, 9, 7, 30, 12], [3, 11, 41, 8, 20]])
 
 @OLD_JIT
 @pytest.mark.parametrize("layer", [2, -3, "2"])
-@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet", "modernbert", "qwen2"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet", "longformer", "modernbert", "qwen2"])
 def test_a_text_is_read_by_a_layer(tmp_path, kind, layer, caplog):
     whole = saved_encoder(tmp_path, kind)
     caplog.clear()

@@ -47,8 +47,8 @@ def first_layers(text_config: PreTrainedConfig, layer: int | str) -> tuple[PreTr
         raise ValueError(f"text_layer is {layer}, and the text encoder has {there} layers (num_hidden_layers).")
     if kept < there:
         text_config = copy.deepcopy(text_config)
-        for name, value in list(vars(text_config).items()):  # such as `layer_types`
-            if "layer" in name and isinstance(value, list) and len(value) == there:
+        for name, value in list(vars(text_config).items()):  # `layer_types`, Longformer's `attention_window`
+            if re.search("layer|window", name) and isinstance(value, list) and len(value) == there:
                 setattr(text_config, name, value[:kept])
         text_config.num_hidden_layers = kept
     return text_config, kept
