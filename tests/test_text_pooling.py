@@ -213,6 +213,13 @@ def test_an_encoder_that_was_saved_without_its_decoder(tmp_path, kind):
     torch.testing.assert_close(again.encode_text(tokens), model.encode_text(tokens))
 
 
+def test_an_encoder_with_an_adapter_is_refused(tmp_path):
+    """Or its weights, and whether any of them learn, would depend on whether PEFT is installed."""
+    (save_bert(tmp_path) / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds an adapter, adapter_config\.json: merge it into the model"):
+        SelfMMModel.from_text_encoder(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("what", "options", "wanted"),
     [

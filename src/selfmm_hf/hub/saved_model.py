@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
+from transformers.utils import CONFIG_NAME
 
 from ..model.configuration_selfmm import SelfMMConfig
-from ..model.loading_selfmm import file_of, quiet, reading, reason
+from ..model.loading_selfmm import check_whole, file_of, quiet, reading, reason
 from ..model.modeling_selfmm import SelfMMModel
 from ..model.pipeline_selfmm import MultimodalSentimentPipeline
 from ..model.processing_selfmm import SelfMMProcessor
@@ -32,9 +32,7 @@ def load_model(name: str | os.PathLike, revision: str | None = None) -> tuple[Se
     take_from_hub(name, "the model", revision)
     try:
         with quiet(), silent():
-            # With peft, transformers would load the weights that this file names.
-            if file_of(name, ADAPTER_CONFIG_NAME, revision):
-                raise ValueError(f"it holds an adapter, {ADAPTER_CONFIG_NAME}: merge it into the model, and save that")
+            check_whole(name, revision)
             with reading("config.json"):
                 config = SelfMMConfig.from_pretrained(name, revision=revision)
             with reading("the weights"):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import CONFIG_NAME, cached_file, logging
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file, logging
 
 logger = logging.get_logger(__name__)
 
@@ -81,6 +81,15 @@ def file_of(name: str | os.PathLike, file: str, revision: str | None = None) -> 
     return None if found is None else Path(found)
 
 
+def check_whole(name: str | os.PathLike, revision: str | None = None) -> None:
+    """
+    Raises:
+        ValueError: A repository or a folder holds an adapter, which transformers would load if PEFT is installed.
+    """
+    if file_of(name, ADAPTER_CONFIG_NAME, revision):
+        raise ValueError(f"it holds an adapter, {ADAPTER_CONFIG_NAME}: merge it into the model, and save that")
+
+
 def commit_of(name: str, **where: Any) -> str | None:
     """The commit of a repository from which its files were taken; a folder has none."""
     if os.path.isdir(name):
@@ -113,4 +122,6 @@ def token_for(what: str, model: str, revision: str | None, source: tuple[str, di
     return options.get("token") if same_owner else False
 
 
-__all__ = ["commit_of", "file_of", "load", "quiet", "reading", "reason", "token_for", "without_its_code"]
+__all__ = [
+    "check_whole", "commit_of", "file_of", "load", "quiet", "reading", "reason", "token_for", "without_its_code",
+]  # fmt: skip

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import CONFIG_NAME
 
 from .layers_selfmm import first_layers
-from .loading_selfmm import file_of, load, quiet, reading, reason
+from .loading_selfmm import check_whole, file_of, load, quiet, reading, reason
 from .packing_selfmm import read_texts
 from .text_selfmm import most_tokens, some_words
 
@@ -83,6 +83,7 @@ def load_text_encoder(
     loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
         loading |= {"revision": revision, "dtype": torch.float32, "output_loading_info": True}
+        check_whole(name, revision)
         whole = load(AutoConfig.from_pretrained, name, revision=revision)
         trained = whole.model_type == "selfmm"
         if trained:
