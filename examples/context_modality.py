@@ -11,14 +11,14 @@ The utterances before each text as a modality of its own, beside text, audio and
     selfmm train --dataset custom --data with_context --text_encoder sentence-transformers/all-MiniLM-L6-v2 \
         --freeze_text_encoder true --output_dir runs/with_context
 
-The table of my_data has the columns `video` and `position`. Each clip gets `context/ID.npy`: a vector for each of the
-eight utterances before it in its video and split, in order. The first clip of a video has no file, so the modality is
-absent.
+The table of my_data has the columns `video` and `position`. The new folder is a copy of my_data, in which each clip
+gets `context/ID.npy`: a vector for each of the eight utterances before it in its video and split, in order. The first
+clip of a video has no file, so the modality is absent.
 """
 
 import argparse
 import csv
-import io
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -30,9 +30,9 @@ from transformers import AutoModel, AutoTokenizer
 def main(data: str, output: str, text_encoder: str, utterances: int = 8) -> int:
     """Writes the data set, and returns how many clips have a context."""
     with Path(data, "table.csv").open(encoding="utf-8-sig", newline="") as file:  # Excel writes a mark at the begin
-        table = file.read()
-    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+        rows = list(csv.DictReader(file))
     vectors = sentence_vectors(text_encoder, [row["text"] for row in rows])
+    shutil.copytree(data, output)
     videos = defaultdict(list)
     for number, row in enumerate(rows):
         videos[row["video"], row["split"]].append(number)
@@ -45,7 +45,6 @@ def main(data: str, output: str, text_encoder: str, utterances: int = 8) -> int:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 np.save(file, vectors[before])
                 written += 1
-    Path(output, "table.csv").write_text(table, "utf-8", newline="")
     print(f"{output}: {written} of {len(rows)} clips have a context")
     return written
 
@@ -66,7 +65,7 @@ def sentence_vectors(name: str, texts: list[str], batch: int = 64) -> np.ndarray
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Add the utterances before each text as a modality.")
     parser.add_argument("data", help="folder with a table.csv that has video and position")
-    parser.add_argument("output", help="the folder to write")
+    parser.add_argument("output", help="the folder to write, which does not exist")
     parser.add_argument("text_encoder", help="model that makes a vector of an utterance")
     parser.add_argument("--utterances", type=int, default=8, help="how many before each text")
     main(**vars(parser.parse_args()))

@@ -403,6 +403,14 @@ def test_runs_that_cannot_be_are_refused(tmp_path, data, encoder, capsys, option
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+def test_a_split_without_contexts_is_named(tmp_path, data, encoder, capsys):
+    table = data / "table.csv"
+    table.write_text(re.sub(r"test./(.)", r"video\1/\1", table.read_text()))  # each test utterance in its own video
+    given = ["--data", data, "--text_encoder", encoder, "--output_dir", tmp_path / "run"]
+    assert command("train", *OPTIONS, *given, "--context_utterances", 2) == 2
+    assert "test split: no utterance has an earlier one of the same video" in capsys.readouterr().err
+
+
 def test_a_modality_may_be_called_context_too():
     extractor = SelfMMFeatureExtractor(audio=None, vision=None, context={"kind": "features", "dim": 3})
     processor, frames = SelfMMProcessor(extractor, demo_tokenizer(), 20, 2), np.ones((4, 3), np.float32)

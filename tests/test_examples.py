@@ -84,6 +84,9 @@ def test_context_modality(tmp_path):
         for n in range(5)
     ]
     (data / "table.csv").write_text("\n".join(["id,text,label,split,video,position", *rows]), "utf-8-sig")
+    (data / "audio").mkdir()
+    for row in rows:
+        np.save(data / "audio" / f"{row.split(',')[0]}.npy", np.ones((2, 3), np.float32) * len(row))
     assert example("context_modality").main(str(data), str(out), str(encoder), utterances=2) == 12
     files = {file.stem: np.load(file) for file in (out / "context").iterdir()}
     assert {name: len(files[name]) for name in ("train3", "train2", "train0")} == {
@@ -95,7 +98,7 @@ def test_context_modality(tmp_path):
     options = ["--dataset", "custom", "--data", out, "--text_encoder", encoder, "--num_train_epochs", 1]
     assert command("train", *options, "--use_cpu", "true", "--output_dir", tmp_path / "run", "--label_range", 1) == 0
     config = SelfMMConfig.from_pretrained(tmp_path / "run" / "model")
-    assert config.modalities == ["text", "context"] and config.context_dim == files["train0"].shape[1]
+    assert config.modalities == ["text", "audio", "context"] and config.context_dim == files["train0"].shape[1]
 
 
 def test_score_folder(trained, tmp_path):

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data import Splits, load_splits
 from ..data.columns import MODALITIES
 from ..data.recipe import find_recipe
+from ..data.safe_pickle import DataError
 from ..data.synthetic import demo_tokenizer
 from ..metrics import few_clips
 from ..model.feature_extraction_selfmm import SelfMMFeatureExtractor
@@ -80,7 +81,11 @@ def read_inputs(
             tell(said)
     if tokenizer is not None:
         for split, samples in splits.items():
-            if cut := samples.tokenize(tokenizer, options.max_text_tokens, options.context_utterances):
+            try:
+                cut = samples.tokenize(tokenizer, options.max_text_tokens, options.context_utterances)
+            except DataError as error:
+                raise DataError(f"{split} split: {error}") from error
+            if cut:
                 tell(
                     f"{cut} of {len(samples)} texts of the {split} split have more than {options.max_text_tokens} "
                     "tokens and are cut; see --max_text_tokens."
