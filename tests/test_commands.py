@@ -97,7 +97,7 @@ def test_the_help_of_a_training_has_all_of_our_options():
 def test_the_help_of_all_options_has_those_of_every_trainer(capsys):
     assert command("train", "--help-all") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for name, said in (("max_text_tokens", "Longer texts are cut"), ("momentum", "move by momentum over the epochs"),
+    for name, said in (("max_text_tokens", "texts are truncated"), ("momentum", "move by momentum over the epochs"),
                        ("audio_num_layers", "Layers of the audio LSTM")):  # fmt: skip
         assert re.search(rf"--{name}[ ,]", printed) and said in printed
     assert "--warmup_steps" in printed

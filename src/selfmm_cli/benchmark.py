@@ -9,9 +9,9 @@ from typer import Argument, Option
 from .errors import complain, end_in_one_line, need
 from .training_options import TAKES_TRAINING_OPTIONS, named
 
-EPILOG = "All other options are those of `selfmm train`, and hold for all runs."
+EPILOG = "All other options are those of `selfmm train`. They apply to all runs."
 
-benchmark = typer.Typer(name="benchmark", help="Train many runs, and compare them in a table.", no_args_is_help=True)
+benchmark = typer.Typer(name="benchmark", help="Train many runs and compare them in a table.", no_args_is_help=True)
 
 
 @benchmark.command(**TAKES_TRAINING_OPTIONS, epilog=EPILOG)
@@ -22,14 +22,15 @@ def run(
     ],
     sweep: Annotated[
         str | None,
-        Option(help=f"YAML file, or {named('sweeps')}; by default one configuration."),
+        Option(help=f"YAML file of configurations, or one of {named('sweeps')}; by default one configuration."),
     ] = None,
-    seeds: Annotated[int, Option(help="Number of seeds, from --seed on.")] = 5,
+    seeds: Annotated[int, Option(help="Number of seeds: consecutive numbers from --seed on.")] = 5,
     folds: Annotated[
-        int | None, Option(min=2, help="custom: as many folds across the subjects of the table; a sweep for each.")
+        int | None,
+        Option(min=2, help="For --dataset custom: number of folds across the subjects of the table; each is a sweep."),
     ] = None,
 ) -> None:
-    """Train each configuration with each seed. Runs that are done are left as they are."""
+    """Train each configuration with each seed. Finished runs are not trained again."""
     need("scipy", "benchmark")
     with end_in_one_line():
         from selfmm_hf.evaluation import folds as of_folds
@@ -59,10 +60,10 @@ def run(
 def table(
     folder: Annotated[Path, Argument(help="The --output_dir of `selfmm benchmark run`.")],
     against: Annotated[
-        str | None, Option(help="The configuration to compare the others with; by default the first.")
+        str | None, Option(help="Configuration to compare the others with; by default the first.")
     ] = None,
-    latex: Annotated[bool, Option("--latex", help="For a paper: a tabular with booktabs.")] = False,
-    csv: Annotated[bool, Option("--csv", help="Every number unrounded, a row for each metric.")] = False,
+    latex: Annotated[bool, Option("--latex", help="Print LaTeX for a paper: a tabular with booktabs.")] = False,
+    csv: Annotated[bool, Option("--csv", help="Print CSV: every number unrounded, a row for each metric.")] = False,
 ) -> None:
     """Print the table of a sweep."""
     need("scipy", "benchmark")
@@ -86,10 +87,10 @@ def table(
 @benchmark.command()
 def ensemble(
     folder: Annotated[Path, Argument(help="The --output_dir of `selfmm benchmark run`.")],
-    output_dir: Annotated[Path, Option("--output_dir", help="Model folder to write; a new one.")],
-    configuration: Annotated[str | None, Option(help="Of the sweep; needed if it has several.")] = None,
+    output_dir: Annotated[Path, Option("--output_dir", help="New folder for the model.")],
+    configuration: Annotated[str | None, Option(help="Configuration; needed if the sweep has several.")] = None,
 ) -> None:
-    """Make one model from all seeds of a configuration, which predicts the mean of their predictions."""
+    """Make one model of all seeds of a configuration. It predicts the mean of their predictions."""
     with end_in_one_line():
         from selfmm_hf.evaluation.ensemble import Ensemble
 
@@ -105,10 +106,12 @@ def search(
     output_dir: Annotated[
         Path, Option("--output_dir", help="Folder of the search. The same command resumes an interrupted search.")
     ],
-    space: Annotated[str, Option(help="YAML file of choices, or official: those of the official code.")] = "official",
-    trials: Annotated[int, Option(min=1, help="Number of trials, with those that are done.")] = 50,
+    space: Annotated[
+        str, Option(help="YAML file of choices for each option, or official: the choices of the official code.")
+    ] = "official",
+    trials: Annotated[int, Option(min=1, help="Number of trials, including those that are done.")] = 50,
 ) -> None:
-    """Search for options on the validation split. The test split is not even loaded."""
+    """Search hyperparameters on the validation split. The test split is not loaded."""
     need("optuna", "benchmark")
     with end_in_one_line():
         from selfmm_hf.evaluation import search as searching

@@ -16,7 +16,7 @@ class Engine(StrEnum):
 
 
 ENGINE = "local: the cores of this machine. ray: a Ray cluster; folders and tables may then be URLs, such as s3://bucket/clips."
-RAY_ADDRESS = "Of a running Ray cluster, such as auto. By default Ray starts on this machine."
+RAY_ADDRESS = "Address of a running Ray cluster, such as auto. By default, Ray starts on this machine."
 GPUS = "GPUs, or a share of one, for each process on the Ray cluster."
 
 

@@ -12,7 +12,10 @@ def convert(
     checkpoint: Annotated[Path, Argument(help="The .pth file. Only its tensors are read, and no code.")],
     output_dir: Annotated[Path, Option("--output_dir", help="Folder to write.")],
     text_encoder: Annotated[
-        str | None, Option("--text_encoder", help="Hub repository or folder of its configuration and tokenizer.")
+        str | None,
+        Option(
+            "--text_encoder", help="Hub repository or folder with the configuration and tokenizer of the text encoder."
+        ),
     ] = None,
     label_range: Annotated[float, Option("--label_range", help="3 for MOSI and MOSEI, 1 for SIMS.")] = 3.0,
 ) -> None:

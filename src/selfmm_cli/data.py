@@ -10,20 +10,22 @@ from typer import Argument, Option
 from .errors import end_in_one_line
 
 Dataset = Literal["mosi", "mosei", "sims", "simsv2", "iemocap", "custom"]
-EMOTIONS = Option(help="mosei: .csv of id and six emotions, or CMU_MOSEI_Labels.csd; they become the labels.")
-DATA_CONFIG = Option("--data_config", help="aligned or unaligned, where there are both; custom: a fold, fold1of5.")
+EMOTIONS = Option(help="For mosei: .csv of id and six emotions, or CMU_MOSEI_Labels.csd. They become the labels.")
+DATA_CONFIG = Option(
+    "--data_config", help="aligned or unaligned, if the data have both. For custom: a fold, such as fold1of5."
+)
 
 data = typer.Typer(name="data", help="Prepare, inspect or verify a data set.", no_args_is_help=True)
 
 
 @data.command()
 def prepare(
-    dataset: Annotated[Dataset, Argument(help="Which data set it is.")],
-    data: Annotated[str, Option(help="Published feature file; custom: a file or folder of your own.")],
+    dataset: Annotated[Dataset, Argument(help="Name of the data set.")],
+    data: Annotated[str, Option(help="Published feature file. For custom: a file or folder of your own.")],
     output_dir: Annotated[Path, Option("--output_dir", help="Folder to write, or to add a configuration to.")],
     data_config: Annotated[str | None, DATA_CONFIG] = None,
     label_range: Annotated[
-        float | None, Option("--label_range", help="custom: labels lie in [-range, range]; 3 by default, or 1.")
+        float | None, Option("--label_range", help="For custom: labels are in [-range, range]; 3 by default, or 1.")
     ] = None,
     problem_type: Annotated[
         Literal["regression", "multi_label_classification", "single_label_classification"] | None,
@@ -32,9 +34,14 @@ def prepare(
     emotions: Annotated[Path | None, EMOTIONS] = None,
     not_finite: Annotated[
         Literal["zero", "keep", "refuse"],
-        Option("--not_finite", help="NaN and infinite frame values become 0, are kept, or are an error."),
+        Option(
+            "--not_finite",
+            help="What to do with NaN and infinite frame values: set them to 0, keep them, or refuse the file.",
+        ),
     ] = "zero",
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace the configuration if it is there.")] = False,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace the configuration if the folder has it already.")
+    ] = False,
 ) -> None:
     """Convert a feature file into a Parquet folder for `load_dataset` and the Hub."""
     with end_in_one_line():
@@ -72,7 +79,7 @@ def inspect(
     png: Annotated[Path | None, Option(help="Picture to draw.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Print what is in a data set: a table and, if wanted, a picture."""
+    """Print a table of what a data set contains, and draw a picture of it if wanted."""
     with end_in_one_line():
         from selfmm_hf.data.inspection import inspect as look
         from selfmm_hf.data.inspection import open_clips
@@ -92,15 +99,13 @@ def inspect(
 @data.command()
 def verify(
     path: Annotated[Path, Argument(help="Feature file, or a folder of `selfmm data prepare`.")],
-    dataset: Annotated[
-        Dataset | None, Option(help="What it should be; by default any published file, or any folder.")
-    ] = None,
+    dataset: Annotated[Dataset | None, Option(help="Name of the data set that it should be; by default any.")] = None,
     source: Annotated[
-        Path | None, Option(help="The file from which a folder was made: every clip is compared with it.")
+        Path | None, Option(help="The feature file that the folder was made from: every clip is compared with it.")
     ] = None,
     emotions: Annotated[Path | None, EMOTIONS] = None,
 ) -> None:
-    """Check a file or a prepared folder. The exit status is 1 where anything is wrong."""
+    """Check a file or a prepared folder. The exit status is 1 if anything is wrong."""
     with end_in_one_line():
         from selfmm_hf.data.verify import verify_file, verify_folder
 

@@ -24,24 +24,27 @@ def extract(
     table: Annotated[
         str,
         Option(
-            help="CSV or Parquet with id, label, split and, if you have them, text and clip, the path of the media "
-            "file. By default the path is the id with any media ending."
+            help="CSV or Parquet with id, label and split, and optionally text and clip, the path of the media file. "
+            "By default, the path is the id with the extension of a media file."
         ),
     ],
-    output_dir: Annotated[str, Option("--output_dir", help="Folder to write. An interrupted command is resumed.")],
+    output_dir: Annotated[
+        str, Option("--output_dir", help="Folder to write. The same command resumes an interrupted extraction.")
+    ],
     audio: Annotated[str | None, Option(help="librosa33 (default), none, or the name of a speech model.")] = None,
     vision: Annotated[str | None, Option(help="face (default), none, or the name of an image model.")] = None,
     audio_layer: Annotated[
         str | None,
         Option(
             "--audio_layer",
-            help="Which layer of the speech model: -1, the last (default), 6, the sixth, or weighted, all of them, for "
-            "the training to learn how much each counts.",
+            help="Layer of the speech model: -1 for the last (default), 6 for the sixth, or weighted for all of them: "
+            "the training then learns the weight of each.",
         ),
     ] = None,
-    vision_layer: Annotated[str | None, Option("--vision_layer", help="The same of the image model.")] = None,
+    vision_layer: Annotated[str | None, Option("--vision_layer", help="Layer of the image model, likewise.")] = None,
     recipe: Annotated[
-        str | None, Option(help="preprocessor_config.json, or the folder or Hub repository of a model that has it.")
+        str | None,
+        Option(help="Recipe of the features: preprocessor_config.json, or the folder or Hub repository of a model."),
     ] = None,
     transcriber: Annotated[
         str | None, Option(help="Speech recognition model for clips without text, such as a Whisper.")

@@ -28,17 +28,20 @@ WINDOW_SECONDS = 2.0
 def predict(
     clips: Annotated[
         list[str] | None,
-        Argument(metavar="[CLIP]...", help="Files or URLs with sound, picture or both, or folders of such files."),
+        Argument(
+            metavar="[CLIP]...", help="Files or URLs of clips with sound, picture or both, or folders of such files."
+        ),
     ] = None,
     text: Annotated[
-        str | None, Option(help="The words of the one clip, or words alone; by default those in a.txt beside a.mp4.")
+        str | None,
+        Option(help="The words of a single clip, or words without a clip; by default those in a.txt beside a.mp4."),
     ] = None,
     context: Annotated[
         list[str] | None,
         Option(
             metavar="TEXT",
-            help="What was said before in the same video, of the one clip or words, for a model that reads it; for "
-            "several utterances, give the option again, the last one at the end.",
+            help="What was said before a single clip in the same video, for a model that was trained with it. Repeat "
+            "the option for several utterances, the last one at the end.",
         ),
     ] = None,
     model: Annotated[
@@ -47,10 +50,10 @@ def predict(
     ] = None,
     revision: Annotated[str | None, Option(help="Revision of the repository.")] = None,
     transcriber: Annotated[
-        str | None, Option(help="Speech recognition model that fills in the words, such as a Whisper.")
+        str | None, Option(help="Speech recognition model that transcribes the words, such as a Whisper.")
     ] = None,
     window_seconds: Annotated[
-        float | None, Option("--window_seconds", help="Score pieces of this length too, 0.1 or more.")
+        float | None, Option("--window_seconds", help="Also score windows of this length; at least 0.1.")
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -64,16 +67,14 @@ def predict(
     engine: Annotated[Engine, Option(help=ENGINE)] = Engine.local,
     table: Annotated[
         str | None,
-        Option(help="For --engine ray: CSV or Parquet with clip, the path within the one folder [CLIP], id and text."),
+        Option(help="For --engine ray: CSV or Parquet with clip, the path within the folder [CLIP], and id and text."),
     ] = None,
     output_dir: Annotated[
-        str | None, Option("--output_dir", help="For --engine ray: folder to write. It is resumed.")
+        str | None, Option("--output_dir", help="For --engine ray: folder to write. The same command resumes it.")
     ] = None,
     workers: Annotated[
         int | None,
-        Option(
-            min=1, help="Processes that work side by side. By default there is one; on a cluster, one for each core."
-        ),
+        Option(min=1, help="Number of parallel processes. By default one; on a cluster, one for each core."),
     ] = None,
     ray_address: Annotated[str | None, Option("--ray_address", help=RAY_ADDRESS)] = None,
     gpus_per_worker: Annotated[float, Option("--gpus_per_worker", min=0, help=GPUS)] = 0,
@@ -81,7 +82,7 @@ def predict(
         float, Option("--time_limit", min=1, help="With --workers: seconds that one clip may take; a slower one fails.")
     ] = 1800.0,
 ) -> None:
-    """Predict the sentiment or the emotions of clips from words, voice and face, for each of them and all together."""
+    """Predict the sentiment or the emotions of clips from words, voice and face, for each alone and all together."""
     with end_in_one_line():
         check_seconds(max_seconds)
         check_engine(engine, ray_address, gpus_per_worker)

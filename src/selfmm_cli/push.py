@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def push(
-    folder: Annotated[Path, Argument(help="Of a run, a model, a prepared data set, a metric or a Space.")],
+    folder: Annotated[Path, Argument(help="Folder of a run, a model, a prepared data set, a metric or a Space.")],
     repository: Annotated[str, Argument(help="NAME/REPOSITORY on the Hub. A new one is private.")],
-    public: Annotated[bool, Option("--public", help="Make it public once the commit is there.")] = False,
-    revision: Annotated[str | None, Option(help="Branch; main by default.")] = None,
+    public: Annotated[bool, Option("--public", help="Make the repository public after the commit.")] = False,
+    revision: Annotated[str | None, Option(help="Branch; by default main.")] = None,
     message: Annotated[str | None, Option(help="Message of the commit.")] = None,
-    model: Annotated[str | None, Option(help="For a Space: the repository of the model that it shows.")] = None,
-    dry_run: Annotated[bool, Option("--dry_run", help="List the files with their sizes, and send nothing.")] = False,
+    model: Annotated[str | None, Option(help="For a Space: the repository of the model that it uses.")] = None,
+    dry_run: Annotated[bool, Option("--dry_run", help="List the files and their sizes, and send nothing.")] = False,
 ) -> None:
     """Push a model, a data set or a Space to the Hub, in one commit."""
     with end_in_one_line():

@@ -12,7 +12,7 @@ def report(
     runs: Annotated[list[Path], Argument(metavar="RUN...", help="Folders of runs, or of sweeps of runs.")],
     output_dir: Annotated[Path, Option("--output_dir", help="Folder to write. An earlier report in it is replaced.")],
 ) -> None:
-    """Build an HTML report with pictures. Runs that differ only by their seeds are taken together."""
+    """Write an HTML report with figures. Runs that differ only by their seeds are combined."""
     need("matplotlib", "plots")
     with end_in_one_line():
         from datasets import disable_progress_bars

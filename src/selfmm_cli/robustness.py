@@ -15,14 +15,14 @@ def robustness(
         Path, Option("--output_dir", help="Folder to write: tables as JSON, Parquet and Markdown, and curves.")
     ],
     dataset: Annotated[
-        str | None, Option(help="demo, mosi, mosei, sims, simsv2, iemocap, emer or custom; the run's by default.")
+        str | None, Option(help="demo, mosi, mosei, sims, simsv2, iemocap or custom; the run's by default.")
     ] = None,
     data: Annotated[str | None, Option(help="Feature file, folder or Hub repository; the run's by default.")] = None,
     data_config: Annotated[str | None, DATA_CONFIG] = None,
     data_revision: Annotated[str | None, Option("--data_revision", help="Revision of the data's repository.")] = None,
     revision: Annotated[str | None, Option(help="Revision of the model's repository.")] = None,
 ) -> None:
-    """Measure a finished model on the test split with data missing. Report it; never choose a model by it."""
+    """Measure a finished model on the test split with missing data. Never choose a model by the results."""
     need("matplotlib", "plots")
     with end_in_one_line():
         from selfmm_hf.evaluation.robustness.measure import measure_model

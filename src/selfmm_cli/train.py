@@ -13,15 +13,15 @@ from .training_options import print_all_help, print_help
 if TYPE_CHECKING:
     from selfmm_hf.runs.run import Run
 
-ABOUT_TRAINING = """Train a model. Options come from --config, and those on the command line override them.
+ABOUT_TRAINING = """Train a model. Options on the command line override those of --config.
 
---convention says how unimodal labels are generated and weighted: `default`, by the rule that measured best on known
-labels; `paper`, by the equations of the paper; `official`, as the official code does it. To report Self-MM as
-published, take `official`."""
+--convention says how unimodal labels are generated and weighted: `default`, by the rule whose labels came nearest to
+known true labels; `paper`, by the equations of the paper; `official`, as in the official code. To report Self-MM as
+published, use `official`."""
 ABOUT_DEMO = """Train on the synthetic corpus, draw the run, load the saved model in a fresh process, and predict.
 
 Takes the options of `selfmm train`, except --dataset and --data."""
-TRAINER = "All options of transformers' Trainer are accepted, too: see --help-all."
+TRAINER = "The options of transformers' Trainer can be given, too: see --help-all. A few are refused, with the reason."
 
 
 def train(context: typer.Context) -> None:

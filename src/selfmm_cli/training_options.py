@@ -54,7 +54,7 @@ def named(folder: str = "") -> str:
 
 def print_help(command: str, text: str, epilog: str) -> None:
     """Prints the help of a command that takes all options of a training, our own first."""
-    config = f"YAML file of options, or the name of a preset: {named()}."
+    config = f"YAML file of options, or the name of a preset: {named()}. By default custom with --dataset custom."
     options = [("--config", config, "Data and text encoder")]
     options += [(f"--{name}", help, panel) for panel, ones in panels() for name, help in ones.items()]
     parameters = [

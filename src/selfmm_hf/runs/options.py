@@ -38,25 +38,24 @@ class RunOptions:
             `custom`.
         data: The published feature file (no code in it is ever run), a folder that `selfmm data prepare` wrote, a
             folder of your own, or a data set repository on the Hub.
-        data_config: `aligned` or `unaligned`, if `data` has both; of a table with subjects a fold, such as `fold1of5`.
+        data_config: `aligned` or `unaligned`, if `data` has both; for a table with subjects, a fold such as `fold1of5`.
         data_revision: Revision of the data set's repository.
-        problem_type: `single_label_classification` learns one of the classes of IEMOCAP's emotions, or negative,
-            neutral and positive of MOSI, MOSEI and SIMS. By default what the data say.
+        problem_type: `single_label_classification` makes classes of IEMOCAP's emotions, or learns the classes negative,
+            neutral and positive of MOSI, MOSEI and SIMS. By default, the data determine the task.
         text_encoder: Repository or folder of a pretrained text encoder with its tokenizer, or of a Self-MM model, whose
             text encoder is taken. Without it, `demo` trains a small one.
         text_encoder_revision: Revision of the text encoder's repository.
-        max_text_tokens: Longer texts are cut; at least 3, for one word between the special tokens.
-        context_utterances: How many earlier utterances, of the same video and split, a text is read with: the encoder
-            sees them, but only the tokens of the text itself are read. Ids are `VIDEO$_$3` or `VIDEO/3`, or a table of
-            your own has the columns `video` and `position`.
-        lora_rank: Train the pretrained text encoder with LoRA of this rank, in all of its linear layers, instead of all
-            of its weights; 0 for no LoRA. The saved model has the updates in its weights. Needs the extra `peft`.
-        lora_alpha: Scale of the updates of LoRA, before they are divided by the rank; twice the rank where it
-            is not given.
-        max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete, and
-            the others miss each token or frame with a rate drawn for the clip, up to this one; 1 in LNLN, 0 for
-            complete data. Validation misses as much, always the same; the results are of complete data. See
-            `selfmm robustness`.
+        max_text_tokens: Longer texts are truncated; at least 3, for one word between the special tokens.
+        context_utterances: Number of utterances before a text, of the same video and split, that the text encoder sees,
+            too; only the tokens of the text itself are pooled. Ids must be like `VIDEO$_$3` or `VIDEO/3`, or a table of
+            your own must have the columns `video` and `position`.
+        lora_rank: Train LoRA of this rank in all linear layers of the pretrained text encoder, instead of all its
+            weights; 0 for no LoRA. The saved model has the updates merged into its weights. Needs the extra `peft`.
+        lora_alpha: The updates of LoRA are multiplied by this and divided by the rank; by default twice the rank.
+        max_missing_rate: Train with missing data, as LNLN does: for each modality, half of the clips are complete. The
+            others miss each token or frame with a rate that is drawn for the clip, up to this one; 1 in LNLN, 0 for
+            complete data. The validation data miss as much, the same parts in each epoch; the results are of complete
+            data. See `selfmm robustness`.
         overwrite_output_dir: Delete the results of an earlier run in `output_dir` first.
 
     Attributes:
@@ -125,10 +124,10 @@ def option_parser() -> HfArgumentParser:
         (RunOptions, ModelOptions, SelfMMTrainingArguments),
         allow_abbrev=False,
         usage="selfmm train [--config FILE.yaml or PRESET] [--option value ...], likewise train.py and selfmm demo",
-        description="First the data and the text encoder, then the model, then the training: Self-MM's own options, "
+        description="Options of the data and the text encoder, then of the model, then of the training: Self-MM's own, "
         "and after them those of every Trainer of transformers.",
     )
-    parser.add_argument("--config", help="YAML file or preset of options; those on the command line come first")
+    parser.add_argument("--config", help="YAML file or preset of options; those on the command line override it")
     for action in parser._actions:
         if action.dest in ("learning_rates", "weight_decays"):
             action.type = _Merged()

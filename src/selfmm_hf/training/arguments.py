@@ -24,26 +24,28 @@ class SelfMMTrainingArguments(TrainingArguments):
 
     Args:
         convention (`str`, defaults to `"default"`):
-            `"default"`, `"paper"` or `"official"`: see [`Convention`].
+            How unimodal labels are generated and weighted: `"default"`, `"paper"` or `"official"`, see [`Convention`].
         unimodal_tasks (`list[str]`, *optional*):
-            The modalities whose own task is learned beside the fusion, all by default. Without any argument after it,
-            none: plain supervised fusion (paper, ablation). The others' `unimodal_logits` mean nothing then.
+            The modalities that have a task of their own besides the fusion, by default all. Without a value, none:
+            plain supervised fusion (paper, ablation). The `unimodal_logits` of the other modalities mean nothing.
         agreement_weight (`float`, *optional*):
-            Instead of the convention's: weight in [0, 1] of a clip whose modalities agree; 1 for no weight adjustment.
-        momentum (`bool`, *optional*): Instead of the convention's: whether labels move by momentum over the epochs.
+            Weight in [0, 1] of a clip whose modalities agree, instead of the convention's; 1 for no weight adjustment.
+        momentum (`bool`, *optional*):
+            Whether labels move by momentum over the epochs, instead of what the convention says.
         learning_rates (`dict[str, float]`, *optional*):
-            Learning rate by module prefix, such as `{"encoders.text": 5e-5}`; the longest prefix wins.
-            `learning_rate` holds for all other parameters, but a pretrained text encoder learns at 5e-5 at most where
-            no prefix names it: more would destroy what it knows. A prefix that matches nothing is an error.
-        weight_decays (`dict[str, float]`, *optional*): Likewise for `weight_decay`.
+            Learning rate by module prefix, such as `{"encoders.text": 5e-5}`; the longest prefix wins. All other
+            parameters have `learning_rate`, but a pretrained text encoder that no prefix matches has 5e-5 at most, and
+            its LoRA 2e-4: more would destroy what it knows. A prefix that matches nothing is an error.
+        weight_decays (`dict[str, float]`, *optional*): Weight decay by module prefix, likewise.
         coupled_weight_decay (`bool`, defaults to `True`):
-            Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, `optim` decides, by
-            default AdamW.
+            Weight decay as L2 inside `torch.optim.Adam`, as in the official code. With `False`, the optimizer is
+            `optim`, by default AdamW.
         fold_accumulation (`bool`, *optional*):
-            Run the batches that are accumulated for one step as one, where the result is the same, which is faster; the
-            official and paper conventions update labels batch by batch. By default on a CPU: a GPU may lack the memory.
+            Compute the accumulated batches of a step as one batch, which is faster, if the result is the same. (The
+            official and paper conventions update labels batch by batch.) By default only on a CPU, because a GPU may
+            lack the memory.
         early_stopping_patience (`int`, defaults to 8):
-            Stop after so many epochs without a better validation loss; 0 for never.
+            Number of epochs without a better validation loss after which training stops; 0 for never.
     """
 
     convention: str = "default"
@@ -57,25 +59,35 @@ class SelfMMTrainingArguments(TrainingArguments):
     early_stopping_patience: int = 8
 
     optim: str | None = field(
-        default=None, metadata={"help": "The optimizer, with --coupled_weight_decay false; AdamW by default."}
+        default=None, metadata={"help": "Optimizer, with --coupled_weight_decay false; by default AdamW."}
     )
     output_dir: str | None = field(
         default="runs/train", metadata={"help": "Folder for checkpoints, results and the model."}
     )
     seed: int = field(default=1111, metadata={"help": "Random seed; 1111 to 1115 in the official code."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of all that has none of its own."})
-    num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs at most; early stopping ends sooner."})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "Learning rate of all parameters without one of their own."}
+    )
+    num_train_epochs: float = field(
+        default=100.0, metadata={"help": "Number of epochs at most; early stopping may end sooner."}
+    )
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size per device in training."})
     gradient_accumulation_steps: int = field(default=4, metadata={"help": "Batches per optimizer step."})
     lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning rate schedule."})
     max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient norm to clip at; 0 for no clipping."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to look at the validation split."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation split."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint."})
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep: the best and the last."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model on validation."})
-    metric_for_best_model: str | None = field(default="selection_loss", metadata={"help": "Validation metric."})
-    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether more of it is better."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "Keep the model that is best on the validation split."}
+    )
+    metric_for_best_model: str | None = field(
+        default="selection_loss", metadata={"help": "Validation metric that determines the best model."}
+    )
+    greater_is_better: bool | None = field(
+        default=False, metadata={"help": "Whether a higher value of this metric is better."}
+    )
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "Whether a resumed run also resumes early stopping."}
     )
@@ -85,12 +97,13 @@ class SelfMMTrainingArguments(TrainingArguments):
     )
     ddp_find_unused_parameters: bool | None = field(
         default=True,
-        metadata={"help": "Must be true: a batch may lack a modality, whose parameters are unused then."},
+        metadata={"help": "Must be true: a batch may lack a modality, whose parameters are then unused."},
     )
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Hide losses that are not finite from the log, for which each step waits."}
+        default=False,
+        metadata={"help": "Hide losses that are not finite from the log; each step then waits for the device."},
     )
-    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Keep as it is."})
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Must stay as it is."})
 
     def __post_init__(self):
         _check_deepspeed(self.deepspeed)
