@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from conftest import mmsa_file
 from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging
 
+from selfmm_hf.data import load_splits
 from selfmm_hf.labels import pseudo_labels
 from selfmm_hf.labels.conventions import CONVENTIONS
 from selfmm_hf.model.task_selfmm import Task
@@ -347,3 +349,20 @@ def test_gpu():
 def test_many_utterances():
     printed = run("many_utterances", "--utterances", "40")
     assert re.findall(r"(?m)^ +40 +\d+  (data inspect|train)(?: +[\d,]+){3}$", printed) == ["data inspect", "train"]
+
+
+def test_rated_sentences(tmp_path):
+    made = tmp_path / "hutto_ICWSM_2014"
+    made.mkdir()
+    for name, count in (("movieReview", 1502), ("amazonReview", 2), ("nytEditorial", 1)):
+        lines = [f"{row}\t-2.0\tA \u201cgood\u201d film, {row}.\r\n" for row in range(count)]
+        (made / f"{name}Snippets_GroundTruth.txt").write_text("".join(lines), "utf-8", newline="")
+    (made / "tweets_GroundTruth.txt").write_text("5_1\t4.0\ta\tb\n", "utf-8")
+    with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as archive:
+        archive.add(made, made.name)
+    assert "1506 sentences, 6 of them for training" in run(
+        "rated_sentences", tmp_path / "archive.tar.gz", "--out", tmp_path / "out"
+    )
+    splits = load_splits("custom", str(tmp_path / "out"))
+    assert [len(splits[name]) for name in ("train", "validation", "test")] == [6, 1000, 500]
+    assert splits["train"]["text"][-1] == "a\tb" and splits["train"].labels.tolist() == [-1.5] * 5 + [3.0]
