@@ -25,8 +25,7 @@ def sentences(archive: tarfile.TarFile, source: str) -> list[tuple[str, str, flo
     for line in file.read().decode("utf-8", errors="replace").split("\n"):
         if line:
             number, rating, text = line.rstrip("\r").split("\t", 2)
-            name = "r" if source == SOURCES[0] else source
-            rows.append((f"{name}{number}", text, round(float(rating) * 0.75, 4)))
+            rows.append((f"{source}{number}", text, round(float(rating) * 0.75, 4)))
     return rows
 
 

@@ -63,8 +63,8 @@ class Extraction:
         if not isinstance(row["split"], str) or row["split"] not in SPLITS:
             raise DataError(f"column 'split': expected one of {', '.join(SPLITS)}, got {row['split']!r:.40}")
         for name in LABELS:
-            if name in row and ((value := as_number(row[name])) is None or not abs(value) < MOST):
-                raise DataError(f"column {name!r}: expected a finite number, got {row[name]!r:.40}")
+            if name in row:
+                _finite(row, name)
         _order(row)
         said = words(row)
         return Task(str(number), row["clip"], transcribe=self._job.transcriber is not None and not said)
@@ -102,12 +102,21 @@ def _order(row: Row) -> dict[str, Any]:
         return {}
     if missing := [name for name in ORDER if name not in row]:
         raise DataError(f"column {missing[0]!r}: missing; video and position belong together; give both, or neither")
-    video, position = row["video"], as_number(row["position"])
+    video = row["video"]
     if not isinstance(video, str) or not video.strip():
         raise DataError(f"column 'video': expected the video that the clip belongs to, got {video!r:.40}")
-    if position is None or not abs(position) < MOST:
-        raise DataError(f"column 'position': expected a finite number, got {row['position']!r:.40}")
-    return {"video": video, "position": position}
+    return {"video": video, "position": _finite(row, "position")}
+
+
+def _finite(row: Row, name: str) -> float:
+    """
+    Raises:
+        DataError: The cell holds no finite number.
+    """
+    value = as_number(row[name])
+    if value is None or not abs(value) < MOST:
+        raise DataError(f"column {name!r}: expected a finite number, got {row[name]!r:.40}")
+    return value
 
 
 def _labels(row: Row) -> dict[str, float | None]:
